@@ -1,0 +1,1 @@
+"""Matching Guided Distillation of self-supervised teachers into small backbones."""

@@ -1,0 +1,1 @@
+"""Networks, taps and checkpoint layouts; nothing about training."""

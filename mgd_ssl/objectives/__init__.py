@@ -1,0 +1,1 @@
+"""Self-supervised objectives of the student, one a file."""
