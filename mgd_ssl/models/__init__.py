@@ -1,1 +1,33 @@
 """Networks, taps and checkpoint layouts; nothing about training."""
+
+from mgd_ssl.models.backbones import BackboneSpec, create_backbone, set_head
+from mgd_ssl.models.checkpoints import KeyReport, load_backbone, read_checkpoint
+from mgd_ssl.models.normalisation import split_batch_norms
+from mgd_ssl.models.taps import (
+    ContractReader,
+    FeatureReader,
+    Tap,
+    TappedNetwork,
+    Taps,
+    find_reader,
+    find_taps,
+    probe,
+)
+
+__all__ = [
+    "BackboneSpec",
+    "ContractReader",
+    "FeatureReader",
+    "KeyReport",
+    "Tap",
+    "TappedNetwork",
+    "Taps",
+    "create_backbone",
+    "find_reader",
+    "find_taps",
+    "load_backbone",
+    "probe",
+    "read_checkpoint",
+    "set_head",
+    "split_batch_norms",
+]

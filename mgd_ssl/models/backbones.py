@@ -1,0 +1,210 @@
+"""Networks by name, without a classifier: (N,3,H,W) images in, (N,D) pooled features out."""
+
+import difflib
+import importlib
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torchvision
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
+    "resnet18": (BasicBlock, [2, 2, 2, 2]),
+    "resnet34": (BasicBlock, [3, 4, 6, 3]),
+    "resnet50": (Bottleneck, [3, 4, 6, 3]),
+    "resnet101": (Bottleneck, [3, 4, 23, 3]),
+    "resnet152": (Bottleneck, [3, 8, 36, 3]),
+}
+TORCHVISION = [*RESNETS, "mobilenet_v2", "shufflenet_v2_x1_0"]
+HEADS = ("fc", "classifier", "head")
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What it takes to build a backbone again; saved with every checkpoint.
+
+    Attributes:
+        arch: a torchvision name, a timm name (``timm/NAME`` forces timm) or ``module:function``.
+        width: factor on every channel count; ResNets and MobileNet v2.
+        stem: ``imagenet`` leaves the network as it is; ``small``, for images of 28 to 96
+            pixels, makes the first convolution 3×3 and takes the max-pool out.
+        stem_stride: stride of the small stem's convolution.
+    """
+
+    arch: str = "resnet18"
+    width: float = 1.0
+    stem: Literal["imagenet", "small"] = "imagenet"
+    stem_stride: Literal[1, 2] = 1
+
+    def __post_init__(self) -> None:
+        if not self.width > 0:
+            raise ValueError(f"width: got {self.width}, expected a factor above 0")
+        if self.stem not in ("imagenet", "small"):
+            raise ValueError(f"stem: got {self.stem!r}, expected 'imagenet' or 'small'")
+        if self.stem_stride not in (1, 2):
+            raise ValueError(f"stem_stride: got {self.stem_stride}, expected 1 or 2")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return asdict(self)
+
+
+class ThinResNet(ResNet):  # type: ignore[misc]
+    """torchvision's ResNet with every channel count multiplied by ``width``."""
+
+    def __init__(
+        self, block: type[BasicBlock] | type[Bottleneck], layers: list[int], width: float
+    ) -> None:
+        self.width = width
+        super().__init__(block, layers)
+        channels = self._scaled(64)
+        self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.fc = nn.Linear(self._scaled(512) * block.expansion, 1000)
+
+    def _scaled(self, channels: int) -> int:
+        return max(8, round(channels * self.width))
+
+    def _make_layer(self, block: Any, planes: int, *args: Any, **options: Any) -> nn.Sequential:
+        if planes == 64:  # layer1, whose input is the stem's output
+            self.inplanes = self._scaled(64)
+        layer: nn.Sequential = super()._make_layer(block, self._scaled(planes), *args, **options)
+        return layer
+
+
+def create_backbone(
+    arch: str = "resnet18",
+    *,
+    width: float = 1.0,
+    stem: Literal["imagenet", "small"] = "imagenet",
+    stem_stride: Literal[1, 2] = 1,
+) -> nn.Module:
+    """Build a network with random weights and an identity in the classifier's place.
+
+    Args:
+        arch: see `BackboneSpec`.
+        width: see `BackboneSpec`.
+        stem: see `BackboneSpec`.
+        stem_stride: see `BackboneSpec`.
+
+    Returns:
+        The untouched network of torchvision or timm, (N,3,H,W) -> (N, ``num_features``). It
+        carries ``num_features``, ``head_name`` (where `set_head` puts a head) and ``spec``.
+
+    Raises:
+        ValueError: no such architecture (the nearest names are given), or a width or a stem
+            for which the architecture has no rule.
+    """
+    spec = BackboneSpec(arch, width, stem, stem_stride)
+    network = _build(arch, width)
+    if stem == "small":
+        _make_small_stem(network, arch, stem_stride)
+    head_name = _head_name(network)
+    features = getattr(network, "num_features", None)
+    if not isinstance(features, int):
+        features = _linear_inputs(network.get_submodule(head_name))
+    network.num_features, network.head_name, network.spec = features, head_name, spec  # type: ignore[assignment]
+    set_head(network, nn.Identity())
+    return network
+
+
+def set_head(network: nn.Module, head: nn.Module) -> None:
+    """Put ``head``, (N,D) -> (N,K), in the classifier's place."""
+    parent, _, name = str(network.head_name).rpartition(".")
+    setattr(network.get_submodule(parent), name, head)
+
+
+def _build(arch: str, width: float) -> nn.Module:
+    if ":" in arch:
+        return _build_own(arch)
+    if arch in RESNETS and width != 1.0:
+        return ThinResNet(*RESNETS[arch], width=width)
+    if arch == "mobilenet_v2":
+        return torchvision.models.mobilenet_v2(weights=None, width_mult=width)  # type: ignore[no-any-return]
+    if width != 1.0:
+        raise ValueError(
+            f"width: got {width} for {arch}, expected 1.0; "
+            f"only {', '.join(RESNETS)} and mobilenet_v2 can be made thinner"
+        )
+    if arch in TORCHVISION:
+        return torchvision.models.get_model(arch, weights=None)  # type: ignore[no-any-return]
+    return _build_timm(arch)
+
+
+def _build_own(arch: str) -> nn.Module:
+    module, _, function = arch.partition(":")
+    try:
+        network = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"arch: got {arch!r}, expected MODULE:FUNCTION that returns a network; {error}"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"arch: {arch!r} returned {type(network).__name__}, expected nn.Module")
+    return network
+
+
+def _build_timm(arch: str) -> nn.Module:
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError(
+            _unknown(arch, TORCHVISION) + "; more with pip install 'mgd_ssl[timm]'"
+        ) from error
+    name = arch.removeprefix("timm/")
+    if not timm.is_model(name):
+        raise ValueError(_unknown(arch, [*TORCHVISION, *timm.list_models()]))
+    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    return network
+
+
+def _unknown(arch: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(arch.removeprefix("timm/"), known, n=3) or TORCHVISION
+    return f"arch: got {arch!r}, which is no known network; nearest: {', '.join(near)}"
+
+
+def _head_name(network: nn.Module) -> str:
+    config = getattr(network, "default_cfg", None) or {}
+    names = [config.get("classifier"), getattr(network, "head_name", None), *HEADS]
+    for name in names:
+        if isinstance(name, str) and _has(network, name):
+            return name
+    raise ValueError(
+        f"{type(network).__name__}: no classifier named {', '.join(HEADS)}; "
+        "set its attribute head_name to where a head belongs"
+    )
+
+
+def _has(network: nn.Module, path: str) -> bool:
+    try:
+        network.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
+
+
+def _linear_inputs(head: nn.Module) -> int:
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            return module.in_features
+    raise ValueError("the classifier holds no Linear; give the network an attribute num_features")
+
+
+def _make_small_stem(network: nn.Module, arch: str, stride: int) -> None:
+    """Make the first convolution 3×3 with the stride asked for; take the max-pool out."""
+    path = next((n for n, m in network.named_modules() if isinstance(m, nn.Conv2d)), None)
+    known = isinstance(getattr(network, "maxpool", None), nn.Module) or arch == "mobilenet_v2"
+    if path is None or not known:
+        raise ValueError(f"stem: no rule for a small stem on {arch}; use --stem imagenet")
+    old = network.get_submodule(path)
+    assert isinstance(old, nn.Conv2d)
+    new = nn.Conv2d(
+        old.in_channels, old.out_channels, 3, stride=stride, padding=1, bias=old.bias is not None
+    )
+    nn.init.kaiming_normal_(new.weight, mode="fan_out", nonlinearity="relu")
+    parent, _, name = path.rpartition(".")
+    setattr(network.get_submodule(parent), name, new)
+    if hasattr(network, "maxpool"):
+        network.maxpool = nn.Identity()

@@ -1,0 +1,258 @@
+"""Read backbones from the checkpoint layouts of other projects and of this one.
+
+Layouts: MoCo v1/v2 (``state_dict`` with ``module.encoder_q.``), MoCo v3 (``module.base_encoder.``),
+DINO (``teacher``), SwAV (``module.``), solo-learn and MMSelfSup (``backbone.``), plain torchvision
+and timm state dicts, safetensors, and this project's own, which is MoCo's with more beside it.
+"""
+
+import argparse
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from mgd_ssl.models.backbones import RESNETS, BackboneSpec, create_backbone
+
+# (layout, entry of the checkpoint or None, prefix of the keys); the first that fits is taken.
+LAYOUTS: tuple[tuple[str, str | None, str], ...] = (
+    ("moco", "state_dict", "module.encoder_q."),
+    ("moco", "state_dict", "encoder_q."),
+    ("moco v3", "state_dict", "module.base_encoder."),
+    ("dino", "teacher", "module.backbone."),
+    ("dino", "teacher", "backbone."),
+    ("backbone", "state_dict", "backbone."),
+    ("swav", "state_dict", "module."),
+    ("state_dict", "state_dict", ""),
+    ("state_dict", "model", ""),
+    ("swav", None, "module."),
+    ("plain", None, ""),
+)
+HEAD_KEY = re.compile(r"^(fc|classifier|head|projection_head|projector|prototypes|predictor)\.")
+IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """What a checkpoint held and what became of it.
+
+    Attributes:
+        path: the file.
+        layout: the layout recognised.
+        spec: the network built.
+        matched: number of entries loaded.
+        missing: entries of the network that the file lacks.
+        unexpected: entries of the file that the network lacks, the head's aside.
+        head: entries of the head, left out.
+        mean: per channel, of the images the network expects, in [0,1].
+        std: per channel.
+    """
+
+    path: Path
+    layout: str
+    spec: BackboneSpec
+    matched: int
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    head: list[str] = field(default_factory=list)
+    mean: tuple[float, ...] = IMAGENET_NORM[0]
+    std: tuple[float, ...] = IMAGENET_NORM[1]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: {self.layout} layout, {self.spec.arch}; keys: {self.matched} matched, "
+            f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, "
+            f"{len(self.head)} of a head left out"
+        )
+
+
+def load_backbone(
+    path: str | Path,
+    *,
+    arch: str | None = None,
+    width: float | None = None,
+    stem: Literal["imagenet", "small"] | None = None,
+    stem_stride: Literal[1, 2] | None = None,
+) -> tuple[nn.Module, KeyReport]:
+    """Build the network that a checkpoint holds and load it, the head left out.
+
+    Args:
+        path: the file; what its layout does not say is read off the shapes of its tensors.
+        arch: overrides the architecture that the file names or that its keys show.
+        width: overrides the width that its tensors show.
+        stem: overrides the stem that its tensors show.
+        stem_stride: stride of a small stem, which no tensor shows; 1 unless given.
+
+    Returns:
+        The network in eval mode, and the `KeyReport`.
+
+    Raises:
+        ValueError: the file is missing, truncated, holds objects other than tensors, no layout
+            fits, or anything but head keys differs from the network.
+    """
+    path = Path(path)
+    checkpoint, metadata = read_checkpoint(path)
+    layout, state = _find_state(path, checkpoint)
+    spec = _find_spec(checkpoint, metadata, state)
+    given = {"arch": arch, "width": width, "stem": stem, "stem_stride": stem_stride}
+    spec = replace(spec, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    network = create_backbone(**spec.to_dict())
+    mean, std = _find_normalisation(checkpoint, metadata)
+    report = replace(_load_state(path, layout, spec, network, state), mean=mean, std=std)
+    return network.eval(), report
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read a file of tensors: (its content, safetensors' metadata); nothing in it is executed.
+
+    Raises:
+        ValueError: the file is missing, truncated, or holds pickled objects.
+    """
+    if not path.is_file():
+        raise ValueError(f"checkpoint: got {path}, which is no file; expected a checkpoint's path")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(_unreadable(path, str(error))) from error
+    except (RuntimeError, EOFError, OSError, SafetensorError, ValueError) as error:
+        raise ValueError(
+            f"checkpoint: {path} cannot be read: {error}; expected a whole torch or safetensors "
+            "file; it may be truncated: copy or download it again"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f"checkpoint: {path} holds a {type(content).__name__}, expected a dict of tensors; "
+            "save network.state_dict() instead"
+        )
+    return dict(content), {}
+
+
+def _unreadable(path: Path, reason: str) -> str:
+    found = re.search(r"GLOBAL (\S+)", reason)
+    if found:
+        return (
+            f"checkpoint: {path} holds a pickled {found.group(1)}, expected tensors only; loading "
+            "it could run code. Save its state_dict() alone and give that file"
+        )
+    return (
+        f"checkpoint: {path} is no checkpoint that torch can read, or it is truncated; expected a "
+        "torch or safetensors file; copy or download it again"
+    )
+
+
+def _find_state(path: Path, checkpoint: dict[str, Any]) -> tuple[str, dict[str, Tensor]]:
+    """The name of the layout and the backbone's state dict, prefix taken off."""
+    for layout, entry, prefix in LAYOUTS:
+        source = checkpoint.get(entry) if entry else checkpoint
+        if not isinstance(source, Mapping):
+            continue
+        state = {
+            key.removeprefix(prefix): value
+            for key, value in source.items()
+            if isinstance(key, str) and key.startswith(prefix) and isinstance(value, Tensor)
+        }
+        if state:
+            return layout, state
+    raise ValueError(
+        f"checkpoint: {path} holds no state dict; its entries are "
+        f"{', '.join(map(str, list(checkpoint)[:8])) or 'none'}; expected one of the layouts of "
+        "MoCo, DINO, SwAV, solo-learn, torchvision or timm"
+    )
+
+
+def _find_spec(
+    checkpoint: dict[str, Any], metadata: dict[str, str], state: dict[str, Tensor]
+) -> BackboneSpec:
+    own = checkpoint.get("backbone")
+    if isinstance(own, Mapping) and "arch" in own:
+        return BackboneSpec(**own)
+    if "backbone" in metadata:
+        return BackboneSpec(**json.loads(metadata["backbone"]))
+    spec = _guess_spec(state)
+    named = checkpoint.get("arch")
+    return replace(spec, arch=named) if isinstance(named, str) else spec
+
+
+def _guess_spec(state: dict[str, Tensor]) -> BackboneSpec:
+    """Architecture, width and stem from the names and shapes of the tensors."""
+    if "layer1.0.conv1.weight" in state:
+        stem = state.get("conv1.weight")
+        channels, kernel = (stem.shape[0], stem.shape[-1]) if stem is not None else (64, 7)
+        return BackboneSpec(
+            _guess_resnet(state), channels / 64, "small" if kernel == 3 else "imagenet"
+        )
+    if "features.18.0.weight" in state:
+        return BackboneSpec("mobilenet_v2")
+    if "stage2.0.branch2.0.weight" in state:
+        return BackboneSpec("shufflenet_v2_x1_0")
+    raise ValueError(
+        "checkpoint: the architecture cannot be told from its keys "
+        f"({', '.join(list(state)[:4])}, …); name it: --arch or --teacher-arch"
+    )
+
+
+def _guess_resnet(state: dict[str, Tensor]) -> str:
+    blocks = [
+        len({k.split(".")[1] for k in state if k.startswith(f"layer{i}.")}) for i in range(1, 5)
+    ]
+    bottleneck = "layer1.0.conv3.weight" in state
+    for name, (block, layers) in RESNETS.items():
+        if layers == blocks and (block.expansion == 4) == bottleneck:
+            return name
+    raise ValueError(
+        f"checkpoint: a ResNet with {blocks} blocks, which is none of {', '.join(RESNETS)}; "
+        "name its architecture: --arch or --teacher-arch"
+    )
+
+
+def _find_normalisation(
+    checkpoint: dict[str, Any], metadata: dict[str, str]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    own = checkpoint.get("normalisation")
+    if own is None and "normalisation" in metadata:
+        own = json.loads(metadata["normalisation"])
+    if isinstance(own, Mapping):
+        return tuple(own["mean"]), tuple(own["std"])
+    return IMAGENET_NORM
+
+
+def _load_state(
+    path: Path, layout: str, spec: BackboneSpec, network: nn.Module, state: dict[str, Tensor]
+) -> KeyReport:
+    own = network.state_dict()
+    head_name = str(network.head_name) + "."
+    head = [k for k in state if k not in own and (k.startswith(head_name) or HEAD_KEY.match(k))]
+    unexpected = [k for k in state if k not in own and k not in head]
+    # Files older than PyTorch 0.4.1 do not count batches; nothing computes with the count.
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
+    report = KeyReport(path, layout, spec, len(own) - len(missing), missing, unexpected, head)
+    if missing or unexpected or shapes:
+        raise ValueError(_partial(report, own, state, shapes))
+    network.load_state_dict({k: state[k] for k in own if k in state}, strict=False)
+    return report
+
+
+def _partial(
+    report: KeyReport, own: Mapping[str, Tensor], state: Mapping[str, Tensor], shapes: list[str]
+) -> str:
+    lines = [f"checkpoint: a partial load is refused. {report}, {len(shapes)} of another shape"]
+    lines += [f"  missing: {', '.join(report.missing[:5])}"] if report.missing else []
+    lines += [f"  unexpected: {', '.join(report.unexpected[:5])}"] if report.unexpected else []
+    lines += [
+        f"  shape of {key}: got {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in shapes[:3]
+    ]
+    return "\n".join(
+        [*lines, "  Name the architecture that the file holds: --arch or --teacher-arch"]
+    )
