@@ -1,0 +1,74 @@
+"""The order of images: a pure function of seed and epoch, that can start anywhere."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class ResumableBatchSampler(Sampler[list[int]]):
+    """Batches of indices for one process.
+
+    In training the images are shuffled by (seed, epoch), the last partial batch is dropped, and a
+    step's global batch, which the processes share out, does not depend on their number. In
+    evaluation process r gets images r, r + world_size, ... in order.
+
+    Args:
+        length: number of images.
+        batch_size: images a batch on this process.
+        train: shuffle and drop the last partial batch.
+        seed: of the order.
+        rank: number of this process.
+        world_size: number of processes.
+
+    Raises:
+        ValueError: no images, a batch size that is not positive, or training batches of all
+            processes larger than the data set.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        train: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        if batch_size < 1 or length < 1:
+            raise ValueError(
+                f"batches of {batch_size} from {length} images; expected at least 1 of each."
+            )
+        if train and batch_size * world_size > length:
+            raise ValueError(
+                f"batch size {batch_size} on {world_size} process(es) with {length} images; "
+                "expected no more than there are images. Use a smaller batch size or more images."
+            )
+        self.length, self.batch_size, self.train, self.seed = length, batch_size, train, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = self.start_step = 0
+
+    def set_position(self, epoch: int, start_step: int = 0) -> None:
+        """Make the next iteration that of ``epoch``, without its first ``start_step`` batches."""
+        self.epoch, self.start_step = epoch, start_step
+
+    def __len__(self) -> int:
+        """Batches a whole epoch, whatever the starting step."""
+        if self.train:
+            return self.length // (self.batch_size * self.world_size)
+        share = len(range(self.rank, self.length, self.world_size))
+        return -(-share // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the indices of each batch, from the starting step on."""
+        mine = self._share()
+        for step in range(self.start_step, len(self)):
+            yield mine[step * self.batch_size : (step + 1) * self.batch_size].tolist()
+
+    def _share(self) -> np.ndarray:
+        if not self.train:
+            return np.arange(self.rank, self.length, self.world_size)
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        whole = order[: len(self) * self.batch_size * self.world_size]
+        return whole.reshape(len(self), self.world_size, self.batch_size)[:, self.rank].reshape(-1)
