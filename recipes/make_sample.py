@@ -30,7 +30,7 @@ def choose(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write a compressed npz whose bytes hold no date, so that the same arrays give the same file."""
+    """Write a compressed npz without dates, so that the same arrays give the same bytes."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, array in arrays.items():
             buffer = io.BytesIO()

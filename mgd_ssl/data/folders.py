@@ -1,6 +1,5 @@
 """Folder trees of image files: splits, classes, and a scan that is fast for millions of files."""
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-logger = logging.getLogger(__name__)
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 VAL_NAMES = ("val", "valid", "validation", "test")
 
@@ -87,23 +85,34 @@ def _is_loop(entry: os.DirEntry[str]) -> bool:
     return os.path.realpath(os.path.dirname(entry.path)).startswith(target.rstrip(os.sep))
 
 
-def class_names(
-    path: Path, root: Path, paths: list[str]
-) -> tuple[list[str] | None, NDArray[np.int64] | None]:
-    """Classes and labels from the first folder of every path; (None, None) where one has no folder.
+def label_paths(path: Path, root: Path, paths: list[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """Classes, and labels from the first folder of every path.
 
     The classes of a validation folder are those of ``train/`` beside it, so that a class that it
     lacks does not shift the labels.
 
+    Args:
+        path: the data folder.
+        root: the folder of the split, ``path`` or under it.
+        paths: relative to ``root``.
+
+    Returns:
+        Sorted class names, and labels (N,) into them.
+
     Raises:
-        ValueError: the validation folder has a class that ``train/`` has not.
+        ValueError: images outside class folders, fewer than two classes, or a class that
+            ``train/`` lacks.
     """
-    first = [relative.split(os.sep, 1)[0] if os.sep in relative else "" for relative in paths]
+    first = [relative.partition(os.sep)[0] if os.sep in relative else "" for relative in paths]
     found = sorted(set(first))
-    if "" in found:
-        return None, None
+    if "" in found or len(found) < 2:
+        got = f"{paths[first.index('')]} outside one" if "" in found else f"only {found[0]}/"
+        raise ValueError(
+            f"{root}: no labels, as class folders are wanted and there is {got}; expected two or "
+            "more with every image in one. Sort the images, or use a command without labels."
+        )
     train = path / "train"
-    classes = _subfolders(train) if root != train and train.is_dir() else found
+    classes = _subfolders(train) if train.is_dir() else found
     unknown = sorted(set(found) - set(classes))
     if unknown:
         raise ValueError(

@@ -2,22 +2,25 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
 from mgd_ssl.data.sampling import ResumableBatchSampler
-from mgd_ssl.data.sources import ArraySource, ImageSource
+from mgd_ssl.data.sources import ImageSource
 
 logger = logging.getLogger(__name__)
 MOST_BAD_IN_A_ROW = 100
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """One image (3, crop, crop) uint8, its label (-1 unknown), its index, and which failed (-1)."""
 
     image: Tensor
@@ -38,6 +41,10 @@ class Batch(NamedTuple):
 class DecodeError(ValueError):
     """Too many files of a source cannot be decoded."""
 
+    def __init__(self, message: str) -> None:
+        # a loader raises a worker's error again with the worker's traceback before the message
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].rstrip())
+
 
 def canvas_size(size: int) -> int:
     """Shorter side that images are resized to before they are cropped to ``size``.
@@ -57,7 +64,8 @@ def resize_and_crop(images: Tensor, resize: int, crop: int) -> Tensor:
     """
     if min(images.shape[-2:]) != resize:
         images = TF.resize(images, [resize], antialias=True)
-    return TF.center_crop(images, [crop, crop])
+    cropped: Tensor = TF.center_crop(images, [crop, crop])
+    return cropped
 
 
 class CanvasDataset(Dataset[Sample]):
@@ -109,23 +117,25 @@ class CanvasDataset(Dataset[Sample]):
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """A whole batch; images of one array are resized together."""
-        if isinstance(self.source, ArraySource):
-            return self._slice(self.source, np.asarray(indices, dtype=np.int64))
+        wanted = np.asarray(indices, dtype=np.int64)
+        array = self.source.read_array(wanted)
+        if array is not None:
+            return self._from_array(array, wanted)
         samples = [self[index] for index in indices]
-        images, *numbers = zip(*samples, strict=True)
-        return Batch(torch.stack(images), *(torch.tensor(column) for column in numbers))
+        numbers = torch.tensor([(sample.label, sample.index, sample.failed) for sample in samples])
+        return Batch(torch.stack([sample.image for sample in samples]), *numbers.unbind(1))
 
-    def _slice(self, source: ArraySource, indices: np.ndarray) -> Batch:
-        images = torch.from_numpy(source.images[indices])
+    def _from_array(self, array: NDArray[np.uint8], indices: NDArray[np.int64]) -> Batch:
+        images = torch.from_numpy(array)
         images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
         canvas = resize_and_crop(images, self.resize, self.crop).expand(-1, 3, -1, -1)
-        none = np.full(len(indices), -1)
-        labels = none if source.labels is None else source.labels[indices]
-        columns = (torch.from_numpy(column) for column in (labels, indices, none))
-        return Batch(canvas.contiguous(), *columns)
+        none = torch.full((len(indices),), -1)
+        labels = self.source.labels
+        found = none if labels is None else torch.from_numpy(labels[indices])
+        return Batch(canvas.contiguous(), found, torch.from_numpy(indices), none)
 
 
-class CanvasLoader(DataLoader[Batch]):
+class CanvasLoader(DataLoader[Sample]):
     """A loader of :class:`Batch` whose position in the data can be set."""
 
     def set_position(self, epoch: int, start_step: int = 0) -> None:
@@ -192,7 +202,8 @@ def make_loader(
     )
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
+    """Collate nothing: :meth:`CanvasDataset.__getitems__` returns whole batches."""
     return batch
 
 
@@ -215,7 +226,7 @@ class DecodeGuard:
         self._named: dict[int, str] = {}
 
     def check(self, batch: Batch) -> None:
-        """Count ``batch``.
+        """Count ``batch``, best before it goes to the device.
 
         Raises:
             DecodeError: more than ``limit`` of the images were replaced.

@@ -1,10 +1,12 @@
 """Data sets that keep many images in one file: IDX (MNIST, Fashion-MNIST) and CIFAR."""
 
 import gzip
+import os
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,23 +27,29 @@ class Packed:
     folder: Path
 
 
+class Arrays(NamedTuple):
+    """Images (N, H, W[, 3]) uint8, labels (N,) int64 or None, class names or None, and the file."""
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    classes: list[str] | None
+    origin: str
+
+
 def find_packed(path: Path) -> Packed | None:
     """Look for IDX files or CIFAR batches in ``path`` and where torchvision puts them under it.
 
     Raises:
         ValueError: several data sets are there.
     """
-    idx = [path, path / "raw", *sorted(path.glob("*/raw"))]
-    found = [
-        Packed("idx", folder) for folder in idx if _idx_file(folder, "train-images-idx3-ubyte")
-    ]
+    with os.scandir(path) as entries:  # tells folders from a million files without asking for each
+        below = sorted(Path(entry.path, "raw") for entry in entries if entry.is_dir())
+    idx = [path, path / "raw", *below]
+    found = [Packed("idx", folder) for folder in idx if _idx_file(folder, "train", "images-idx3")]
     for name, kind in CIFAR_FOLDERS.items():
-        for folder in (path, path / name):
-            if (
-                folder.name == name
-                and (folder / ("meta" if kind == "cifar100" else "batches.meta")).is_file()
-            ):
-                found.append(Packed(kind, folder))
+        cifar = path if path.resolve().name == name else path / name
+        if cifar.is_dir():
+            found.append(Packed(kind, cifar))
     if len(found) > 1:
         raise ValueError(
             f"{path}: several data sets, {', '.join(str(p.folder) for p in found)}; expected one. "
@@ -50,32 +58,33 @@ def find_packed(path: Path) -> Packed | None:
     return found[0] if found else None
 
 
-def load_packed(
-    packed: Packed, split: str
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str] | None, str]:
-    """Images (N,H,W[,3]), labels (N,), class names and the file or folder that they came from."""
+def load_packed(packed: Packed, split: str) -> Arrays:
+    """Read the "train" or "val" images of a packed data set, all of them.
+
+    Raises:
+        ValueError: files of the split are missing or damaged.
+    """
     if packed.kind == "idx":
         return _load_idx(packed.folder, split)
     return _load_cifar(packed, split)
 
 
-def _idx_file(folder: Path, name: str) -> Path | None:
+def _idx_file(folder: Path, split: str, content: str) -> Path | None:
+    name = f"{IDX_PREFIX[split]}-{content}-ubyte"
     candidates = (folder / name, folder / f"{name}.gz")
     return next((file for file in candidates if file.is_file()), None)
 
 
-def _load_idx(
-    folder: Path, split: str
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str] | None, str]:
-    names = [f"{IDX_PREFIX[split]}-{rest}" for rest in ("images-idx3-ubyte", "labels-idx1-ubyte")]
-    files = [_idx_file(folder, name) for name in names]
-    images_file, labels_file = files
-    if images_file is None or labels_file is None:
+def _load_idx(folder: Path, split: str) -> Arrays:
+    images = _idx_file(folder, split, "images-idx3")
+    labels = _idx_file(folder, split, "labels-idx1")
+    if images is None:
+        wanted = f"{IDX_PREFIX[split]}-images-idx3-ubyte"
         raise ValueError(
-            f"{folder}: IDX files of split {split} are missing; expected {names[0]} and {names[1]}, "
-            "plain or .gz. Put them beside the others."
+            f"{folder}: no images of split {split}; expected {wanted}, plain or .gz. Put the file beside the others."
         )
-    return read_idx(images_file), read_idx(labels_file).astype(np.int64), None, str(images_file)
+    classes = None if labels is None else read_idx(labels).astype(np.int64)
+    return Arrays(read_idx(images), classes, None, str(images))
 
 
 def read_idx(file: Path) -> NDArray[np.uint8]:
@@ -91,27 +100,28 @@ def read_idx(file: Path) -> NDArray[np.uint8]:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         zeros, kind, ndim = struct.unpack_from(">HBB", data)
         shape = struct.unpack_from(f">{ndim}I", data, 4)
-    except (OSError, EOFError, struct.error) as error:
-        raise ValueError(f"{file}: not an IDX file ({error}). Fetch it again.") from error
-    values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * ndim)
-    if zeros != 0 or kind != 8 or values.size != np.prod(shape):
+    except (OSError, EOFError, zlib.error, struct.error) as error:
+        raise ValueError(f"{file}: {error}; expected an IDX file. Fetch the file again.") from error
+    start = 4 + 4 * ndim
+    count = len(data) - start
+    if zeros != 0 or kind != 8 or count != np.prod(shape, dtype=np.int64):
         raise ValueError(
-            f"{file}: IDX type {kind}, {values.size} values for shape {shape}; expected type 8 "
+            f"{file}: IDX type {kind}, {count} values for shape {shape}; expected type 8 "
             "(unsigned byte) and as many values as the shape has. Fetch the file again."
         )
-    return values.reshape(shape)
+    return np.frombuffer(data, dtype=np.uint8)[start:].reshape(shape)
 
 
-def _load_cifar(
-    packed: Packed, split: str
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[str] | None, str]:
+def _load_cifar(packed: Packed, split: str) -> Arrays:
     from torchvision.datasets import CIFAR10, CIFAR100  # slow to import, and rarely needed
 
+    folder = packed.folder.resolve()
     reader = CIFAR10 if packed.kind == "cifar10" else CIFAR100
     try:  # torchvision compares checksums before it unpickles anything
-        data = reader(packed.folder.parent, train=split == "train", download=False)
+        data = reader(folder.parent, train=split == "train", download=False)
     except RuntimeError as error:
         raise ValueError(
-            f"{packed.folder}: {error}; expected the files of the original archive. Unpack it again."
+            f"{folder}: {error}; expected the files of the original archive. Unpack it again."
         ) from error
-    return data.data, np.array(data.targets, dtype=np.int64), list(data.classes), str(packed.folder)
+    targets = np.array(data.targets, dtype=np.int64)
+    return Arrays(data.data, targets, list(data.classes), str(folder))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mgd_ssl.data.decoding import decode
-from mgd_ssl.data.folders import PathList, class_names, find_images, split_folder
+from mgd_ssl.data.folders import PathList, find_images, label_paths, split_folder
 from mgd_ssl.data.packed import Packed, find_packed, load_packed
 
 Split = Literal["train", "val"]
@@ -47,6 +47,10 @@ class ImageSource(ABC):
     @abstractmethod
     def describe(self, index: int) -> str:
         """Say where image ``index`` is: its path, or ``file[index]``."""
+
+    def read_array(self, indices: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+        """Images (B, H, W) or (B, H, W, 3) at once where the source is one array, else None."""
+        return None
 
 
 class ArraySource(ImageSource):
@@ -97,6 +101,10 @@ class ArraySource(ImageSource):
     def describe(self, index: int) -> str:
         """``file[index]``."""
         return f"{self._origin}[{index}]"
+
+    def read_array(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Copy the images of ``indices``."""
+        return self.images[indices]
 
 
 class FolderSource(ImageSource):
@@ -152,9 +160,13 @@ class SubsetSource(ImageSource):
         """Where image ``index`` of the subset is."""
         return self.source.describe(int(self.indices[index]))
 
+    def read_array(self, indices: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+        """Images of the subset at once, where the source can."""
+        return self.source.read_array(self.indices[indices])
+
 
 def subset(source: ImageSource, count: int, seed: int = 0) -> ImageSource:
-    """A fixed random choice of ``count`` images, in source order; the source itself if it has no more.
+    """A fixed random choice of ``count`` images in source order; all of them if there are fewer.
 
     Raises:
         ValueError: ``count`` is not positive.
@@ -164,11 +176,7 @@ def subset(source: ImageSource, count: int, seed: int = 0) -> ImageSource:
     if count >= len(source):
         return source
     chosen = np.random.default_rng(seed).choice(len(source), count, replace=False)
-    indices = np.sort(chosen).astype(np.int64)
-    if isinstance(source, ArraySource):  # stays one array, so that whole batches are still sliced
-        labels = None if source.labels is None else source.labels[indices]
-        return ArraySource(source.images[indices], labels, name=source.name, classes=source.classes)
-    return SubsetSource(source, indices)
+    return SubsetSource(source, np.sort(chosen).astype(np.int64))
 
 
 def open_source(path: Path | None, split: Split, labelled: bool = False) -> ImageSource:
@@ -197,11 +205,11 @@ def open_source(path: Path | None, split: Split, labelled: bool = False) -> Imag
             "batches. Check the path, or give none to run on the embedded sample."
         )
     packed = find_packed(path)
-    source = _open_folder(path, split) if packed is None else _open_packed(packed, split)
+    source = _open_packed(packed, split) if packed else _open_folder(path, split, labelled)
     if labelled and source.labels is None:
         raise ValueError(
-            f"{source.name}: {len(source)} images without labels; expected one folder a class. "
-            "Sort the images into class folders, or use a command that needs no labels."
+            f"{source.name}: {len(source)} images without labels; expected a label for each. "
+            "Use a command that needs no labels, or add the file of labels."
         )
     return source
 
@@ -215,16 +223,21 @@ def _open_sample(split: Split) -> ArraySource:
 
 def _open_packed(packed: Packed, split: Split) -> ArraySource:
     images, labels, classes, origin = load_packed(packed, split)
-    return ArraySource(images, labels, name=f"{origin}, {split}", classes=classes, origin=origin)
+    return ArraySource(images, labels, name=origin, classes=classes, origin=origin)
 
 
-def _open_folder(path: Path, split: Split) -> FolderSource:
+def _open_folder(path: Path, split: Split, labelled: bool) -> FolderSource:
     root = split_folder(path, split)
     paths = find_images(root)
     if not paths:
         raise ValueError(
-            f"{root}: no images; expected files such as .jpg, .png or .webp in it or in folders "
-            "under it. Check the path."
+            f"{root}: a folder without images; expected files such as .jpg, .png or .webp in it or "
+            "in folders under it. Check the path."
         )
-    classes, labels = class_names(path, root, paths)
+    try:
+        classes, labels = label_paths(path, root, paths)
+    except ValueError:
+        if labelled:
+            raise
+        return FolderSource(root, paths)
     return FolderSource(root, paths, labels, classes)

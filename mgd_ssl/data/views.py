@@ -113,7 +113,15 @@ def _validate(p: ViewParameters) -> None:
 
 
 def to_unit(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Bytes to floats in [0, 1]."""
+    """Bytes to floats in [0, 1].
+
+    Raises:
+        ValueError: images that are not uint8.
+    """
+    if images.dtype != torch.uint8:
+        raise ValueError(
+            f"images of {images.dtype}; expected torch.uint8 in [0, 255], as the loader gives them."
+        )
     return images.float().div_(255)
 
 
@@ -158,10 +166,11 @@ def _blur(p: ViewParameters, size: int) -> nn.Module:
     radius = min(int(3 * p.blur_sigma_max + 0.5), size - 1)
     kernel = 2 * radius + 1
     sigma = (p.blur_sigma_min, p.blur_sigma_max)
-    return K.RandomGaussianBlur((kernel, kernel), sigma, p=p.blur_p)
+    blur: nn.Module = K.RandomGaussianBlur((kernel, kernel), sigma, p=p.blur_p)
+    return blur
 
 
-def build_view(config: ViewConfig, size: int) -> nn.Module:
+def build_view(config: ViewConfig, size: int) -> View:
     """A module from uint8 (N,3,S,S) to one float view (N,3,size,size) in [0, 1] of each image.
 
     The same state of torch's generator gives the same views.
