@@ -1,1 +1,38 @@
 """The method: tensors in, tensors out."""
+
+from mgd_ssl.matching.assignment import AssignmentMode, assign_channels, total_cost
+from mgd_ssl.matching.cost import CostAccumulator, channel_cost
+from mgd_ssl.matching.losses import kd_loss, matching_loss, partial_l2
+from mgd_ssl.matching.margins import batchnorm_margin
+from mgd_ssl.matching.reducers import (
+    ASSIGNMENT_MODES,
+    REDUCERS,
+    gather_groups,
+    gather_margin,
+    group_mask,
+)
+from mgd_ssl.matching.schedule import detection_iterations, every, unsupervised_epochs
+from mgd_ssl.matching.totals import detection_weights, mean_weights, stage_weights
+
+__all__ = [
+    "ASSIGNMENT_MODES",
+    "REDUCERS",
+    "AssignmentMode",
+    "CostAccumulator",
+    "assign_channels",
+    "batchnorm_margin",
+    "channel_cost",
+    "detection_iterations",
+    "detection_weights",
+    "every",
+    "gather_groups",
+    "gather_margin",
+    "group_mask",
+    "kd_loss",
+    "matching_loss",
+    "mean_weights",
+    "partial_l2",
+    "stage_weights",
+    "total_cost",
+    "unsupervised_epochs",
+]

@@ -1,0 +1,142 @@
+"""Reducers: a student channel's group of teacher channels becomes one target map.
+
+Source: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020, arXiv 2008.09958.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from mgd_ssl.matching.assignment import AssignmentMode
+
+Grouped = Float[Tensor, "n c_s g h w"]
+Margin = Float[Tensor, "c_s g"]
+Mask = Bool[Tensor, "c_s g"] | None
+Map = Float[Tensor, "n c_s h w"]
+
+
+def group_mask(assignment: Int64[Tensor, "c_s g"]) -> Bool[Tensor, "c_s g"]:
+    """True where an assignment row holds a teacher channel, False at its -1 pads."""
+    return assignment >= 0
+
+
+def gather_groups(
+    teacher: Float[Tensor, "n c_t h w"], assignment: Int64[Tensor, "c_s g"]
+) -> Float[Tensor, "n c_s g h w"]:
+    """Teacher maps by group; a pad repeats the group's first member."""
+    index = _without_pads(assignment)
+    n, _, h, w = teacher.shape
+    return teacher.index_select(1, index.flatten()).view(n, *index.shape, h, w)
+
+
+def gather_margin(
+    margin: Float[Tensor, "c_t"], assignment: Int64[Tensor, "c_s g"]
+) -> Float[Tensor, "c_s g"]:
+    """Teacher margins by group; a pad repeats the group's first member."""
+    return margin[_without_pads(assignment)]
+
+
+def absolute_max_pooling(
+    grouped: Grouped, margin: Margin, mask: Mask = None
+) -> tuple[Map, Float[Tensor, "c_s"]]:
+    """Per pixel the member of greatest magnitude, the positive one of an exact −a/+a tie.
+
+    Args:
+        grouped: (N, C_s, G, H, W) teacher maps by group.
+        margin: (C_s, G) teacher margins by group.
+        mask: (C_s, G), True where there is a member; None where every group is full.
+
+    Returns:
+        The map (N, C_s, H, W) and the members' mean margin (C_s,).
+    """
+    high = _fill(grouped, mask, -torch.inf).amax(2)
+    low = _fill(grouped, mask, torch.inf).amin(2)
+    return high.where(high >= -low, low), _mean(margin, mask)
+
+
+def simple_pooling(
+    grouped: Grouped, margin: Margin, mask: Mask = None, kernel: Literal["max", "avg"] = "max"
+) -> tuple[Map, Float[Tensor, "c_s"]]:
+    """Per pixel the greatest member, or with ``kernel="avg"`` the members' mean; so the margin.
+
+    Raises:
+        ValueError: The kernel is neither "max" nor "avg".
+    """
+    if kernel == "max":
+        filled = margin if mask is None else margin.where(mask, -torch.inf)
+        return _fill(grouped, mask, -torch.inf).amax(2), filled.amax(1)
+    if kernel != "avg":
+        raise ValueError(f"simple pooling: got kernel {kernel!r}, expected 'max' or 'avg'")
+    total = _fill(grouped, mask, 0).sum(2)
+    return total / _count(margin, mask)[:, None, None], _mean(margin, mask)
+
+
+def average_pooling(
+    grouped: Grouped, margin: Margin, mask: Mask = None
+) -> tuple[Map, Float[Tensor, "c_s"]]:
+    """Simple pooling with kernel avg."""
+    return simple_pooling(grouped, margin, mask, kernel="avg")
+
+
+def random_drop(grouped: Grouped, margin: Margin, mask: Mask = None) -> tuple[Map, Map]:
+    """Per image, channel and pixel one member drawn uniformly, and the margin of the same draw.
+
+    Draws from torch's global generator.
+
+    Returns:
+        The map and its margin, both (N, C_s, H, W).
+    """
+    n, c_s, g, h, w = grouped.shape
+    count = _count(margin, mask)[:, None, None]
+    draw = (torch.rand(n, c_s, h, w, device=grouped.device) * count).long().clamp_max(g - 1)
+    drawn = grouped.gather(2, draw[:, :, None])[:, :, 0]
+    return drawn, margin[torch.arange(c_s, device=margin.device)[:, None, None], draw]
+
+
+def sparse_matching(
+    grouped: Grouped, margin: Margin, mask: Mask = None
+) -> tuple[Map, Float[Tensor, "c_s"]]:
+    """The one matched channel and its margin.
+
+    Raises:
+        ValueError: Groups hold more than one channel.
+    """
+    if grouped.shape[2] != 1:
+        raise ValueError(
+            f"sparse matching: got groups of {grouped.shape[2]} channels, expected 1; "
+            "assign with mode='sparse'"
+        )
+    return grouped[:, :, 0], margin[:, 0]
+
+
+Reducer = Callable[..., tuple[Tensor, Tensor]]
+REDUCERS: Mapping[str, Reducer] = {
+    "amp": absolute_max_pooling,
+    "sp": simple_pooling,
+    "sp_avg": average_pooling,
+    "rd": random_drop,
+    "sm": sparse_matching,
+}
+ASSIGNMENT_MODES: Mapping[str, AssignmentMode] = {
+    name: "sparse" if name == "sm" else "balanced" for name in REDUCERS
+}
+
+
+def _without_pads(assignment: Tensor) -> Tensor:
+    return assignment.where(assignment >= 0, assignment[:, :1])
+
+
+def _fill(grouped: Tensor, mask: Tensor | None, value: float) -> Tensor:
+    return grouped if mask is None else grouped.where(mask[:, :, None, None], value)
+
+
+def _count(margin: Tensor, mask: Tensor | None) -> Tensor:
+    return torch.ones_like(margin).sum(1) if mask is None else mask.sum(1).to(margin.dtype)
+
+
+def _mean(margin: Tensor, mask: Tensor | None) -> Tensor:
+    filled = margin if mask is None else margin.where(mask, 0)
+    return filled.sum(1) / _count(margin, mask)
