@@ -1,7 +1,8 @@
 """k nearest neighbours by cosine, exact, and the weighted vote that turns them into accuracy."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import faiss
 import torch
@@ -39,6 +40,8 @@ def knn_search(
     _check_pair(query, bank, k)
     query, bank = _normalise("query", query), _normalise("bank", bank)
     if query.device.type == "cpu":
+        # faiss brings an OpenMP of its own, which does not hear torch.set_num_threads.
+        faiss.omp_set_num_threads(torch.get_num_threads())
         similarities, indices = faiss.knn(
             query.numpy(), bank.numpy(), k, metric=faiss.METRIC_INNER_PRODUCT
         )
@@ -89,6 +92,18 @@ def _normalise(name: str, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     return unit.contiguous()
 
 
+@contextmanager
+def _full_float32(device: torch.device) -> Iterator[None]:
+    """Matrix products without TF32 and autocast, whatever training chose: 10 bits misrank."""
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+
+
 def _search_by_blocks(
     query: Float[Tensor, "q d"],
     bank: Float[Tensor, "m d"],
@@ -97,9 +112,9 @@ def _search_by_blocks(
     bank_block: int = BANK_BLOCK,
 ) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
     """Top k of unit rows by blocks of queries and of the bank, on any device."""
-    found = [
-        _search_one_block(rows, bank, k, bank_block) for rows in torch.split(query, query_block)
-    ]
+    blocks = torch.split(query, query_block)
+    with _full_float32(query.device):
+        found = [_search_one_block(rows, bank, k, bank_block) for rows in blocks]
     return torch.cat([s for s, _ in found]), torch.cat([i for _, i in found])
 
 
@@ -158,7 +173,7 @@ def knn_sweep(
     test_labels: Int[Tensor, " q"],
     ks: Sequence[int] = (1, 10, 20, 100, 200),
     temperatures: Sequence[float] = (0.1, 0.07),
-) -> list[dict[str, float]]:
+) -> list[dict[str, int | float]]:
     """Accuracies of many settings from one search at the largest k; see ``knn_accuracy``.
 
     Returns:
@@ -174,7 +189,7 @@ def knn_sweep(
     similarities, indices = knn_search(test_features, train_features, max(ks))
     votes = train_labels.to(indices.device)[indices]
     truth = test_labels.to(indices.device)
-    rows = []
+    rows: list[dict[str, int | float]] = []
     for k in ks:
         for temperature in temperatures:
             top1, top5 = _vote(similarities[:, :k], votes[:, :k], truth, temperature)
