@@ -1,0 +1,364 @@
+"""Feature distillation: maps of a student and of a teacher in, named losses out.
+
+A `FeatureDistiller` holds everything of the method that a run must keep: an adapter, the margins
+and the assignment of each stage. It holds no network, so that one class serves self-supervised
+pretraining, classification and detection, and a checkpoint does not carry the teacher again.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mgd_ssl import distributed
+from mgd_ssl.matching import (
+    ASSIGNMENT_MODES,
+    REDUCERS,
+    CostAccumulator,
+    assign_channels,
+    batchnorm_margin,
+    matching_loss,
+    total_cost,
+)
+from mgd_ssl.models import FeatureReader, probe
+
+Reduction = Literal["sum", "image", "element"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A pair of maps, one of each network.
+
+    Attributes:
+        index: position among all stages, ignored ones too; later stages weigh more.
+        name: the student's name of the stage.
+        student_channels: C_s.
+        teacher_channels: C_t.
+        side: (H, W) of both maps at the size that was probed.
+        ignored: whether the stage takes no part; then it has no adapter and no assignment.
+    """
+
+    index: int
+    name: str
+    student_channels: int
+    teacher_channels: int
+    side: tuple[int, int]
+    ignored: bool = False
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know before the run."""
+        notes = ["ignored"] if self.ignored else []
+        if not self.ignored and self.side == (1, 1):
+            notes.append(
+                "side 1: only signs are compared; use larger images or --ignore this stage"
+            )
+        if not self.ignored and self.teacher_channels == self.student_channels:
+            notes.append("as many channels: groups of one")
+        return notes
+
+
+def plan_stages(
+    teacher_maps: Sequence[Tensor],
+    student_maps: Sequence[Tensor],
+    names: Sequence[str],
+    ignore: Sequence[int] = (),
+) -> list[Stage]:
+    """Pair the maps of two networks.
+
+    Args:
+        teacher_maps: a (N,C_t,H,W) a stage.
+        student_maps: a (N,C_s,H,W) a stage.
+        names: a name a stage.
+        ignore: indices of stages that take no part.
+
+    Raises:
+        ValueError: the numbers of stages or the sides differ, a student's stage is wider than
+            the teacher's, or an ignored index does not exist.
+    """
+    if len(teacher_maps) != len(student_maps):
+        raise ValueError(
+            f"taps: got {len(student_maps)} student stages and {len(teacher_maps)} teacher stages, "
+            "expected as many of each; name them with --taps and --teacher-taps"
+        )
+    wrong = [i for i in ignore if not 0 <= i < len(names)]
+    if wrong:
+        raise ValueError(f"ignore: got stage {wrong[0]}, expected 0 to {len(names) - 1}")
+    stages = [
+        Stage(i, name, s.shape[1], t.shape[1], (s.shape[2], s.shape[3]), i in set(ignore))
+        for i, (name, s, t) in enumerate(zip(names, student_maps, teacher_maps, strict=True))
+    ]
+    for stage, teacher_map in zip(stages, teacher_maps, strict=True):
+        if not stage.ignored:
+            _check_stage(stage, (teacher_map.shape[2], teacher_map.shape[3]))
+    if all(stage.ignored for stage in stages):
+        raise ValueError("ignore: every stage is ignored, expected one or more to distil")
+    return stages
+
+
+def _check_stage(stage: Stage, teacher_side: tuple[int, int]) -> None:
+    if stage.side != teacher_side:
+        raise ValueError(
+            f"stage {stage.name}: the student's side is {stage.side[0]}×{stage.side[1]}, the "
+            f"teacher's {teacher_side[0]}×{teacher_side[1]}, expected the same; "
+            f"--ignore {stage.index}, or move the taps, or give both networks the same stem"
+        )
+    if stage.student_channels > stage.teacher_channels:
+        raise ValueError(
+            f"stage {stage.name}: the student is wider ({stage.student_channels} channels) than "
+            f"the teacher ({stage.teacher_channels}), expected at most as many; take a thinner "
+            f"student or a wider teacher, or --ignore {stage.index}"
+        )
+
+
+def read_margins(
+    teacher: nn.Module, reader: FeatureReader, stages: Sequence[Stage]
+) -> list[Tensor]:
+    """Margins (C_t,) of the stages that take part, from the teacher's batch norms.
+
+    Raises:
+        ValueError: a stage's map has no batch norm before it.
+    """
+    norms = reader.norms(teacher)
+    margins = []
+    for stage in (s for s in stages if not s.ignored):
+        norm = norms[stage.index]
+        if norm is None:
+            raise ValueError(
+                f"stage {stage.name}: the teacher has no batch norm before its map, and the margin "
+                f"is taken from it; tap a map after a batch norm, or --ignore {stage.index}"
+            )
+        margins.append(batchnorm_margin(norm))
+    return margins
+
+
+@dataclass(frozen=True)
+class StageMatching:
+    """What one solve gave for one stage.
+
+    Attributes:
+        name: the stage.
+        cost: (C_s,C_t) float64.
+        assignment: (C_s,G) int64, -1 pads.
+        total: the assigned pairs' cost, summed.
+        changed: teacher channels whose student channel is another than before.
+    """
+
+    name: str
+    cost: Tensor
+    assignment: Tensor
+    total: float
+    changed: int
+
+
+class FeatureDistiller(nn.Module):
+    """Adapters, margins and the assignment of each stage; maps in, named losses out.
+
+    Source: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020.
+
+    Args:
+        stages: from `plan_stages`.
+        margins: (C_t,) for each stage that takes part, from `read_margins`.
+        reducer: a name in ``REDUCERS``.
+        mode: how channels are assigned; the reducer's own mode unless given.
+        adapter: ``batch``, BatchNorm2d on the student's map, or ``group``, GroupNorm(32).
+        reduction: what a stage's sum is divided by: nothing, the images summed, or the elements.
+        scale: factor on every stage.
+        stage_scale: factor on a stage by its index; 1/2^(n-1-i) for n stages unless given.
+
+    Example:
+        >>> distiller = FeatureDistiller(stages, margins, reducer="amp")
+        >>> distiller.solve(costs)
+        >>> losses = distiller(student_maps, teacher_maps)  # {"matching/layer1": ...}
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        margins: Sequence[Tensor],
+        *,
+        reducer: str = "amp",
+        mode: str | None = None,
+        adapter: Literal["batch", "group"] = "batch",
+        reduction: Reduction = "image",
+        scale: float = 1e-4,
+        stage_scale: Callable[[int], float] | None = None,
+    ) -> None:
+        super().__init__()
+        if reducer not in REDUCERS:
+            raise ValueError(f"reducer: got {reducer!r}, expected one of {', '.join(REDUCERS)}")
+        count = len(stages)
+        self.stages = [stage for stage in stages if not stage.ignored]
+        self.reducer, self.reduction = reducer, reduction
+        self.mode = mode or ASSIGNMENT_MODES[reducer]
+        stage_scale = stage_scale or (lambda i: 2.0 ** (i + 1 - count))
+        self.scales = [scale * stage_scale(stage.index) for stage in self.stages]
+        self.adapters = nn.ModuleDict(
+            {stage.name: _make_adapter(adapter, stage.student_channels) for stage in self.stages}
+        )
+        self.solves = 0
+        for stage, margin in zip(self.stages, margins, strict=True):
+            self.register_buffer(f"margin_{stage.name}", margin.detach().clone())
+            empty = torch.full((stage.student_channels, self._group_size(stage)), -1)
+            self.register_buffer(f"assignment_{stage.name}", empty)
+
+    def forward(
+        self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Losses of the stages, each scaled.
+
+        Args:
+            student_maps: a raw (N,C_s,H,W) a stage, ignored stages included.
+            teacher_maps: a (N,C_t,H,W) a stage, ignored stages included.
+
+        Returns:
+            ``matching/NAME`` -> float32 scalar.
+
+        Raises:
+            RuntimeError: the matching was never solved.
+        """
+        if not self.solves:
+            raise RuntimeError(
+                "the matching was not solved; call solve(), or mgd_update(), before the first step"
+            )
+        return {
+            f"matching/{stage.name}": self._loss(
+                stage, scale, student_maps[stage.index], teacher_maps[stage.index]
+            )
+            for stage, scale in zip(self.stages, self.scales, strict=True)
+        }
+
+    def _loss(self, stage: Stage, scale: float, student: Tensor, teacher: Tensor) -> Tensor:
+        adapted = self.adapters[stage.name](student)
+        loss = matching_loss(
+            adapted, teacher, self.assignment(stage), self.margin(stage), self.reducer
+        )
+        divisor = {"sum": 1, "image": student.shape[0], "element": student.numel()}[self.reduction]
+        return loss * (scale / divisor)
+
+    def assignment(self, stage: Stage) -> Tensor:
+        """(C_s,G) int64, -1 pads."""
+        return self.get_buffer(f"assignment_{stage.name}")
+
+    def margin(self, stage: Stage) -> Tensor:
+        """(C_t,) float32."""
+        return self.get_buffer(f"margin_{stage.name}")
+
+    @torch.no_grad()
+    def solve(self, costs: Sequence[Tensor]) -> list[StageMatching]:
+        """Solve each stage's assignment on rank 0 and give it to every rank.
+
+        Args:
+            costs: (C_s,C_t) float64 a stage that takes part, the same on every rank.
+        """
+        results = [self._solve(stage, cost) for stage, cost in zip(self.stages, costs, strict=True)]
+        self.solves += 1
+        return results
+
+    def _solve(self, stage: Stage, cost: Tensor) -> StageMatching:
+        assignment = self.assignment(stage)
+        before = _owners(assignment, stage.teacher_channels)
+        if distributed.rank() == 0:
+            assignment.copy_(assign_channels(cost, self.mode))
+        distributed.broadcast(assignment)
+        after = _owners(assignment, stage.teacher_channels)
+        changed = int((before != after).sum()) if self.solves else 0
+        solved = assignment.detach().cpu().clone()
+        return StageMatching(
+            stage.name, cost.cpu(), solved, float(total_cost(cost.cpu(), solved)), changed
+        )
+
+    @torch.no_grad()
+    def set_margins(self, margins: Sequence[Tensor]) -> None:
+        """Replace the margins, say after other weights were loaded into the teacher."""
+        for stage, margin in zip(self.stages, margins, strict=True):
+            self.margin(stage).copy_(margin)
+
+    def get_extra_state(self) -> dict[str, int]:
+        """How often the matching was solved; part of ``state_dict``."""
+        return {"solves": self.solves}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Counterpart of `get_extra_state`."""
+        self.solves = state["solves"]
+
+    def _group_size(self, stage: Stage) -> int:
+        if self.mode == "sparse":
+            return 1
+        whole, rest = divmod(stage.teacher_channels, stage.student_channels)
+        return whole + (rest > 0 and self.mode == "balanced")
+
+
+def _make_adapter(kind: str, channels: int) -> nn.Module:
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    if kind != "group":
+        raise ValueError(f"adapter: got {kind!r}, expected 'batch' or 'group'")
+    if channels % 32:
+        raise ValueError(f"adapter: group norm needs a multiple of 32 channels, got {channels}")
+    return nn.GroupNorm(32, channels)
+
+
+def _owners(assignment: Tensor, teacher_channels: int) -> Tensor:
+    """(C_t,): the student channel of each teacher channel, -1 where it has none."""
+    owners = torch.full((teacher_channels,), -1, device=assignment.device)
+    rows = torch.arange(assignment.shape[0], device=assignment.device)
+    rows = rows.unsqueeze(1).expand_as(assignment)
+    held = assignment >= 0
+    owners[assignment[held]] = rows[held]
+    return owners
+
+
+def gather_costs(
+    stages: Sequence[Stage], pairs: Iterable[tuple[Sequence[Tensor], Sequence[Tensor]]]
+) -> list[Tensor]:
+    """Mean cost (C_s,C_t) of each stage that takes part, over all images of all ranks.
+
+    Args:
+        stages: from `plan_stages`.
+        pairs: (student maps, teacher maps) of each batch of this rank's share.
+    """
+    active = [stage for stage in stages if not stage.ignored]
+    accumulators = [CostAccumulator(s.student_channels, s.teacher_channels) for s in active]
+    for student_maps, teacher_maps in pairs:
+        for stage, accumulator in zip(active, accumulators, strict=True):
+            accumulator.update(student_maps[stage.index], teacher_maps[stage.index])
+    for accumulator in accumulators:
+        for tensor in accumulator.state():
+            distributed.all_reduce_sum(tensor)
+    return [accumulator.result() for accumulator in accumulators]
+
+
+@torch.no_grad()
+def update_matching(
+    distiller: FeatureDistiller,
+    read_student: Callable[[Tensor], Sequence[Tensor]],
+    read_teacher: Callable[[Tensor], Sequence[Tensor]],
+    images: Iterable[Any],
+) -> list[StageMatching]:
+    """Gather the costs over batches of images and solve every stage's assignment.
+
+    The caller puts both networks in eval mode; see `evaluating`.
+
+    Args:
+        distiller: gets the new assignment.
+        read_student: images -> the student's raw maps.
+        read_teacher: images -> the teacher's maps.
+        images: whatever the two functions take, a batch at a time.
+    """
+    pairs = ((read_student(x), read_teacher(x)) for x in images)
+    return distiller.solve(gather_costs(distiller.stages, pairs))
+
+
+__all__ = [
+    "FeatureDistiller",
+    "Stage",
+    "StageMatching",
+    "gather_costs",
+    "plan_stages",
+    "probe",
+    "read_margins",
+    "update_matching",
+]

@@ -1,0 +1,91 @@
+"""What a run says: lines on the screen, metrics.jsonl, TensorBoard, train.log."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from torch.utils.tensorboard import SummaryWriter
+
+logger = logging.getLogger("mgd_ssl")
+console = Console()
+
+
+def start_logging(path: Path | None = None) -> None:
+    """Send the package's log to the screen, and to a file where a path is given."""
+    logger.handlers.clear()
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if console.is_terminal:
+        logger.addHandler(RichHandler(console=console, show_path=False, show_level=False))
+    else:
+        plain = logging.StreamHandler()
+        plain.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(plain)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(file)
+
+
+class MetricWriter:
+    """Appends to metrics.jsonl and to TensorBoard's event file; on rank 0 alone."""
+
+    def __init__(self, directory: Path, enabled: bool = True) -> None:
+        self._file = (directory / "metrics.jsonl").open("a") if enabled else None
+        self._board = SummaryWriter(str(directory)) if enabled else None
+
+    def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
+        """Write one row; ``step`` counts optimizer steps, ``epoch`` is 1-based."""
+        if self._file is None or self._board is None:
+            return
+        row = {"step": step, "epoch": epoch, "time": round(time.time(), 3), **metrics}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flush both files."""
+        if self._file and self._board:
+            self._file.close()
+            self._board.close()
+
+
+class StepProgress:
+    """A bar of the whole run on a terminal, with images a second and the time left."""
+
+    def __init__(self, total_steps: int, enabled: bool) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} steps"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not (enabled and console.is_terminal),
+        )
+        self._task: TaskID = self._bar.add_task("training", total=total_steps, note="")
+
+    def __enter__(self) -> "StepProgress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, step: int, epoch: int, note: str) -> None:
+        """Move the bar to ``step`` of the run."""
+        self._bar.update(self._task, completed=step, description=f"epoch {epoch}", note=note)
+
+
+def format_duration(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,42 @@
+"""Learning rates as pure functions of the position in a run, so that a resumed run agrees."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """Learning rate at a position.
+
+    Attributes:
+        base: after the warm-up, above 0.
+        epochs: length of the run, warm-up included.
+        kind: ``cosine`` per epoch, as in MoCo v2, or ``steps``.
+        milestones: epochs (0-based) from which a further factor applies; for ``steps``.
+        factor: of each milestone.
+        warmup: epochs over which the rate rises from 0, step by step.
+    """
+
+    base: float
+    epochs: int
+    kind: Literal["cosine", "steps"] = "cosine"
+    milestones: Sequence[int] = (120, 160)
+    factor: float = 0.1
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.base > 0:
+            raise ValueError(f"lr: got {self.base}, expected a number above 0")
+        if not 0 <= self.warmup < max(self.epochs, 1):
+            raise ValueError(f"warmup: got {self.warmup} of {self.epochs} epochs, expected fewer")
+
+    def __call__(self, epoch: int, step: int, steps: int) -> float:
+        """The rate of step ``step`` of ``steps`` in ``epoch``, all 0-based."""
+        if epoch < self.warmup:
+            return self.base * (epoch * steps + step + 1) / (self.warmup * steps)
+        if self.kind == "cosine":
+            done = (epoch - self.warmup) / (self.epochs - self.warmup)
+            return self.base * 0.5 * (1 + math.cos(math.pi * done))
+        return self.base * self.factor ** sum(epoch >= m for m in self.milestones)
