@@ -60,29 +60,34 @@ def split_folder(path: Path, split: str) -> Path:
 
 def find_images(root: Path) -> list[str]:
     """Sorted relative paths of the images under ``root``, hidden files and folders left out."""
-    return sorted(_walk(str(root), ""))
+    return sorted(_walk(str(root)))
 
 
-def _walk(root: str, relative: str) -> Iterator[str]:
-    folders = [relative]
+def _walk(root: str) -> Iterator[str]:
+    folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while folders:
-        relative = folders.pop()
+        relative, trail = folders.pop()
         with os.scandir(os.path.join(root, relative)) as entries:
             for entry in entries:
+                path = os.path.join(relative, entry.name)
                 if entry.name.startswith("."):
                     continue
                 if entry.name.lower().endswith(EXTENSIONS):
-                    yield os.path.join(relative, entry.name)
-                elif entry.is_dir() and not _is_loop(entry):
-                    folders.append(os.path.join(relative, entry.name))
+                    yield path
+                elif entry.is_dir():
+                    below = _follow(entry, trail)
+                    if below is not None:
+                        folders.append((path, below))
 
 
-def _is_loop(entry: os.DirEntry[str]) -> bool:
-    """Whether a folder is a link to one that it lies in."""
+def _follow(entry: os.DirEntry[str], trail: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The folders that links led out of on the way below ``entry``; None where it leads back."""
     if not entry.is_symlink():
-        return False
-    target = os.path.join(os.path.realpath(entry.path), "")
-    return os.path.realpath(os.path.dirname(entry.path)).startswith(target.rstrip(os.sep))
+        return trail
+    trail = (*trail, os.path.realpath(os.path.dirname(entry.path)))
+    target = Path(os.path.realpath(entry.path))
+    leads_back = any(Path(left).is_relative_to(target) for left in trail)
+    return None if leads_back else trail
 
 
 def label_paths(path: Path, root: Path, paths: list[str]) -> tuple[list[str], NDArray[np.int64]]:

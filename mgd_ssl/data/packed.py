@@ -81,7 +81,8 @@ def _load_idx(folder: Path, split: str) -> Arrays:
     if images is None:
         wanted = f"{IDX_PREFIX[split]}-images-idx3-ubyte"
         raise ValueError(
-            f"{folder}: no images of split {split}; expected {wanted}, plain or .gz. Put the file beside the others."
+            f"{folder}: no images of split {split}; expected {wanted}, plain or .gz. Put "
+            "the file beside the others."
         )
     classes = None if labels is None else read_idx(labels).astype(np.int64)
     return Arrays(read_idx(images), classes, None, str(images))

@@ -1,0 +1,298 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from image_files import class_tree, idx_folder, photo, save, truncate, write_idx
+
+from mgd_ssl.data import ArraySource, open_source, subset
+from mgd_ssl.data.sources import SAMPLE
+
+
+def paths(source) -> list[str]:
+    return [source.describe(i) for i in range(len(source))]
+
+
+# the embedded sample
+
+
+def test_embedded_sample_has_600_and_100_images_a_class():
+    for split, per_class in (("train", 600), ("val", 100)):
+        source = open_source(None, split, labelled=True)
+        assert np.bincount(source.labels).tolist() == [per_class] * 10
+        assert source.labels.dtype == np.int64 and source.in_memory
+        assert len(source.classes) == 10
+        assert source.read(0).mode == "RGB" and source.read(0).size == (28, 28)
+
+
+def test_embedded_sample_is_small_and_describes_its_images():
+    assert SAMPLE.stat().st_size < 3.5e6
+    assert open_source(None, "val").describe(17).endswith("fashion_mnist.npz[17]")
+
+
+# folders
+
+
+def test_class_folders_give_sorted_classes_and_paths(tmp_path):
+    class_tree(tmp_path / "train", {"dog": 2, "cat": 3})
+    class_tree(tmp_path / "val", {"cat": 1, "dog": 1})
+    train = open_source(tmp_path, "train", labelled=True)
+    assert train.classes == ["cat", "dog"] and train.labels.tolist() == [0, 0, 0, 1, 1]
+    assert paths(train) == sorted(paths(train)) and not train.in_memory
+    np.testing.assert_array_equal(np.asarray(train.read(3)), photo(0))  # dog/0.png
+    assert open_source(tmp_path, "val", labelled=True).labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
+def test_validation_folder_has_one_of_the_usual_names(tmp_path, name):
+    class_tree(tmp_path / "train", {"a": 1, "b": 1})
+    class_tree(tmp_path / name, {"a": 2, "b": 1})
+    assert len(open_source(tmp_path, "val")) == 3
+
+
+def test_val_is_taken_before_test(tmp_path):
+    class_tree(tmp_path / "test", {"a": 1, "b": 1})
+    class_tree(tmp_path / "val", {"a": 2, "b": 2})
+    assert len(open_source(tmp_path, "val")) == 4
+
+
+def test_validation_labels_follow_the_training_classes(tmp_path):
+    class_tree(tmp_path / "train", {"a": 1, "b": 1, "c": 1})
+    class_tree(tmp_path / "val", {"b": 1, "c": 2})
+    val = open_source(tmp_path, "val", labelled=True)
+    assert val.classes == ["a", "b", "c"] and val.labels.tolist() == [1, 2, 2]
+
+
+def test_validation_class_unknown_to_train_is_refused_where_labels_are_wanted(tmp_path):
+    class_tree(tmp_path / "train", {"a": 1, "b": 1})
+    class_tree(tmp_path / "val", {"a": 1, "z": 1})
+    with pytest.raises(ValueError, match=r"classes that .*train has not: z.*Rename"):
+        open_source(tmp_path, "val", labelled=True)
+    assert open_source(tmp_path, "val").labels is None
+
+
+def test_any_tree_is_training_images_when_no_labels_are_wanted(tmp_path):
+    for name in ("x.JPG", "deep/er/y.Png", "deep/z.webp"):
+        save(tmp_path / name, photo())
+    for name in (".hidden.png", ".cache/w.png"):
+        save(tmp_path / name, photo())
+    (tmp_path / "notes.txt").write_text("no image")
+    source = open_source(tmp_path, "train")
+    names = [str(Path(path).relative_to(tmp_path)) for path in paths(source)]
+    assert names == ["deep/er/y.Png", "deep/z.webp", "x.JPG"]
+    assert source.labels is None and source.classes is None
+
+
+def test_one_folder_of_images_is_not_taken_for_a_class(tmp_path):
+    class_tree(tmp_path, {"images": 3})
+    assert open_source(tmp_path, "train").labels is None
+    with pytest.raises(ValueError, match=r"only images/.*two or more"):
+        open_source(tmp_path, "train", labelled=True)
+
+
+def test_image_outside_the_class_folders_is_named_where_labels_are_wanted(tmp_path):
+    class_tree(tmp_path, {"a": 1, "b": 1})
+    save(tmp_path / "preview.png", photo())
+    with pytest.raises(ValueError, match=r"preview\.png outside one.*Sort the images"):
+        open_source(tmp_path, "train", labelled=True)
+    assert len(open_source(tmp_path, "train")) == 3
+
+
+def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
+    elsewhere = class_tree(tmp_path / "elsewhere", {"b": 2})
+    data = class_tree(tmp_path / "data", {"a": 1})
+    (data / "b").symlink_to(elsewhere / "b")
+    (data / "a" / "loop").symlink_to(data)
+    assert open_source(data, "train", labelled=True).labels.tolist() == [0, 1, 1]
+
+
+def test_two_folders_that_link_to_each_other_are_read_once_from_each(tmp_path):
+    class_tree(tmp_path, {"a": 1, "b": 1})
+    (tmp_path / "a" / "to_b").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "to_a").symlink_to(tmp_path / "a")
+    names = [Path(path).relative_to(tmp_path) for path in paths(open_source(tmp_path, "train"))]
+    assert [str(name) for name in names] == ["a/0.png", "a/to_b/0.png", "b/0.png", "b/to_a/0.png"]
+
+
+def test_link_to_a_sibling_with_a_longer_name_is_no_circle(tmp_path):
+    class_tree(tmp_path / "data", {"ab": 1})
+    class_tree(tmp_path / "data", {"a": 2})
+    (tmp_path / "data" / "ab" / "more").symlink_to(tmp_path / "data" / "a")
+    assert len(open_source(tmp_path / "data", "train")) == 5
+
+
+def test_paths_of_any_bytes_are_read(tmp_path):
+    save(tmp_path / "größe 図.png", photo())
+    assert open_source(tmp_path, "train").read(0).size == (48, 40)
+
+
+def test_folder_source_survives_pickling_for_spawned_workers(tmp_path):
+    class_tree(tmp_path, {"a": 2, "b": 1})
+    source = open_source(tmp_path, "train")
+    assert paths(pickle.loads(pickle.dumps(source))) == paths(source)
+
+
+def test_missing_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere: there is no such folder.*Check the path"):
+        open_source(tmp_path / "nowhere", "train")
+
+
+def test_file_in_place_of_a_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="it is a file; expected a folder"):
+        open_source(save(tmp_path / "one.png", photo()), "train")
+
+
+def test_folder_without_images_is_refused(tmp_path):
+    (tmp_path / "readme.txt").write_text("nothing here")
+    with pytest.raises(ValueError, match="without images; expected files such as"):
+        open_source(tmp_path, "train")
+
+
+def test_missing_validation_folder_is_refused(tmp_path):
+    class_tree(tmp_path / "train", {"a": 1, "b": 1})
+    with pytest.raises(ValueError, match=r"no validation images; expected .*val, valid"):
+        open_source(tmp_path, "val")
+
+
+def test_validation_folder_alone_is_not_trained_on(tmp_path):
+    class_tree(tmp_path / "val", {"a": 1, "b": 1})
+    with pytest.raises(ValueError, match="val/ without train/"):
+        open_source(tmp_path, "train")
+
+
+def test_unknown_split_is_refused():
+    with pytest.raises(ValueError, match='expected "train" or "val"'):
+        open_source(None, "test")
+
+
+# IDX files
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("where", ["", "raw", "FashionMNIST/raw"])
+def test_idx_files_are_found_plain_and_compressed(tmp_path, suffix, where):
+    idx_folder(tmp_path / where, suffix)
+    train, val = (open_source(tmp_path, split, labelled=True) for split in ("train", "val"))
+    assert (len(train), len(val)) == (12, 5) and train.in_memory
+    assert val.labels.tolist() == [0, 1, 2, 0, 1]
+    expected = np.random.default_rng(0).integers(0, 256, (12, 6, 6))
+    np.testing.assert_array_equal(np.asarray(train.read(7))[..., 2], expected[7])
+    assert train.describe(7).endswith(f"train-images-idx3-ubyte{suffix}[7]")
+
+
+def test_idx_without_labels_serves_where_none_are_wanted(tmp_path):
+    (idx_folder(tmp_path) / "train-labels-idx1-ubyte.gz").unlink()
+    assert open_source(tmp_path, "train").labels is None
+    with pytest.raises(ValueError, match="12 images without labels"):
+        open_source(tmp_path, "train", labelled=True)
+
+
+def test_idx_without_validation_images_is_refused(tmp_path):
+    (idx_folder(tmp_path) / "t10k-images-idx3-ubyte.gz").unlink()
+    with pytest.raises(ValueError, match="no images of split val; expected t10k-images-idx3-ubyte"):
+        open_source(tmp_path, "val")
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("share", [0.02, 0.7])
+def test_truncated_idx_is_refused(tmp_path, suffix, share):
+    idx_folder(tmp_path, suffix)
+    truncate(tmp_path / f"train-images-idx3-ubyte{suffix}", share)
+    with pytest.raises(ValueError, match=r"train-images.*expected .*Fetch the file again"):
+        open_source(tmp_path, "train")
+
+
+def test_idx_labels_of_another_number_are_refused(tmp_path):
+    write_idx(idx_folder(tmp_path) / "train-labels-idx1-ubyte.gz", np.zeros(11))
+    with pytest.raises(ValueError, match="11 labels for 12 images"):
+        open_source(tmp_path, "train")
+
+
+def test_two_data_sets_in_one_folder_are_refused(tmp_path):
+    idx_folder(tmp_path / "MNIST" / "raw")
+    idx_folder(tmp_path / "FashionMNIST" / "raw")
+    with pytest.raises(ValueError, match=r"several data sets, .*Name the folder"):
+        open_source(tmp_path, "train")
+    assert len(open_source(tmp_path / "MNIST", "train")) == 12
+
+
+# CIFAR
+
+
+def write_cifar(folder: Path, monkeypatch, kind: str) -> np.ndarray:
+    """The archive's files with two images each, and their checksums told to torchvision."""
+    import hashlib
+
+    from torchvision.datasets import CIFAR10, CIFAR100
+
+    reader = CIFAR10 if kind == "cifar10" else CIFAR100
+    folder.mkdir(parents=True)
+    rows = np.random.default_rng(0).integers(0, 256, (2, 3072), dtype=np.uint8)
+
+    def write(name: str, content: dict) -> list[str]:
+        (folder / name).write_bytes(pickle.dumps(content))
+        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+    labels = "labels" if kind == "cifar10" else "fine_labels"
+    for attribute in ("train_list", "test_list"):
+        names = [name for name, _ in getattr(reader, attribute)]
+        lists = [write(name, {"data": rows, labels: [1, 0]}) for name in names]
+        monkeypatch.setattr(reader, attribute, lists)
+    meta = dict(reader.meta)
+    _, meta["md5"] = write(meta["filename"], {meta["key"]: ["frog", "ship"]})
+    monkeypatch.setattr(reader, "meta", meta)
+    return rows.reshape(2, 3, 32, 32).transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "train"),
+    [("cifar10", "cifar-10-batches-py", 10), ("cifar100", "cifar-100-python", 2)],
+)
+def test_cifar_is_read_from_its_folder_or_the_one_above(tmp_path, monkeypatch, kind, name, train):
+    images = write_cifar(tmp_path / name, monkeypatch, kind)
+    for path in (tmp_path, tmp_path / name):
+        source = open_source(path, "train", labelled=True)
+        assert len(source) == train and source.classes == ["frog", "ship"] and source.in_memory
+        assert source.labels[:2].tolist() == [1, 0]
+        np.testing.assert_array_equal(np.asarray(source.read(1)), images[1])
+    assert len(open_source(tmp_path, "val")) == 2
+
+
+def test_cifar_with_a_foreign_pickle_is_refused_unread(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in ("data_batch_1", "test_batch", "batches.meta"):
+        (folder / name).write_bytes(pickle.dumps(print))
+    with pytest.raises(ValueError, match=r"corrupted.*Unpack it again"):
+        open_source(tmp_path, "train")
+
+
+# arrays and subsets
+
+
+def test_subset_is_a_fixed_choice_in_source_order():
+    source = ArraySource(np.arange(50, dtype=np.uint8).repeat(4).reshape(50, 2, 2), np.arange(50))
+    chosen = subset(source, 10, seed=3)
+    assert len(chosen) == 10 and chosen.in_memory
+    assert chosen.labels.tolist() == sorted(set(chosen.labels.tolist()))
+    assert chosen.labels.tolist() == subset(source, 10, seed=3).labels.tolist()
+    assert chosen.labels.tolist() != subset(source, 10, seed=4).labels.tolist()
+    for i, label in enumerate(chosen.labels):
+        assert chosen.read(i).getpixel((0, 0)) == (label,) * 3
+        assert chosen.describe(i) == source.describe(label)
+
+
+def test_subset_of_everything_is_the_source():
+    source = open_source(None, "val")
+    assert subset(source, 1000) is source and subset(source, 5000) is source
+
+
+def test_empty_subset_is_refused():
+    with pytest.raises(ValueError, match="subset of 0 images"):
+        subset(open_source(None, "val"), 0)
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 4, 4)), np.zeros((2, 3, 4, 4), dtype=np.uint8)])
+def test_array_of_another_type_or_shape_is_refused(array):
+    with pytest.raises(ValueError, match=r"expected uint8 \(N, H, W\)"):
+        ArraySource(array)

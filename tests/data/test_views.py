@@ -1,0 +1,239 @@
+import kornia.augmentation as K
+import numpy as np
+import pytest
+import torch
+from image_files import photo
+from scipy.ndimage import gaussian_filter1d
+from torchvision.transforms.v2 import functional as TF
+
+from mgd_ssl.data import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    PRESETS,
+    Normalize,
+    ViewConfig,
+    build_view,
+    eval_transform,
+)
+
+NOTHING = {
+    "crop_min": 1.0, "flip_p": 0.0, "jitter_p": 0.0, "grey_p": 0.0, "blur_p": 0.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Twelve smooth colour images, (12, 3, 36, 36) uint8."""
+    stack = np.stack([photo(seed, 36, 36) for seed in range(12)])
+    return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
+
+
+def view(size: int = 36, **parameters) -> torch.nn.Module:
+    return build_view(ViewConfig("moco_v2", **{**NOTHING, **parameters}), size)
+
+
+def step(module: torch.nn.Module, kind: type) -> torch.nn.Module:
+    return next(m for m in module.modules() if isinstance(m, kind))
+
+
+# randomness
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_same_seed_gives_the_same_views_and_another_does_not(images, preset):
+    module = build_view(ViewConfig(preset), 32)
+    views = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(seed)
+        views.append(module(images))
+    assert torch.equal(views[0], views[1]) and not torch.equal(views[0], views[2])
+    torch.manual_seed(7)
+    assert torch.equal(build_view(ViewConfig(preset), 32)(images), views[0])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_views_are_floats_in_the_unit_range_of_the_asked_size(images, preset):
+    got = build_view(ViewConfig(preset), 20)(images)
+    assert got.shape == (12, 3, 20, 20) and got.dtype == torch.float32
+    assert got.min() >= 0 and got.max() <= 1 and not got.requires_grad
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_image_of_a_batch_draws_its_own_parameters(images, preset):
+    same = images[:1].expand(8, -1, -1, -1)
+    torch.manual_seed(0)
+    got = build_view(ViewConfig(preset), 32)(same)
+    assert len({row.numpy().tobytes() for row in got}) == 8
+
+
+def test_batch_is_left_as_it_was(images):
+    before = images.clone()
+    build_view(ViewConfig("moco_v2"), 32)(images)
+    assert torch.equal(images, before)
+
+
+# each step against another implementation
+
+
+def test_view_with_nothing_to_do_is_the_image_itself(images):
+    torch.testing.assert_close(view()(images), images / 255, atol=2e-5, rtol=0)
+
+
+def test_certain_flip_mirrors_the_columns(images):
+    torch.testing.assert_close(view(flip_p=1.0)(images), images.flip(-1) / 255, atol=2e-5, rtol=0)
+
+
+def test_certain_grey_is_luminance(images):
+    red, green, blue = (images / 255).unbind(1)
+    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
+    expected = luminance[:, None].expand(-1, 3, -1, -1)
+    torch.testing.assert_close(view(grey_p=1.0)(images), expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
+def test_blur_is_a_gaussian_of_its_sigma(images, sigma):
+    got = view(blur_p=1.0, blur_sigma_min=sigma, blur_sigma_max=sigma)(images)
+    radius = int(3 * sigma + 0.5)
+    expected = (images / 255).double().numpy()
+    for axis in (2, 3):
+        expected = gaussian_filter1d(expected, sigma, axis=axis, mode="mirror", radius=radius)
+    np.testing.assert_allclose(got.numpy(), expected, atol=3e-5)
+
+
+def test_blur_of_an_image_smaller_than_its_kernel_works(images):
+    assert view(size=4, blur_p=1.0)(images).shape == (12, 3, 4, 4)
+
+
+def test_jitter_applies_torchvisions_formulas_with_its_own_factors(images):
+    module = view(jitter_p=1.0)
+    torch.manual_seed(3)
+    got = module(images)
+    drawn = step(module, K.ColorJitter)._params
+    names = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
+    adjust = (TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation, TF.adjust_hue)
+    for row, image in enumerate(images / 255):
+        for which in drawn["order"].tolist():
+            image = adjust[which](image, float(drawn[names[which]][row]))
+        torch.testing.assert_close(got[row], image, atol=2e-4, rtol=0)
+
+
+def test_jitter_factors_stay_in_their_ranges(images):
+    module = view(jitter_p=1.0, jitter_brightness=0.3, jitter_hue=0.2)
+    torch.manual_seed(0)
+    module(images[:1].expand(500, -1, -1, -1))
+    drawn = step(module, K.ColorJitter)._params
+    for name, low, high in (("brightness_factor", 0.7, 1.3), ("hue_factor", -0.2, 0.2)):
+        values = drawn[name]
+        assert low <= values.min() < low + 0.02 * (high - low) + 1e-6
+        assert high - 0.02 * (high - low) - 1e-6 < values.max() <= high
+
+
+def test_crops_keep_to_their_share_of_the_area_and_their_ratio(images):
+    module = view(size=16, crop_min=0.3, crop_max=0.6)
+    batch = images[:1].expand(400, -1, -1, -1)
+    torch.manual_seed(0)
+    module(batch)
+    corners = step(module, K.RandomResizedCrop)._params["src"]
+    width = corners[:, 1, 0] - corners[:, 0, 0] + 1
+    height = corners[:, 3, 1] - corners[:, 0, 1] + 1
+    share = width * height / 36**2
+    rounding = 1 / 16
+    assert 0.3 - rounding < share.min() < 0.35 and 0.55 < share.max() < 0.6 + rounding
+    ratio = width / height
+    assert 0.75 - rounding < ratio.min() and ratio.max() < 4 / 3 + 2 * rounding
+    assert corners[..., 0].min() >= 0 and corners.max() <= 35
+
+
+def test_crop_is_the_bilinear_resize_of_its_box(images):
+    module = view(size=24, crop_min=0.3, crop_max=0.6)
+    torch.manual_seed(0)
+    got = module(images)
+    corners = step(module, K.RandomResizedCrop)._params["src"].long()
+    for row, ((left, top), _, (right, bottom), _) in enumerate(corners.tolist()):
+        box = images[row : row + 1, :, top : bottom + 1, left : right + 1] / 255
+        expected = torch.nn.functional.interpolate(
+            box, (24, 24), mode="bilinear", align_corners=True
+        )
+        torch.testing.assert_close(got[row : row + 1], expected, atol=1e-4, rtol=0)
+
+
+def test_probabilities_are_those_of_the_configuration(images):
+    same = images[:1, :, :12, :12].expand(2000, -1, -1, -1)
+    torch.manual_seed(0)
+    got = view(size=12, grey_p=0.2)(same)
+    grey = (got.amax(1) - got.amin(1)).amax((1, 2)) < 1e-3
+    assert abs(grey.float().mean() - 0.2) < 0.03  # three standard deviations
+
+
+# presets
+
+
+def kinds(preset: str) -> list[str]:
+    return [type(m).__name__ for m in build_view(ViewConfig(preset), 32).steps]
+
+
+def test_steps_of_the_presets_come_in_the_order_of_their_papers():
+    crop, flip = "RandomResizedCrop", "RandomHorizontalFlip"
+    jitter, grey, blur = "ColorJitter", "RandomGrayscale", "RandomGaussianBlur"
+    assert kinds("moco_v1") == [crop, grey, jitter, flip]
+    assert kinds("moco_v2") == [crop, jitter, grey, blur, flip]
+    assert kinds("small") == [crop, jitter, grey, flip]
+    assert kinds("weak") == kinds("linear") == [crop, flip]
+
+
+def test_moco_presets_have_the_published_values():
+    v1, v2 = PRESETS["moco_v1"], PRESETS["moco_v2"]
+    for p, hue, jitter_p in ((v1, 0.4, 1.0), (v2, 0.1, 0.8)):
+        assert (p.crop_min, p.crop_max, p.flip_p, p.grey_p) == (0.2, 1.0, 0.5, 0.2)
+        assert (p.jitter_brightness, p.jitter_contrast, p.jitter_saturation) == (0.4,) * 3
+        assert (p.jitter_hue, p.jitter_p) == (hue, jitter_p)
+    assert v1.blur_p == 0 and (v2.blur_p, v2.blur_sigma_min, v2.blur_sigma_max) == (0.5, 0.1, 2)
+    assert PRESETS["linear"].crop_min == 0.08
+
+
+def test_own_parameters_go_over_the_presets():
+    parameters = ViewConfig("moco_v2", crop_min=0.5, blur_p=0.0).parameters()
+    assert (parameters.crop_min, parameters.blur_p, parameters.jitter_p) == (0.5, 0.0, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"preset": "mocov2"}, "expected one of moco_v1, moco_v2, small"),
+        ({"crop_min": 0.0}, "0 < crop_min <= crop_max <= 1"),
+        ({"crop_min": 0.9, "crop_max": 0.5}, r"crop_min=0\.9, crop_max=0\.5"),
+        ({"flip_p": 1.5}, r"flip_p=1\.5; expected a probability"),
+        ({"jitter_contrast": -0.1}, r"jitter_contrast=-0\.1; expected a strength"),
+        ({"jitter_hue": 0.6}, "at most half a turn"),
+        ({"blur_sigma_min": 3.0}, "0 < blur_sigma_min <= blur_sigma_max"),
+        ({"grey_p": float("nan")}, "grey_p=nan"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        ViewConfig(**parameters)
+
+
+def test_float_images_are_refused(images):
+    with pytest.raises(ValueError, match=r"float32; expected torch\.uint8"):
+        view()(images.float())
+
+
+# normalisation
+
+
+def test_normalisation_subtracts_the_mean_and_divides_by_the_deviation(images):
+    got = eval_transform()(images)
+    expected = TF.normalize(images / 255, list(IMAGENET_MEAN), list(IMAGENET_STD))
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(Normalize()(images / 255), expected)
+
+
+def test_normalisation_adds_nothing_to_a_checkpoint():
+    assert Normalize().state_dict() == {}
+
+
+@pytest.mark.parametrize("std", [(0.2, 0.2), (0.2, 0.0, 0.2)])
+def test_normalisation_of_other_shapes_or_zero_deviation_is_refused(std):
+    with pytest.raises(ValueError, match="as many of each"):
+        Normalize(std=std)
