@@ -59,7 +59,7 @@ PRESETS: dict[str, ViewParameters] = {
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """A preset, and any parameter of it set otherwise (None keeps the preset's value).
+    """A preset (moco_v2 unless named), and any parameter of it set otherwise (None keeps its value).
 
     See :class:`ViewParameters` for the meaning and units of each.
 
@@ -67,7 +67,7 @@ class ViewConfig:
         ValueError: unknown preset, or a parameter out of its range.
     """
 
-    preset: Preset = "moco_v2"
+    preset: Preset | None = None
     crop_min: float | None = None
     crop_max: float | None = None
     flip_p: float | None = None
@@ -82,13 +82,13 @@ class ViewConfig:
     blur_sigma_max: float | None = None
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
+        if self.preset is not None and self.preset not in PRESETS:
             raise ValueError(f"view preset {self.preset!r}; expected one of {', '.join(PRESETS)}.")
         _validate(self.parameters())
 
     def parameters(self) -> ViewParameters:
         """The preset's values with this configuration's own over them."""
-        preset = PRESETS[self.preset]
+        preset = PRESETS[self.preset or "moco_v2"]
         values = {f.name: getattr(preset, f.name) for f in fields(preset)}
         values |= {n: own for n in values if (own := getattr(self, n, None)) is not None}
         return ViewParameters(**values)
