@@ -11,11 +11,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mgd_ssl import distributed
 from mgd_ssl.matching import (
     ASSIGNMENT_MODES,
     REDUCERS,
+    AssignmentMode,
     CostAccumulator,
     assign_channels,
     batchnorm_margin,
@@ -125,7 +127,7 @@ def read_margins(
     margins = []
     for stage in (s for s in stages if not s.ignored):
         norm = norms[stage.index]
-        if norm is None:
+        if not isinstance(norm, _BatchNorm):
             raise ValueError(
                 f"stage {stage.name}: the teacher has no batch norm before its map, and the margin "
                 f"is taken from it; tap a map after a batch norm, or --ignore {stage.index}"
@@ -180,7 +182,7 @@ class FeatureDistiller(nn.Module):
         margins: Sequence[Tensor],
         *,
         reducer: str = "amp",
-        mode: str | None = None,
+        mode: AssignmentMode | None = None,
         adapter: Literal["batch", "group"] = "batch",
         reduction: Reduction = "image",
         scale: float = 1e-4,

@@ -1,6 +1,12 @@
 """Networks, taps and checkpoint layouts; nothing about training."""
 
-from mgd_ssl.models.backbones import BackboneSpec, create_backbone, set_head
+from mgd_ssl.models.backbones import (
+    BackboneSpec,
+    backbone_state,
+    create_backbone,
+    set_head,
+    without_head,
+)
 from mgd_ssl.models.checkpoints import KeyReport, load_backbone, read_checkpoint
 from mgd_ssl.models.normalisation import split_batch_norms
 from mgd_ssl.models.taps import (
@@ -22,6 +28,7 @@ __all__ = [
     "Tap",
     "TappedNetwork",
     "Taps",
+    "backbone_state",
     "create_backbone",
     "find_reader",
     "find_taps",
@@ -30,4 +37,5 @@ __all__ = [
     "read_checkpoint",
     "set_head",
     "split_batch_norms",
+    "without_head",
 ]

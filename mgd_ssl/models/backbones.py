@@ -2,11 +2,13 @@
 
 import difflib
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
@@ -114,6 +116,23 @@ def set_head(network: nn.Module, head: nn.Module) -> None:
     """Put ``head``, (N,D) -> (N,K), in the classifier's place."""
     parent, _, name = str(network.head_name).rpartition(".")
     setattr(network.get_submodule(parent), name, head)
+
+
+@contextmanager
+def without_head(network: nn.Module) -> Iterator[nn.Module]:
+    """Inside, the network gives its pooled features (N,D); after, its head is back."""
+    head = network.get_submodule(str(network.head_name))
+    set_head(network, nn.Identity())
+    try:
+        yield network
+    finally:
+        set_head(network, head)
+
+
+def backbone_state(network: nn.Module) -> dict[str, Tensor]:
+    """The state dict without the head's entries: keys of torchvision or timm."""
+    head = f"{network.head_name}."
+    return {k: v for k, v in network.state_dict().items() if not k.startswith(head)}
 
 
 def _build(arch: str, width: float) -> nn.Module:

@@ -34,11 +34,22 @@ def start_logging(path: Path | None = None) -> None:
 
 
 class MetricWriter:
-    """Appends to metrics.jsonl and to TensorBoard's event file; on rank 0 alone."""
+    """Appends to metrics.jsonl and to TensorBoard's event file; on rank 0 alone.
 
-    def __init__(self, directory: Path, enabled: bool = True) -> None:
-        self._file = (directory / "metrics.jsonl").open("a") if enabled else None
-        self._board = SummaryWriter(str(directory)) if enabled else None
+    Args:
+        directory: of the run.
+        enabled: whether this rank writes.
+        keep: steps that a resumed run has behind it; rows after them are dropped, since the run
+            writes them again.
+    """
+
+    def __init__(self, directory: Path, enabled: bool = True, keep: int = 0) -> None:
+        path = directory / "metrics.jsonl"
+        if enabled and path.exists():
+            rows = path.read_text().splitlines(keepends=True)
+            path.write_text("".join(row for row in rows if _step_of(row) <= keep))
+        self._file = path.open("a") if enabled else None
+        self._board = SummaryWriter(str(directory), purge_step=keep + 1) if enabled else None
 
     def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
         """Write one row; ``step`` counts optimizer steps, ``epoch`` is 1-based."""
@@ -55,6 +66,14 @@ class MetricWriter:
         if self._file and self._board:
             self._file.close()
             self._board.close()
+
+
+def _step_of(row: str) -> float:
+    """The step of a row; infinite where a killed run left half a row."""
+    try:
+        return float(json.loads(row)["step"])
+    except (ValueError, KeyError):
+        return float("inf")
 
 
 class StepProgress:

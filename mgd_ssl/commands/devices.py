@@ -1,0 +1,29 @@
+"""Fabric from the options: one process unless told otherwise, torchrun and SLURM followed."""
+
+import os
+
+from lightning.fabric import Fabric
+
+from mgd_ssl.commands.options import DeviceOptions
+
+PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def start_fabric(options: DeviceOptions) -> Fabric:
+    """Start this run's processes, or join those that torchrun or SLURM started."""
+    devices, nodes = options.devices, options.num_nodes
+    if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    if devices < 1 or nodes < 1:
+        raise ValueError(f"got {devices} devices and {nodes} nodes, expected at least 1 of each")
+    several = devices * nodes > 1
+    fabric = Fabric(
+        accelerator=options.accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if several else "auto",
+        precision=PRECISION[options.precision],
+    )
+    fabric.launch()
+    return fabric

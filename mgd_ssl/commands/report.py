@@ -1,0 +1,70 @@
+"""What commands print: errors without a traceback, and the plan of a run."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.table import Table
+from torch import nn
+
+from mgd_ssl.distiller import Stage
+from mgd_ssl.models import FeatureReader, Taps
+from mgd_ssl.training.checkpoint import CheckpointError
+from mgd_ssl.training.logging import console, logger
+from mgd_ssl.training.loop import Interrupted, NonFiniteLossError
+
+TRACEBACK = "MGD_SSL_TRACEBACK"
+
+
+def guarded(run: Callable[[], None]) -> int:
+    """Run a command; errors that a user can mend become one message and a non-zero status.
+
+    With MGD_SSL_TRACEBACK=1 in the environment they keep their traceback.
+    """
+    try:
+        run()
+    except Interrupted as stop:
+        again = [word for word in sys.argv if word not in ("--resume", "--overwrite")]
+        logger.info("%s. Go on with: %s", stop, shlex.join(["python", *again, "--resume"]))
+        return 128 + stop.signum
+    except (ValueError, CheckpointError, NonFiniteLossError) as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_plan(
+    stages: Sequence[Stage],
+    teacher: nn.Module,
+    teacher_reader: FeatureReader,
+    student: nn.Module,
+    student_reader: FeatureReader,
+) -> None:
+    """Print what is matched to what: modules, channels, sides, groups, margins, warnings."""
+    table = Table(title="Stages")
+    for heading in ("stage", "student", "teacher", "channels", "side", "group", "margin from", ""):
+        table.add_column(heading, overflow="fold")
+    norms = {module: name for name, module in teacher.named_modules()}
+    for stage, norm in zip(stages, teacher_reader.norms(teacher), strict=True):
+        whole, rest = divmod(stage.teacher_channels, stage.student_channels)
+        table.add_row(
+            f"{stage.index} {stage.name}",
+            _module(student_reader, stage.index),
+            _module(teacher_reader, stage.index),
+            f"{stage.student_channels} <- {stage.teacher_channels}",
+            f"{stage.side[0]}×{stage.side[1]}",
+            "" if stage.ignored else f"{whole}–{whole + 1}" if rest else str(whole),
+            "" if stage.ignored or norm is None else norms.get(norm, type(norm).__name__),
+            "; ".join(stage.warnings),
+        )
+    console.print(table)
+
+
+def _module(reader: FeatureReader, index: int) -> str:
+    if not isinstance(reader, Taps):
+        return "extract_feature"
+    tap = reader.taps[index]
+    return f"{tap.module} input" if tap.read == "last_input" else tap.module

@@ -1,0 +1,112 @@
+"""Features of a whole loader, once through a network that is left as it was found."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mgd_ssl.data import Batch
+
+Transform = Callable[[Tensor], Tensor]
+
+
+class Features(NamedTuple):
+    """What ``extract_features`` found; row i of each tensor is one image.
+
+    Attributes:
+        features: (N,D) float32 on the CPU.
+        labels: (N,) int64, -1 where unknown.
+        indices: (N,) int64, the images' places in their source.
+        failed: number of images left out because they could not be decoded.
+    """
+
+    features: Float[Tensor, "n d"]
+    labels: Int[Tensor, " n"]
+    indices: Int[Tensor, " n"]
+    failed: int
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put every module in eval mode, and give each its own mode back afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def extract_features(
+    network: nn.Module,
+    loader: Iterable[Batch],
+    *,
+    transform: Transform,
+    device: torch.device | str,
+    progress: Callable[[int], None] | None = None,
+) -> Features:
+    """Run every image through the network in eval mode, without gradient.
+
+    Maps (B,C,H,W) are pooled by their mean over H and W. Rows whose image could not be decoded
+    (the loader put another in its place) are left out and counted.
+
+    Args:
+        network: images (B,3,H,W) to features (B,D) or (B,D,H,W), already on the device.
+        loader: batches with images uint8 (B,3,S,S), labels, indices and failed (B,).
+        transform: uint8 images on the device to the network's normalised input.
+        device: where the network is.
+        progress: called with the number of images of each batch when it is done.
+
+    Raises:
+        ValueError: a feature is not finite (the image is named), the output has another shape,
+            or no image was left.
+    """
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    failed = 0
+    with evaluating(network), torch.no_grad():
+        for batch in loader:
+            kept = batch.failed < 0
+            failed += int((~kept).sum())
+            features = pool(network(transform(batch.images.to(device, non_blocking=True))))
+            features = features.float().cpu()[kept]
+            _check_finite(features, batch.indices[kept])
+            parts.append((features, batch.labels[kept], batch.indices[kept]))
+            if progress is not None:
+                progress(len(kept))
+    if not sum(len(labels) for _, labels, _ in parts):
+        raise ValueError(
+            f"loader: got no image ({failed} could not be decoded), expected at least one: "
+            "check the data folder"
+        )
+    features, labels, indices = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Features(features, labels, indices, failed)
+
+
+def pool(features: Float[Tensor, "n d *hw"]) -> Float[Tensor, "n d"]:
+    """(N,D) as it is, (N,D,H,W) by its mean over H and W.
+
+    Raises:
+        ValueError: any other shape.
+    """
+    if features.ndim == 4:
+        return features.mean(dim=(2, 3))
+    if features.ndim != 2:
+        raise ValueError(
+            f"network output: got shape {tuple(features.shape)}, expected (N,D) or (N,D,H,W): "
+            "evaluate a backbone without another head"
+        )
+    return features
+
+
+def _check_finite(features: Tensor, indices: Tensor) -> None:
+    bad = indices[~features.isfinite().all(dim=1)]
+    if len(bad):
+        raise ValueError(
+            f"features: not finite for {len(bad)} images of a batch, the first is image "
+            f"{int(bad[0])}; expected finite features: look for a diverged network, or run in "
+            "float32"
+        )

@@ -1,0 +1,274 @@
+"""The only training loop: it steps on named losses and knows no views, boxes or teachers."""
+
+import hashlib
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from mgd_ssl import distributed
+from mgd_ssl.data import Batch, CanvasLoader
+from mgd_ssl.training.logging import MetricWriter, StepProgress, format_duration, logger
+from mgd_ssl.training.schedules import LearningRate
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: the next step to take, both 0-based."""
+
+    epoch: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Length and rhythm of a run.
+
+    Attributes:
+        epochs: passes over the data.
+        seed: of everything random; each step is seeded by (seed, epoch, step, rank).
+        print_freq: steps between two lines of the log.
+        save_every: steps between two checkpoints; 0 saves at the end of each epoch only.
+    """
+
+    epochs: int
+    seed: int = 0
+    print_freq: int = 50
+    save_every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.print_freq < 1 or self.save_every < 0:
+            raise ValueError(
+                f"got epochs {self.epochs}, print_freq {self.print_freq}, save_every "
+                f"{self.save_every}; expected at least 1, 1 and 0"
+            )
+
+
+class Interrupted(Exception):  # noqa: N818
+    """A signal stopped the run after a step; a checkpoint was written."""
+
+    def __init__(self, signum: int, position: Position) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name} after a checkpoint")
+        self.signum, self.position = signum, position
+
+
+class NonFiniteLossError(RuntimeError):
+    """A loss is NaN or infinite."""
+
+
+def nothing(_: int) -> dict[str, float]:
+    """Do nothing before or after an epoch."""
+    return {}
+
+
+def fit(
+    step: Callable[[Batch], Mapping[str, Tensor]],
+    loader: CanvasLoader,
+    optimizer: Any,
+    config: LoopConfig,
+    *,
+    fabric: Fabric,
+    learning_rate: LearningRate,
+    save: Callable[[Position], None],
+    start: Position = Position(),
+    before_epoch: Callable[[int], Mapping[str, float]] = nothing,
+    after_epoch: Callable[[int], Mapping[str, float]] = nothing,
+    writer: MetricWriter | None = None,
+) -> None:
+    """Train from ``start`` to the last epoch.
+
+    Args:
+        step: a batch on the device -> named scalar losses, whose sum is minimised.
+        loader: its order is a pure function of (seed, epoch), its position can be set.
+        optimizer: set up by Fabric.
+        config: length and rhythm.
+        fabric: devices and precision.
+        learning_rate: a pure function of the position.
+        save: writes a checkpoint that says to go on at the position given.
+        start: where to begin.
+        before_epoch: called with the 0-based epoch before its first step; metrics to log.
+        after_epoch: called with the 0-based epoch after its last step; metrics to log.
+        writer: gets every row of metrics.
+
+    Raises:
+        Interrupted: SIGTERM or SIGINT came; the checkpoint is written.
+        NonFiniteLossError: a loss is NaN or infinite; names the step and each term.
+    """
+    steps = len(loader)
+    meter = Meter(config, loader, writer, optimizer)
+    with StopSignal() as stop, StepProgress(config.epochs * steps, fabric.is_global_zero) as bar:
+        for epoch in range(start.epoch, config.epochs):
+            first = start.step if epoch == start.epoch else 0
+            if first == 0:
+                meter.write(epoch, 0, before_epoch(epoch))
+            loader.set_position(epoch, first)
+            meter.restart()
+            for index, batch in enumerate(loader, first):
+                seed_step(config.seed, epoch, index)
+                _set_rate(optimizer, learning_rate(epoch, index, steps))
+                losses = step(fabric.to_device(batch))
+                _step(fabric, optimizer, losses)
+                meter.add(epoch, index, losses, len(batch.images))
+                if (index + 1) % config.print_freq == 0:
+                    meter.report(epoch, index)
+                bar.update(epoch * steps + index + 1, epoch + 1, meter.note)
+                here = Position(epoch, index + 1)
+                if stop.agreed(index, config.print_freq):
+                    meter.check()
+                    save(here)
+                    raise Interrupted(stop.signum or signal.SIGTERM, here)
+                if config.save_every and (index + 1) % config.save_every == 0:
+                    meter.check()
+                    save(here)
+            meter.finish(epoch, after_epoch(epoch))
+            save(Position(epoch + 1, 0))
+
+
+def _step(fabric: Fabric, optimizer: Any, losses: Mapping[str, Tensor]) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    fabric.backward(torch.stack([loss.float() for loss in losses.values()]).sum())
+    optimizer.step()
+
+
+def _set_rate(optimizer: Any, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def seed_step(seed: int, epoch: int, step: int) -> None:
+    """Seed torch for one step of this rank.
+
+    A step's randomness is a function of its position, so that a resumed run needs no random
+    state and draws what the uninterrupted run drew.
+    """
+    mixed = (seed, epoch, step, distributed.rank())
+    torch.manual_seed(int.from_bytes(_digest(mixed), "little"))
+
+
+def _digest(values: tuple[int, ...]) -> bytes:
+    return hashlib.blake2b(repr(values).encode(), digest_size=7).digest()
+
+
+class StopSignal:
+    """Notes SIGTERM and SIGINT instead of dying of them; a second one kills as usual."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            self._before[signum] = signal.signal(signum, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)
+
+    def _note(self, signum: int, _: FrameType | None) -> None:
+        self.signum = signum
+        logger.info("%s: stopping after this step", signal.Signals(signum).name)
+        signal.signal(signum, self._before[signum])
+
+    def agreed(self, step: int, period: int) -> bool:
+        """Whether to stop; several processes compare notes every ``period`` steps."""
+        if distributed.world_size() == 1:
+            return self.signum is not None
+        if (step + 1) % period:
+            return False
+        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+        noted = torch.tensor(int(self.signum is not None), device=device)
+        return bool(distributed.all_reduce_sum(noted))
+
+
+class Meter:
+    """Means of the losses, images a second, and the alarm on a non-finite loss.
+
+    Losses are read one step late, when the device has long computed them: reading them at once
+    would stall it at every step.
+    """
+
+    def __init__(
+        self, config: LoopConfig, loader: CanvasLoader, writer: MetricWriter | None, optimizer: Any
+    ) -> None:
+        self.config, self.steps, self.writer = config, len(loader), writer
+        self.optimizer = optimizer
+        self.note = ""
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what was summed; called at the start of an epoch."""
+        self._pending: tuple[int, int, dict[str, Tensor]] | None = None
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._images = 0
+        self._clock = self._last = time.perf_counter()
+
+    def add(self, epoch: int, step: int, losses: Mapping[str, Tensor], images: int) -> None:
+        """Take a step's losses."""
+        self.check()
+        self._pending = (epoch, step, {k: v.detach() for k, v in losses.items()})
+        self._images += images * distributed.world_size()
+        self._last = time.perf_counter()
+
+    def check(self) -> None:
+        """Read the losses that were added last.
+
+        Raises:
+            NonFiniteLossError: one of them is not finite.
+        """
+        if self._pending is None:
+            return
+        epoch, step, losses = self._pending
+        self._pending = None
+        numbers = torch.stack([v.float() for v in losses.values()]).tolist()
+        values = dict(zip(losses, numbers, strict=True))
+        if any(v != v or abs(v) == float("inf") for v in values.values()):
+            terms = ", ".join(f"{k} {v:g}" for k, v in values.items())
+            raise NonFiniteLossError(
+                f"epoch {epoch + 1}, step {step + 1}: the loss is not finite: {terms}; lower --lr, "
+                "raise --mgd-loss-factor, or use --precision 32. The last checkpoint is from before"
+            )
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+
+    def _means(self) -> dict[str, float]:
+        means = {f"train_loss/{k}": v / max(self._count, 1) for k, v in self._sums.items()}
+        return {"train_loss": sum(means.values()), **means}
+
+    def report(self, epoch: int, step: int) -> None:
+        """Log the means so far in this epoch, the speed and the time left."""
+        self.check()
+        speed = self._images / (time.perf_counter() - self._clock)
+        per_step = self._images / max(self._count, 1)
+        left = (self.config.epochs - epoch) * self.steps - step - 1
+        self.note = f"{speed:.0f} images/s"
+        parts = " ".join(f"{k.removeprefix('train_')} {v:.4f}" for k, v in self._means().items())
+        remaining = format_duration(left * per_step / max(speed, 1e-9))
+        logger.info(
+            "epoch %d/%d step %d/%d  %s  %s  %s left",
+            *(epoch + 1, self.config.epochs, step + 1, self.steps, parts, self.note, remaining),
+        )
+
+    def finish(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Log and write the epoch's means, with the metrics given."""
+        self.check()
+        speed = self._images / max(self._last - self._clock, 1e-9)
+        rate = self.optimizer.param_groups[0]["lr"]
+        row = {**self._means(), "lr": rate, "images_per_second": round(speed, 1), **metrics}
+        text = "  ".join(f"{k} {v:.4g}" for k, v in row.items())
+        logger.info("epoch %d/%d done  %s", epoch + 1, self.config.epochs, text)
+        self.write(epoch, self.steps, row)
+
+    def write(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
+        """Write a row at a position."""
+        if self.writer and metrics:
+            done = epoch * self.steps + step
+            self.writer.write(done, done / self.steps, metrics)
