@@ -16,7 +16,7 @@ from mgd_ssl.data.sampling import ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
 
 logger = logging.getLogger(__name__)
-MOST_BAD_IN_A_ROW = 100
+MOST_BAD_IN_A_ROW = 1000
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class CanvasDataset(Dataset[Sample]):
         """Image ``index``, or the next that can be decoded with ``failed`` set to ``index``.
 
         Raises:
-            DecodeError: this image and the hundred after it cannot be decoded.
+            DecodeError: this image and the thousand after it, or all, cannot be decoded.
         """
         errors: list[str] = []
         for step in range(min(MOST_BAD_IN_A_ROW, len(self))):

@@ -17,20 +17,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class ViewParameters:
     """What a view is drawn from; the values of a preset.
 
-    Attributes:
-        crop_min: least area of the crop, as a share of the canvas.
-        crop_max: largest area of the crop, as a share of the canvas.
-        flip_p: probability of a horizontal flip.
-        jitter_brightness: factor drawn from [1 - x, 1 + x].
-        jitter_contrast: factor drawn from [1 - x, 1 + x].
-        jitter_saturation: factor drawn from [1 - x, 1 + x].
-        jitter_hue: shift in turns of the hue circle drawn from [-x, x], at most 0.5.
-        jitter_p: probability of the colour jitter.
-        grey_p: probability of greyscale.
-        blur_p: probability of a Gaussian blur.
-        blur_sigma_min: least sigma of the blur in pixels.
-        blur_sigma_max: largest sigma of the blur in pixels.
-        grey_first: greyscale before jitter (MoCo v1) instead of after it.
+    See :class:`ViewConfig` for the meaning and units of each; ``grey_first`` puts greyscale before
+    the jitter (MoCo v1) instead of after it.
     """
 
     crop_min: float = 0.2
@@ -59,12 +47,26 @@ PRESETS: dict[str, ViewParameters] = {
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """A preset (moco_v2 unless named), and any parameter of it set otherwise (None keeps its value).
+    """A preset (None is moco_v2), and any parameter of it set otherwise (None keeps its value).
 
-    See :class:`ViewParameters` for the meaning and units of each.
+    Attributes:
+        preset: moco_v1, moco_v2, small (28 to 64 pixels), weak or linear (the probe's training).
+        crop_min: least area of the crop, as a share of the canvas.
+        crop_max: largest area of the crop, as a share of the canvas.
+        flip_p: probability of a horizontal flip.
+        jitter_brightness: factor drawn from [1 - x, 1 + x].
+        jitter_contrast: factor drawn from [1 - x, 1 + x].
+        jitter_saturation: factor drawn from [1 - x, 1 + x].
+        jitter_hue: shift in turns of the hue circle drawn from [-x, x], at most 0.5.
+        jitter_p: probability of the colour jitter.
+        grey_p: probability of greyscale.
+        blur_p: probability of a Gaussian blur.
+        blur_sigma_min: least sigma of the blur in pixels.
+        blur_sigma_max: largest sigma of the blur in pixels.
 
     Raises:
-        ValueError: unknown preset, or a parameter out of its range.
+        ValueError: unknown preset, a parameter out of its range, or one without effect because the
+            step that it belongs to has probability 0.
     """
 
     preset: Preset | None = None
@@ -85,6 +87,17 @@ class ViewConfig:
         if self.preset is not None and self.preset not in PRESETS:
             raise ValueError(f"view preset {self.preset!r}; expected one of {', '.join(PRESETS)}.")
         _validate(self.parameters())
+        self._refuse_without_effect()
+
+    def _refuse_without_effect(self) -> None:
+        for step in ("jitter", "blur"):
+            names = [f.name for f in fields(self) if f.name.startswith(step)]
+            own = [name for name in names if getattr(self, name)]
+            if own and getattr(self.parameters(), f"{step}_p") == 0:
+                raise ValueError(
+                    f"view parameter {own[0]} is set, and {step}_p is 0, so it has no effect; "
+                    f"expected {step}_p above 0. Set {step}_p too, or leave {own[0]} out."
+                )
 
     def parameters(self) -> ViewParameters:
         """The preset's values with this configuration's own over them."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 from image_files import class_tree, photo, save, text_named_jpg, truncate
 from PIL import Image
+from torch._utils import ExceptionWrapper
 
 from mgd_ssl.data import (
     ArraySource,
@@ -146,14 +147,21 @@ def test_last_file_is_replaced_by_the_first(tmp_path):
     assert (sample.index, sample.failed) == (0, 2)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_folder_of_which_nothing_decodes_stops_with_a_plain_message(tmp_path, workers):
+def test_folder_of_which_nothing_decodes_stops(tmp_path):
     for i in range(5):
         text_named_jpg(tmp_path / f"{i}.jpg")
-    loader = make_loader(open_source(tmp_path, "train"), 16, 2, train=False, workers=workers)
-    with pytest.raises(DecodeError, match=r"^5 images in a row .*0\.jpg.*Check the data") as caught:
+    loader = make_loader(open_source(tmp_path, "train"), 16, 2, train=False)
+    with pytest.raises(DecodeError, match=r"^5 images in a row .*0\.jpg.*Check the data"):
         next(iter(loader))
-    assert "Traceback" not in str(caught.value)
+
+
+def test_error_that_a_worker_sends_keeps_its_plain_message():
+    try:
+        raise DecodeError("5 images in a row.")
+    except DecodeError:
+        sent = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(DecodeError, match=r"^5 images in a row\.$"):
+        sent.reraise()
 
 
 def test_guard_names_each_bad_file_once_and_counts_every_time(damaged, caplog):

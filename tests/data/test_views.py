@@ -191,6 +191,10 @@ def test_moco_presets_have_the_published_values():
     assert PRESETS["linear"].crop_min == 0.08
 
 
+def test_preset_left_open_is_moco_v2():
+    assert ViewConfig().parameters() == PRESETS["moco_v2"]
+
+
 def test_own_parameters_go_over_the_presets():
     parameters = ViewConfig("moco_v2", crop_min=0.5, blur_p=0.0).parameters()
     assert (parameters.crop_min, parameters.blur_p, parameters.jitter_p) == (0.5, 0.0, 0.8)
@@ -207,6 +211,8 @@ def test_own_parameters_go_over_the_presets():
         ({"jitter_hue": 0.6}, "at most half a turn"),
         ({"blur_sigma_min": 3.0}, "0 < blur_sigma_min <= blur_sigma_max"),
         ({"grey_p": float("nan")}, "grey_p=nan"),
+        ({"preset": "weak", "jitter_hue": 0.1}, "jitter_p is 0, so it has no effect"),
+        ({"preset": "small", "blur_sigma_max": 1.0}, "Set blur_p too"),
     ],
 )
 def test_parameters_out_of_range_are_refused(parameters, message):
