@@ -1,5 +1,22 @@
 """Evaluators: functions that return numbers."""
 
+from mgd_ssl.evaluation.features import Features, collect_features, extract_features
+from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbour_overlap
 from mgd_ssl.evaluation.knn import knn_accuracy, knn_search, knn_sweep
+from mgd_ssl.evaluation.picture import retrieval_picture
+from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
 
-__all__ = ["knn_accuracy", "knn_search", "knn_sweep"]
+__all__ = [
+    "Features",
+    "collect_features",
+    "effective_rank",
+    "extract_features",
+    "knn_accuracy",
+    "knn_search",
+    "knn_sweep",
+    "linear_cka",
+    "neighbour_overlap",
+    "neighbours",
+    "retrieval_picture",
+    "retrieval_scores",
+]

@@ -1,5 +1,6 @@
 """Features of a whole loader, once through a network that is left as it was found."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -10,11 +11,12 @@ from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
 
+logger = logging.getLogger(__name__)
 Transform = Callable[[Tensor], Tensor]
 
 
 class Features(NamedTuple):
-    """What ``extract_features`` found; row i of each tensor is one image.
+    """What ``collect_features`` found; row i of each tensor is one image.
 
     Attributes:
         features: (N,D) float32 on the CPU.
@@ -42,6 +44,19 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def extract_features(
+    network: nn.Module,
+    loader: Iterable[Batch],
+    *,
+    transform: Transform,
+    device: torch.device | str,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Float[Tensor, "n d"], Int[Tensor, " n"]]:
+    """Features (N,D) float32 and labels (N,) int64 on the CPU; see ``collect_features``."""
+    found = collect_features(network, loader, transform=transform, device=device, progress=progress)
+    return found.features, found.labels
+
+
+def collect_features(
     network: nn.Module,
     loader: Iterable[Batch],
     *,
@@ -77,6 +92,8 @@ def extract_features(
             parts.append((features, batch.labels[kept], batch.indices[kept]))
             if progress is not None:
                 progress(len(kept))
+    if failed:
+        logger.warning("%d images could not be decoded and are left out of the features", failed)
     if not sum(len(labels) for _, labels, _ in parts):
         raise ValueError(
             f"loader: got no image ({failed} could not be decoded), expected at least one: "

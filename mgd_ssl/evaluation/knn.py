@@ -37,8 +37,13 @@ def knn_search(
         ValueError: a matrix is empty, holds a non-finite value, the two differ in D or device,
             or k is not in 1..M.
     """
-    _check_pair(query, bank, k)
-    query, bank = _normalise("query", query), _normalise("bank", bank)
+    check_pair(query, bank)
+    if not 1 <= k <= len(bank):
+        raise ValueError(
+            f"k: got {k}, expected 1 to {len(bank)}, the rows of the bank: "
+            "take a smaller k or a larger bank"
+        )
+    query, bank = normalise("query", query), normalise("bank", bank)
     if query.device.type == "cpu":
         # faiss brings an OpenMP of its own, which does not hear torch.set_num_threads.
         faiss.omp_set_num_threads(torch.get_num_threads())
@@ -49,7 +54,8 @@ def knn_search(
     return _search_by_blocks(query, bank, k)
 
 
-def _check_pair(query: Tensor, bank: Tensor, k: int) -> None:
+def check_pair(query: Tensor, bank: Tensor) -> None:
+    """Raise a ValueError unless one matrix of features can be looked up in the other."""
     for name, x in (("query", query), ("bank", bank)):
         if x.ndim != 2 or x.numel() == 0:
             raise ValueError(
@@ -64,15 +70,14 @@ def _check_pair(query: Tensor, bank: Tensor, k: int) -> None:
         raise ValueError(
             f"query is on {query.device} and bank on {bank.device}, expected the same: move one"
         )
-    if not 1 <= k <= len(bank):
-        raise ValueError(
-            f"k: got {k}, expected 1 to {len(bank)}, the rows of the bank: "
-            "take a smaller k or a larger bank"
-        )
 
 
-def _normalise(name: str, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Rows of unit length in float32; rows of zeros stay."""
+def normalise(name: str, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Rows of unit length in float32; rows of zeros stay, and a warning counts them.
+
+    Raises:
+        ValueError: a row holds a value that is not finite, or too large to square.
+    """
     x = x.detach().float()
     norms = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     bad = (~norms.isfinite()).squeeze(1)
@@ -93,7 +98,7 @@ def _normalise(name: str, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
 
 
 @contextmanager
-def _full_float32(device: torch.device) -> Iterator[None]:
+def full_float32(device: torch.device) -> Iterator[None]:
     """Matrix products without TF32 and autocast, whatever training chose: 10 bits misrank."""
     before = torch.backends.cuda.matmul.fp32_precision
     torch.backends.cuda.matmul.fp32_precision = "ieee"
@@ -113,7 +118,7 @@ def _search_by_blocks(
 ) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
     """Top k of unit rows by blocks of queries and of the bank, on any device."""
     blocks = torch.split(query, query_block)
-    with _full_float32(query.device):
+    with full_float32(query.device):
         found = [_search_one_block(rows, bank, k, bank_block) for rows in blocks]
     return torch.cat([s for s, _ in found]), torch.cat([i for _, i in found])
 

@@ -98,20 +98,25 @@ def test_non_finite_features_are_refused_by_row(bad: float, which: str) -> None:
         knn_search(inputs["query"], inputs["bank"], 2)
 
 
+@pytest.mark.parametrize("k", [0, -1, 51])
+def test_k_outside_the_bank_is_refused(k: int) -> None:
+    with pytest.raises(ValueError, match=f"k: got {k}, expected 1 to 50"):
+        knn_search(rows(5, 4, 1), rows(50, 4, 2), k)
+
+
 @pytest.mark.parametrize(
-    ("query", "bank", "k", "message"),
+    ("query", "bank", "message"),
     [
-        (rows(5, 4, 1), rows(50, 4, 2), 51, "k: got 51, expected 1 to 50"),
-        (rows(5, 4, 1), rows(50, 4, 2), 0, "k: got 0"),
-        (rows(5, 4, 1), rows(50, 3, 2), 5, "query has 4 features and bank 3"),
-        (rows(0, 4, 1), rows(50, 4, 2), 5, "query: got shape"),
-        (rows(5, 4, 1), rows(0, 4, 2), 5, "bank: got shape"),
+        (rows(5, 4, 1), rows(50, 3, 2), "query has 4 features and bank 3"),
+        (rows(0, 4, 1), rows(50, 4, 2), r"query: got shape \(0, 4\)"),
+        (rows(5, 4, 1), rows(0, 4, 2), r"bank: got shape \(0, 4\)"),
+        (rows(5, 4, 1)[0], rows(50, 4, 2), r"query: got shape \(4,\)"),
     ],
 )
-def test_bad_problems_are_refused(query: Tensor, bank: Tensor, k: int, message: str) -> None:
-    # the annotations' checks would answer first, on what a user's call does not have
+def test_features_that_do_not_fit_are_refused(query: Tensor, bank: Tensor, message: str) -> None:
+    # called by itself: under test the annotations would answer before it
     with pytest.raises(ValueError, match=message):
-        knn._check_pair(query, bank, k)
+        knn.check_pair(query, bank)
 
 
 # The bank's angles to the one query are 0, 60, 60 and 180 degrees.
@@ -151,7 +156,7 @@ def test_sweep_agrees_with_the_formula_and_with_single_settings(
     monkeypatch.setattr(knn, "VOTE_BLOCK", 100)  # blocks of a few queries
     labels, truth = torch.arange(300) % 12, torch.arange(80) % 12
     centres = rows(12, 16, 0)
-    train, test = centres[labels] + rows(300, 16, 1), centres[truth] + rows(80, 16, 2)
+    train, test = centres[labels] + 3 * rows(300, 16, 1), centres[truth] + 3 * rows(80, 16, 2)
     similarities, indices = brute_force(test, train, 100)
     found = knn_sweep(train, labels, test, truth, (1, 10, 100), (0.1, 0.07))
     assert [(row["k"], row["temperature"]) for row in found] == [

@@ -1,0 +1,95 @@
+"""Is distillation working: figures that need no labels.
+
+Neighbour overlap and CKA compare a student with its teacher on the same images; effective rank
+looks at one network and falls when its features collapse.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mgd_ssl.evaluation.retrieval import neighbours
+
+
+def neighbour_overlap(
+    teacher: Float[Tensor, "n d_t"], student: Float[Tensor, "n d_s"], k: int = 10
+) -> float:
+    """Mean share of an image's k nearest neighbours that two networks agree on, in [0,1].
+
+    By cosine, within the same N images, an image never its own neighbour. Two unrelated networks
+    are at k / (N-1) on average.
+
+    Args:
+        teacher: features (N,D_t).
+        student: features of the same images, in the same order, (N,D_s).
+        k: neighbours, 1 ≤ k ≤ N-1.
+
+    Raises:
+        ValueError: the two differ in N, or as ``knn_search``.
+    """
+    _check_same_images(teacher, student)
+    own = torch.arange(len(teacher), device=teacher.device)
+    of_teacher = neighbours(teacher, teacher, k, own).indices.sort(dim=1).values
+    of_student = neighbours(student, student, k, own).indices
+    places = torch.searchsorted(of_teacher, of_student).clamp_(max=k - 1)
+    agreed = of_teacher.gather(1, places) == of_student
+    return float(agreed.double().mean())
+
+
+def linear_cka(x: Float[Tensor, "n d_x"], y: Float[Tensor, "n d_y"]) -> float:
+    """Linear centred kernel alignment of two networks' features of the same images, in [0,1].
+
+    |YᵀX|² / (|XᵀX| |YᵀY|), Frobenius norms of column-centred features, in float64. It does not
+    change with rotation or scale of either. Kornblith et al., Similarity of Neural Network
+    Representations Revisited, ICML 2019.
+
+    Args:
+        x: (N,D_x).
+        y: (N,D_y).
+
+    Raises:
+        ValueError: the two differ in N, or one is constant or not finite.
+    """
+    _check_same_images(x, y)
+    x, y = _centred("x", x), _centred("y", y)
+    cross = torch.linalg.matrix_norm(y.T @ x).square()
+    own = torch.linalg.matrix_norm(x.T @ x) * torch.linalg.matrix_norm(y.T @ y)
+    return float(cross / own)
+
+
+def effective_rank(features: Float[Tensor, "n d"]) -> float:
+    """How many directions the features spread over: exp(entropy of the singular values' shares).
+
+    Of the column-centred features, in float64: from 1, all on one line (a collapse), to
+    min(N-1, D), equal spread. Roy and Vetterli, The Effective Rank, EUSIPCO 2007.
+
+    Args:
+        features: (N,D), N at least 2.
+
+    Raises:
+        ValueError: the features are constant or not finite.
+    """
+    values = torch.linalg.svdvals(_centred("features", features))
+    shares = values / values.sum()
+    return float(torch.special.entr(shares).sum().exp())
+
+
+def _check_same_images(x: Tensor, y: Tensor) -> None:
+    if len(x) != len(y):
+        raise ValueError(
+            f"got features of {len(x)} and of {len(y)} images, expected the same images in the "
+            "same order"
+        )
+
+
+def _centred(name: str, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Columns of mean zero, scaled as a whole to a largest entry of 1, in float64."""
+    x = x.detach().double()
+    x = x - x.mean(dim=0)
+    largest = x.abs().amax()
+    if not largest.isfinite() or largest == 0:
+        raise ValueError(
+            f"{name}: every image has the same features, or one is not finite; expected features "
+            "that differ: look for a collapsed or diverged network"
+        )
+    return x / largest

@@ -1,0 +1,156 @@
+"""Retrieval: neighbours, precision@k and mean average precision."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mgd_ssl.evaluation.knn import check_labels, check_pair, full_float32, knn_search, normalise
+
+# Similarities ranked at once: 32 MiB, and about six times that with their order.
+RANK_BLOCK = 1 << 23
+
+
+class Neighbours(NamedTuple):
+    """Cosines (Q,k) float32, descending, and rows of the bank (Q,k) int64."""
+
+    similarities: Float[Tensor, "q k"]
+    indices: Int[Tensor, "q k"]
+
+
+def neighbours(
+    query: Float[Tensor, "q d"],
+    bank: Float[Tensor, "m d"],
+    k: int,
+    own_rows: Int[Tensor, " q"] | None = None,
+) -> Neighbours:
+    """``knn_search`` that can leave each query's own row of the bank out.
+
+    Args:
+        query: (Q,D).
+        bank: (M,D).
+        k: neighbours of each query, at most M, or M-1 with ``own_rows``.
+        own_rows: each query's own row of the bank; ``torch.arange(M)`` where bank is query.
+
+    Raises:
+        ValueError: as ``knn_search``.
+    """
+    if own_rows is None:
+        return Neighbours(*knn_search(query, bank, k))
+    if not 1 <= k < len(bank):
+        raise ValueError(
+            f"k: got {k}, expected 1 to {len(bank) - 1}, the rows of the bank without the query's "
+            "own: take a smaller k or more images"
+        )
+    similarities, indices = knn_search(query, bank, k + 1)
+    own = indices == own_rows.to(indices.device)[:, None]
+    # Among more than k equal images a query's own row may not be there: the last goes instead.
+    own[:, -1] |= ~own.any(dim=1)
+    shape = len(indices), k
+    return Neighbours(similarities[~own].view(shape), indices[~own].view(shape))
+
+
+def retrieval_scores(
+    query: Float[Tensor, "q d"],
+    bank: Float[Tensor, "m d"],
+    query_labels: Int[Tensor, " q"],
+    bank_labels: Int[Tensor, " m"],
+    *,
+    ks: Sequence[int] = (1, 5, 10),
+    own_rows: Int[Tensor, " q"] | None = None,
+) -> dict[str, float]:
+    """Precision among the first k, and mean average precision over the ranking of the whole bank.
+
+    A bank image is relevant to a query of its class. Average precision is the mean, over the
+    relevant images of the whole bank, of the precision at each one's place in the ranking (no
+    interpolation, no cut-off). Equal cosines are ranked in the order of the bank. A query
+    without a relevant image has no average precision: it is left out of mAP, and counts as 0 in
+    precision@k.
+
+    Args:
+        query: (Q,D).
+        bank: (M,D).
+        query_labels: classes (Q,), 0 or more.
+        bank_labels: classes (M,), 0 or more.
+        ks: the k of precision@k, each at most M, or M-1 with ``own_rows``.
+        own_rows: each query's own row of the bank, left out of its ranking; ``torch.arange(M)``
+            where bank is query.
+
+    Returns:
+        ``precision@k`` for each k, ``map`` (all in percent) and ``queries_without_match``.
+
+    Raises:
+        ValueError: labels that do not fit, a k out of range, no query with a relevant image, or
+            features as in ``knn_search``.
+    """
+    _check(query, bank, query_labels, bank_labels, ks, own_rows)
+    query, bank = normalise("query", query), normalise("bank", bank)
+    query_labels, bank_labels = query_labels.to(bank.device), bank_labels.to(bank.device)
+    every = torch.arange(len(query), device=bank.device)
+    precisions, averages = [], []
+    for rows in torch.split(every, max(1, RANK_BLOCK // len(bank))):
+        own = None if own_rows is None else own_rows.to(bank.device)[rows]
+        relevant = bank_labels[_ranking(query[rows], bank, own)] == query_labels[rows, None]
+        precisions.append(torch.stack([relevant[:, :k].double().mean(dim=1) for k in ks]))
+        averages.append(average_precision(relevant))
+    scores = torch.cat(precisions, dim=1).mean(dim=1)
+    average = torch.cat(averages)
+    if average.isnan().all():
+        raise ValueError("labels: no query has an image of its class in the bank, expected some")
+    return {
+        **{f"precision@{k}": 100 * float(score) for k, score in zip(ks, scores, strict=True)},
+        "map": 100 * float(average.nanmean()),
+        "queries_without_match": float(average.isnan().sum()),
+    }
+
+
+def _check(
+    query: Tensor,
+    bank: Tensor,
+    query_labels: Tensor,
+    bank_labels: Tensor,
+    ks: Sequence[int],
+    own_rows: Tensor | None,
+) -> None:
+    check_pair(query, bank)
+    check_labels("query", query, query_labels)
+    check_labels("bank", bank, bank_labels)
+    most = len(bank) - (own_rows is not None)
+    if own_rows is not None and own_rows.shape != query_labels.shape:
+        raise ValueError(
+            f"own_rows: got {len(own_rows)} for {len(query)} queries, expected as many"
+        )
+    if not ks or not 1 <= min(ks) <= max(ks) <= most:
+        raise ValueError(f"ks: got {tuple(ks)}, expected each in 1 to {most}, the images ranked")
+
+
+def _ranking(
+    query: Float[Tensor, "q d"], bank: Float[Tensor, "m d"], own: Int[Tensor, " q"] | None
+) -> Int[Tensor, "q r"]:
+    """Rows of the bank, nearest first, without each query's own; unit rows in."""
+    with full_float32(bank.device):
+        similarities = query @ bank.T
+    if own is None:
+        return similarities.argsort(dim=1, descending=True, stable=True)
+    similarities.scatter_(1, own[:, None], -torch.inf)
+    return similarities.argsort(dim=1, descending=True, stable=True)[:, :-1]
+
+
+def average_precision(relevant: Bool[Tensor, "q r"]) -> Float[Tensor, " q"]:
+    """Mean of the precision at each relevant place of a ranking; NaN where none is relevant.
+
+    Args:
+        relevant: whether the image at each place is of the query's class, nearest first.
+
+    Returns:
+        (Q,) float64 in [0,1].
+    """
+    query, place = relevant.nonzero(as_tuple=True)
+    counts = relevant.sum(dim=1)
+    first = counts.cumsum(0) - counts  # where each query's places start among all of them
+    hits = torch.arange(1, len(place) + 1, device=place.device) - first[query]
+    total = torch.zeros(len(relevant), dtype=torch.float64, device=relevant.device)
+    total.index_add_(0, query, hits.double() / (place + 1).double())
+    return total / counts
