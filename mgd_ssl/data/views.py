@@ -152,7 +152,9 @@ class View(nn.Module):
     @torch.no_grad()
     def forward(self, images: UInt8[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 t t"]:
         """Draw one view of every image."""
-        view: Tensor = self.steps(to_unit(images))
+        # half precision would round the corners of the crops to whole pixels
+        with torch.autocast(images.device.type, enabled=False):
+            view: Tensor = self.steps(to_unit(images))
         return view.clamp_(0, 1)
 
 

@@ -66,6 +66,15 @@ def test_every_image_of_a_batch_draws_its_own_parameters(images, preset):
     assert len({row.numpy().tobytes() for row in got}) == 8
 
 
+def test_views_do_not_depend_on_the_precision_that_a_run_trains_in(images):
+    module = build_view(ViewConfig("moco_v2"), 32)
+    torch.manual_seed(0)
+    expected = module(images)
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(module(images), expected)
+
+
 def test_batch_is_left_as_it_was(images):
     before = images.clone()
     build_view(ViewConfig("moco_v2"), 32)(images)
