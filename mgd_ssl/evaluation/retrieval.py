@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mgd_ssl.evaluation.knn import check_labels, check_pair, full_float32, knn_search, normalise
 
-# Similarities ranked at once: 32 MiB, and about six times that with their order.
+# Similarities held at once: 32 MiB.
 RANK_BLOCK = 1 << 23
 
 
@@ -64,10 +65,10 @@ def retrieval_scores(
     """Precision among the first k, and mean average precision over the ranking of the whole bank.
 
     A bank image is relevant to a query of its class. Average precision is the mean, over the
-    relevant images of the whole bank, of the precision at each one's place in the ranking (no
-    interpolation, no cut-off). Equal cosines are ranked in the order of the bank. A query
-    without a relevant image has no average precision: it is left out of mAP, and counts as 0 in
-    precision@k.
+    relevant images of the whole bank, of the precision among all images at least as similar (no
+    interpolation, no cut-off; images of equal cosine share their last place). A query without a
+    relevant image has no average precision: it is left out of mAP, and counts as 0 in
+    precision@k. On a CPU, 1,000 queries in a bank of 60,000 take a few seconds.
 
     Args:
         query: (Q,D).
@@ -92,11 +93,15 @@ def retrieval_scores(
     precisions, averages = [], []
     for rows in torch.split(every, max(1, RANK_BLOCK // len(bank))):
         own = None if own_rows is None else own_rows.to(bank.device)[rows]
-        relevant = bank_labels[_ranking(query[rows], bank, own)] == query_labels[rows, None]
-        precisions.append(torch.stack([relevant[:, :k].double().mean(dim=1) for k in ks]))
-        averages.append(average_precision(relevant))
+        similarities = _similarities(query[rows], bank, own)
+        relevant = bank_labels == query_labels[rows, None]
+        if own is not None:
+            relevant.scatter_(1, own[:, None], False)
+        nearest = relevant.gather(1, similarities.topk(max(ks), dim=1).indices).double()
+        precisions.append(torch.stack([nearest[:, :k].mean(dim=1) for k in ks]))
+        averages += [average_precision(*row) for row in zip(similarities, relevant, strict=True)]
     scores = torch.cat(precisions, dim=1).mean(dim=1)
-    average = torch.cat(averages)
+    average = torch.stack(averages)
     if average.isnan().all():
         raise ValueError("labels: no query has an image of its class in the bank, expected some")
     return {
@@ -126,31 +131,33 @@ def _check(
         raise ValueError(f"ks: got {tuple(ks)}, expected each in 1 to {most}, the images ranked")
 
 
-def _ranking(
+def _similarities(
     query: Float[Tensor, "q d"], bank: Float[Tensor, "m d"], own: Int[Tensor, " q"] | None
-) -> Int[Tensor, "q r"]:
-    """Rows of the bank, nearest first, without each query's own; unit rows in."""
+) -> Float[Tensor, "q m"]:
+    """Cosines of unit rows, each query's own at -inf, the end of any ranking."""
     with full_float32(bank.device):
         similarities = query @ bank.T
-    if own is None:
-        return similarities.argsort(dim=1, descending=True, stable=True)
-    similarities.scatter_(1, own[:, None], -torch.inf)
-    return similarities.argsort(dim=1, descending=True, stable=True)[:, :-1]
+    return similarities if own is None else similarities.scatter_(1, own[:, None], -torch.inf)
 
 
-def average_precision(relevant: Bool[Tensor, "q r"]) -> Float[Tensor, " q"]:
-    """Mean of the precision at each relevant place of a ranking; NaN where none is relevant.
+def average_precision(
+    similarities: Float[Tensor, " m"], relevant: Bool[Tensor, " m"]
+) -> Float[Tensor, ""]:
+    """Mean, over the relevant images, of the precision among the images at least as similar.
 
     Args:
-        relevant: whether the image at each place is of the query's class, nearest first.
+        similarities: of one query to each image, in any order.
+        relevant: which images are of its class.
 
     Returns:
-        (Q,) float64 in [0,1].
+        float64 in [0,1]; NaN where no image is relevant.
     """
-    query, place = relevant.nonzero(as_tuple=True)
-    counts = relevant.sum(dim=1)
-    first = counts.cumsum(0) - counts  # where each query's places start among all of them
-    hits = torch.arange(1, len(place) + 1, device=place.device) - first[query]
-    total = torch.zeros(len(relevant), dtype=torch.float64, device=relevant.device)
-    total.index_add_(0, query, hits.double() / (place + 1).double())
-    return total / counts
+    chosen = _ascending(similarities[relevant])
+    place = len(similarities) - torch.searchsorted(_ascending(similarities), chosen)
+    hits = len(chosen) - torch.searchsorted(chosen, chosen)
+    return (hits.double() / place.double()).mean()
+
+
+def _ascending(x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Sorted; on the CPU by NumPy, which is three times as fast as torch with its order beside."""
+    return torch.from_numpy(np.sort(x.numpy())) if x.device.type == "cpu" else x.sort().values

@@ -69,6 +69,13 @@ def test_effective_rank_agrees_with_the_entropy_of_singular_values() -> None:
     assert effective_rank(x) == pytest.approx(expected, rel=1e-6)
 
 
+def test_effective_rank_of_fewer_images_than_features() -> None:
+    x = rows(5, 40, 1)
+    values = torch.linalg.svdvals((x - x.mean(dim=0)).double())
+    shares = values[:4] / values[:4].sum()
+    assert effective_rank(x) == pytest.approx(float((-shares * shares.log()).sum().exp()), rel=1e-5)
+
+
 def test_effective_rank_at_its_extremes() -> None:
     line = torch.arange(10.0)[:, None] * torch.tensor([[1.0, 2.0, -1.0]]) + 4
     assert effective_rank(line) == pytest.approx(1.0, abs=1e-5)

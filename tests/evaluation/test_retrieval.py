@@ -17,7 +17,7 @@ def classes(n: int, count: int, seed: int) -> Tensor:
 
 
 def average_precision_by_recall(scores: list[float], relevant: list[bool]) -> float:
-    """sum over the ranking of (recall gained) × precision, as scikit-learn defines it."""
+    """Sum over the ranking of (recall gained) × precision, as scikit-learn defines it."""
     ranked = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
     total, hits, recall = sum(relevant), 0, 0.0
     area = 0.0
@@ -69,11 +69,26 @@ def test_a_query_among_the_bank_can_be_left_out() -> None:
     assert found == pytest.approx(expected_scores(bank[part], bank, labels[part], labels, part))
 
 
-def test_average_precision_by_hand() -> None:
-    relevant = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 1], [1, 1, 1, 1], [0, 0, 0, 0]]).bool()
-    found = retrieval.average_precision(relevant)
-    assert found[:3].tolist() == pytest.approx([(1 + 2 / 3) / 2, 1 / 4, 1.0])
-    assert found[3].isnan()
+@pytest.mark.parametrize(
+    ("relevant", "expected"),
+    [([1, 0, 1, 0], (1 + 2 / 3) / 2), ([0, 0, 0, 1], 1 / 4), ([1, 1, 1, 1], 1.0)],
+)
+def test_average_precision_by_hand(relevant: list[int], expected: float) -> None:
+    similarities, mask = torch.tensor([0.9, 0.5, 0.1, -0.3]), torch.tensor(relevant).bool()
+    assert float(retrieval.average_precision(similarities, mask)) == pytest.approx(expected)
+    shuffled = torch.tensor([2, 0, 3, 1])
+    found = retrieval.average_precision(similarities[shuffled], mask[shuffled])
+    assert float(found) == pytest.approx(expected)
+
+
+def test_images_of_equal_cosine_share_their_last_place() -> None:
+    similarities, relevant = torch.tensor([0.9, 0.5, 0.5, 0.5]), torch.tensor([1, 0, 1, 1]).bool()
+    found = retrieval.average_precision(similarities, relevant)
+    assert float(found) == pytest.approx((1 + 3 / 4 + 3 / 4) / 3)
+
+
+def test_average_precision_without_a_relevant_image_is_nan() -> None:
+    assert retrieval.average_precision(torch.rand(3), torch.zeros(3).bool()).isnan()
 
 
 def test_precision_by_hand() -> None:
