@@ -6,7 +6,7 @@ pretraining, classification and detection, and a checkpoint does not carry the t
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -24,7 +24,6 @@ from mgd_ssl.matching import (
     matching_loss,
     total_cost,
 )
-from mgd_ssl.models import FeatureReader, probe
 
 Reduction = Literal["sum", "image", "element"]
 
@@ -38,7 +37,7 @@ class Stage:
         name: the student's name of the stage.
         student_channels: C_s.
         teacher_channels: C_t.
-        side: (H, W) of both maps at the size that was probed.
+        side: (H, W) of both maps, where they were probed.
         ignored: whether the stage takes no part; then it has no adapter and no assignment.
     """
 
@@ -46,7 +45,7 @@ class Stage:
     name: str
     student_channels: int
     teacher_channels: int
-    side: tuple[int, int]
+    side: tuple[int, int] | None = None
     ignored: bool = False
 
     @property
@@ -80,34 +79,47 @@ def plan_stages(
         ValueError: the numbers of stages or the sides differ, a student's stage is wider than
             the teacher's, or an ignored index does not exist.
     """
-    if len(teacher_maps) != len(student_maps):
+    channels = [[m.shape[1] for m in maps] for maps in (teacher_maps, student_maps)]
+    stages = plan_channels(*channels, names, ignore)
+    planned = []
+    for stage, teacher_map, student_map in zip(stages, teacher_maps, student_maps, strict=True):
+        sides = [(m.shape[2], m.shape[3]) for m in (student_map, teacher_map)]
+        if not stage.ignored and sides[0] != sides[1]:
+            raise ValueError(
+                f"stage {stage.name}: the student's side is {sides[0][0]}×{sides[0][1]}, the "
+                f"teacher's {sides[1][0]}×{sides[1][1]}, expected the same; --ignore "
+                f"{stage.index}, or move the taps, or give both networks the same stem"
+            )
+        planned.append(replace(stage, side=sides[0]))
+    return planned
+
+
+def plan_channels(
+    teacher_channels: Sequence[int],
+    student_channels: Sequence[int],
+    names: Sequence[str],
+    ignore: Sequence[int] = (),
+) -> list[Stage]:
+    """Pair stages by their channels alone; see `plan_stages`."""
+    if len(teacher_channels) != len(student_channels):
         raise ValueError(
-            f"taps: got {len(student_maps)} student stages and {len(teacher_maps)} teacher stages, "
-            "expected as many of each; name them with --taps and --teacher-taps"
+            f"taps: got {len(student_channels)} student stages and {len(teacher_channels)} teacher "
+            "stages, expected as many of each; name them with --taps and --teacher-taps"
         )
     wrong = [i for i in ignore if not 0 <= i < len(names)]
     if wrong:
         raise ValueError(f"ignore: got stage {wrong[0]}, expected 0 to {len(names) - 1}")
-    stages = [
-        Stage(i, name, s.shape[1], t.shape[1], (s.shape[2], s.shape[3]), i in set(ignore))
-        for i, (name, s, t) in enumerate(zip(names, student_maps, teacher_maps, strict=True))
-    ]
-    for stage, teacher_map in zip(stages, teacher_maps, strict=True):
-        if not stage.ignored:
-            _check_stage(stage, (teacher_map.shape[2], teacher_map.shape[3]))
+    pairs = zip(names, student_channels, teacher_channels, strict=True)
+    stages = [Stage(i, name, s, t, None, i in set(ignore)) for i, (name, s, t) in enumerate(pairs)]
+    for stage in stages:
+        _check_width(stage)
     if all(stage.ignored for stage in stages):
         raise ValueError("ignore: every stage is ignored, expected one or more to distil")
     return stages
 
 
-def _check_stage(stage: Stage, teacher_side: tuple[int, int]) -> None:
-    if stage.side != teacher_side:
-        raise ValueError(
-            f"stage {stage.name}: the student's side is {stage.side[0]}×{stage.side[1]}, the "
-            f"teacher's {teacher_side[0]}×{teacher_side[1]}, expected the same; "
-            f"--ignore {stage.index}, or move the taps, or give both networks the same stem"
-        )
-    if stage.student_channels > stage.teacher_channels:
+def _check_width(stage: Stage) -> None:
+    if not stage.ignored and stage.student_channels > stage.teacher_channels:
         raise ValueError(
             f"stage {stage.name}: the student is wider ({stage.student_channels} channels) than "
             f"the teacher ({stage.teacher_channels}), expected at most as many; take a thinner "
@@ -115,15 +127,16 @@ def _check_stage(stage: Stage, teacher_side: tuple[int, int]) -> None:
         )
 
 
-def read_margins(
-    teacher: nn.Module, reader: FeatureReader, stages: Sequence[Stage]
-) -> list[Tensor]:
-    """Margins (C_t,) of the stages that take part, from the teacher's batch norms.
+def read_margins(norms: Sequence[nn.Module | None], stages: Sequence[Stage]) -> list[Tensor]:
+    """Margins (C_t,) of the stages that take part.
+
+    Args:
+        norms: the teacher's batch norm before each map, its weights loaded.
+        stages: from `plan_stages`.
 
     Raises:
         ValueError: a stage's map has no batch norm before it.
     """
-    norms = reader.norms(teacher)
     margins = []
     for stage in (s for s in stages if not s.ignored):
         norm = norms[stage.index]
@@ -342,7 +355,7 @@ def update_matching(
 ) -> list[StageMatching]:
     """Gather the costs over batches of images and solve every stage's assignment.
 
-    The caller puts both networks in eval mode; see `evaluating`.
+    The caller puts both networks in eval mode; see `mgd_ssl.models.evaluating`.
 
     Args:
         distiller: gets the new assignment.
@@ -359,8 +372,8 @@ __all__ = [
     "Stage",
     "StageMatching",
     "gather_costs",
+    "plan_channels",
     "plan_stages",
-    "probe",
     "read_margins",
     "update_matching",
 ]

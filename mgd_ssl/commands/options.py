@@ -27,7 +27,7 @@ class NetworkOptions:
     arch: Annotated[str | None, arg(aliases=["-a"])] = None
     """torchvision or timm name, or MODULE:FUNCTION. [resnet18]"""
     width: float | None = None
-    """Factor on every channel count. [1; 0.25 on the embedded data]"""
+    """Factor on every channel count. [1; 0.125 on the embedded data]"""
     stem: Stem | None = None
     """small: 3×3 first convolution, no max-pool. [imagenet; small on the embedded data]"""
     stem_stride: Literal[1, 2] | None = None

@@ -171,13 +171,12 @@ class Session:
         return position.epoch * len(self.loader) + position.step
 
     def _build_optimizer(self) -> torch.optim.Optimizer:
-        optim, rate = self.config.optim, cast(float, self.config.optim.lr)
+        optim = self.config.optim
+        rate, decay = cast(float, optim.lr), cast(float, optim.weight_decay)
         parameters = [p for p in self.task.parameters() if p.requires_grad]
         if optim.optimizer == "adamw":
-            return torch.optim.AdamW(parameters, rate, weight_decay=optim.weight_decay)
-        return torch.optim.SGD(
-            parameters, rate, momentum=optim.momentum, weight_decay=optim.weight_decay
-        )
+            return torch.optim.AdamW(parameters, rate, weight_decay=decay)
+        return torch.optim.SGD(parameters, rate, momentum=optim.momentum, weight_decay=decay)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Two views of a batch, the teacher's maps of the first, and the named losses."""
@@ -254,7 +253,7 @@ class Session:
                 save_checkpoint(self.directory.checkpoints / BEST, content)
             state = backbone_state(self.task.moco.encoder_q)
             path = self.directory.path / "student.safetensors"
-            export_student(path, state, self._spec(), content["normalisation"])
+            export_student(path, state, self._spec(), content["normalisation"], self.size)
         self.is_best = False
         self.fabric.barrier()
 
@@ -271,6 +270,7 @@ class Session:
             "optimizer": self.optimizer.state_dict(),
             "backbone": self._spec().to_dict(),
             "normalisation": {"mean": list(loader.mean), "std": list(loader.std)},
+            "size": self.size,
             "distiller": distiller.state_dict() if distiller else None,
             "precision": self.fabric.strategy.precision.state_dict(),
             "progress": {"epoch": position.epoch, "step": position.step, "best": self.best},

@@ -79,8 +79,8 @@ def build_task(config: PretrainConfig, teacher: Teacher | None, fabric: Fabric) 
         student,
         dim=config.moco.moco_dim,
         queue_size=cast(int, config.moco.moco_k),
-        momentum=config.moco.moco_m,
-        temperature=config.moco.moco_t,
+        momentum=cast(float, config.moco.moco_m),
+        temperature=cast(float, config.moco.moco_t),
         mlp=config.moco.mlp,
     )
     return Pretraining(moco, distiller, reader, config.moco.contrastive_weight)
@@ -96,7 +96,7 @@ def build_distiller(
         ignore = IGNORED_BY_DEFAULT.get(str(config.network.arch), ())
     teacher_maps = probe(teacher.network, teacher.reader, size)
     stages = plan_stages(teacher_maps, probe(student, reader, size), reader.names, ignore)
-    margins = read_margins(teacher.network, teacher.reader, stages)
+    margins = read_margins(teacher.reader.norms(teacher.network), stages)
     if distributed.rank() == 0:
         print_plan(stages, teacher.network, teacher.reader, student, reader)
     by_element = mgd.mgd_element_weight is not None

@@ -17,7 +17,7 @@ from mgd_ssl.training.loop import Interrupted, NonFiniteLossError
 TRACEBACK = "MGD_SSL_TRACEBACK"
 
 
-def guarded(run: Callable[[], None]) -> int:
+def guarded(run: Callable[[], object]) -> int:
     """Run a command; errors that a user can mend become one message and a non-zero status.
 
     With MGD_SSL_TRACEBACK=1 in the environment they keep their traceback.
@@ -55,7 +55,7 @@ def print_plan(
             _module(student_reader, stage.index),
             _module(teacher_reader, stage.index),
             f"{stage.student_channels} <- {stage.teacher_channels}",
-            f"{stage.side[0]}×{stage.side[1]}",
+            f"{stage.side[0]}×{stage.side[1]}" if stage.side else "",
             "" if stage.ignored else f"{whole}–{whole + 1}" if rest else str(whole),
             "" if stage.ignored or norm is None else norms.get(norm, type(norm).__name__),
             "; ".join(stage.warnings),

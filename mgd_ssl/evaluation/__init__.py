@@ -3,7 +3,9 @@
 from mgd_ssl.evaluation.features import Features, collect_features, extract_features
 from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbour_overlap
 from mgd_ssl.evaluation.knn import knn_accuracy, knn_search, knn_sweep
+from mgd_ssl.evaluation.linear import linear_probe
 from mgd_ssl.evaluation.picture import retrieval_picture
+from mgd_ssl.evaluation.report import print_table, write_json
 from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
 
 __all__ = [
@@ -15,8 +17,11 @@ __all__ = [
     "knn_search",
     "knn_sweep",
     "linear_cka",
+    "linear_probe",
     "neighbour_overlap",
     "neighbours",
+    "print_table",
     "retrieval_picture",
     "retrieval_scores",
+    "write_json",
 ]

@@ -1,8 +1,7 @@
 """Features of a whole loader, once through a network that is left as it was found."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
@@ -10,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
+from mgd_ssl.models import evaluating
 
 logger = logging.getLogger(__name__)
 Transform = Callable[[Tensor], Tensor]
@@ -29,18 +29,6 @@ class Features(NamedTuple):
     labels: Int[Tensor, " n"]
     indices: Int[Tensor, " n"]
     failed: int
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put every module in eval mode, and give each its own mode back afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def extract_features(

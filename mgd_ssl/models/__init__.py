@@ -8,6 +8,7 @@ from mgd_ssl.models.backbones import (
     without_head,
 )
 from mgd_ssl.models.checkpoints import KeyReport, load_backbone, read_checkpoint
+from mgd_ssl.models.modes import evaluating
 from mgd_ssl.models.normalisation import split_batch_norms
 from mgd_ssl.models.taps import (
     ContractReader,
@@ -30,6 +31,7 @@ __all__ = [
     "Taps",
     "backbone_state",
     "create_backbone",
+    "evaluating",
     "find_reader",
     "find_taps",
     "load_backbone",

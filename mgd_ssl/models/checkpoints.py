@@ -52,6 +52,7 @@ class KeyReport:
         head: entries of the head, left out.
         mean: per channel, of the images the network expects, in [0,1].
         std: per channel.
+        size: side of the images it was trained on, in pixels, where the file says so.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class KeyReport:
     head: list[str] = field(default_factory=list)
     mean: tuple[float, ...] = IMAGENET_NORM[0]
     std: tuple[float, ...] = IMAGENET_NORM[1]
+    size: int | None = None
 
     def __str__(self) -> str:
         return (
@@ -104,7 +106,9 @@ def load_backbone(
     spec = replace(spec, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     network = create_backbone(**spec.to_dict())
     mean, std = _find_normalisation(checkpoint, metadata)
-    report = replace(_load_state(path, layout, spec, network, state), mean=mean, std=std)
+    size = checkpoint.get("size", metadata.get("size"))
+    report = _load_state(path, layout, spec, network, state)
+    report = replace(report, mean=mean, std=std, size=None if size is None else int(size))
     return network.eval(), report
 
 

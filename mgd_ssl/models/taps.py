@@ -17,6 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import MobileNetV2, ShuffleNetV2
 from torchvision.models.resnet import ResNet
 
+from mgd_ssl.models.modes import evaluating
+
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.LeakyReLU)
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 PROBE_BATCH = 2
@@ -205,14 +207,9 @@ def clear_inplace(network: nn.Module) -> None:
 @torch.no_grad()
 def probe(network: nn.Module, reader: FeatureReader, size: int) -> list[Tensor]:
     """The maps of a batch of blank images (2,3,size,size), in eval mode; no state changes."""
-    modes = [(module, module.training) for module in network.modules()]
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    network.eval()
-    try:
+    with evaluating(network):
         return reader(network, torch.zeros(PROBE_BATCH, 3, size, size, device=device))[0]
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _stage_modules(network: nn.Module) -> list[tuple[str, str]]:

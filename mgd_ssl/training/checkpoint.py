@@ -67,10 +67,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def export_student(
-    path: Path, state: Mapping[str, Tensor], spec: BackboneSpec, normalisation: Mapping[str, Any]
+    path: Path,
+    state: Mapping[str, Tensor],
+    spec: BackboneSpec,
+    normalisation: Mapping[str, Any],
+    size: int,
 ) -> None:
     """Write a backbone as safetensors, with the keys of torchvision or timm and no head."""
-    metadata = {"backbone": json.dumps(spec.to_dict()), "normalisation": json.dumps(normalisation)}
+    metadata = {
+        "backbone": json.dumps(spec.to_dict()),
+        "normalisation": json.dumps(normalisation),
+        "size": str(size),
+    }
     content = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     write_whole(path, lambda file: file.write(to_safetensors(content, metadata)))
 

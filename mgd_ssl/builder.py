@@ -1,0 +1,194 @@
+"""The user-facing contract of the first implementation, a thin face on `mgd_ssl.distiller`.
+
+A network offers ``extract_feature(x, preReLU) -> (maps, output)``, ``get_bn_before_relu()`` and
+``get_channel_num()``; a network that does not is put inside a `mgd_ssl.models.TappedNetwork`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mgd_ssl.distiller import (
+    FeatureDistiller,
+    StageMatching,
+    plan_channels,
+    read_margins,
+    update_matching,
+)
+from mgd_ssl.matching import AssignmentMode, kd_loss
+from mgd_ssl.models import TappedNetwork, evaluating
+
+KD_TEMPERATURE = 1.5
+
+
+class MGDistiller(nn.Module):
+    """Teacher and student in one module, for scripts that train a classifier or a detector.
+
+    Source: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020.
+
+    Args:
+        t_net: the teacher, its weights loaded; it is frozen and stays in eval mode.
+        s_net: the student.
+        ignore_inds: stages, from 0, that take no part.
+        reducer: a name in ``REDUCERS``.
+        sync_bn: let the adapters' batch norm take its statistics over all processes.
+        with_kd: also return knowledge distillation of the logits.
+        preReLU: read the maps before the activation.
+        distributed: True under DistributedDataParallel, False under DataParallel or alone.
+        det: the networks are backbones of detectors: the adapters are GroupNorm(32) and the
+            stages' sums are divided by 5e7·[1, 1, 0.1, 0.1, …].
+        mode: how channels are assigned; ``shave`` repeats the first implementation where channel
+            counts do not divide.
+
+    Example:
+        >>> d_net = MGDistiller(t_net, s_net, with_kd=False)
+        >>> mgd_update(train_loader, d_net)  # before the first epoch, then every 2 epochs
+        >>> output, loss = d_net(images)
+        >>> total = cross_entropy(output, target) + loss.sum() / len(images) / 1e4
+    """
+
+    def __init__(
+        self,
+        t_net: nn.Module,
+        s_net: nn.Module,
+        ignore_inds: Sequence[int] = (),
+        reducer: str = "amp",
+        sync_bn: bool = False,
+        with_kd: bool = True,
+        preReLU: bool = True,
+        distributed: bool = False,
+        det: bool = False,
+        *,
+        mode: AssignmentMode | None = None,
+    ) -> None:
+        super().__init__()
+        self.t_net, self.s_net = _tapped(t_net).requires_grad_(False), _tapped(s_net)
+        self.with_kd, self.pre_relu, self.distributed, self.det = with_kd, preReLU, distributed, det
+        channels = [network.get_channel_num() for network in (self.t_net, self.s_net)]
+        names = [f"stage{i}" for i in range(len(channels[1]))]
+        self.plan = plan_channels(*channels, names, ignore_inds)
+        distiller = FeatureDistiller(
+            self.plan,
+            self._margins(),
+            reducer=reducer,
+            mode=mode,
+            adapter="group" if det else "batch",
+            reduction="sum",
+            scale=1.0,
+            stage_scale=_detection_scale if det else None,
+        )
+        if sync_bn:
+            distiller = nn.SyncBatchNorm.convert_sync_batchnorm(distiller)  # type: ignore[no-untyped-call]
+        self.distiller = distiller
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "MGDistiller":
+        """Set the student's mode; the teacher stays in eval mode."""
+        super().train(mode)
+        self.t_net.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Any, Tensor | list[Tensor]]:
+        """Images -> (student output, distillation loss).
+
+        The loss is Σ_i ℓ_i / 2^(n−1−i), n counting ignored stages too; divide it by the images of
+        the batch and by 1e4. With ``det`` it is Σ_i ℓ_i / f_i; divide it by the images. With
+        ``with_kd`` the second item is [distillation loss, kd loss].
+        """
+        with torch.no_grad():
+            teacher_maps, teacher_output = self._read(self.t_net, x)
+        student_maps, output = self._read(self.s_net, x)
+        losses = self.distiller(student_maps, teacher_maps)
+        loss = torch.stack(list(losses.values())).sum()
+        if not self.with_kd:
+            return output, loss
+        return output, [loss, kd_loss(output, teacher_output, KD_TEMPERATURE)]
+
+    def _read(self, network: Any, x: Tensor) -> tuple[Sequence[Tensor], Tensor]:
+        maps, output = network.extract_feature(x, preReLU=self.pre_relu)
+        return maps, output
+
+    def _margins(self) -> list[Tensor]:
+        return read_margins(self.t_net.get_bn_before_relu(), self.plan)
+
+    def update(self, batches: Iterable[Tensor]) -> list[StageMatching]:
+        """Solve the matching from batches of images on this module's device.
+
+        The margins are read again, in case weights were loaded into the teacher meanwhile.
+        """
+        self.distiller.set_margins(self._margins())
+        with evaluating(self.s_net):
+            return update_matching(
+                self.distiller,
+                lambda x: self._read(self.s_net, x)[0],
+                lambda x: self._read(self.t_net, x)[0],
+                batches,
+            )
+
+
+class SMDistiller(MGDistiller):
+    """Sparse matching: one teacher channel a student channel, the rest unused."""
+
+    def __init__(self, t_net: nn.Module, s_net: nn.Module, **options: Any) -> None:
+        super().__init__(t_net, s_net, **{**options, "reducer": "sm"})
+
+
+def mgd_update(
+    train_loader: Iterable[Any], d_net: nn.Module, max_images: int = 20000
+) -> list[StageMatching]:
+    """Solve the matching anew from training images under the evaluation transform.
+
+    Under DistributedDataParallel give each process its own share of the images: the sums are
+    added up over processes, one solves, all receive.
+
+    Args:
+        train_loader: yields images (N,3,H,W), or tuples, lists or dicts ("image", "images") that
+            begin with them.
+        d_net: an `MGDistiller`, or one inside DataParallel or DistributedDataParallel.
+        max_images: of this process.
+
+    Raises:
+        ValueError: ``d_net`` holds no `MGDistiller`, or the loader gives no image.
+    """
+    module = getattr(d_net, "module", d_net)
+    if not isinstance(module, MGDistiller):
+        raise ValueError(
+            f"d_net: got {type(module).__name__}, expected an MGDistiller, bare or inside "
+            "DataParallel or DistributedDataParallel"
+        )
+    device = next(module.s_net.parameters()).device
+    return module.update(_images(train_loader, max_images, device))
+
+
+def _images(loader: Iterable[Any], most: int, device: torch.device) -> Iterator[Tensor]:
+    left = most
+    for batch in loader:
+        if left <= 0:
+            return
+        images = _first(batch)[:left]
+        left -= len(images)
+        yield images.to(device)
+
+
+def _first(batch: Any) -> Tensor:
+    if isinstance(batch, dict):
+        batch = batch.get("images", batch.get("image"))
+    elif isinstance(batch, list | tuple):
+        batch = batch[0]
+    if not isinstance(batch, Tensor):
+        raise ValueError(
+            f"train_loader: got a batch of {type(batch).__name__}, expected images (N,3,H,W), "
+            "first of a tuple or under 'images'"
+        )
+    return batch
+
+
+def _detection_scale(index: int) -> float:
+    return 1 / (5e7 * (1.0 if index < 2 else 0.1))
+
+
+def _tapped(network: nn.Module) -> Any:
+    """The network itself where it offers the three functions, else inside one that does."""
+    return network if hasattr(network, "extract_feature") else TappedNetwork(network)

@@ -1,0 +1,121 @@
+"""What both evaluators share: a network from any checkpoint, and the images it is measured on."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from mgd_ssl.commands.devices import start_fabric
+from mgd_ssl.commands.options import Data, DeviceOptions, NetworkOptions
+from mgd_ssl.data import (
+    CanvasLoader,
+    EvalTransform,
+    ImageSource,
+    eval_transform,
+    make_loader,
+    open_source,
+    subset,
+)
+from mgd_ssl.evaluation import Features, collect_features
+from mgd_ssl.models import load_backbone
+from mgd_ssl.training.logging import logger
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """A checkpoint, and labelled images."""
+
+    checkpoint: Positional[Path]
+    """Any checkpoint that --teacher of pretrain.py accepts, or a run's last.pt."""
+    data: Data = None
+    """Folder with train and val parts of class folders, IDX or CIFAR files. [embedded sample]"""
+    out: Path | None = None
+    """JSON file of the results. [beside the checkpoint]"""
+    size: int | None = None
+    """Side of the images that the network sees. [as the checkpoint says, else 224]"""
+    batch_size: Annotated[int, arg(aliases=["-b"])] = 256
+    workers: Annotated[int, arg(aliases=["-j"])] = 8
+    """Decoding processes; data that is in memory gets none."""
+    limit: int | None = None
+    """Train images, at most: a fixed random choice. [all]"""
+    limit_val: int | None = None
+    """Val images, at most: a fixed random choice. [all]"""
+    seed: int = 0
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    device: DeviceOptions = field(default_factory=DeviceOptions)
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.workers < 0:
+            raise ValueError(
+                f"got batch_size {self.batch_size}, workers {self.workers}, "
+                "expected at least 1 and 0"
+            )
+
+
+class Evaluated:
+    """The network that a checkpoint holds, on its device, and the images it is measured on."""
+
+    def __init__(self, config: EvaluationConfig) -> None:
+        self.config = config
+        self.sources = {"train": self._open("train"), "val": self._open("val")}
+        options = config.network
+        self.network, self.report = load_backbone(
+            config.checkpoint,
+            arch=options.arch,
+            width=options.width,
+            stem=options.stem,
+            stem_stride=options.stem_stride,
+        )
+        logger.info("%s", self.report)
+        self.size = config.size or self.report.size or (32 if config.data is None else 224)
+        self.device = start_fabric(config.device).device
+        self.network.to(self.device)
+        self.transform: EvalTransform = eval_transform(self.report.mean, self.report.std)
+        self.transform.to(self.device)
+
+    def _open(self, split: str) -> ImageSource:
+        config = self.config
+        source = open_source(config.data, split, labelled=True)  # type: ignore[arg-type]
+        limit = config.limit if split == "train" else config.limit_val
+        return subset(source, limit, config.seed) if limit else source
+
+    def loader(self, split: str, *, train: bool = False) -> CanvasLoader:
+        """Batches of a split, shuffled for training or in order."""
+        source = self.sources[split]
+        return make_loader(
+            source,
+            self.size,
+            self.config.batch_size,
+            train=train,
+            seed=self.config.seed,
+            workers=0 if source.in_memory else self.config.workers,
+        )
+
+    def features(self, split: str) -> Features:
+        """Pooled features of a split under the evaluation transform."""
+        return collect_features(
+            self.network, self.loader(split), transform=self.transform, device=self.device
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What stands beside every figure."""
+        return {
+            "checkpoint": str(self.config.checkpoint),
+            "layout": self.report.layout,
+            "network": self.report.spec.to_dict(),
+            "data": str(self.config.data or "embedded sample of Fashion-MNIST"),
+            "train_images": len(self.sources["train"]),
+            "val_images": len(self.sources["val"]),
+            "size": self.size,
+            "mean": list(self.report.mean),
+            "std": list(self.report.std),
+        }
+
+    def result_path(self, name: str) -> Path:
+        """Where the JSON goes."""
+        checkpoint = self.config.checkpoint
+        return self.config.out or checkpoint.with_name(f"{checkpoint.name}.{name}.json")
+
+
+__all__ = ["Evaluated", "EvaluationConfig"]

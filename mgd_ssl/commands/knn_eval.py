@@ -1,0 +1,111 @@
+"""kNN accuracy and retrieval checks of a checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mgd_ssl.commands.evaluated import Evaluated, EvaluationConfig
+from mgd_ssl.commands.options import parse
+from mgd_ssl.commands.report import guarded
+from mgd_ssl.evaluation import (
+    Features,
+    knn_sweep,
+    neighbours,
+    retrieval_picture,
+    retrieval_scores,
+)
+from mgd_ssl.evaluation.report import print_table, write_json
+from mgd_ssl.training.logging import logger, start_logging
+
+
+@dataclass(frozen=True)
+class KnnConfig(EvaluationConfig):
+    """kNN accuracy of a checkpoint: exact cosine neighbours, votes weighted by exp(cosine/T)."""
+
+    knn_k: tuple[int, ...] = (1, 10, 20, 100, 200)
+    """Neighbours that vote."""
+    knn_t: tuple[float, ...] = (0.1, 0.07)
+    """Temperatures of the votes."""
+    retrieve: int = 0
+    """Draw this many queries with their nearest neighbours, and measure precision@k and mAP."""
+    neighbours: int = 10
+    """Neighbours drawn for each query."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.knn_k or not self.knn_t or self.retrieve < 0 or self.neighbours < 1:
+            raise ValueError(
+                "expected one or more of --knn-k and --knn-t, --retrieve 0 or more, --neighbours "
+                "1 or more"
+            )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return guarded(lambda: run(parse(KnnConfig, "knn_eval.py", argv)))
+
+
+def run(config: KnnConfig) -> dict[str, Any]:
+    """Measure, print, draw, write the JSON; returns what was written."""
+    start_logging()
+    evaluated = Evaluated(config)
+    _check_k(config, len(evaluated.sources["train"]))
+    bank, queries = evaluated.features("train"), evaluated.features("val")
+    rows = knn_sweep(
+        bank.features.to(evaluated.device),
+        bank.labels.to(evaluated.device),
+        queries.features.to(evaluated.device),
+        queries.labels.to(evaluated.device),
+        ks=config.knn_k,
+        temperatures=config.knn_t,
+    )
+    result: dict[str, Any] = {
+        "protocol": "kNN, exact cosine, weighted vote",
+        **evaluated.settings(),
+        "knn": rows,
+    }
+    print_table(f"kNN accuracy, per cent: {config.checkpoint}", rows)
+    if config.retrieve:
+        result["retrieval"] = retrieve(config, evaluated, bank, queries)
+        print_table("Retrieval, per cent", [result["retrieval"]])
+    path = evaluated.result_path("knn")
+    write_json(path, result)
+    logger.info("written: %s", path)
+    return result
+
+
+def _check_k(config: KnnConfig, bank: int) -> None:
+    if max(config.knn_k) > bank or min(config.knn_k) < 1:
+        raise ValueError(
+            f"knn_k: got {max(config.knn_k)} neighbours and a bank of {bank} images, expected 1 to "
+            f"{bank}; give smaller --knn-k"
+        )
+
+
+def retrieve(
+    config: KnnConfig, evaluated: Evaluated, bank: Features, queries: Features
+) -> dict[str, float]:
+    """Scores over all queries, and a picture of some, chosen by the seed."""
+    scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels)
+    generator = torch.Generator().manual_seed(config.seed)
+    shown = torch.randperm(len(queries.labels), generator=generator)[: config.retrieve]
+    found = neighbours(queries.features[shown], bank.features, config.neighbours)
+    pictures = [_images(evaluated, "train", bank.indices[row]) for row in found.indices]
+    path = evaluated.result_path("knn").with_suffix(".png")
+    retrieval_picture(
+        _images(evaluated, "val", queries.indices[shown]),
+        torch.stack(pictures),
+        bank.labels[found.indices] == queries.labels[shown, None],
+        path,
+    )
+    logger.info("written: %s", path)
+    return scores
+
+
+def _images(evaluated: Evaluated, split: str, indices: Tensor) -> Tensor:
+    """(N,3,S,S) uint8, as the network saw them."""
+    dataset = evaluated.loader(split).dataset
+    return torch.stack([dataset[int(i)].image for i in indices])

@@ -1,0 +1,154 @@
+"""Several linear classifiers trained at once on the same features, one a learning rate."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+MOMENTUM = 0.9
+# Rows that statistics and accuracies take at once; a step takes its batch alone.
+ROW_BLOCK = 8192
+
+
+@dataclass(frozen=True)
+class LinearClassifiers:
+    """L classifiers of K classes on standardised features.
+
+    Attributes:
+        shift: (D,), taken from a feature.
+        factor: (D,), that the rest is multiplied by.
+        weight: (D,L,K).
+        bias: (L,K).
+    """
+
+    shift: Float[Tensor, " d"]
+    factor: Float[Tensor, " d"]
+    weight: Float[Tensor, "d l k"]
+    bias: Float[Tensor, "l k"]
+
+    def standardise(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+        """(N,D) features as the classifiers take them, float32."""
+        return (x.float() - self.shift) * self.factor
+
+    def logits(self, standardised: Float[Tensor, "n d"]) -> Float[Tensor, "n l k"]:
+        """(N,D) standardised features -> (N,L,K)."""
+        products = standardised @ self.weight.flatten(1)
+        return products.view(-1, *self.bias.shape) + self.bias
+
+
+@torch.no_grad()
+def train_classifiers(
+    features: Float[Tensor, "m d"],
+    labels: Int[Tensor, " m"],
+    rows: Int[Tensor, " r"],
+    learning_rates: Sequence[float],
+    *,
+    epochs: int,
+    batch_size: int,
+    weight_decay: float,
+    generator: torch.Generator,
+) -> LinearClassifiers:
+    """Train one classifier a learning rate by SGD on the cross-entropy, in one pass.
+
+    The classifiers share the batches and nothing else: one that diverges holds NaN and leaves
+    the others alone. Momentum 0.9; weights and biases start from 0; each rate falls to 0 along
+    a cosine over the steps; weight decay moves weights, not biases.
+
+    Args:
+        features: (M,D), finite.
+        labels: classes (M,), 0 or more.
+        rows: the rows of both that are trained on, (R,).
+        learning_rates: L of them.
+        epochs: passes over the rows.
+        batch_size: rows a step; the last partial batch is kept.
+        weight_decay: as SGD's.
+        generator: of the order of rows, on the CPU.
+    """
+    device = features.device
+    shift, factor = standardisation(features, rows)
+    count, classes = len(learning_rates), 1 + int(labels.max())
+    weight = torch.zeros(features.shape[1], count, classes, device=device)
+    bias = torch.zeros(count, classes, device=device)
+    found = LinearClassifiers(shift, factor, weight, bias)
+    velocity = torch.zeros_like(weight), torch.zeros_like(bias)
+    rates = torch.tensor(learning_rates, device=device)[:, None]
+    steps = epochs * math.ceil(len(rows) / batch_size)
+    for step, batch in enumerate(_batches(rows, batch_size, epochs, generator)):
+        x, y = found.standardise(features[batch]), labels[batch]
+        gradient = _gradient(found, x, y)
+        rate = rates * (0.5 * (1 + math.cos(math.pi * step / steps)))
+        velocity[0].mul_(MOMENTUM).add_(gradient[0]).add_(weight, alpha=weight_decay)
+        velocity[1].mul_(MOMENTUM).add_(gradient[1])
+        weight.addcmul_(velocity[0], rate, value=-1)
+        bias.addcmul_(velocity[1], rate, value=-1)
+    return found
+
+
+def _gradient(
+    classifiers: LinearClassifiers, x: Float[Tensor, "n d"], y: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, "d l k"], Float[Tensor, "l k"]]:
+    """Of each classifier's mean cross-entropy, whose slope at the logits is softmax - one-hot."""
+    slope = classifiers.logits(x).softmax(dim=2)
+    slope -= F.one_hot(y, slope.shape[2])[:, None]
+    slope /= len(x)
+    return (x.T @ slope.flatten(1)).view_as(classifiers.weight), slope.sum(dim=0)
+
+
+def _batches(rows: Tensor, size: int, epochs: int, generator: torch.Generator) -> Iterator[Tensor]:
+    for _ in range(epochs):
+        order = torch.randperm(len(rows), generator=generator).to(rows.device)
+        yield from torch.split(rows[order], size)
+
+
+def standardisation(
+    features: Float[Tensor, "m d"], rows: Int[Tensor, " r"]
+) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+    """Mean, and 1 / standard deviation, of each feature over some rows.
+
+    A feature whose deviation is under 1e-5 of its root mean square is constant but for rounding:
+    its factor is 0.
+
+    Args:
+        features: (M,D).
+        rows: (R,).
+
+    Returns:
+        Shift and factor, (D,) float32, from float64 sums.
+    """
+    blocks = torch.split(rows, ROW_BLOCK)
+    mean = torch.stack([features[b].double().sum(dim=0) for b in blocks]).sum(dim=0) / len(rows)
+    squares = [(features[b].double() - mean).square().sum(dim=0) for b in blocks]
+    variance = torch.stack(squares).sum(dim=0) / len(rows)
+    varies = variance > 1e-10 * (variance + mean.square())
+    return mean.float(), torch.where(varies, variance.rsqrt(), 0.0).float()
+
+
+@torch.no_grad()
+def accuracies(
+    classifiers: LinearClassifiers,
+    features: Float[Tensor, "m d"],
+    labels: Int[Tensor, " m"],
+    rows: Int[Tensor, " r"],
+) -> Float[Tensor, "l 2"]:
+    """Top-1 and top-5 of each classifier over some rows, in percent; NaN where it diverged.
+
+    Args:
+        classifiers: L of them, K classes.
+        features: (M,D).
+        labels: classes (M,); one that the classifiers lack counts as wrong.
+        rows: (R,).
+    """
+    count, classes = classifiers.bias.shape
+    right = torch.zeros(count, 2, dtype=torch.int64, device=features.device)
+    for block in torch.split(rows, max(1, ROW_BLOCK // count)):
+        logits = classifiers.logits(classifiers.standardise(features[block]))
+        top = logits.topk(min(5, classes), dim=2).indices == labels[block, None, None]
+        right += torch.stack([top[:, :, 0].sum(dim=0), top.sum(dim=(0, 2))], dim=1)
+    # A NaN passes for the largest logit: the figures of a diverged classifier mean nothing.
+    sound = classifiers.weight.isfinite().all(dim=2).all(dim=0)
+    sound &= classifiers.bias.isfinite().all(dim=1)
+    return torch.where(sound[:, None], 100 * right.double() / len(rows), torch.nan)

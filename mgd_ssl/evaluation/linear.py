@@ -1,0 +1,187 @@
+"""Linear probe on cached features: features once, many learning rates at once."""
+
+import math
+from collections.abc import Sequence
+from typing import TypedDict
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mgd_ssl.evaluation.classifiers import LinearClassifiers, accuracies, train_classifiers
+from mgd_ssl.evaluation.knn import check_labels, check_pair
+
+LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+class RateResult(TypedDict):
+    """One learning rate's accuracy on the held-out part, in percent; 0 where it diverged."""
+
+    learning_rate: float
+    holdout_top1: float
+    diverged: bool
+
+
+class ProbeResult(TypedDict):
+    """What ``linear_probe`` found; accuracies in percent."""
+
+    top1: float
+    top5: float
+    learning_rate: float
+    holdout_top1: float
+    per_lr: list[RateResult]
+
+
+def linear_probe(
+    train_features: Float[Tensor, "m d"],
+    train_labels: Int[Tensor, " m"],
+    test_features: Float[Tensor, "q d"],
+    test_labels: Int[Tensor, " q"],
+    *,
+    learning_rates: Sequence[float] = LEARNING_RATES,
+    epochs: int = 100,
+    batch_size: int = 256,
+    weight_decay: float = 0.0,
+    holdout: float = 0.1,
+    seed: int = 0,
+) -> ProbeResult:
+    """Accuracy of a linear classifier on frozen features.
+
+    One classifier a learning rate, all trained at once, sees train without a held-out part
+    (``holdout`` of each class). The rate best there (the smallest of equals) then trains one
+    classifier on all of train, which gives the test figures: test chooses nothing.
+
+    Features are standardised by the rows trained on: each has mean 0 and standard deviation 1
+    there, or is 0 where it is constant. Training is SGD with momentum 0.9 on the cross-entropy,
+    weights and bias from 0, the rate falling to 0 along a cosine over the steps, the last partial
+    batch kept. The same seed gives the same figures; torch's global generator is left alone.
+
+    Args:
+        train_features: (M,D).
+        train_labels: classes (M,), 0 or more.
+        test_features: (Q,D).
+        test_labels: classes (Q,), 0 or more; one that train lacks counts as wrong.
+        learning_rates: to choose from, for a mean over the batch, each above 0.
+        epochs: passes over train, 1 or more.
+        batch_size: rows a step, 1 or more.
+        weight_decay: SGD's, on weights and not on biases, 0 or more.
+        holdout: share of each class held out of train, in (0,1).
+        seed: of the held-out part and of the order of rows.
+
+    Returns:
+        Test ``top1`` and ``top5``, the ``learning_rate`` chosen, its ``holdout_top1``, and
+        ``per_lr`` for every rate, in rising order.
+
+    Raises:
+        ValueError: features or labels that do not fit, a setting out of range, too few rows to
+            hold any out, or every learning rate diverged.
+    """
+    _check_data(train_features, train_labels, test_features, test_labels)
+    _check_settings(learning_rates, epochs, batch_size, weight_decay, holdout)
+    device, rates = train_features.device, sorted(learning_rates)
+    train_labels, test_labels = train_labels.to(device), test_labels.to(device)
+    generator = torch.Generator().manual_seed(seed)
+    held = held_out(train_labels.cpu(), holdout, generator).to(device)
+
+    def fit(rows: Tensor, rates: Sequence[float]) -> LinearClassifiers:
+        return train_classifiers(
+            train_features,
+            train_labels,
+            rows,
+            rates,
+            epochs=epochs,
+            batch_size=batch_size,
+            weight_decay=weight_decay,
+            generator=generator,
+        )
+
+    (kept,), (part,) = (~held).nonzero(as_tuple=True), held.nonzero(as_tuple=True)
+    scores = accuracies(fit(kept, rates), train_features, train_labels, part)
+    per_lr = _per_rate(rates, scores[:, 0].tolist())
+    best = max(per_lr, key=lambda row: row["holdout_top1"])  # the first, smallest, of equals
+    final = fit(torch.arange(len(held), device=device), [best["learning_rate"]])
+    rows = torch.arange(len(test_labels), device=device)
+    top1, top5 = accuracies(final, test_features, test_labels, rows)[0].tolist()
+    return ProbeResult(
+        top1=top1,
+        top5=top5,
+        learning_rate=best["learning_rate"],
+        holdout_top1=best["holdout_top1"],
+        per_lr=per_lr,
+    )
+
+
+def held_out(
+    labels: Int[Tensor, " m"], share: float, generator: torch.Generator
+) -> Bool[Tensor, " m"]:
+    """A random ``share`` of each class, rounded to whole rows (halves up), never all of a class.
+
+    Args:
+        labels: (M,), on the generator's device.
+        share: in (0,1).
+        generator: of the choice.
+
+    Raises:
+        ValueError: that leaves nothing held out.
+    """
+    order = torch.randperm(len(labels), generator=generator)
+    order = order[labels[order].argsort(stable=True)]  # by class, at random within it
+    counts = labels.bincount()
+    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
+    quota = (counts * share + 0.5).long().minimum(counts - 1)
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    held[order] = place < quota[labels[order]]
+    if not held.any():
+        raise ValueError(
+            f"holdout: got {share} of classes of at most {int(counts.max())} rows, which is not "
+            "one row; expected a larger share or more rows"
+        )
+    return held
+
+
+def _per_rate(rates: Sequence[float], top1: Sequence[float]) -> list[RateResult]:
+    rows = [
+        RateResult(
+            learning_rate=r, holdout_top1=0.0 if math.isnan(a) else a, diverged=math.isnan(a)
+        )
+        for r, a in zip(rates, top1, strict=True)
+    ]
+    if all(row["diverged"] for row in rows):
+        raise ValueError(
+            f"learning_rates: all of {tuple(rates)} diverged, expected one that does not: "
+            "add smaller ones"
+        )
+    return rows
+
+
+def _check_data(
+    train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor
+) -> None:
+    check_pair(test_features, train_features)
+    check_labels("train", train_features, train_labels)
+    check_labels("test", test_features, test_labels)
+    for name, x in (("train", train_features), ("test", test_features)):
+        bad = (~x.isfinite().all(dim=1)).nonzero()
+        if len(bad):
+            raise ValueError(
+                f"{name} features: {len(bad)} of {len(x)} rows hold NaN or inf, the first is row "
+                f"{int(bad[0])}; expected finite features: look for a diverged network"
+            )
+
+
+def _check_settings(
+    learning_rates: Sequence[float],
+    epochs: int,
+    batch_size: int,
+    weight_decay: float,
+    holdout: float,
+) -> None:
+    if not learning_rates or min(learning_rates) <= 0:
+        raise ValueError(
+            f"learning_rates: got {tuple(learning_rates)}, expected at least one, each above 0"
+        )
+    if epochs < 1 or batch_size < 1 or weight_decay < 0 or not 0 < holdout < 1:
+        raise ValueError(
+            f"got epochs {epochs}, batch_size {batch_size}, weight_decay {weight_decay}, holdout "
+            f"{holdout}; expected 1 or more, 1 or more, 0 or more, and between 0 and 1"
+        )
