@@ -90,10 +90,10 @@ class Taps:
     @staticmethod
     def _hook(module: nn.Module, tap: Tap, maps: dict[str, tuple[Tensor, int]]) -> Any:
         def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
-            maps[tap.name] = (inputs[0], inputs[0]._version)
+            maps[tap.name] = (inputs[0], _version(inputs[0]))
 
         def after(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
-            maps[tap.name] = (output, output._version)
+            maps[tap.name] = (output, _version(output))
 
         if tap.read == "last_input":
             return module.register_forward_pre_hook(before)
@@ -104,12 +104,17 @@ class Taps:
         if tap.name not in maps:
             raise RuntimeError(f"tap {tap.name}: the pass did not reach module {tap.module}")
         tensor, version = maps[tap.name]
-        if tensor._version != version:
+        if _version(tensor) != version:
             raise RuntimeError(
                 f"tap {tap.name}: the map of {tap.module} was overwritten in place after it was "
                 "read; tap the module that overwrites it instead"
             )
         return tensor
+
+
+def _version(x: Tensor) -> int:
+    """How often a tensor was written in place; inference tensors do not count it."""
+    return 0 if x.is_inference() else x._version
 
 
 class ContractReader:
@@ -174,11 +179,11 @@ def find_taps(network: nn.Module, overrides: Sequence[str] = (), size: int = 224
         size: image side, in pixels, for the pass that finds the last activation in a module.
 
     Raises:
-        ValueError: no rule for the network, or an override that names no module.
+        ValueError: no rule for the network, an override that names no module, or one name twice.
     """
     clear_inplace(network)
     if overrides:
-        pairs = [_parse_override(text) for text in overrides]
+        pairs = _parse_overrides(overrides)
     elif isinstance(network, ShuffleNetV2):
         return Taps([Tap(n, p, "output") for n, p in zip(STAGES, _SHUFFLENET_MODULES, strict=True)])
     elif isinstance(network, MobileNetV2):
@@ -225,6 +230,15 @@ def _stage_modules(network: nn.Module) -> list[tuple[str, str]]:
         f"{type(network).__name__}: no rule finds its taps; name them with "
         f"--taps NAME=module.path, one a stage. Top modules: {children}"
     )
+
+
+def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = [_parse_override(text) for text in overrides]
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"taps: got the name {twice!r} twice, expected another for each tap")
+    return pairs
 
 
 def _parse_override(text: str) -> tuple[str, str]:
