@@ -4,12 +4,19 @@ from mgd_ssl.evaluation.features import Features, collect_features, extract_feat
 from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbour_overlap
 from mgd_ssl.evaluation.knn import knn_accuracy, knn_search, knn_sweep
 from mgd_ssl.evaluation.linear import linear_probe
+from mgd_ssl.evaluation.moco_linear import (
+    LinearConfig,
+    assert_only_head_changed,
+    train_linear_classifier,
+)
 from mgd_ssl.evaluation.picture import retrieval_picture
 from mgd_ssl.evaluation.report import print_table, write_json
 from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
 
 __all__ = [
     "Features",
+    "LinearConfig",
+    "assert_only_head_changed",
     "collect_features",
     "effective_rank",
     "extract_features",
@@ -23,5 +30,6 @@ __all__ = [
     "print_table",
     "retrieval_picture",
     "retrieval_scores",
+    "train_linear_classifier",
     "write_json",
 ]
