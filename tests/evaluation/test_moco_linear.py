@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
 from mgd_ssl.evaluation import LinearConfig, assert_only_head_changed, train_linear_classifier
-from mgd_ssl.evaluation.moco_linear import EpochResult, _check_fit, head_accuracy, seeded
+from mgd_ssl.evaluation.moco_linear import (
+    EpochResult,
+    _check_fit,
+    _train_epoch,
+    head_accuracy,
+    seeded,
+)
 
 
 def loader(seed: int, batches: int = 4, size: int = 15, classes: int = 3) -> list[Batch]:
@@ -200,8 +206,10 @@ def test_bad_problems_are_refused() -> None:
         _check_fit(head, torch.zeros(2, 8), labels - 1)
     with pytest.raises(ValueError, match="got no image to train on"):
         run(SHORT, batches=[loader(1)[0]._replace(failed=torch.arange(15))])
-    with pytest.raises(ValueError, match=r"cross-entropy: got .* at epoch .*, step"):
-        run(LinearConfig(epochs=9, learning_rate=1e38))
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    nan = [(torch.zeros(2, 8), 0 * labels), (torch.full((2, 8), torch.nan), 0 * labels)]
+    with pytest.raises(ValueError, match="cross-entropy: got nan at epoch 3, step 2"):
+        _train_epoch(head, optimizer, nan, 2, None)
 
 
 @pytest.mark.parametrize(
