@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from mgd_ssl.models.backbones import RESNETS, BackboneSpec, create_backbone
@@ -101,7 +101,7 @@ def load_backbone(
     path = Path(path)
     checkpoint, metadata = read_checkpoint(path)
     layout, state = _find_state(path, checkpoint)
-    spec = _find_spec(checkpoint, metadata, state)
+    spec = _find_spec(checkpoint, metadata, state, arch)
     given = {"arch": arch, "width": width, "stem": stem, "stem_stride": stem_stride}
     spec = replace(spec, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     network = create_backbone(**spec.to_dict())
@@ -128,7 +128,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(_unreadable(path, str(error))) from error
-    except (RuntimeError, EOFError, OSError, SafetensorError, ValueError) as error:
+    except Exception as error:  # a damaged pickle can end in any of them, IndexError too
         raise ValueError(
             f"checkpoint: {path} cannot be read: {error}; expected a whole torch or safetensors "
             "file; it may be truncated: copy or download it again"
@@ -175,26 +175,30 @@ def _find_state(path: Path, checkpoint: dict[str, Any]) -> tuple[str, dict[str, 
 
 
 def _find_spec(
-    checkpoint: dict[str, Any], metadata: dict[str, str], state: dict[str, Tensor]
+    checkpoint: dict[str, Any],
+    metadata: dict[str, str],
+    state: dict[str, Tensor],
+    arch: str | None,
 ) -> BackboneSpec:
     own = checkpoint.get("backbone")
     if isinstance(own, Mapping) and "arch" in own:
         return BackboneSpec(**own)
     if "backbone" in metadata:
         return BackboneSpec(**json.loads(metadata["backbone"]))
-    spec = _guess_spec(state)
-    named = checkpoint.get("arch")
-    return replace(spec, arch=named) if isinstance(named, str) else spec
+    named = arch or checkpoint.get("arch")
+    return _guess_spec(state, named if isinstance(named, str) else None)
 
 
-def _guess_spec(state: dict[str, Tensor]) -> BackboneSpec:
-    """Architecture, width and stem from the names and shapes of the tensors."""
+def _guess_spec(state: dict[str, Tensor], arch: str | None) -> BackboneSpec:
+    """Architecture where none is given, width and stem from the tensors' names and shapes."""
     if "layer1.0.conv1.weight" in state:
         stem = state.get("conv1.weight")
         channels, kernel = (stem.shape[0], stem.shape[-1]) if stem is not None else (64, 7)
         return BackboneSpec(
-            _guess_resnet(state), channels / 64, "small" if kernel == 3 else "imagenet"
+            arch or _guess_resnet(state), channels / 64, "small" if kernel == 3 else "imagenet"
         )
+    if arch:
+        return BackboneSpec(arch)
     if "features.18.0.weight" in state:
         return BackboneSpec("mobilenet_v2")
     if "stage2.0.branch2.0.weight" in state:
@@ -240,7 +244,8 @@ def _load_state(
     # Files older than PyTorch 0.4.1 do not count batches; nothing computes with the count.
     missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
     shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
-    report = KeyReport(path, layout, spec, len(own) - len(missing), missing, unexpected, head)
+    matched = sum(k in state for k in own) - len(shapes)
+    report = KeyReport(path, layout, spec, matched, missing, unexpected, head)
     if missing or unexpected or shapes:
         raise ValueError(_partial(report, own, state, shapes))
     network.load_state_dict({k: state[k] for k in own if k in state}, strict=False)
