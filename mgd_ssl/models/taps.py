@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,7 @@ class Tap:
     norm: str | None = None
 
 
+@runtime_checkable
 class FeatureReader(Protocol):
     """Reads a network's maps and its output in one pass."""
 
