@@ -66,9 +66,10 @@ class MGDistiller(nn.Module):
         super().__init__()
         self.t_net, self.s_net = _tapped(t_net).requires_grad_(False), _tapped(s_net)
         self.with_kd, self.pre_relu, self.distributed, self.det = with_kd, preReLU, distributed, det
-        channels = [network.get_channel_num() for network in (self.t_net, self.s_net)]
-        names = [f"stage{i}" for i in range(len(channels[1]))]
-        self.plan = plan_channels(*channels, names, ignore_inds)
+        student_channels = self.s_net.get_channel_num()
+        names = [f"stage{i}" for i in range(len(student_channels))]
+        teacher_channels = self.t_net.get_channel_num()
+        self.plan = plan_channels(teacher_channels, student_channels, names, ignore_inds)
         distiller = FeatureDistiller(
             self.plan,
             self._margins(),

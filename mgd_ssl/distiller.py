@@ -7,7 +7,7 @@ pretraining, classification and detection, and a checkpoint does not carry the t
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -79,8 +79,9 @@ def plan_stages(
         ValueError: the numbers of stages or the sides differ, a student's stage is wider than
             the teacher's, or an ignored index does not exist.
     """
-    channels = [[m.shape[1] for m in maps] for maps in (teacher_maps, student_maps)]
-    stages = plan_channels(*channels, names, ignore)
+    teacher_channels = [m.shape[1] for m in teacher_maps]
+    student_channels = [m.shape[1] for m in student_maps]
+    stages = plan_channels(teacher_channels, student_channels, names, ignore)
     planned = []
     for stage, teacher_map, student_map in zip(stages, teacher_maps, student_maps, strict=True):
         sides = [(m.shape[2], m.shape[3]) for m in (student_map, teacher_map)]
@@ -202,8 +203,7 @@ class FeatureDistiller(nn.Module):
         stage_scale: Callable[[int], float] | None = None,
     ) -> None:
         super().__init__()
-        if reducer not in REDUCERS:
-            raise ValueError(f"reducer: got {reducer!r}, expected one of {', '.join(REDUCERS)}")
+        _check_options(reducer, mode, reduction)
         count = len(stages)
         self.stages = [stage for stage in stages if not stage.ignored]
         self.reducer, self.reduction = reducer, reduction
@@ -304,6 +304,17 @@ class FeatureDistiller(nn.Module):
             return 1
         whole, rest = divmod(stage.teacher_channels, stage.student_channels)
         return whole + (rest > 0 and self.mode == "balanced")
+
+
+def _check_options(reducer: str, mode: str | None, reduction: str) -> None:
+    if reducer not in REDUCERS:
+        raise ValueError(f"reducer: got {reducer!r}, expected one of {', '.join(REDUCERS)}")
+    if reducer == "sm" and mode not in (None, "sparse"):
+        raise ValueError(
+            f"mode: got {mode!r} with reducer 'sm', expected 'sparse', its groups of 1"
+        )
+    if reduction not in get_args(Reduction):
+        raise ValueError(f"reduction: got {reduction!r}, expected 'sum', 'image' or 'element'")
 
 
 def _make_adapter(kind: str, channels: int) -> nn.Module:

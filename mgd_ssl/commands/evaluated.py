@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tyro.conf import Positional, arg
 
 from mgd_ssl.commands.devices import start_fabric
@@ -79,6 +81,12 @@ class Evaluated:
         source = open_source(config.data, split, labelled=True)  # type: ignore[arg-type]
         limit = config.limit if split == "train" else config.limit_val
         return subset(source, limit, config.seed) if limit else source
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """(N,) classes of a split."""
+        labels = self.sources[split].labels
+        assert labels is not None  # the sources were opened as labelled
+        return labels
 
     def loader(self, split: str, *, train: bool = False) -> CanvasLoader:
         """Batches of a split, shuffled for training or in order."""

@@ -1,0 +1,139 @@
+"""Linear probe of a checkpoint, by MoCo's protocol or on cached features."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from torch import nn
+
+from mgd_ssl.commands.evaluated import Evaluated, EvaluationConfig
+from mgd_ssl.commands.options import parse
+from mgd_ssl.commands.report import guarded
+from mgd_ssl.data import ViewConfig, build_view
+from mgd_ssl.evaluation import linear_probe
+from mgd_ssl.evaluation.linear import LEARNING_RATES
+from mgd_ssl.evaluation.moco_linear import EpochResult, LinearConfig, train_linear_classifier
+from mgd_ssl.evaluation.report import print_table, write_json
+from mgd_ssl.training.checkpoint import save_checkpoint
+from mgd_ssl.training.logging import logger, start_logging
+
+
+@dataclass(frozen=True)
+class LinearEvalConfig(EvaluationConfig):
+    """Linear probe of a checkpoint.
+
+    moco trains one layer on random crops, the backbone frozen in eval mode, and then checks that
+    nothing else changed. cached takes the features once and trains at many learning rates at once;
+    the best on a held-out part of train gives the figure.
+    """
+
+    protocol: Literal["cached", "moco"] = "cached"
+    epochs: int = 100
+    lr: float = 30.0
+    """moco: learning rate for batches of 256."""
+    schedule: tuple[int, ...] = (60, 80)
+    """moco: epochs at which the rate drops to a tenth."""
+    learning_rates: tuple[float, ...] = LEARNING_RATES
+    """cached: to choose from."""
+    holdout: float = 0.1
+    """cached: share of each class of train that chooses the rate."""
+    weight_decay: float = 0.0
+    save_head: Path | None = None
+    """moco: where the trained layer is saved."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return guarded(lambda: run(parse(LinearEvalConfig, "linear_eval.py", argv)))
+
+
+def run(config: LinearEvalConfig) -> dict[str, Any]:
+    """Measure, print, write the JSON; returns what was written."""
+    start_logging()
+    evaluated = Evaluated(config)
+    measure = probe_cached if config.protocol == "cached" else train_moco
+    figures, recipe = measure(config, evaluated)
+    result = {"protocol": f"linear, {config.protocol}", **recipe, **evaluated.settings(), **figures}
+    shown = {k: figures[k] for k in ("top1", "top5")}
+    print_table(f"Linear accuracy, per cent: {config.checkpoint}", [shown], recipe)
+    path = evaluated.result_path(f"linear-{config.protocol}")
+    write_json(path, result)
+    logger.info("written: %s", path)
+    return result
+
+
+def probe_cached(
+    config: LinearEvalConfig, evaluated: Evaluated
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Figures and recipe of the cached protocol."""
+    train, val = evaluated.features("train"), evaluated.features("val")
+    probe = linear_probe(
+        train.features.to(evaluated.device),
+        train.labels,
+        val.features.to(evaluated.device),
+        val.labels,
+        learning_rates=config.learning_rates,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        weight_decay=config.weight_decay,
+        holdout=config.holdout,
+        seed=config.seed,
+    )
+    recipe = {
+        "learning_rate": probe["learning_rate"],
+        "holdout": config.holdout,
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "weight_decay": config.weight_decay,
+        "seed": config.seed,
+    }
+    return dict(probe), recipe
+
+
+def train_moco(
+    config: LinearEvalConfig, evaluated: Evaluated
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Figures and recipe of MoCo's protocol."""
+    recipe = LinearConfig(
+        epochs=config.epochs,
+        learning_rate=config.lr,
+        milestones=config.schedule,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+    )
+    classes = int(max(evaluated.labels("train").max(), evaluated.labels("val").max())) + 1
+    head = nn.Linear(cast(int, evaluated.network.num_features), classes).to(evaluated.device)
+    view = build_view(ViewConfig(preset="linear"), evaluated.size).to(evaluated.device)
+    results = train_linear_classifier(
+        evaluated.network,
+        head,
+        evaluated.loader("train", train=True),
+        evaluated.loader("val"),
+        recipe,
+        train_transform=lambda images: evaluated.transform.normalize(view(images)),
+        val_transform=evaluated.transform,
+        device=evaluated.device,
+        on_epoch=_log_epoch,
+    )
+    if config.save_head:
+        save_checkpoint(config.save_head, {"fc": _on_cpu(head)})
+    settings = {
+        "learning_rate": config.lr,
+        "schedule": list(config.schedule),
+        "epochs": config.epochs,
+        "batch_size": config.batch_size,
+        "weight_decay": config.weight_decay,
+        "seed": config.seed,
+    }
+    last = results[-1]
+    return {"top1": last["top1"], "top5": last["top5"], "epochs_run": results}, settings
+
+
+def _log_epoch(result: EpochResult) -> None:
+    logger.info("  ".join(f"{k} {v:.4g}" for k, v in cast(dict[str, float], result).items()))
+
+
+def _on_cpu(head: nn.Linear) -> dict[str, torch.Tensor]:
+    return {k: v.cpu() for k, v in head.state_dict().items()}

@@ -1,0 +1,37 @@
+"""``mgd-ssl COMMAND``: the commands under one name."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "pretrain": "distil a student from a teacher, or train plain MoCo",
+    "knn-eval": "kNN accuracy and retrieval checks of a checkpoint",
+    "linear-eval": "linear probe of a checkpoint",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if args else 2
+    if args[0] not in COMMANDS:
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        print(f"error: no command {args[0]!r}{hint}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"mgd_ssl.commands.{args[0].replace('-', '_')}")
+    status: int = module.main(args[1:])
+    return status
+
+
+def _usage() -> str:
+    lines = [f"  {name:<14}{what}" for name, what in COMMANDS.items()]
+    return "\n".join(["usage: mgd-ssl COMMAND [OPTIONS]", "", *lines])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
