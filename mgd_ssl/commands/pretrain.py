@@ -128,7 +128,7 @@ class Session:
         return OnlineKnn(
             bank=self._loader(bank, train=False, shard=False),
             queries=self._loader(queries, train=False, shard=False),
-            k=options.knn_k,
+            k=cast(int, options.knn_k),
             temperature=options.knn_t,
             device=self.fabric.device,
         )

@@ -70,7 +70,7 @@ class OptimiserOptions:
     """Optimizer and learning rate."""
 
     epochs: int | None = None
-    """[200; 20 on the embedded data]"""
+    """[200; 10 on the embedded data]"""
     batch_size: Annotated[int | None, arg(aliases=["-b"])] = None
     """Images a step, over all processes. [256; 128 on the embedded data]"""
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -95,7 +95,8 @@ class EvaluationOptions:
     """Labelled folder with train and val parts. [DATA, where it has labels]"""
     knn_every: int = 10
     """Epochs between two evaluations; 0 never. The last epoch is always evaluated."""
-    knn_k: int = 200
+    knn_k: int | None = None
+    """Neighbours that vote. [200; 20 on the embedded data]"""
     knn_t: float = 0.1
     knn_bank: int = 50000
     """Training images, at most, in the bank."""
@@ -151,12 +152,14 @@ GENERAL: dict[str, dict[str, Any]] = {
     "moco": {"moco_k": 65536, "moco_m": 0.999, "moco_t": 0.2},
     "optim": {"epochs": 200, "batch_size": 256, "lr": 0.03, "weight_decay": 1e-4},
     "loader": {"size": 224},
+    "evaluation": {"knn_k": 200},
 }
 EMBEDDED: dict[str, dict[str, Any]] = {
     "network": {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2},
     "moco": {"moco_k": 4096, "moco_m": 0.99, "moco_t": 0.1},
-    "optim": {"epochs": 20, "batch_size": 128, "lr": 0.06, "weight_decay": 5e-4},
+    "optim": {"epochs": 10, "batch_size": 128, "lr": 0.06, "weight_decay": 5e-4},
     "loader": {"size": 32},
+    "evaluation": {"knn_k": 20},
     # The images are grey: colour jitter would cost time and change nothing.
     "views": {"preset": "small", "jitter_hue": 0.0, "jitter_saturation": 0.0, "grey_p": 0.0},
 }

@@ -79,14 +79,17 @@ def print_table(
         console: where to; the screen by default.
     """
     caption = ", ".join(f"{name} {format_value(value)}" for name, value in (settings or {}).items())
-    table = Table(title=title, caption=caption or None)
+    table = Table(title=title, title_justify="left")
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
         numeric = all(isinstance(row.get(column, 0), int | float) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(format_value(row[c]) if c in row else "" for c in columns))
-    (console or Console()).print(table)
+    console = console or Console()
+    console.print(table)
+    if caption:
+        console.print(caption, style="dim", highlight=False)
 
 
 def format_value(value: object) -> str:
