@@ -43,6 +43,14 @@ def test_search_does_not_depend_on_the_lengths_of_rows() -> None:
     torch.testing.assert_close(plain[0], scaled[0])
 
 
+def test_unit_rows_are_not_copied_and_one_that_is_not_is_normalised() -> None:
+    bank = F.normalize(rows(500, 512, 2), dim=1)
+    assert knn.normalise("bank", bank).data_ptr() == bank.data_ptr()
+    bank[3] *= 1 + 1e-5
+    lengths = knn.normalise("bank", bank).double().norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones(500).double(), atol=3e-7, rtol=0)
+
+
 def test_search_leaves_its_inputs_as_they_were() -> None:
     query, bank = rows(9, 6, 1), rows(50, 6, 2)
     before = query.clone(), bank.clone()
