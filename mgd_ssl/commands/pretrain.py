@@ -59,7 +59,7 @@ def run(config: PretrainConfig) -> None:
     fabric = start_fabric(config.device)
     torch.manual_seed(config.seed)
     source = open_source(config.data, "train")
-    source = subset(source, config.loader.limit, config.seed) if config.loader.limit else source
+    source = subset(source, config.loader.limit) if config.loader.limit else source
     teacher = load_teacher(config, fabric) if config.method == "mgd" else None
     task = build_task(config, teacher, fabric)
     session = Session(config, fabric, source, teacher, task)
