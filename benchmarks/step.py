@@ -1,0 +1,92 @@
+"""Share of a pretraining step that is spent outside the networks' own forward and backward.
+
+R50 -> R18 at 224 pixels, batch 16 on the CPU. In turn, in one run: the whole step (views, teacher,
+MoCo, matching loss, backward, optimizer) and the networks alone (teacher forward, student forward
+and backward, key encoder forward). Target: a median share under 12 %.
+
+    python benchmarks/step.py [--batch 16] [--size 224] [--repeats 7]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mgd_ssl.data import Normalize, ViewConfig, build_view
+from mgd_ssl.distiller import FeatureDistiller, plan_stages, read_margins
+from mgd_ssl.models import create_backbone, find_reader, probe, split_batch_norms
+from mgd_ssl.objectives import MoCo, Pretraining
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--repeats", type=int, default=7)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    whole, networks = build(options.batch, options.size)
+    whole(), networks()
+    shares, seconds = [], []
+    for _ in range(options.repeats):
+        step, alone = clock(whole), clock(networks)
+        shares.append(100 * (step - alone) / step)
+        seconds.append(step)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}")
+    print(f"step: median {statistics.median(seconds):.2f} s")
+    low, high = min(shares), max(shares)
+    print(
+        f"outside the networks: median {statistics.median(shares):.1f} %, {low:.1f} to {high:.1f}"
+    )
+
+
+def build(batch: int, size: int) -> tuple[Callable[[], None], Callable[[], None]]:
+    """The whole step, and the networks' part of it."""
+    teacher = create_backbone("resnet50").eval().requires_grad_(False)
+    student = create_backbone("resnet18")
+    teacher_reader, student_reader = find_reader(teacher), find_reader(student)
+    student_maps = probe(student, student_reader, size)
+    stages = plan_stages(
+        probe(teacher, teacher_reader, size), student_maps, student_reader.names, ()
+    )
+    distiller = FeatureDistiller(stages, read_margins(teacher_reader.norms(teacher), stages))
+    distiller.solve([torch.rand(s.student_channels, s.teacher_channels).double() for s in stages])
+    split_batch_norms(student, 8)
+    moco = MoCo(student)
+    task = Pretraining(moco, distiller, student_reader)
+    parameters = [p for p in task.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(parameters, 0.03, momentum=0.9, weight_decay=1e-4)
+    view, normalize = build_view(ViewConfig(), size), Normalize()
+    side = round(size * 256 / 224)
+    images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
+    plain = torch.rand(batch, 3, size, size)
+
+    def whole() -> None:
+        query, key = normalize(view(images)), normalize(view(images))
+        with torch.no_grad():
+            maps = teacher_reader(teacher, query)[0]
+        total: Tensor = torch.stack(list(task(query, key, maps).values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        optimizer.step()
+
+    def networks() -> None:
+        with torch.no_grad():
+            teacher(plain)
+            moco.encoder_k(plain)
+        moco.encoder_q(plain).sum().backward()
+
+    return whole, networks
+
+
+def clock(run: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
