@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import nn
 
@@ -17,7 +19,7 @@ DIM, QUEUE, BATCH, SIDE = 16, 12, 4, 32
 def make_moco(**options):
     torch.manual_seed(0)
     backbone = create_backbone("resnet18", width=0.125, stem="small", stem_stride=2)
-    moco = MoCo(backbone, dim=DIM, queue_size=QUEUE, **options)
+    moco = MoCo(backbone, dim=DIM, **{"queue_size": QUEUE} | options)
     with torch.no_grad():  # the two encoders differ, as they do after the first steps
         for parameter in moco.encoder_k.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
@@ -166,6 +168,28 @@ def test_a_rank_gets_the_keys_of_its_own_images_back(monkeypatch):
     with torch.no_grad():
         keys = moco._encode_keys(mine)
         torch.testing.assert_close(keys, embed(mine), rtol=1e-5, atol=1e-6)
+
+
+def run_rank(rank, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    moco = make_moco(momentum=0.0, queue_size=4 * BATCH).eval()
+    for step in range(3):  # the queue holds two global batches: the third overwrites the first
+        moco.contrast(moco.encoder_q(images(0)), images(2 * step + rank))
+    torch.save((moco.queue, moco.queue_ptr), f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_queue_the_keys_of_both_in_the_order_of_their_ranks(tmp_path):
+    mp.spawn(run_rank, (str(tmp_path),), nprocs=2)
+    moco = make_moco(momentum=0.0, queue_size=4 * BATCH).eval()
+    with torch.no_grad():
+        batches = [images(seed) for seed in (4, 5, 2, 3)]  # of step 2, then of step 1
+        expected = F.normalize(moco.encoder_q(torch.cat(batches)), dim=1).T
+    for rank in range(2):
+        queue, pointer = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(queue, expected, rtol=1e-5, atol=1e-6)
+        assert pointer.tolist() == [2 * BATCH]
 
 
 def test_autocast_keeps_the_loss_and_the_queue_in_float32():
