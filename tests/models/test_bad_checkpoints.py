@@ -1,0 +1,127 @@
+"""A file that is no whole checkpoint is refused: what was given, got, expected, and the remedy."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mgd_ssl.models import create_backbone, load_backbone
+
+WIDTH = 0.125
+
+
+def random_state(arch="resnet18", width=WIDTH):
+    return create_backbone(arch, width=width).state_dict()
+
+
+@pytest.fixture
+def state():
+    return random_state()
+
+
+def test_a_file_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"absent\.pt, which is no file; expected a checkpoint"):
+        load_backbone(tmp_path / "absent.pt")
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="which is no file; expected a checkpoint's path"):
+        load_backbone(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.pth.tar", "a.safetensors"])
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.99])
+def test_a_truncated_file_is_refused(name, kept, state, tmp_path):
+    path = tmp_path / name
+    save_file(state, path) if path.suffix == ".safetensors" else torch.save(state, path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    with pytest.raises(ValueError, match=r"truncated(.|\n)*copy or download it again") as error:
+        load_backbone(path)
+    assert name in str(error.value)
+
+
+def test_a_truncated_file_of_the_old_format_is_refused(state, tmp_path):
+    path = tmp_path / "a.pth"
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match="copy or download it again"):
+        load_backbone(path)
+
+
+@pytest.mark.parametrize("content", [b"<html>404 Not Found</html>", b"version 1\n" * 99, b"\x80"])
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_a_file_that_is_no_checkpoint_is_refused(content, name, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match="copy or download it again"):
+        load_backbone(tmp_path / name)
+
+
+class Trainer:
+    """A class that only the file's writer has."""
+
+
+@pytest.mark.parametrize("content", [Trainer(), {"state_dict": {}, "trainer": Trainer()}])
+def test_pickled_objects_are_named_and_not_loaded(content, tmp_path):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"holds a pickled \S*Trainer, expected tensors only"):
+        load_backbone(tmp_path / "a.pt")
+
+
+def test_a_whole_network_is_refused_and_its_state_dict_asked_for(tmp_path):
+    torch.save(create_backbone("resnet18", width=WIDTH), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"ThinResNet.*Save its state_dict\(\) alone"):
+        load_backbone(tmp_path / "a.pt")
+
+
+def test_a_list_is_refused(tmp_path):
+    torch.save([torch.zeros(3)], tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"holds a list, expected a dict.*network\.state_dict\(\)"):
+        load_backbone(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "entries"), [({}, "none"), ({"epoch": 3, "lr": 0.1}, "epoch, lr")]
+)
+def test_a_dict_without_tensors_is_refused(content, entries, tmp_path):
+    torch.save(content, tmp_path / "a.pt")
+    message = f"holds no state dict; its entries are {entries}; expected one of the layouts"
+    with pytest.raises(ValueError, match=message):
+        load_backbone(tmp_path / "a.pt")
+
+
+def test_tensors_that_are_no_network_are_refused(tmp_path):
+    torch.save({"boxes": torch.zeros(4)}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"cannot be told from its keys \(boxes, …\); name it"):
+        load_backbone(tmp_path / "a.pt")
+
+
+def test_another_architecture_is_refused_and_the_shapes_named(tmp_path):
+    torch.save(random_state("resnet50"), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="a partial load is refused") as error:
+        load_backbone(tmp_path / "a.pt", arch="resnet18")
+    lines = str(error.value).splitlines()
+    assert "  shape of layer1.0.conv1.weight: got (8, 8, 1, 1), expected (8, 8, 3, 3)" in lines
+    assert any(line.startswith("  unexpected: layer1.0.conv3.weight") for line in lines)
+    assert lines[-1].strip().startswith("Name the architecture that the file holds: --arch")
+
+
+def test_another_width_is_refused_and_the_shapes_named(state, tmp_path):
+    torch.save(state, tmp_path / "a.pt")
+    message = r"shape of conv1\.weight: got \(8, 3, 7, 7\), expected \(16, 3, 7, 7\)"
+    with pytest.raises(ValueError, match=message) as error:
+        load_backbone(tmp_path / "a.pt", width=0.25)
+    assert "keys: 20 matched" in str(error.value)  # the counters alone have one shape
+
+
+def test_a_part_of_a_network_is_refused(state, tmp_path):
+    part = {k: v for k, v in state.items() if not k.startswith("layer4.")}
+    torch.save(part, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"missing: layer4\.0\.conv1\.weight"):
+        load_backbone(tmp_path / "a.pt", arch="resnet18")
+    with pytest.raises(ValueError, match=r"a ResNet with \[2, 2, 2, 0\] blocks"):
+        load_backbone(tmp_path / "a.pt")
+
+
+def test_entries_that_the_network_lacks_are_refused(state, tmp_path):
+    torch.save(state | {"layer1.0.se.weight": torch.zeros(2)}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"1 unexpected(.|\n)*unexpected: layer1\.0\.se\.weight"):
+        load_backbone(tmp_path / "a.pt")
