@@ -124,8 +124,8 @@ class PretrainConfig:
     """Steps between two lines of the log."""
     save_every: int = 0
     """Steps between two checkpoints within an epoch; 0 for one an epoch."""
-    aug_plus: bool | None = None
-    """MoCo v2's augmentation; --no-aug-plus is v1's. [by the image size]"""
+    aug_plus: bool = False
+    """The same as --preset moco_v2, which images of 96 pixels and more get anyway."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
     moco: MoCoOptions = field(default_factory=MoCoOptions)
@@ -161,7 +161,13 @@ EMBEDDED: dict[str, dict[str, Any]] = {
     "loader": {"size": 32},
     "evaluation": {"knn_k": 20},
     # The images are grey: colour jitter would cost time and change nothing.
-    "views": {"preset": "small", "jitter_hue": 0.0, "jitter_saturation": 0.0, "grey_p": 0.0},
+    "views": {
+        "preset": "small",
+        "crop_min": 0.5,
+        "jitter_hue": 0.0,
+        "jitter_saturation": 0.0,
+        "grey_p": 0.0,
+    },
 }
 
 
@@ -174,15 +180,18 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     if config.resume and config.overwrite:
         raise ValueError("got --resume and --overwrite, expected one of them")
     for section, defaults in (EMBEDDED if config.data is None else GENERAL).items():
-        config = replace(config, **{section: _filled(getattr(config, section), defaults)})
+        if section != "views" or (config.views == ViewConfig() and not config.aug_plus):
+            config = replace(config, **{section: _filled(getattr(config, section), defaults)})
     config = _resolve_method(config)
     size = config.loader.size
     assert size is not None
-    preset = config.views.preset or _preset(config.aug_plus, size)
+    if config.aug_plus and config.views.preset not in (None, "moco_v2"):
+        raise ValueError(f"got --aug-plus and --preset {config.views.preset}, expected one of them")
+    preset = config.views.preset or ("small" if size < 96 else "moco_v2")
     return replace(
         config,
         out=config.out or Path("runs") / str(config.network.arch).replace("/", "-"),
-        views=replace(config.views, preset=preset),
+        views=replace(config.views, preset="moco_v2" if config.aug_plus else preset),
     )
 
 
@@ -203,9 +212,3 @@ def _resolve_method(config: PretrainConfig) -> PretrainConfig:
         raise ValueError("method mgd: got no teacher, expected --teacher PATH, or --method moco")
     method: Literal["mgd", "moco"] = "mgd" if teacher else "moco"
     return replace(config, method=method, teacher=replace(config.teacher, teacher=teacher))
-
-
-def _preset(aug_plus: bool | None, size: int) -> Literal["small", "moco_v1", "moco_v2"]:
-    if aug_plus is None and size < 96:
-        return "small"
-    return "moco_v1" if aug_plus is False else "moco_v2"
