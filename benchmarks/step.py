@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from mgd_ssl.data import Normalize, ViewConfig, build_view
-from mgd_ssl.distiller import FeatureDistiller, plan_stages, read_margins
+from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.models import create_backbone, find_reader, probe, split_batch_norms
 from mgd_ssl.objectives import MoCo, Pretraining
+from mgd_ssl.stages import plan_stages, read_margins
 
 
 def main() -> None:

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from mgd_ssl.distiller import (
     FeatureDistiller,
     StageMatching,
-    plan_channels,
-    read_margins,
     update_matching,
 )
 from mgd_ssl.matching import AssignmentMode, kd_loss
 from mgd_ssl.models import TappedNetwork, evaluating
+from mgd_ssl.stages import plan_channels, read_margins
 
 KD_TEMPERATURE = 1.5
 

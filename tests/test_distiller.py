@@ -12,13 +12,11 @@ from torch import nn
 
 from mgd_ssl.distiller import (
     FeatureDistiller,
-    Stage,
     gather_costs,
-    plan_stages,
-    read_margins,
     update_matching,
 )
 from mgd_ssl.matching import channel_cost
+from mgd_ssl.stages import Stage, plan_stages, read_margins
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "mgd_reference.npz")
 # case -> (stages, ignored, how the first implementation assigned)

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mgd_ssl.distiller import Stage, plan_stages, read_margins
 from mgd_ssl.matching import batchnorm_margin
+from mgd_ssl.stages import Stage, plan_stages, read_margins
 
 
 def maps(*shapes):

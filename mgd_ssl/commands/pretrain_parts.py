@@ -11,7 +11,7 @@ from mgd_ssl import distributed
 from mgd_ssl.commands.pretrain_config import PretrainConfig
 from mgd_ssl.commands.report import print_plan
 from mgd_ssl.data import Normalize
-from mgd_ssl.distiller import FeatureDistiller, plan_stages, read_margins
+from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.models import (
     FeatureReader,
     KeyReport,
@@ -22,6 +22,7 @@ from mgd_ssl.models import (
     split_batch_norms,
 )
 from mgd_ssl.objectives import MoCo, Pretraining
+from mgd_ssl.stages import plan_stages, read_margins
 from mgd_ssl.training.logging import logger
 
 IGNORED_BY_DEFAULT = {"mobilenet_v2": (0,), "shufflenet_v2_x1_0": (0,)}

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from rich.table import Table
 from torch import nn
 
-from mgd_ssl.distiller import Stage
 from mgd_ssl.models import FeatureReader, Taps
+from mgd_ssl.stages import Stage
 from mgd_ssl.training.checkpoint import CheckpointError
 from mgd_ssl.training.logging import console, logger
 from mgd_ssl.training.loop import Interrupted, NonFiniteLossError

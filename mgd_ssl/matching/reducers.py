@@ -70,7 +70,7 @@ def simple_pooling(
         return _fill(grouped, mask, -torch.inf).amax(2), filled.amax(1)
     if kernel != "avg":
         raise ValueError(f"simple pooling: got kernel {kernel!r}, expected 'max' or 'avg'")
-    total = _fill(grouped, mask, 0).sum(2)
+    total = _fill(grouped, mask, 0.0).sum(2)
     return total / _count(margin, mask)[:, None, None], _mean(margin, mask)
 
 

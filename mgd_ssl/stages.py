@@ -1,0 +1,131 @@
+"""Which map of the student meets which of the teacher; checked before a run starts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mgd_ssl.matching import batchnorm_margin
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A pair of maps, one of each network.
+
+    Attributes:
+        index: position among all stages, ignored ones too; later stages weigh more.
+        name: the student's name of the stage.
+        student_channels: C_s.
+        teacher_channels: C_t.
+        side: (H, W) of both maps, where they were probed.
+        ignored: whether the stage takes no part; then it has no adapter and no assignment.
+    """
+
+    index: int
+    name: str
+    student_channels: int
+    teacher_channels: int
+    side: tuple[int, int] | None = None
+    ignored: bool = False
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a user should know before the run."""
+        notes = ["ignored"] if self.ignored else []
+        if not self.ignored and self.side == (1, 1):
+            notes.append(
+                "side 1: only signs are compared; use larger images or --ignore this stage"
+            )
+        if not self.ignored and self.teacher_channels == self.student_channels:
+            notes.append("as many channels: groups of one")
+        return notes
+
+
+def plan_stages(
+    teacher_maps: Sequence[Tensor],
+    student_maps: Sequence[Tensor],
+    names: Sequence[str],
+    ignore: Sequence[int] = (),
+) -> list[Stage]:
+    """Pair the maps of two networks.
+
+    Args:
+        teacher_maps: a (N,C_t,H,W) a stage.
+        student_maps: a (N,C_s,H,W) a stage.
+        names: a name a stage.
+        ignore: indices of stages that take no part.
+
+    Raises:
+        ValueError: the numbers of stages or the sides differ, a student's stage is wider than
+            the teacher's, or an ignored index does not exist.
+    """
+    teacher_channels = [m.shape[1] for m in teacher_maps]
+    student_channels = [m.shape[1] for m in student_maps]
+    stages = plan_channels(teacher_channels, student_channels, names, ignore)
+    planned = []
+    for stage, teacher_map, student_map in zip(stages, teacher_maps, student_maps, strict=True):
+        sides = [(m.shape[2], m.shape[3]) for m in (student_map, teacher_map)]
+        if not stage.ignored and sides[0] != sides[1]:
+            raise ValueError(
+                f"stage {stage.name}: the student's side is {sides[0][0]}×{sides[0][1]}, the "
+                f"teacher's {sides[1][0]}×{sides[1][1]}, expected the same; --ignore "
+                f"{stage.index}, or move the taps, or give both networks the same stem"
+            )
+        planned.append(replace(stage, side=sides[0]))
+    return planned
+
+
+def plan_channels(
+    teacher_channels: Sequence[int],
+    student_channels: Sequence[int],
+    names: Sequence[str],
+    ignore: Sequence[int] = (),
+) -> list[Stage]:
+    """Pair stages by their channels alone; see `plan_stages`."""
+    if len(teacher_channels) != len(student_channels):
+        raise ValueError(
+            f"taps: got {len(student_channels)} student stages and {len(teacher_channels)} teacher "
+            "stages, expected as many of each; name them with --taps and --teacher-taps"
+        )
+    wrong = [i for i in ignore if not 0 <= i < len(names)]
+    if wrong:
+        raise ValueError(f"ignore: got stage {wrong[0]}, expected 0 to {len(names) - 1}")
+    pairs = zip(names, student_channels, teacher_channels, strict=True)
+    stages = [Stage(i, name, s, t, None, i in set(ignore)) for i, (name, s, t) in enumerate(pairs)]
+    for stage in stages:
+        _check_width(stage)
+    if all(stage.ignored for stage in stages):
+        raise ValueError("ignore: every stage is ignored, expected one or more to distil")
+    return stages
+
+
+def _check_width(stage: Stage) -> None:
+    if not stage.ignored and stage.student_channels > stage.teacher_channels:
+        raise ValueError(
+            f"stage {stage.name}: the student is wider ({stage.student_channels} channels) than "
+            f"the teacher ({stage.teacher_channels}), expected at most as many; take a thinner "
+            f"student or a wider teacher, or --ignore {stage.index}"
+        )
+
+
+def read_margins(norms: Sequence[nn.Module | None], stages: Sequence[Stage]) -> list[Tensor]:
+    """Margins (C_t,) of the stages that take part.
+
+    Args:
+        norms: the teacher's batch norm before each map, its weights loaded.
+        stages: from `plan_stages`.
+
+    Raises:
+        ValueError: a stage's map has no batch norm before it.
+    """
+    margins = []
+    for stage in (s for s in stages if not s.ignored):
+        norm = norms[stage.index]
+        if not isinstance(norm, _BatchNorm):
+            raise ValueError(
+                f"stage {stage.name}: the teacher has no batch norm before its map, and the margin "
+                f"is taken from it; tap a map after a batch norm, or --ignore {stage.index}"
+            )
+        margins.append(batchnorm_margin(norm))
+    return margins
