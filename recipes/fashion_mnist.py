@@ -38,10 +38,11 @@ class Row:
     seeds: tuple[int, ...] = (0,)
 
 
-def rows(teacher: Path, seeds: int) -> list[Row]:
+def rows(teacher: Path, seeds: int, factor: str) -> list[Row]:
     """The student alone and absolute max pooling with every seed, each other reducer with one."""
     many = tuple(range(seeds))
-    distil = ("--method", "mgd", "--teacher", str(teacher), "--mgd-reducer")
+    distil = ("--method", "mgd", "--teacher", str(teacher), "--mgd-loss-factor", factor)
+    distil += ("--mgd-reducer",)
     return [
         Row("alone", ("--method", "moco"), many),
         Row("amp", (*distil, "amp"), many),
@@ -56,12 +57,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/fashion_mnist"))
     parser.add_argument("--teacher", type=Path, default=EMBEDDED_TEACHER)
     parser.add_argument("--images", type=int, default=12000)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--factor", default="1000", help="--mgd-loss-factor")
+    parser.add_argument("--rows", nargs="*", help="run these rows alone, to share the work out")
     options = parser.parse_args()
     done = {"teacher": [evaluate("teacher", options.teacher, options)]}
     # A seed of every method before the next seed: what is there early can be compared.
-    table = rows(options.teacher, options.seeds)
+    table = rows(options.teacher, options.seeds, options.factor)
+    table = [row for row in table if not options.rows or row.name in options.rows]
     for seed in range(options.seeds):
         for row in (row for row in table if seed in row.seeds):
             done.setdefault(row.name, []).append(run_once(row, seed, options))

@@ -107,7 +107,9 @@ def build_distiller(
         reducer=mgd.mgd_reducer,
         mode=mgd.mgd_mode,
         reduction="element" if by_element else "image",
-        scale=cast(float, mgd.mgd_element_weight) if by_element else 1 / mgd.mgd_loss_factor,
+        scale=cast(float, mgd.mgd_element_weight)
+        if by_element
+        else 1 / cast(float, mgd.mgd_loss_factor),
     )
 
 
