@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--factor", default="1000", help="--mgd-loss-factor")
+    parser.add_argument("--factor", default="100", help="--mgd-loss-factor")
     parser.add_argument("--rows", nargs="*", help="run these rows alone, to share the work out")
     options = parser.parse_args()
     done = {"teacher": [evaluate("teacher", options.teacher, options)]}

@@ -52,7 +52,7 @@ class MGDOptions:
     mgd_update_images: int = 20000
     """Training images, at most, that a solve is based on."""
     mgd_loss_factor: float | None = None
-    """What the stages' sums for each image are divided by. [1e4, tuned for 224; 1e3 embedded]"""
+    """What the stages' sums for each image are divided by. [1e4, tuned for 224; 100 embedded]"""
     mgd_element_weight: float | None = None
     """Weigh each stage's mean over elements by this instead; free of resolution."""
     ignore: tuple[int, ...] | None = None
@@ -161,7 +161,7 @@ EMBEDDED: dict[str, dict[str, Any]] = {
     "optim": {"epochs": 10, "batch_size": 128, "lr": 0.06, "weight_decay": 5e-4},
     "loader": {"size": 32},
     "evaluation": {"knn_k": 20},
-    "mgd": {"mgd_loss_factor": 1e3},
+    "mgd": {"mgd_loss_factor": 100.0},
     # The images are grey: colour jitter would cost time and change nothing.
     "views": {
         "preset": "small",

@@ -101,15 +101,14 @@ def build_distiller(
     if distributed.rank() == 0:
         print_plan(stages, teacher.network, teacher.reader, student, reader)
     by_element = mgd.mgd_element_weight is not None
+    scale = mgd.mgd_element_weight if by_element else 1 / cast(float, mgd.mgd_loss_factor)
     return FeatureDistiller(
         stages,
         margins,
         reducer=mgd.mgd_reducer,
         mode=mgd.mgd_mode,
         reduction="element" if by_element else "image",
-        scale=cast(float, mgd.mgd_element_weight)
-        if by_element
-        else 1 / cast(float, mgd.mgd_loss_factor),
+        scale=cast(float, scale),
     )
 
 
