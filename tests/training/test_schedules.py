@@ -1,0 +1,43 @@
+"""Learning rates held against figures worked out by hand."""
+
+import pytest
+
+from mgd_ssl.training.schedules import LearningRate
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"),
+    [(0, 0.03), (50, 0.0256066017), (100, 0.015), (150, 0.0043933983), (199, 1.8505128e-6)],
+)
+def test_cosine_moves_once_an_epoch(epoch: int, expected: float) -> None:
+    rate = LearningRate(0.03, 200)
+    assert rate(epoch, 0, 7) == pytest.approx(expected, rel=1e-6)
+    assert rate(epoch, 6, 7) == rate(epoch, 0, 7)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"), [(0, 0.03), (119, 0.03), (120, 0.003), (159, 0.003), (160, 0.0003)]
+)
+def test_steps_drop_to_a_tenth_at_120_and_160(epoch: int, expected: float) -> None:
+    assert LearningRate(0.03, 200, "steps")(epoch, 3, 7) == pytest.approx(expected)
+
+
+def test_warm_up_rises_step_by_step_and_the_cosine_starts_after_it() -> None:
+    rate = LearningRate(0.5, 12, warmup=2)
+    assert rate(0, 0, 10) == pytest.approx(0.5 * 1 / 20)
+    assert rate(1, 4, 10) == pytest.approx(0.5 * 15 / 20)
+    assert rate(1, 9, 10) == pytest.approx(0.5)
+    assert rate(2, 0, 10) == pytest.approx(0.5)
+    assert rate(7, 0, 10) == pytest.approx(0.25)  # half of the ten epochs after the warm-up
+
+
+@pytest.mark.parametrize("base", [0.0, -1.0, float("nan")])
+def test_a_rate_that_is_not_above_zero_is_refused(base: float) -> None:
+    with pytest.raises(ValueError, match=r"lr: got .*, expected a number above 0"):
+        LearningRate(base, 10)
+
+
+@pytest.mark.parametrize("warmup", [10, -1])
+def test_a_warm_up_as_long_as_the_run_is_refused(warmup: int) -> None:
+    with pytest.raises(ValueError, match=f"warmup: got {warmup} of 10 epochs, expected fewer"):
+        LearningRate(0.1, 10, warmup=warmup)
