@@ -1,0 +1,97 @@
+"""Runs small enough for a test: a thin teacher, a thinner student, a few embedded images."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mgd_ssl.models import create_backbone
+from mgd_ssl.objectives import MoCo
+
+ROOT = Path(__file__).parents[2]
+STEM = {"stem": "small", "stem_stride": 2}
+STUDENT = [
+    "-a",
+    "resnet18",
+    "--width",
+    "0.125",
+    "--stem",
+    "small",
+    "--stem-stride",
+    "2",
+    "--size",
+    "32",
+]
+TRAINING = [
+    "--limit",
+    "64",
+    "-b",
+    "16",
+    "--bn-splits",
+    "2",
+    "--moco-k",
+    "64",
+    "--epochs",
+    "2",
+    "--lr",
+    "0.02",
+]
+
+
+def write_teacher(path: Path, arch: str = "resnet18", width: float = 0.25) -> Path:
+    """A random network in the layout that pretrain.py writes, as facebookresearch/moco does."""
+    torch.manual_seed(0)
+    backbone = create_backbone(arch, width=width, **STEM)
+    state = MoCo(backbone, queue_size=64).state_dict()
+    content = {
+        "epoch": 0,
+        "arch": arch,
+        "state_dict": {f"module.{k}": v for k, v in state.items()},
+        "backbone": {"arch": arch, "width": width, **STEM},
+    }
+    torch.save(content, path)
+    return path
+
+
+def arguments(out: Path, teacher: Path | None, *more: str) -> list[str]:
+    """Options of a run of eight steps; of two options that agree, the last one counts."""
+    source = ["--teacher", str(teacher)] if teacher else ["--method", "moco"]
+    given = ["--out", str(out), *source, *STUDENT, *TRAINING, "--knn-every", "0"]
+    for option in (word for word in more if word.startswith("-")):
+        if option in given:
+            place = given.index(option)
+            del given[place : place + 2]
+    return [*given, *more]
+
+
+def start(*command: str, **environment: str) -> subprocess.Popen[str]:
+    """A command in a process of its own, on one thread."""
+    return subprocess.Popen(
+        [sys.executable, *command],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def read_rows(run: Path) -> list[dict[str, Any]]:
+    """What metrics.jsonl holds."""
+    return [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def read_last(run: Path) -> dict[str, Any]:
+    """The last checkpoint."""
+    content: dict[str, Any] = torch.load(run / "checkpoints" / "last.pt", weights_only=True)
+    return content
+
+
+def listing(directory: Path) -> dict[str, bytes]:
+    """Every file under a directory and what it holds."""
+    files = (p for p in directory.rglob("*") if p.is_file())
+    return {str(p.relative_to(directory)): p.read_bytes() for p in files}
