@@ -3,12 +3,19 @@
 Source: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020, arXiv 2008.09958.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mgd_ssl.matching.reducers import REDUCERS, gather_groups, gather_margin, group_mask
+
+# Student elements worked on at a time: what stays in a CPU's cache, what fills a GPU.
+CPU_BLOCK, GPU_BLOCK = 2**18, 2**22
 
 
 def partial_l2(
@@ -19,7 +26,7 @@ def partial_l2(
     """Squared distance to the target, unless both are at rest below the activation.
 
     With τ = max(target, margin), detached: Σ (s − τ)² · 1[s > τ or τ > 0], in float32 also under
-    autocast. The gradient reaches the student alone.
+    autocast. The gradient reaches the student alone and is of first order only.
 
     Args:
         student: (N, C, H, W) pre-activation maps after the adapter.
@@ -28,23 +35,25 @@ def partial_l2(
 
     Source: Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019.
     """
-    with torch.autocast(student.device.type, enabled=False):
-        margin = margin.detach().float()
-        if margin.ndim == 1:
-            margin = margin[:, None, None]
-        tau = torch.maximum(target.detach().float(), margin)
-        distance = student.float() - tau
-        return distance.where(tau > 0, distance.clamp_min(0)).square().sum()
+
+    def threshold(images: slice) -> Tensor:
+        return _threshold(target[images], margin if margin.ndim == 1 else margin[images])
+
+    return _partial_l2(student, threshold)
 
 
 def matching_loss(
     student: Float[Tensor, "n c_s h w"],
-    teacher: Float[Tensor, "n c_t h w"],
-    assignment: Int64[Tensor, "c_s g"],
-    margin: Float[Tensor, "c_t"],
+    teacher: Float[Tensor, "_ c_t _ _"],
+    assignment: Int64[Tensor, "rows g"],
+    margin: Float[Tensor, "margins"],
     reducer: str = "amp",
 ) -> Float32[Tensor, ""]:
-    """Reduce the teacher's maps by group and take the partial L2 distance of the student to them.
+    """A stage's loss: the partial L2 distance to the teacher's maps reduced by group.
+
+    The value and gradient of gathering the groups, reducing them and calling `partial_l2`, without
+    ever holding the groups of more than a few images. On CUDA ``rd`` draws block by block, so its
+    draws differ from those of one call over the batch.
 
     Args:
         student: (N, C_s, H, W) pre-activation maps after the adapter.
@@ -55,14 +64,21 @@ def matching_loss(
 
     Returns:
         Sum over all elements, float32.
+
+    Raises:
+        ValueError: The shapes do not belong together, or the reducer is unknown.
     """
-    with torch.no_grad():
-        target, target_margin = REDUCERS[reducer](
-            gather_groups(teacher, assignment),
-            gather_margin(margin, assignment),
-            group_mask(assignment),
-        )
-    return partial_l2(student, target, target_margin)
+    _check(student, teacher, assignment, margin, reducer)
+    grouped_margin = gather_margin(margin, assignment)
+    mask: Tensor | None = group_mask(assignment)
+    if assignment.device.type == "cpu" and (assignment >= 0).all():
+        mask = None  # full groups are quicker; asking another device would stall it
+
+    def threshold(images: slice) -> Tensor:
+        grouped = gather_groups(teacher[images], assignment)
+        return _threshold(*REDUCERS[reducer](grouped, grouped_margin, mask))
+
+    return _partial_l2(student, threshold)
 
 
 def kd_loss(
@@ -79,3 +95,87 @@ def kd_loss(
         teacher = F.log_softmax(teacher_logits.detach().float() / temperature, 1)
         divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
         return divergence * temperature**2
+
+
+def _check(
+    student: Tensor, teacher: Tensor, assignment: Tensor, margin: Tensor, reducer: str
+) -> None:
+    if len(student) != len(teacher) or student.shape[2:] != teacher.shape[2:]:
+        raise ValueError(
+            f"matching loss: student {tuple(student.shape)} and teacher {tuple(teacher.shape)} "
+            "differ in batch or side, expected both equal; tap stages of the same resolution and "
+            "feed both networks the same images"
+        )
+    if len(assignment) != student.shape[1] or len(margin) != teacher.shape[1]:
+        raise ValueError(
+            f"matching loss: got an assignment of {len(assignment)} rows and {len(margin)} margins "
+            f"for {student.shape[1]} student and {teacher.shape[1]} teacher channels, expected one "
+            "each; pass the matching solved for this stage"
+        )
+    if reducer not in REDUCERS:
+        raise ValueError(
+            f"matching loss: got reducer {reducer!r}, expected one of {', '.join(REDUCERS)}"
+        )
+
+
+def _threshold(target: Tensor, margin: Tensor) -> Tensor:
+    """τ = max(target, margin) in float32; margin (C,) or as the target."""
+    margin = margin[:, None, None] if margin.ndim == 1 else margin
+    return torch.maximum(target.float(), margin.float())
+
+
+def _partial_l2(student: Tensor, threshold: Callable[[slice], Tensor]) -> Tensor:
+    want_gradient = student.requires_grad and torch.is_grad_enabled()
+    # Compiled code calls it as it is: its backward writes in place.
+    apply: Callable[..., Tensor] = torch.compiler.disable(_PartialL2.apply)  # type: ignore[no-untyped-call]
+    return apply(student, threshold, want_gradient)
+
+
+class _PartialL2(torch.autograd.Function):
+    """Loss and gradient in one pass over blocks of images; ``threshold(images)`` gives their τ."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, student: Tensor, threshold: Callable[[slice], Tensor], want_gradient: bool
+    ) -> Tensor:
+        loss = student.new_zeros((), dtype=torch.float32)
+        residual = torch.empty_like(student) if want_gradient else None
+        with torch.autocast(student.device.type, enabled=False):
+            for images in _blocks(student):
+                e = _residual(student[images].float(), threshold(images))
+                loss += torch.linalg.vector_norm(e).square()
+                if residual is not None:
+                    residual[images] = e
+        if residual is not None:
+            ctx.save_for_backward(residual)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (residual,) = ctx.saved_tensors
+        # A fresh map costs the CPU as much as the whole loss (page faults), so the residual becomes
+        # the gradient in place, unless the graph is kept for another backward.
+        scaled = torch.mul if _graph_is_kept() else Tensor.mul_
+        return scaled(residual, 2 * gradient), None, None
+
+
+def _residual(student: Tensor, tau: Tensor) -> Tensor:
+    """(s − τ) · 1[s > τ or τ > 0]; torch.where is many times slower on CPU."""
+    distance = student - tau
+    active = torch.ops.aten.threshold_backward(distance, tau, 0)  # distance where τ > 0, else 0
+    return torch.maximum(distance, active)
+
+
+def _blocks(student: Tensor) -> list[slice]:
+    """Slices of images, each of about as many student elements as suit the device."""
+    block = CPU_BLOCK if student.device.type == "cpu" else GPU_BLOCK
+    n = len(student)
+    images = max(1, block * n // max(1, student.numel()))
+    return [slice(i, i + images) for i in range(0, n, images)]
+
+
+# Autograd does not publish whether the running backward keeps its graph; without it, suppose so.
+_graph_is_kept: Callable[[], bool] = getattr(
+    torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True
+)

@@ -52,9 +52,10 @@ def absolute_max_pooling(
     Returns:
         The map (N, C_s, H, W) and the members' mean margin (C_s,).
     """
-    high = _fill(grouped, mask, -torch.inf).amax(2)
-    low = _fill(grouped, mask, torch.inf).amin(2)
-    return high.where(high >= -low, low), _mean(margin, mask)
+    members = _members(grouped, mask)
+    high, low = members.amax(2), members.amin(2)
+    # The sum's sign says which is farther from 0, a tie's is +0; torch.where is far slower on CPU.
+    return torch.copysign(torch.maximum(high, -low), high + low), _mean(margin, mask)
 
 
 def simple_pooling(
@@ -65,13 +66,16 @@ def simple_pooling(
     Raises:
         ValueError: The kernel is neither "max" nor "avg".
     """
+    members = _members(grouped, mask)
     if kernel == "max":
         filled = margin if mask is None else margin.where(mask, -torch.inf)
-        return _fill(grouped, mask, -torch.inf).amax(2), filled.amax(1)
+        return members.amax(2), filled.amax(1)
     if kernel != "avg":
         raise ValueError(f"simple pooling: got kernel {kernel!r}, expected 'max' or 'avg'")
-    total = _fill(grouped, mask, 0.0).sum(2)
-    return total / _count(margin, mask)[:, None, None], _mean(margin, mask)
+    if mask is None:
+        return members.mean(2), margin.mean(1)
+    total = (members * mask.to(members.dtype)[:, :, None, None]).sum(2)
+    return total / mask.sum(1)[:, None, None], _mean(margin, mask)
 
 
 def average_pooling(
@@ -90,8 +94,13 @@ def random_drop(grouped: Grouped, margin: Margin, mask: Mask = None) -> tuple[Ma
         The map and its margin, both (N, C_s, H, W).
     """
     n, c_s, g, h, w = grouped.shape
-    count = _count(margin, mask)[:, None, None]
-    draw = (torch.rand(n, c_s, h, w, device=grouped.device) * count).long().clamp_max(g - 1)
+    draw = torch.rand(n, c_s, h, w, device=grouped.device)
+    if mask is None:
+        draw = (draw * g).long()
+    else:  # the draw-th member, wherever the pads are
+        draw = (draw * mask.sum(1)[:, None, None]).long()
+        members = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+        draw = members[torch.arange(c_s, device=mask.device)[:, None, None], draw]
     drawn = grouped.gather(2, draw[:, :, None])[:, :, 0]
     return drawn, margin[torch.arange(c_s, device=margin.device)[:, None, None], draw]
 
@@ -99,7 +108,7 @@ def random_drop(grouped: Grouped, margin: Margin, mask: Mask = None) -> tuple[Ma
 def sparse_matching(
     grouped: Grouped, margin: Margin, mask: Mask = None
 ) -> tuple[Map, Float[Tensor, "c_s"]]:
-    """The one matched channel and its margin.
+    """The one matched channel and its margin; ``mask`` has nothing to hide.
 
     Raises:
         ValueError: Groups hold more than one channel.
@@ -129,14 +138,16 @@ def _without_pads(assignment: Tensor) -> Tensor:
     return assignment.where(assignment >= 0, assignment[:, :1])
 
 
-def _fill(grouped: Tensor, mask: Tensor | None, value: float) -> Tensor:
-    return grouped if mask is None else grouped.where(mask[:, :, None, None], value)
-
-
-def _count(margin: Tensor, mask: Tensor | None) -> Tensor:
-    return torch.ones_like(margin).sum(1) if mask is None else mask.sum(1).to(margin.dtype)
+def _members(grouped: Tensor, mask: Tensor | None) -> Tensor:
+    """Groups in which a pad repeats the row's first member, so that no extreme can be a pad."""
+    if mask is None:
+        return grouped
+    rows, columns = mask.shape
+    index = torch.arange(rows * columns, device=mask.device).view(rows, columns)
+    first = mask.to(torch.uint8).argmax(1, keepdim=True)
+    index = index.where(mask, index.gather(1, first))
+    return grouped.flatten(1, 2).index_select(1, index.flatten()).view_as(grouped)
 
 
 def _mean(margin: Tensor, mask: Tensor | None) -> Tensor:
-    filled = margin if mask is None else margin.where(mask, 0)
-    return filled.sum(1) / _count(margin, mask)
+    return margin.mean(1) if mask is None else margin.where(mask, 0).sum(1) / mask.sum(1)
