@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -68,7 +69,6 @@ def run(config: PretrainConfig) -> None:
     if fabric.is_global_zero:
         directory.open(resume=config.resume, overwrite=config.overwrite)
         start_logging(directory.path / "train.log")
-        directory.write_config(to_dict(config))
     fabric.barrier()
     session.train(directory)
     directory.close()
@@ -88,6 +88,8 @@ class Session:
         self.config, self.fabric, self.source = config, fabric, source
         self.teacher, self.task = teacher, task
         self.epochs, self.size = cast(int, config.optim.epochs), cast(int, config.loader.size)
+        self.learning_rate = config.learning_rate
+        self.loop = LoopConfig(self.epochs, config.seed, config.print_freq, config.save_every)
         self.loader = self._loader(source, train=True)
         self.guard = DecodeGuard(source, config.loader.bad_images)
         self.view = build_view(config.views, self.size).to(fabric.device)
@@ -141,6 +143,8 @@ class Session:
         content = self._read_checkpoint()
         if content:
             start = self._restore_networks(content)
+        if fabric.is_global_zero:  # a refused resumption has left the run's own settings there
+            directory.write_config(to_dict(replace(config, resume=False, overwrite=False)))
         if config.device.channels_last:
             self.task.to(memory_format=torch.channels_last)
         self.module, self.optimizer = fabric.setup(self.task, self._build_optimizer())
@@ -154,9 +158,9 @@ class Session:
                 self.step,
                 self.loader,
                 self.optimizer,
-                LoopConfig(self.epochs, config.seed, config.print_freq, config.save_every),
+                self.loop,
                 fabric=fabric,
-                learning_rate=config.learning_rate,
+                learning_rate=self.learning_rate,
                 save=self.save,
                 start=start,
                 before_epoch=self.before_epoch if self.teacher else nothing,

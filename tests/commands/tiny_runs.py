@@ -14,32 +14,9 @@ from mgd_ssl.objectives import MoCo
 
 ROOT = Path(__file__).parents[2]
 STEM = {"stem": "small", "stem_stride": 2}
-STUDENT = [
-    "-a",
-    "resnet18",
-    "--width",
-    "0.125",
-    "--stem",
-    "small",
-    "--stem-stride",
-    "2",
-    "--size",
-    "32",
-]
-TRAINING = [
-    "--limit",
-    "64",
-    "-b",
-    "16",
-    "--bn-splits",
-    "2",
-    "--moco-k",
-    "64",
-    "--epochs",
-    "2",
-    "--lr",
-    "0.02",
-]
+STUDENT = ["-a", "resnet18", "--width", "0.125", "--stem", "small", "--stem-stride", "2"]
+TRAINING = ["-b", "16", "--bn-splits", "2", "--moco-k", "64", "--epochs", "2", "--lr", "0.02"]
+IMAGES = ["--size", "32", "--limit", "64", "--knn-every", "0"]
 
 
 def write_teacher(path: Path, arch: str = "resnet18", width: float = 0.25) -> Path:
@@ -60,7 +37,7 @@ def write_teacher(path: Path, arch: str = "resnet18", width: float = 0.25) -> Pa
 def arguments(out: Path, teacher: Path | None, *more: str) -> list[str]:
     """Options of a run of eight steps; of two options that agree, the last one counts."""
     source = ["--teacher", str(teacher)] if teacher else ["--method", "moco"]
-    given = ["--out", str(out), *source, *STUDENT, *TRAINING, "--knn-every", "0"]
+    given = ["--out", str(out), *source, *STUDENT, *TRAINING, *IMAGES]
     for option in (word for word in more if word.startswith("-")):
         if option in given:
             place = given.index(option)
