@@ -106,7 +106,8 @@ def fit(
         for epoch in range(start.epoch, config.epochs):
             first = start.step if epoch == start.epoch else 0
             if first == 0:
-                meter.write(epoch, 0, before_epoch(epoch))
+                # at the first step that it acts on: a run resumed before that step writes it again
+                meter.write(epoch, 1, before_epoch(epoch))
             loader.set_position(epoch, first)
             meter.restart()
             for index, batch in enumerate(loader, first):

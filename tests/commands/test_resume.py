@@ -1,0 +1,141 @@
+"""A run that was stopped, by whatever, and resumed ends as one that was not."""
+
+import resource
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_runs import arguments, read_last, read_rows, start
+
+from mgd_ssl.commands import pretrain
+
+# Five steps an epoch and a checkpoint every two, so that epochs end between two checkpoints; the
+# matching is solved before epochs 1, 2 and 3.
+RUN = ("--epochs", "3", "--limit", "80", "--moco-k", "80", "--save-every", "2", "-p", "1")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> Path:
+    out = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert pretrain.main(arguments(out, teacher, *RUN)) == 0
+    return out
+
+
+def stop_after(
+    out: Path, teacher: Path, signum: signal.Signals, epoch: int, step: int
+) -> tuple[int, str]:
+    """Start a run, send the signal once the step is logged; its exit status and what it said."""
+    process = start("pretrain.py", *arguments(out, teacher, *RUN))
+    try:
+        assert process.stdout is not None
+        said: list[str] = []
+        for line in process.stdout:
+            said.append(line)
+            if f"epoch {epoch}/3 step {step}/5" in line:
+                process.send_signal(signum)
+                break
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, "".join(said) + rest
+
+
+def differences(first: Any, second: Any, where: str = "") -> list[str]:
+    """Where two nested values differ by as much as a bit."""
+    if isinstance(first, torch.Tensor):
+        same = isinstance(second, torch.Tensor) and torch.equal(first, second)
+        return [] if same else [where]
+    if isinstance(first, dict) and isinstance(second, dict):
+        if first.keys() != second.keys():
+            return [where]
+        return [d for k in first for d in differences(first[k], second[k], f"{where}/{k}")]
+    if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        pairs = enumerate(zip(first, second, strict=True))
+        return [d for i, (a, b) in pairs for d in differences(a, b, f"{where}/{i}")]
+    return [] if first == second else [where]
+
+
+def assert_same_end(run: Path, uninterrupted: Path) -> None:
+    """Weights, queue, distiller and optimizer to the bit; no step of the metrics twice."""
+    left, right = read_last(run), read_last(uninterrupted)
+    for content in (left, right):
+        content.pop("config")  # names another directory
+    assert len(right["state_dict"]) > 200 and right["distiller"] and right["optimizer"]["state"]
+    assert differences(left, right) == []
+    steps = [(row["step"], "train_loss" in row) for row in read_rows(run)]
+    assert steps == [(row["step"], "train_loss" in row) for row in read_rows(uninterrupted)]
+    assert len(set(steps)) == len(steps)
+    for mine, theirs in zip(_solves(run), _solves(uninterrupted), strict=True):
+        assert mine == theirs
+
+
+def _solves(run: Path) -> list[dict[str, Any]]:
+    rows = [row for row in read_rows(run) if "train_loss" not in row]
+    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(2, 3), (3, 1)])
+def test_a_killed_run_resumes_to_the_same_bits(
+    tmp_path: Path, teacher: Path, uninterrupted: Path, epoch: int, step: int
+) -> None:
+    run = tmp_path / "run"
+    status, _ = stop_after(run, teacher, signal.SIGKILL, epoch, step)
+    assert status == -signal.SIGKILL
+    assert read_last(run)["progress"]["epoch"] < 3
+    assert pretrain.main(arguments(run, teacher, *RUN, "--resume")) == 0
+    assert_same_end(run, uninterrupted)
+
+
+@pytest.mark.parametrize(("signum", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
+    tmp_path: Path, teacher: Path, uninterrupted: Path, signum: signal.Signals, expected: int
+) -> None:
+    run = tmp_path / "run"
+    status, said = stop_after(run, teacher, signum, 2, 1)
+    assert status == expected, said
+    assert f"stopped by {signum.name} after a checkpoint" in said
+    assert "Go on with: python pretrain.py" in said and "--resume" in said
+    assert "Traceback" not in said
+    last = read_last(run)["progress"]
+    assert (last["epoch"], last["step"]) >= (1, 1)
+    assert pretrain.main(arguments(run, teacher, *RUN, "--resume")) == 0
+    assert_same_end(run, uninterrupted)
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(uninterrupted: Path, teacher: Path) -> None:
+    before = read_last(uninterrupted), read_rows(uninterrupted)
+    assert pretrain.main(arguments(uninterrupted, teacher, *RUN, "--resume")) == 0
+    assert differences([*before], [read_last(uninterrupted), read_rows(uninterrupted)]) == []
+
+
+def test_resume_where_there_is_nothing_yet_starts_anew(tmp_path: Path, teacher: Path) -> None:
+    run = tmp_path / "run"
+    assert pretrain.main(arguments(run, teacher, "--epochs", "1", "--resume")) == 0
+    assert read_last(run)["progress"]["epoch"] == 1
+
+
+def test_two_runs_with_one_seed_agree_and_another_seed_does_not(
+    tmp_path: Path, teacher: Path
+) -> None:
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        options = ("--epochs", "1", "--seed", seed)
+        assert pretrain.main(arguments(tmp_path / name, teacher, *options)) == 0
+    a, b, c = (read_last(tmp_path / name)["state_dict"] for name in "abc")
+    assert differences(a, b) == [] and differences(a, c) != []
+
+
+def test_the_file_size_limit_of_the_system_acts_as_a_full_disk(
+    tmp_path: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    try:
+        assert pretrain.main(arguments(run, teacher)) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = capsys.readouterr().err
+    assert "error: " in said and "could not be written" in said and "Free disk space" in said
+    assert list((run / "checkpoints").iterdir()) == []
