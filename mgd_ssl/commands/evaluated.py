@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tyro.conf import Positional, arg
 
@@ -21,6 +22,7 @@ from mgd_ssl.data import (
 )
 from mgd_ssl.evaluation import Features, collect_features
 from mgd_ssl.models import load_backbone
+from mgd_ssl.models.compiling import compile_parts
 from mgd_ssl.training.logging import logger
 
 
@@ -73,6 +75,10 @@ class Evaluated:
         self.size = config.size or self.report.size or (32 if config.data is None else 224)
         self.device = start_fabric(config.device).device
         self.network.to(self.device)
+        if config.device.channels_last:
+            self.network.to(memory_format=torch.channels_last)
+        if config.device.compile:
+            compile_parts(self.network)
         self.transform: EvalTransform = eval_transform(self.report.mean, self.report.std)
         self.transform.to(self.device)
 

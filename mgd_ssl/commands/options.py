@@ -97,7 +97,7 @@ class DeviceOptions:
     channels_last: bool = False
     """Keep images in NHWC order in memory."""
     compile: bool = False
-    """Compile the networks with torch.compile."""
+    """Compile the networks' blocks with torch.compile, those aside that taps stand in."""
 
 
 Data = Positional[Path | None]

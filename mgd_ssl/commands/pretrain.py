@@ -32,6 +32,7 @@ from mgd_ssl.distiller import StageMatching, update_matching
 from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.matching import every, unsupervised_epochs
 from mgd_ssl.models import BackboneSpec, backbone_state, without_head
+from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.objectives import Pretraining
 from mgd_ssl.training.checkpoint import (
     BEST,
@@ -147,6 +148,8 @@ class Session:
             directory.write_config(to_dict(replace(config, resume=False, overwrite=False)))
         if config.device.channels_last:
             self.task.to(memory_format=torch.channels_last)
+        if config.device.compile:
+            self._compile()
         self.module, self.optimizer = fabric.setup(self.task, self._build_optimizer())
         if content:
             self.optimizer.load_state_dict(content["optimizer"])
@@ -170,6 +173,13 @@ class Session:
         finally:
             writer.close()
         logger.info("done; the student is %s", directory.path / "student.safetensors")
+
+    def _compile(self) -> None:
+        moco, teacher = self.task.moco, self.teacher
+        parts = compile_parts(moco.encoder_q, tapped_modules(self.task.reader))
+        parts += compile_parts(moco.encoder_k)
+        parts += compile_parts(teacher.network, tapped_modules(teacher.reader)) if teacher else 0
+        logger.info("%d parts of the networks are compiled as they are first used", parts)
 
     def _steps(self, position: Position) -> int:
         return position.epoch * len(self.loader) + position.step

@@ -67,3 +67,26 @@ def test_channels_last_changes_the_order_in_memory_and_little_else(
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     weight = read_last(tmp_path / "nhwc")["state_dict"]["module.encoder_q.layer2.0.conv1.weight"]
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_blocks_that_no_tap_stands_in_are_compiled(
+    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[torch.nn.Module] = []
+
+    def trace(module: torch.nn.Module) -> None:  # dynamo's part alone: inductor takes a minute
+        compiled.append(module)
+        module._compiled_call_impl = torch.compile(module._call_impl, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", trace)
+    argv = ["--epochs", "1", "--limit", "32", "--moco-k", "32"]
+    assert pretrain.main(arguments(tmp_path / "plain", teacher, *argv)) == 0
+    assert compiled == []
+    assert pretrain.main(arguments(tmp_path / "run", teacher, *argv, "--compile")) == 0
+    # the first block of each stage in student and teacher, each stage of the untapped key encoder
+    assert len(compiled) == 4 + 4 + 4
+    assert_trained(tmp_path / "run")
+    plain, run = (read_rows(tmp_path / name)[-1] for name in ("plain", "run"))
+    assert run["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-4)
+    weights = (set(read_last(tmp_path / name)["state_dict"]) for name in ("plain", "run"))
+    assert next(weights) == next(weights)
