@@ -1,0 +1,70 @@
+"""Settings: what stands where nothing was said, and their way to a file and back."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mgd_ssl.commands.options import from_dict, parse, to_dict
+from mgd_ssl.commands.pretrain_config import EMBEDDED_TEACHER, PretrainConfig, resolve
+
+
+def test_settings_come_back_from_yaml_as_they_were() -> None:
+    argv = ["images", "--teacher", "t.pt", "--schedule", "30", "40", "--taps", "a=layer1"]
+    config = resolve(parse(PretrainConfig, "pretrain.py", argv))
+    again = from_dict(PretrainConfig, yaml.safe_load(yaml.safe_dump(to_dict(config))))
+    assert again == config
+    assert again.data == Path("images") and again.teacher.teacher == Path("t.pt")
+    assert again.optim.schedule == (30, 40) and again.network.taps == ("a=layer1",)
+
+
+@pytest.mark.parametrize("content", [{"epoch": 3}, {"optim": {"epoch": 3}}])
+def test_an_unknown_entry_is_refused(content: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="unknown entry 'epoch', expected some of"):
+        from_dict(PretrainConfig, content)
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    config = resolve(parse(PretrainConfig, "pretrain.py", ["--method", "moco", "--lr", "0.5"]))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dict(config)))
+    argv = ["--config", str(tmp_path / "config.yaml"), "--seed", "9"]
+    assert resolve(parse(PretrainConfig, "pretrain.py", argv)) == replace(config, seed=9)
+
+
+def test_no_argument_distils_the_embedded_teacher_on_the_embedded_images() -> None:
+    config = resolve(PretrainConfig())
+    assert (config.method, config.teacher.teacher) == ("mgd", EMBEDDED_TEACHER)
+    assert config.out == Path("runs/resnet18")
+    assert (config.network.width, config.network.stem, config.loader.size) == (0.125, "small", 32)
+    assert (config.optim.batch_size, config.moco.moco_k) == (128, 4096)
+
+
+def test_a_folder_gets_the_settings_of_the_papers() -> None:
+    config = resolve(parse(PretrainConfig, "pretrain.py", ["images", "-a", "resnet50"]))
+    assert config.method == "moco" and config.out == Path("runs/resnet50")
+    assert (config.network.width, config.network.stem) == (1.0, "imagenet")
+    assert (config.moco.moco_k, config.moco.moco_m, config.moco.moco_t) == (65536, 0.999, 0.2)
+    optim = config.optim
+    assert (optim.epochs, optim.batch_size, optim.lr, optim.weight_decay) == (200, 256, 0.03, 1e-4)
+    assert config.loader.size == 224 and config.views.preset == "moco_v2"
+    assert config.learning_rate(100, 0, 5) == pytest.approx(0.015)
+
+
+def test_what_was_said_is_kept_on_the_embedded_data() -> None:
+    argv = ["--width", "0.25", "--epochs", "3", "--no-cos", "--schedule", "2"]
+    config = resolve(parse(PretrainConfig, "pretrain.py", argv))
+    assert (config.network.width, config.optim.epochs, config.optim.lr) == (0.25, 3, 0.06)
+    assert config.learning_rate(2, 0, 5) == pytest.approx(0.006)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["images", "--method", "mgd"], "got no teacher, expected --teacher PATH"),
+        (["--aug-plus", "--preset", "weak"], "--aug-plus and --preset weak, expected one of them"),
+    ],
+)
+def test_options_that_exclude_each_other(argv: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        resolve(parse(PretrainConfig, "pretrain.py", argv))
