@@ -1,9 +1,7 @@
 """Pretraining: wires data, networks, objective, distiller and loop together."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +13,12 @@ from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import parse, to_dict
 from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
 from mgd_ssl.commands.pretrain_parts import Teacher, build_task, load_teacher
+from mgd_ssl.commands.pretrain_state import (
+    check_same_run,
+    file_digest,
+    networks_content,
+    restore_networks,
+)
 from mgd_ssl.commands.report import guarded
 from mgd_ssl.data import (
     Batch,
@@ -36,6 +40,7 @@ from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.objectives import Pretraining
 from mgd_ssl.training.checkpoint import (
     BEST,
+    CONFIG,
     LAST,
     RunDirectory,
     export_student,
@@ -45,9 +50,6 @@ from mgd_ssl.training.checkpoint import (
 )
 from mgd_ssl.training.logging import MetricWriter, logger, start_logging
 from mgd_ssl.training.loop import LoopConfig, Position, fit, nothing
-
-# What may differ between a run and its resumption: nothing here changes the weights.
-FREE_TO_CHANGE = ("out", "resume", "overwrite", "print_freq", "save_every", "device", "evaluation")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -99,6 +101,7 @@ class Session:
         self.solve_before = every(self.epochs, freq) if freq else unsupervised_epochs(self.epochs)
         self.knn = self._online_knn()
         self.best = float("-inf")
+        self.teacher_digest = file_digest(teacher.report.path) if teacher else None
 
     def _loader(self, source: ImageSource, *, train: bool, shard: bool = True) -> CanvasLoader:
         fabric, batch = self.fabric, cast(int, self.config.optim.batch_size)
@@ -267,34 +270,22 @@ class Session:
                 save_checkpoint(self.directory.checkpoints / BEST, content)
             state = backbone_state(self.task.moco.encoder_q)
             path = self.directory.path / "student.safetensors"
-            export_student(path, state, self._spec(), content["normalisation"], self.size)
+            spec = BackboneSpec(**content["backbone"])
+            export_student(path, state, spec, content["normalisation"], self.size)
         self.is_best = False
         self.fabric.barrier()
 
-    def _spec(self) -> BackboneSpec:
-        return cast(BackboneSpec, self.task.moco.encoder_q.spec)
-
     def _content(self, position: Position) -> dict[str, Any]:
-        """facebookresearch/moco's layout, and beside it what else a run is made of."""
-        loader, distiller = self.config.loader, self.task.distiller
-        return {
+        content = networks_content(self.config, self.task)
+        content |= {
             "epoch": position.epoch,
-            "arch": self.config.network.arch,
-            "state_dict": {f"module.{k}": v for k, v in self.task.moco.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
-            "backbone": self._spec().to_dict(),
-            "normalisation": {"mean": list(loader.mean), "std": list(loader.std)},
-            "size": self.size,
-            "distiller": distiller.state_dict() if distiller else None,
             "precision": self.fabric.strategy.precision.state_dict(),
             "progress": {"epoch": position.epoch, "step": position.step, "best": self.best},
             "steps_per_epoch": len(self.loader),
-            "config": to_dict(self.config),
-            "teacher": self._teacher_digest(),
+            "teacher": self.teacher_digest,
         }
-
-    def _teacher_digest(self) -> str | None:
-        return _digest(self.teacher.report.path) if self.teacher else None
+        return content
 
     def _read_checkpoint(self) -> dict[str, Any] | None:
         path = self.directory.checkpoints / LAST
@@ -306,30 +297,10 @@ class Session:
         return load_checkpoint(path)
 
     def _restore_networks(self, content: dict[str, Any]) -> Position:
-        self._check_same_run(content)
-        state = {k.removeprefix("module."): v for k, v in content["state_dict"].items()}
-        self.task.moco.load_state_dict(state)
-        if self.task.distiller:
-            self.task.distiller.load_state_dict(content["distiller"])
+        path = self.directory.path / CONFIG
+        check_same_run(self.config, content, self.teacher_digest, len(self.loader), path)
+        restore_networks(self.task, content)
         progress = content["progress"]
         self.best = progress["best"]
         logger.info("resumed at epoch %d, step %d", progress["epoch"] + 1, progress["step"])
         return Position(progress["epoch"], progress["step"])
-
-    def _check_same_run(self, content: dict[str, Any]) -> None:
-        now, before = to_dict(self.config), content["config"]
-        changed = [k for k in now if k not in FREE_TO_CHANGE and now[k] != before.get(k)]
-        if content["teacher"] != self._teacher_digest():
-            changed.append("teacher's weights")
-        if content["steps_per_epoch"] != len(self.loader):
-            changed.append("number of images")
-        if changed:
-            raise ValueError(
-                f"resume: the settings differ from the run's: {', '.join(changed)}; give the same "
-                f"as {self.directory.path / 'config.yaml'}, or start anew in another --out"
-            )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,6 +17,8 @@ from mgd_ssl.data import Batch, CanvasLoader
 from mgd_ssl.training.logging import MetricWriter, StepProgress, format_duration, logger
 from mgd_ssl.training.schedules import LearningRate
 
+AGREE_EVERY = 10
+
 
 @dataclass(frozen=True)
 class Position:
@@ -120,7 +122,7 @@ def fit(
                     meter.report(epoch, index)
                 bar.update(epoch * steps + index + 1, epoch + 1, meter.note)
                 here = Position(epoch, index + 1)
-                if stop.agreed(index, config.print_freq):
+                if stop.agreed(index, steps):
                     meter.check()
                     save(here)
                     raise Interrupted(stop.signum or signal.SIGTERM, here)
@@ -177,11 +179,11 @@ class StopSignal:
         logger.info("%s: stopping after this step", signal.Signals(signum).name)
         signal.signal(signum, self._before[signum])
 
-    def agreed(self, step: int, period: int) -> bool:
-        """Whether to stop; several processes compare notes every ``period`` steps."""
+    def agreed(self, step: int, steps: int) -> bool:
+        """Whether to stop; several processes compare notes every 10 steps and at the last."""
         if distributed.world_size() == 1:
             return self.signum is not None
-        if (step + 1) % period:
+        if (step + 1) % AGREE_EVERY and step + 1 != steps:
             return False
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
         noted = torch.tensor(int(self.signum is not None), device=device)
