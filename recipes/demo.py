@@ -44,10 +44,12 @@ def main() -> None:
 
 def evaluate(checkpoint: Path, out: Path) -> dict[str, Any]:
     """kNN and linear top-1 of a checkpoint."""
-    knn = ["--knn-k", str(K), "--knn-t", str(TEMPERATURE)]
-    arguments = [str(checkpoint), "--out", str(out / f"{checkpoint.parent.name}.json")]
-    near = knn_eval.run(parse(knn_eval.KnnConfig, "knn_eval.py", arguments + knn))
-    probe = linear_eval.run(parse(linear_eval.LinearEvalConfig, "linear_eval.py", arguments))
+    name = checkpoint.parent.name
+    knn = [str(checkpoint), "--out", str(out / f"{name}-knn.json")]
+    knn += ["--knn-k", str(K), "--knn-t", str(TEMPERATURE)]
+    near = knn_eval.run(parse(knn_eval.KnnConfig, "knn_eval.py", knn))
+    linear = [str(checkpoint), "--out", str(out / f"{name}-linear.json")]
+    probe = linear_eval.run(parse(linear_eval.LinearEvalConfig, "linear_eval.py", linear))
     return {"kNN top-1": near["knn"][0]["top1"], "linear top-1": probe["top1"]}
 
 
