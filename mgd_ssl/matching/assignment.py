@@ -15,6 +15,9 @@ from torch import Tensor
 
 AssignmentMode = Literal["balanced", "shave", "sparse"]
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+PROMISING = 8  # pairs tried first: so many times a channel's own share of partners
 
 
 def assign_channels(
@@ -72,35 +75,101 @@ def _integer_costs(cost: npt.NDArray[np.float64]) -> Ints:
 
 
 def _solve(cost: Ints, sparse: bool) -> Ints:
-    """Owner (student channel, or -1) of every teacher channel, by min-cost flow.
+    """Owner (student channel, or -1) of every teacher channel.
+
+    Solved over the few pairs that look promising, then proven over all: where the prices of that
+    solution show no other pair that could lower the total, it is the optimum of the whole. Pairs
+    that could are taken in and the problem is solved again, over all pairs where they are many.
+    """
+    c_s, c_t = cost.shape
+    pairs = _promising(cost)
+    while True:
+        network = _network(cost, pairs, sparse)
+        used = _min_cost_flow(*network, supply=_supply(c_s, c_t, sparse))
+        if pairs.all():
+            break
+        missed = _improving(cost, _prices(*network, used)) & ~pairs
+        if not missed.any():
+            break
+        pairs = pairs | missed if missed.sum() < pairs.sum() else np.ones_like(pairs)
+    student, teacher = (index[used[: pairs.sum()]] for index in np.nonzero(pairs))
+    owner = np.full(c_t, -1)
+    owner[teacher] = student
+    return owner
+
+
+def _promising(cost: Ints) -> Bools:
+    """Pairs far below their row's and column's mean, and enough for every mode to be feasible."""
+    c_s, c_t = cost.shape
+    centred = torch.from_numpy(cost).float()
+    centred = centred - centred.mean(0) - centred.mean(1, keepdim=True)
+    pairs = torch.zeros(c_s, c_t, dtype=torch.bool)
+    for dim, count in ((0, PROMISING), (1, PROMISING * (c_t // c_s))):
+        count = min(count, cost.shape[dim])
+        pairs.scatter_(dim, centred.topk(count, dim, largest=False, sorted=False)[1], True)
+    teacher = torch.arange(c_t)
+    pairs[teacher % c_s, teacher] = True
+    return pairs.numpy()
+
+
+def _network(cost: Ints, pairs: Bools, sparse: bool) -> tuple[Ints, Ints, Ints]:
+    """Tails, heads and costs of the arcs, each of capacity 1: the pairs, then the slack's.
 
     Student channels are nodes 0 to C_s − 1, teacher channels the next C_t, and one more node
     takes up the slack: it hands C_t mod C_s student channels one unit more, or (sparse)
     collects what arrives at any of the teacher channels.
     """
     c_s, c_t = cost.shape
-    student, teacher, slack = np.arange(c_s), c_s + np.arange(c_t), c_s + c_t
-    flow = min_cost_flow.SimpleMinCostFlow()
-    arcs = flow.add_arcs_with_capacity_and_unit_cost(
-        np.repeat(student, c_t), np.tile(teacher, c_s), np.ones(cost.size, np.int64), cost.ravel()
-    )
+    slack = c_s + c_t
+    student, teacher = np.nonzero(pairs)
     if sparse:
-        supply = np.r_[np.ones(c_s, np.int64), np.zeros(c_t, np.int64), -c_s]
-        tails, heads = teacher, np.full(c_t, slack)
+        tails, heads = np.arange(c_s, slack), np.full(c_t, slack)
     else:
-        supply = np.r_[np.full(c_s, c_t // c_s), np.full(c_t, -1), c_t % c_s]
-        tails, heads = np.full(c_s, slack), student
-    flow.add_arcs_with_capacity_and_unit_cost(
-        tails, heads, np.ones(len(tails), np.int64), np.zeros(len(tails), np.int64)
-    )
-    flow.set_nodes_supplies(np.arange(c_s + c_t + 1), supply)
+        tails, heads = np.full(c_s, slack), np.arange(c_s)
+    costs = np.r_[cost[pairs], np.zeros(len(tails), np.int64)]
+    return np.r_[student, tails], np.r_[c_s + teacher, heads], costs
+
+
+def _supply(c_s: int, c_t: int, sparse: bool) -> Ints:
+    """Units that each node of `_network` hands out; negative where it takes them in."""
+    student, teacher, slack = (1, 0, -c_s) if sparse else (c_t // c_s, -1, c_t % c_s)
+    return np.repeat([student, teacher, slack], [c_s, c_t, 1])
+
+
+def _min_cost_flow(tails: Ints, heads: Ints, costs: Ints, supply: Ints) -> Bools:
+    """Which arcs an optimal flow uses."""
+    flow = min_cost_flow.SimpleMinCostFlow()
+    arcs = flow.add_arcs_with_capacity_and_unit_cost(tails, heads, np.ones_like(tails), costs)
+    flow.set_nodes_supplies(np.arange(len(supply)), supply)
     status = flow.solve()
     if status != flow.OPTIMAL:
         raise RuntimeError(f"assignment: the solver ended with {status}, expected OPTIMAL")
-    used = np.flatnonzero(flow.flows(arcs))
-    owner = np.full(c_t, -1)
-    owner[used % c_t] = used // c_t
-    return owner
+    used: Bools = flow.flows(arcs) > 0
+    return used
+
+
+def _prices(tails: Ints, heads: Ints, costs: Ints, used: Bools) -> Ints:
+    """Node prices that leave no arc, and no used arc backwards, with a negative reduced cost.
+
+    They are the shortest distances in the residual network (Bellman–Ford), which has no negative
+    cycle since the flow is optimal over these arcs.
+    """
+    source, target = np.where(used, heads, tails), np.where(used, tails, heads)
+    length = np.where(used, -costs, costs)
+    prices = np.zeros(tails.max(initial=heads.max()) + 1, np.int64)
+    while True:
+        nearer = prices.copy()
+        np.minimum.at(nearer, target, prices[source] + length)
+        if (nearer == prices).all():
+            return prices
+        prices = nearer
+
+
+def _improving(cost: Ints, prices: Ints) -> Bools:
+    """Pairs with a negative reduced cost: taking one in could lower the total."""
+    c_s, c_t = cost.shape
+    improving: Bools = cost + prices[:c_s, None] < prices[c_s : c_s + c_t]
+    return improving
 
 
 def _rows(owner: Ints, c_s: int) -> Ints:

@@ -8,7 +8,8 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 NORM_FLOOR = 1e-12
-CHUNK_ELEMENTS = 2**21  # normalised values held at a time, student and teacher together
+# Normalised values held at a time, student and teacher together.
+CPU_CHUNK, GPU_CHUNK = 2**20, 2**25
 
 
 class CostAccumulator:
@@ -53,7 +54,7 @@ class CostAccumulator:
         self._check(student, teacher)
         with torch.autocast(student.device.type, enabled=False):
             dots = _sum_of_dots(student.flatten(2), teacher.flatten(2))
-        if not torch.isfinite(dots).all():
+        if not torch.isfinite(dots.sum()):
             raise ValueError(
                 "matching cost: student or teacher features hold NaN or infinity (or values whose "
                 "squares overflow), expected finite features; check the inputs and the weights"
@@ -117,9 +118,9 @@ def channel_cost(
 
 
 def _sum_of_dots(student: Tensor, teacher: Tensor) -> Tensor:
-    """Σ_n ŝ_n t̂_nᵀ of (N, C, H·W) features, a chunk of images a matrix product."""
+    """Σ_n ŝ_n t̂_nᵀ of (N, C, H·W) features: one matrix product over all pixels of some images."""
     per_image = max(1, (student.shape[1] + teacher.shape[1]) * student.shape[2])
-    images = max(1, CHUNK_ELEMENTS // per_image)
+    images = max(1, (CPU_CHUNK if student.device.type == "cpu" else GPU_CHUNK) // per_image)
     total = student.new_zeros(student.shape[1], teacher.shape[1], dtype=torch.float64)
     for n in range(0, len(student), images):
         total += _normalised(student[n : n + images]) @ _normalised(teacher[n : n + images]).T
@@ -128,8 +129,8 @@ def _sum_of_dots(student: Tensor, teacher: Tensor) -> Tensor:
 
 def _normalised(x: Tensor) -> Tensor:
     """(n, C, P) → (C, n·P), each image's channel of unit length, at least float32."""
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
+    x = x.to(torch.promote_types(x.dtype, torch.float32)).transpose(0, 1)
     norm = torch.linalg.vector_norm(x, dim=2, keepdim=True).clamp_min(NORM_FLOOR)
     norm = norm.where(norm.isfinite(), torch.nan)  # x / inf would hide an overflow as zeros
-    unit: Tensor = x / norm
-    return unit.transpose(0, 1).flatten(1)
+    unit = x.new_empty(x.shape)  # contiguous, unlike what the division would make by itself
+    return torch.div(x, norm, out=unit).flatten(1)
