@@ -21,7 +21,7 @@ PROMISING = 8  # pairs tried first: so many times a channel's own share of partn
 
 
 def assign_channels(
-    cost: Float[Tensor, "c_s c_t"], mode: AssignmentMode = "balanced"
+    cost: Float[Tensor, "c_s c_t"], mode: AssignmentMode | str = "balanced"
 ) -> Int64[Tensor, "c_s g"]:
     """Give every student channel its group of teacher channels, at the least total cost.
 

@@ -20,8 +20,8 @@ CPU_BLOCK, GPU_BLOCK = 2**18, 2**22
 
 def partial_l2(
     student: Float[Tensor, "n c h w"],
-    target: Float[Tensor, "n c h w"],
-    margin: Float[Tensor, "c"] | Float[Tensor, "n c h w"],
+    target: Float[Tensor, "_ _ _ _"],
+    margin: Float[Tensor, "_"] | Float[Tensor, "_ _ _ _"],
 ) -> Float32[Tensor, ""]:
     """Squared distance to the target, unless both are at rest below the activation.
 
@@ -33,8 +33,18 @@ def partial_l2(
         target: (N, C, H, W) reduced teacher maps.
         margin: (C,), or (N, C, H, W) where the reducer draws one for each pixel.
 
+    Raises:
+        ValueError: The target or the margin is not of the student's shape.
+
     Source: Heo et al., A Comprehensive Overhaul of Feature Distillation, ICCV 2019.
     """
+    shape = student.shape
+    if target.shape != shape or margin.shape not in ((shape[1],), shape):
+        raise ValueError(
+            f"partial L2: got a target {tuple(target.shape)} and a margin {tuple(margin.shape)} "
+            f"for a student {tuple(shape)}, expected the student's shape and a margin for each "
+            "channel or element; pass what a reducer returns"
+        )
 
     def threshold(images: slice) -> Tensor:
         return _threshold(target[images], margin if margin.ndim == 1 else margin[images])
@@ -143,9 +153,9 @@ class _PartialL2(torch.autograd.Function):
         with torch.autocast(student.device.type, enabled=False):
             for images in _blocks(student):
                 e = _residual(student[images].float(), threshold(images))
-                loss += torch.linalg.vector_norm(e).square()
                 if residual is not None:
                     residual[images] = e
+                loss += e.square_().sum()
         if residual is not None:
             ctx.save_for_backward(residual)
         return loss

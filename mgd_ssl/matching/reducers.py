@@ -4,7 +4,6 @@ Source: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020, arXiv 2008.099
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -59,7 +58,7 @@ def absolute_max_pooling(
 
 
 def simple_pooling(
-    grouped: Grouped, margin: Margin, mask: Mask = None, kernel: Literal["max", "avg"] = "max"
+    grouped: Grouped, margin: Margin, mask: Mask = None, kernel: str = "max"
 ) -> tuple[Map, Float[Tensor, "c_s"]]:
     """Per pixel the greatest member, or with ``kernel="avg"`` the members' mean; so the margin.
 

@@ -141,6 +141,11 @@ def test_costs_that_are_not_finite_are_refused(bad):
         assign_channels(cost)
 
 
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="mode 'tiled', expected 'balanced'"):
+        assign_channels(random_cost((3, 6)), "tiled")
+
+
 def test_a_status_other_than_optimal_raises():
     arcs = np.array([0]), np.array([1]), np.array([0])
     with pytest.raises(RuntimeError, match="INFEASIBLE"):
