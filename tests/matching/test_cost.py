@@ -97,6 +97,15 @@ def test_channels_last_features_cost_the_same():
     torch.testing.assert_close(got, oracle(student, teacher), atol=1e-6, rtol=0)
 
 
+def test_memory_does_not_grow_with_the_batch(new_tensors, monkeypatch):
+    monkeypatch.setattr(cost, "CPU_CHUNK", 1000)
+    stream = CostAccumulator(3, 7)
+    student, teacher = features(n=200)
+    with new_tensors:
+        stream.update(student, teacher)
+    assert max(new_tensors.elements) <= 1000 < student.numel()
+
+
 def test_no_graph_is_kept():
     student, teacher = features()
     assert not channel_cost(student.requires_grad_(), teacher).requires_grad

@@ -184,6 +184,15 @@ def test_nan_is_not_hidden(broken):
     assert matching_loss(student, teacher, assignment, margin).isnan()
 
 
+def test_nothing_larger_than_the_gradient_is_held_and_that_once(new_tensors, monkeypatch):
+    monkeypatch.setattr(losses, "CPU_BLOCK", 100)
+    student, *rest = maps(n=60)
+    with new_tensors:
+        matching_loss(student, *rest).backward()
+    large = [n for n in new_tensors.elements if n > 1000]
+    assert large == [student.numel()]
+
+
 def test_an_empty_batch_costs_nothing():
     student, teacher, assignment, margin = maps(n=0)
     assert matching_loss(student, teacher, assignment, margin) == 0
