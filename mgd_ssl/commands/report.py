@@ -10,7 +10,6 @@ from torch import nn
 
 from mgd_ssl.models import FeatureReader, Taps
 from mgd_ssl.stages import Stage
-from mgd_ssl.training.checkpoint import CheckpointError
 from mgd_ssl.training.logging import console, logger
 from mgd_ssl.training.loop import Interrupted, NonFiniteLossError
 
@@ -28,7 +27,7 @@ def guarded(run: Callable[[], object]) -> int:
         again = [word for word in sys.argv if word not in ("--resume", "--overwrite")]
         logger.info("%s. Go on with: %s", stop, shlex.join(["python", *again, "--resume"]))
         return 128 + stop.signum
-    except (ValueError, CheckpointError, NonFiniteLossError) as error:
+    except (ValueError, OSError, NonFiniteLossError) as error:
         if os.environ.get(TRACEBACK):
             raise
         print(f"error: {error}", file=sys.stderr)
