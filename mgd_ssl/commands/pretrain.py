@@ -12,7 +12,7 @@ from torch import Tensor
 from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import parse, to_dict
 from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
-from mgd_ssl.commands.pretrain_parts import Teacher, build_task, load_teacher
+from mgd_ssl.commands.pretrain_parts import Teacher, build_optimizer, build_task, load_teacher
 from mgd_ssl.commands.pretrain_state import (
     check_same_run,
     file_digest,
@@ -66,18 +66,18 @@ def run(config: PretrainConfig) -> None:
     source = subset(source, config.loader.limit) if config.loader.limit else source
     teacher = load_teacher(config, fabric) if config.method == "mgd" else None
     task = build_task(config, teacher, fabric)
-    session = Session(config, fabric, source, teacher, task)
+    pretraining = PretrainRun(config, fabric, source, teacher, task)
     assert config.out is not None
     directory = RunDirectory(config.out)
     if fabric.is_global_zero:
         directory.open(resume=config.resume, overwrite=config.overwrite)
         start_logging(directory.path / "train.log")
     fabric.barrier()
-    session.train(directory)
+    pretraining.train(directory)
     directory.close()
 
 
-class Session:
+class PretrainRun:
     """One run: its parts, and what is done before, in and after an epoch."""
 
     def __init__(
@@ -153,7 +153,7 @@ class Session:
             self.task.to(memory_format=torch.channels_last)
         if config.device.compile:
             self._compile()
-        self.module, self.optimizer = fabric.setup(self.task, self._build_optimizer())
+        self.module, self.optimizer = fabric.setup(self.task, build_optimizer(config, self.task))
         if content:
             self.optimizer.load_state_dict(content["optimizer"])
             fabric.strategy.precision.load_state_dict(content["precision"])
@@ -186,14 +186,6 @@ class Session:
 
     def _steps(self, position: Position) -> int:
         return position.epoch * len(self.loader) + position.step
-
-    def _build_optimizer(self) -> torch.optim.Optimizer:
-        optim = self.config.optim
-        rate, decay = cast(float, optim.lr), cast(float, optim.weight_decay)
-        parameters = [p for p in self.task.parameters() if p.requires_grad]
-        if optim.optimizer == "adamw":
-            return torch.optim.AdamW(parameters, rate, weight_decay=decay)
-        return torch.optim.SGD(parameters, rate, momentum=optim.momentum, weight_decay=decay)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Two views of a batch, the teacher's maps of the first, and the named losses."""

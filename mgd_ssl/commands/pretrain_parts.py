@@ -112,6 +112,16 @@ def build_distiller(
     )
 
 
+def build_optimizer(config: PretrainConfig, task: Pretraining) -> torch.optim.Optimizer:
+    """SGD or AdamW over all that is trained: the student, its head and the adapters."""
+    optim = config.optim
+    rate, decay = cast(float, optim.lr), cast(float, optim.weight_decay)
+    parameters = [p for p in task.parameters() if p.requires_grad]
+    if optim.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, rate, weight_decay=decay)
+    return torch.optim.SGD(parameters, rate, momentum=optim.momentum, weight_decay=decay)
+
+
 def _check_batch(config: PretrainConfig, world_size: int, splits: int) -> None:
     batch, queue = cast(int, config.optim.batch_size), cast(int, config.moco.moco_k)
     if batch < 1 or batch % (world_size * splits):
