@@ -13,17 +13,16 @@ R50 -> R18 at 224 pixels: channels 256, 512, 1024, 2048 to 64, 128, 256, 512, si
 """
 
 import argparse
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
 from ortools.graph.python import linear_sum_assignment
 from scipy.optimize import linear_sum_assignment as scipy_assignment
+from timing import compare, describe, extra_memory
 from torch import Tensor
 
 from mgd_ssl.matching import CostAccumulator, assign_channels, matching_loss, total_cost
@@ -37,32 +36,15 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=["loss", "cost", "assignment"])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--memory", help="internal: measure one version's peak memory")
+    parser.add_argument("--memory", nargs=2, help="PART VERSION: print one version's memory only")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     if options.memory:
-        print(extra_memory(options.memory))
+        torch.set_num_threads(options.threads)
+        print(measure_memory(*options.memory))
         return
-    print(f"torch {torch.__version__}, {options.threads} threads, {options.repeats} repeats")
+    describe(options.threads, options.repeats)
     for part in options.parts:
         {"loss": loss, "cost": cost, "assignment": assignment}[part](options.repeats)
-
-
-def compare(name: str, plain: Callable[[], object], ours: Callable[[], object], n: int) -> None:
-    """Print the median and the spread of plain / ours, measured in turn after a warm-up."""
-    plain(), ours()
-    times = [(clock(plain), clock(ours)) for _ in range(n)]
-    ratios = sorted(a / b for a, b in times)
-    a, b = (1000 * statistics.median(column) for column in zip(*times, strict=True))
-    middle = statistics.median(ratios)
-    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-    print(f"{name:<28} plain {a:8.1f} ms  ours {b:8.1f} ms  {middle:6.2f} times ({spread})")
-
-
-def clock(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def inputs() -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -103,46 +85,59 @@ def loss(repeats: int) -> None:
         torch.testing.assert_close(plain_loss(*stage), matching_loss(*stage), rtol=1e-4, atol=0)
     versions = [lambda v=v: run_loss(v, stages) for v in (plain_loss, matching_loss)]
     compare("stage loss, four stages", *versions, repeats)
-    command = [sys.executable, __file__, "--threads", str(torch.get_num_threads()), "--memory"]
-    plain, ours = (
-        float(subprocess.run([*command, name], capture_output=True, check=True).stdout)
-        for name in ("plain", "ours")
-    )
-    print(f"{'extra memory at the peak':<28} plain {plain:8.1f} MB  ours {ours:8.1f} MB")
+    print_memory("loss")
 
 
-def extra_memory(version: str) -> float:
-    """Peak resident memory beyond the inputs, in MB, of one pass in this fresh process (Linux)."""
-    stages, function = inputs(), {"plain": plain_loss, "ours": matching_loss}[version]
-    for student, teacher, *rest in stages:  # libraries that load at the first call do not count
-        function(student[:1].detach().requires_grad_(), teacher[:1], *rest).backward()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = resident("VmHWM")
-    run_loss(function, stages)
-    return resident("VmHWM") - before
+def memory(part: str, name: str) -> float:
+    """Extra memory of one version of a part, in a fresh process."""
+    command = [sys.executable, __file__, "--threads", str(torch.get_num_threads())]
+    child = subprocess.run([*command, "--memory", part, name], capture_output=True, check=True)
+    return float(child.stdout)
 
 
-def resident(entry: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(entry))
+def measure_memory(part: str, name: str) -> float:
+    """MB of one pass over all stages; libraries that load at the first call do not count."""
+    stages = inputs()
+    if part == "loss":
+        version, run = {"plain": plain_loss, "ours": matching_loss}[name], run_loss
+    else:
+        version, run = {"plain": plain_cost, "ours": our_cost}[name], run_cost
+    small = [(s[:1].detach().requires_grad_(), t[:1], *rest) for s, t, *rest in stages]
+    run(version, small)
+    return extra_memory(lambda: run(version, stages))
+
+
+def print_memory(part: str) -> None:
+    plain, ours = memory(part, "plain"), memory(part, "ours")
+    name, ratio = f"{part}, extra peak memory", plain / ours
+    print(f"{name:<28} plain {plain:8.1f} MB  ours {ours:8.1f} MB  {ratio:6.2f} times")
+
+
+def plain_cost(student: Tensor, teacher: Tensor) -> Tensor:
+    """Batched matrix products, an image's costs each, then their sum."""
+    a = torch.nn.functional.normalize(student.flatten(2), dim=2, eps=1e-12)
+    b = torch.nn.functional.normalize(teacher.flatten(2), dim=2, eps=1e-12)
+    return (2 - 2 * torch.bmm(a, b.transpose(1, 2))).sum(0).double()
+
+
+def our_cost(student: Tensor, teacher: Tensor) -> Tensor:
+    accumulator = CostAccumulator(student.shape[1], teacher.shape[1])
+    accumulator.update(student, teacher)
+    return accumulator.result()
+
+
+def run_cost(version: Callable[..., Tensor], stages: list[tuple[Tensor, ...]]) -> None:
+    for student, teacher, *_ in stages:
+        version(student.detach(), teacher)
 
 
 def cost(repeats: int) -> None:
-    for student, teacher, *_ in inputs():
-        s, t = student.detach(), teacher
-
-        def plain(s: Tensor = s, t: Tensor = t) -> Tensor:
-            a = torch.nn.functional.normalize(s.flatten(2), dim=2, eps=1e-12)
-            b = torch.nn.functional.normalize(t.flatten(2), dim=2, eps=1e-12)
-            return (2 - 2 * torch.bmm(a, b.transpose(1, 2))).sum(0).double()
-
-        def ours(s: Tensor = s, t: Tensor = t) -> Tensor:
-            accumulator = CostAccumulator(s.shape[1], t.shape[1])
-            accumulator.update(s, t)
-            return accumulator.result()
-
+    for stage in inputs():
+        student, teacher = stage[0].detach(), stage[1]
+        plain, ours = (partial(v, student, teacher) for v in (plain_cost, our_cost))
         torch.testing.assert_close(plain() / BATCH, ours(), rtol=0, atol=1e-5)
-        compare(f"cost, {s.shape[1]} -> {t.shape[1]}", plain, ours, repeats)
+        compare(f"cost, {student.shape[1]} -> {teacher.shape[1]}", plain, ours, repeats)
+    print_memory("cost")
 
 
 def assignment(repeats: int) -> None:

@@ -47,11 +47,11 @@ def assign_channels(
             "no more than the teacher's; the student is wider than the teacher at this stage: "
             "ignore it or choose a narrower student"
         )
-    if not torch.isfinite(cost).all():
-        raise ValueError("assignment: cost holds NaN or infinity, expected finite; check features")
     if mode not in ("balanced", "shave", "sparse"):
         raise ValueError(f"assignment: got mode {mode!r}, expected 'balanced', 'shave' or 'sparse'")
     values = cost.detach().to("cpu", torch.float64).numpy()
+    if not np.isfinite(values).all():
+        raise ValueError("assignment: cost holds NaN or infinity, expected finite; check features")
     if mode == "shave":
         values = values[:, : c_t - c_t % c_s]
     owner = _solve(_integer_costs(values), sparse=mode == "sparse")
@@ -101,8 +101,7 @@ def _solve(cost: Ints, sparse: bool) -> Ints:
 def _promising(cost: Ints) -> Bools:
     """Pairs far below their row's and column's mean, and enough for every mode to be feasible."""
     c_s, c_t = cost.shape
-    centred = torch.from_numpy(cost).float()
-    centred = centred - centred.mean(0) - centred.mean(1, keepdim=True)
+    centred = torch.from_numpy(cost - cost.mean(0) - cost.mean(1, keepdims=True))
     pairs = torch.zeros(c_s, c_t, dtype=torch.bool)
     for dim, count in ((0, PROMISING), (1, PROMISING * (c_t // c_s))):
         count = min(count, cost.shape[dim])
