@@ -9,7 +9,7 @@ from torch import Tensor
 
 NORM_FLOOR = 1e-12
 # Normalised values held at a time, student and teacher together.
-CPU_CHUNK, GPU_CHUNK = 2**20, 2**25
+CPU_CHUNK, GPU_CHUNK = 2**21, 2**25
 
 
 class CostAccumulator:

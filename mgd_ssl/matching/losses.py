@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mgd_ssl.matching.reducers import REDUCERS, gather_groups, gather_margin, group_mask
 
 # Student elements worked on at a time: what stays in a CPU's cache, what fills a GPU.
-CPU_BLOCK, GPU_BLOCK = 2**18, 2**22
+CPU_BLOCK, GPU_BLOCK = 2**19, 2**22
 
 
 def partial_l2(
