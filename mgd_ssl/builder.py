@@ -15,7 +15,7 @@ from mgd_ssl.distiller import (
     StageMatching,
     update_matching,
 )
-from mgd_ssl.matching import AssignmentMode, kd_loss
+from mgd_ssl.matching import AssignmentMode, detection_weights, kd_loss
 from mgd_ssl.models import TappedNetwork, evaluating
 from mgd_ssl.stages import plan_channels, read_margins
 
@@ -35,7 +35,8 @@ class MGDistiller(nn.Module):
         sync_bn: let the adapters' batch norm take its statistics over all processes.
         with_kd: also return knowledge distillation of the logits.
         preReLU: read the maps before the activation.
-        distributed: True under DistributedDataParallel, False under DataParallel or alone.
+        distributed: of the contract: True under DistributedDataParallel. Both ways compute the same
+            here, and `mgd_update` finds the processes by itself.
         det: the networks are backbones of detectors: the adapters are GroupNorm(32) and the
             stages' sums are divided by 5e7·[1, 1, 0.1, 0.1, …].
         mode: how channels are assigned; ``shave`` repeats the first implementation where channel
@@ -64,7 +65,7 @@ class MGDistiller(nn.Module):
     ) -> None:
         super().__init__()
         self.t_net, self.s_net = _tapped(t_net).requires_grad_(False), _tapped(s_net)
-        self.with_kd, self.pre_relu, self.distributed, self.det = with_kd, preReLU, distributed, det
+        self.with_kd, self.pre_relu = with_kd, preReLU
         student_channels = self.s_net.get_channel_num()
         names = [f"stage{i}" for i in range(len(student_channels))]
         teacher_channels = self.t_net.get_channel_num()
@@ -77,7 +78,7 @@ class MGDistiller(nn.Module):
             adapter="group" if det else "batch",
             reduction="sum",
             scale=1.0,
-            stage_scale=_detection_scale if det else None,
+            stage_scale=detection_weights(len(names), images=1).__getitem__ if det else None,
         )
         if sync_bn:
             distiller = nn.SyncBatchNorm.convert_sync_batchnorm(distiller)  # type: ignore[no-untyped-call]
@@ -183,10 +184,6 @@ def _first(batch: Any) -> Tensor:
             "first of a tuple or under 'images'"
         )
     return batch
-
-
-def _detection_scale(index: int) -> float:
-    return 1 / (5e7 * (1.0 if index < 2 else 0.1))
 
 
 def _tapped(network: nn.Module) -> Any:

@@ -20,6 +20,7 @@ from mgd_ssl.matching import (
     CostAccumulator,
     assign_channels,
     matching_loss,
+    stage_weights,
     total_cost,
 )
 from mgd_ssl.stages import Stage
@@ -81,11 +82,10 @@ class FeatureDistiller(nn.Module):
     ) -> None:
         super().__init__()
         _check_options(reducer, mode, reduction)
-        count = len(stages)
         self.stages = [stage for stage in stages if not stage.ignored]
         self.reducer, self.reduction = reducer, reduction
         self.mode = mode or ASSIGNMENT_MODES[reducer]
-        stage_scale = stage_scale or (lambda i: 2.0 ** (i + 1 - count))
+        stage_scale = stage_scale or stage_weights(len(stages), images=1, factor=1.0).__getitem__
         self.scales = [scale * stage_scale(stage.index) for stage in self.stages]
         self.adapters = nn.ModuleDict(
             {stage.name: _make_adapter(adapter, stage.student_channels) for stage in self.stages}

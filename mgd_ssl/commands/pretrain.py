@@ -34,6 +34,7 @@ from mgd_ssl.data import (
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.distiller import StageMatching, update_matching
 from mgd_ssl.evaluation.online import OnlineKnn
+from mgd_ssl.files import write_whole
 from mgd_ssl.matching import every, unsupervised_epochs
 from mgd_ssl.models import BackboneSpec, backbone_state, without_head
 from mgd_ssl.models.compiling import compile_parts, tapped_modules
@@ -46,7 +47,6 @@ from mgd_ssl.training.checkpoint import (
     export_student,
     load_checkpoint,
     save_checkpoint,
-    write_whole,
 )
 from mgd_ssl.training.logging import MetricWriter, logger, start_logging
 from mgd_ssl.training.loop import LoopConfig, Position, fit, nothing

@@ -13,8 +13,6 @@ from mgd_ssl.data.loading import (
 from mgd_ssl.data.sampling import ResumableBatchSampler
 from mgd_ssl.data.sources import ArraySource, FolderSource, ImageSource, open_source, subset
 from mgd_ssl.data.views import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     PRESETS,
     EvalTransform,
     Normalize,
@@ -22,6 +20,7 @@ from mgd_ssl.data.views import (
     build_view,
     eval_transform,
 )
+from mgd_ssl.models import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = [
     "IMAGENET_MEAN",

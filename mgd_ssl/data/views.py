@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from mgd_ssl.models import IMAGENET_MEAN, IMAGENET_STD
+
 Preset = Literal["moco_v1", "moco_v2", "small", "weak", "linear"]
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)

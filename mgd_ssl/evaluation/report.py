@@ -1,7 +1,6 @@
 """Results as JSON that is whole or absent, and as a table on the screen."""
 
 import json
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -10,6 +9,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from mgd_ssl.files import write_whole
 
 PACKAGES = ("mgd_ssl", "torch", "torchvision", "faiss-cpu", "numpy")
 
@@ -38,7 +39,7 @@ def write_json(path: str | Path, result: Mapping[str, Any]) -> Path:
 
     Raises:
         ValueError: a figure is not finite, or a value is of another type.
-        OSError: the file cannot be written; what stood there before still stands.
+        WriteError: the file cannot be written; what stood there before still stands.
     """
     path = Path(path)
     stamped = {**result, "versions": versions()}
@@ -48,13 +49,7 @@ def write_json(path: str | Path, result: Mapping[str, Any]) -> Path:
         raise ValueError(
             f"result for {path}: {error}; expected finite figures and plain values"
         ) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, lambda file: file.write(f"{text}\n".encode()))
     return path
 
 

@@ -9,11 +9,13 @@ from mgd_ssl.models.backbones import (
 )
 from mgd_ssl.models.checkpoints import KeyReport, load_backbone, read_checkpoint
 from mgd_ssl.models.modes import evaluating
-from mgd_ssl.models.normalisation import split_batch_norms
+from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, split_batch_norms
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, probe
 
 __all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
     "BackboneSpec",
     "ContractReader",
     "FeatureReader",

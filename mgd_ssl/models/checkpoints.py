@@ -19,6 +19,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from mgd_ssl.models.backbones import RESNETS, BackboneSpec, create_backbone
+from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 # (layout, entry of the checkpoint or None, prefix of the keys); the first that fits is taken.
 LAYOUTS: tuple[tuple[str, str | None, str], ...] = (
@@ -35,7 +36,6 @@ LAYOUTS: tuple[tuple[str, str | None, str], ...] = (
     ("plain", None, ""),
 )
 HEAD_KEY = re.compile(r"^(fc|classifier|head|projection_head|projector|prototypes|predictor)\.")
-IMAGENET_NORM = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class KeyReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     head: list[str] = field(default_factory=list)
-    mean: tuple[float, ...] = IMAGENET_NORM[0]
-    std: tuple[float, ...] = IMAGENET_NORM[1]
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     size: int | None = None
 
     def __str__(self) -> str:
@@ -231,7 +231,7 @@ def _find_normalisation(
         own = json.loads(metadata["normalisation"])
     if isinstance(own, Mapping):
         return tuple(own["mean"]), tuple(own["std"])
-    return IMAGENET_NORM
+    return IMAGENET_MEAN, IMAGENET_STD
 
 
 def _load_state(

@@ -5,6 +5,10 @@ from typing import cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Of images in [0,1], per channel.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 class SplitBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d that takes its statistics over each of ``splits`` parts of the batch.

@@ -1,10 +1,9 @@
-"""Files that are whole or absent, and the directory of a run."""
+"""Checkpoints, and the directory of a run."""
 
 import fcntl
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,37 +12,11 @@ import yaml
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
+from mgd_ssl.files import write_whole
 from mgd_ssl.models import BackboneSpec, read_checkpoint
 
 LAST, BEST = "last.pt", "best.pt"
 CONFIG = "config.yaml"
-
-
-class CheckpointError(OSError):
-    """A file could not be written; what stood there before still stands."""
-
-
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file under a temporary name, flush it to the disk, then give it its name.
-
-    Raises:
-        CheckpointError: the disk is full or cannot be written; ``path`` is as it was.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in RuntimeError
-        temporary.unlink(missing_ok=True)
-        kept = f"the one before it stays in {path}" if path.exists() else "nothing was left behind"
-        raise CheckpointError(
-            f"{path}: could not be written: {error}; {kept}. Free disk space in {path.parent} and "
-            "run again with --resume"
-        ) from error
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:

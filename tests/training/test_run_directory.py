@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from mgd_ssl.files import WriteError, write_whole
 from mgd_ssl.training.checkpoint import (
-    CheckpointError,
     RunDirectory,
     load_checkpoint,
     save_checkpoint,
-    write_whole,
 )
 
 
@@ -32,7 +31,7 @@ def test_the_last_good_checkpoint_stays_when_the_disk_is_full(
     path = tmp_path / "last.pt"
     save_checkpoint(path, {"progress": {"epoch": 1}, "weight": torch.ones(3)})
     monkeypatch.setattr(os, "fsync", _full_disk)
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(WriteError) as caught:
         save_checkpoint(path, {"progress": {"epoch": 2}, "weight": torch.zeros(3)})
     message = str(caught.value)
     assert str(path) in message and "No space left" in message
@@ -45,7 +44,7 @@ def test_a_first_checkpoint_that_fails_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "fsync", _full_disk)
-    with pytest.raises(CheckpointError, match="nothing was left behind"):
+    with pytest.raises(WriteError, match="nothing was left behind"):
         save_checkpoint(tmp_path / "last.pt", {"progress": {}})
     assert list(tmp_path.iterdir()) == []
 
