@@ -1,11 +1,10 @@
 """Images: sources, decoding, order, views."""
 
+from mgd_ssl.data.bad_files import DecodeError, DecodeGuard
 from mgd_ssl.data.loading import (
     Batch,
     CanvasDataset,
     CanvasLoader,
-    DecodeError,
-    DecodeGuard,
     Sample,
     canvas_size,
     make_loader,

@@ -1,9 +1,8 @@
-"""From a source to batches of uint8 canvases: decoding, resizing, order, position, bad files."""
+"""From a source to batches of uint8 canvases: resizing, order, position."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,11 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
+from mgd_ssl.data.bad_files import read_or_next
 from mgd_ssl.data.sampling import ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
 
-logger = logging.getLogger(__name__)
-MOST_BAD_IN_A_ROW = 1000
+Item = TypeVar("Item", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,6 @@ class Batch(NamedTuple):
     labels: Tensor
     indices: Tensor
     failed: Tensor
-
-
-class DecodeError(ValueError):
-    """Too many files of a source cannot be decoded."""
-
-    def __init__(self, message: str) -> None:
-        # a loader raises a worker's error again with the worker's traceback before the message
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].rstrip())
 
 
 def canvas_size(size: int) -> int:
@@ -98,22 +89,10 @@ class CanvasDataset(Dataset[Sample]):
         Raises:
             DecodeError: this image and the thousand after it, or all, cannot be decoded.
         """
-        errors: list[str] = []
-        for step in range(min(MOST_BAD_IN_A_ROW, len(self))):
-            used = (index + step) % len(self)
-            try:
-                image = TF.pil_to_tensor(self.source.read(used))
-            except Exception as error:  # decoders raise anything on damaged files
-                errors.append(f"{self.source.describe(used)} ({type(error).__name__}: {error})")
-                continue
-            labels = self.source.labels
-            label = -1 if labels is None else int(labels[used])
-            canvas = resize_and_crop(image, self.resize, self.crop)
-            return Sample(canvas, label, used, index if errors else -1)
-        raise DecodeError(
-            f"{len(errors)} images in a row cannot be decoded, among them {', '.join(errors[:3])}; "
-            "expected image files that Pillow reads. Check the data folder."
-        )
+        image, used, failed = read_or_next(self.source, index)
+        labels = self.source.labels
+        label = -1 if labels is None else int(labels[used])
+        return Sample(resize_and_crop(image, self.resize, self.crop), label, used, failed)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """A whole batch; images of one array are resized together."""
@@ -135,14 +114,52 @@ class CanvasDataset(Dataset[Sample]):
         return Batch(canvas.contiguous(), found, torch.from_numpy(indices), none)
 
 
-class CanvasLoader(DataLoader[Sample]):
-    """A loader of :class:`Batch` whose position in the data can be set."""
+class PositionedLoader(DataLoader[Item]):
+    """A loader of whole batches whose position in the data can be set.
+
+    Args:
+        dataset: its ``__getitems__`` returns a batch.
+        sampler: the order of the images.
+        seed: of the loader's own generator.
+        workers: decoding processes; 0 decodes in this one.
+        start_method: how workers start ("fork", "spawn", "forkserver"); default the platform's.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Item],
+        sampler: ResumableBatchSampler,
+        *,
+        seed: int,
+        workers: int,
+        start_method: str | None,
+    ) -> None:
+        super().__init__(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            multiprocessing_context=start_method if workers else None,
+            # a generator of its own: the global one, which views are drawn from, stays untouched
+            generator=torch.Generator().manual_seed(seed),
+        )
 
     def set_position(self, epoch: int, start_step: int = 0) -> None:
         """Make the next iteration that of ``epoch``, without its first ``start_step`` batches."""
         sampler = self.batch_sampler
         assert isinstance(sampler, ResumableBatchSampler)
         sampler.set_position(epoch, start_step)
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Collate nothing: the dataset's ``__getitems__`` returns whole batches."""
+    return batch
+
+
+class CanvasLoader(PositionedLoader[Sample]):
+    """A loader of :class:`Batch` whose position in the data can be set."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Iterate over the batches of the position that was set."""
@@ -189,58 +206,5 @@ def make_loader(
     sampler = ResumableBatchSampler(
         len(source), batch_size, train=train, seed=seed, rank=rank, world_size=world_size
     )
-    return CanvasLoader(
-        CanvasDataset(source, resize, crop),
-        batch_sampler=sampler,
-        collate_fn=_as_it_is,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        multiprocessing_context=start_method if workers else None,
-        # a generator of its own: the global one, which views are drawn from, must not be touched
-        generator=torch.Generator().manual_seed(seed),
-    )
-
-
-def _as_it_is(batch: Any) -> Any:
-    """Collate nothing: :meth:`CanvasDataset.__getitems__` returns whole batches."""
-    return batch
-
-
-class DecodeGuard:
-    """Names and counts the files that were replaced, and stops a run that replaces too many.
-
-    The share is judged against max(images seen, min(images in the source, 1000)), so that one bad
-    file in the first batch of a large set does not stop the run, and one of fifty does.
-
-    Args:
-        source: where indices are looked up.
-        limit: largest share of bad images, in [0, 1].
-    """
-
-    def __init__(self, source: ImageSource, limit: float = 0.01) -> None:
-        if not 0 <= limit <= 1:
-            raise ValueError(f"limit of undecodable images {limit}; expected a share in [0, 1].")
-        self.source, self.limit = source, limit
-        self.seen = self.failures = 0
-        self._named: dict[int, str] = {}
-
-    def check(self, batch: Batch) -> None:
-        """Count ``batch``, best before it goes to the device.
-
-        Raises:
-            DecodeError: more than ``limit`` of the images were replaced.
-        """
-        self.seen += len(batch.failed)
-        for index in batch.failed[batch.failed >= 0].tolist():
-            self.failures += 1
-            if index not in self._named:
-                self._named[index] = self.source.describe(index)
-                logger.warning("cannot be decoded, replaced: %s", self._named[index])
-        judged = max(self.seen, min(len(self.source), 1000))
-        if self.failures > self.limit * judged:
-            names = ", ".join(list(self._named.values())[:5])
-            raise DecodeError(
-                f"{self.failures} of {self.seen} images cannot be decoded, among them {names}; "
-                f"expected at most {self.limit:.1%}. Remove or repair them, or raise the limit."
-            )
+    dataset = CanvasDataset(source, resize, crop)
+    return CanvasLoader(dataset, sampler, seed=seed, workers=workers, start_method=start_method)
