@@ -18,7 +18,7 @@ from torch import Tensor
 from mgd_ssl.data import Normalize, ViewConfig, build_view
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.models import create_backbone, find_reader, probe, split_batch_norms
-from mgd_ssl.objectives import MoCo, Pretraining
+from mgd_ssl.objectives import MoCo, Pretraining, Teacher
 from mgd_ssl.stages import plan_stages, read_margins
 
 
@@ -57,19 +57,19 @@ def build(batch: int, size: int) -> tuple[Callable[[], None], Callable[[], None]
     distiller.solve([torch.rand(s.student_channels, s.teacher_channels).double() for s in stages])
     split_batch_norms(student, 8)
     moco = MoCo(student)
-    task = Pretraining(moco, distiller, student_reader)
+    parts = {"reader": student_reader, "distiller": distiller}
+    frozen = Teacher(teacher, teacher_reader, Normalize())
+    task = Pretraining(moco, Normalize(), teacher=frozen, **parts)
     parameters = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, 0.03, momentum=0.9, weight_decay=1e-4)
-    view, normalize = build_view(ViewConfig(), size), Normalize()
+    view = build_view(ViewConfig(), size)
     side = round(size * 256 / 224)
     images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
     plain = torch.rand(batch, 3, size, size)
 
     def whole() -> None:
-        query, key = normalize(view(images)), normalize(view(images))
-        with torch.no_grad():
-            maps = teacher_reader(teacher, query)[0]
-        total: Tensor = torch.stack(list(task(query, key, maps).values())).sum()
+        losses = task(view(images), view(images))
+        total: Tensor = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad(set_to_none=True)
         total.backward()
         optimizer.step()

@@ -26,6 +26,7 @@ from mgd_ssl.matching import (
 from mgd_ssl.stages import Stage
 
 Reduction = Literal["sum", "image", "element"]
+Maps = Sequence[Tensor]
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,33 @@ class FeatureDistiller(nn.Module):
             for stage, scale in zip(self.stages, self.scales, strict=True)
         }
 
+    @torch.no_grad()
+    def calibrate(self, pairs: Iterable[tuple[Maps, Maps]], start: float = 0.03) -> list[float]:
+        """Choose each stage's scale so that its loss begins at ``start``; free of resolution.
+
+        Args:
+            pairs: (student maps, teacher maps) of a few batches, this rank's share; the matching
+                is solved.
+            start: what every stage's loss is to begin at, above 0.
+
+        Raises:
+            ValueError: a stage's loss is zero or not finite, so that no scale brings it there.
+        """
+        self.scales = [1.0] * len(self.stages)
+        sums = torch.zeros(len(self.stages) + 1, dtype=torch.float64, device=self.device)
+        for student_maps, teacher_maps in pairs:
+            losses = self(student_maps, teacher_maps)
+            sums += torch.stack([*losses.values(), sums.new_ones(())])
+        *totals, batches = distributed.all_reduce_sum(sums).tolist()
+        for stage, total in zip(self.stages, totals, strict=True):
+            if not 0 < total < float("inf"):
+                raise ValueError(
+                    f"stage {stage.name}: its loss is {total} over {batches:.0f} batches, expected "
+                    f"above 0 and finite; --ignore {stage.index}, or give published weights"
+                )
+        self.scales = [start * batches / total for total in totals]
+        return self.scales
+
     def _loss(self, stage: Stage, scale: float, student: Tensor, teacher: Tensor) -> Tensor:
         adapted = self.adapters[stage.name](student)
         loss = matching_loss(
@@ -173,13 +201,13 @@ class FeatureDistiller(nn.Module):
         for stage, margin in zip(self.stages, margins, strict=True):
             self.margin(stage).copy_(margin)
 
-    def get_extra_state(self) -> dict[str, int]:
-        """How often the matching was solved; part of ``state_dict``."""
-        return {"solves": self.solves}
+    def get_extra_state(self) -> dict[str, Any]:
+        """How often the matching was solved, and the stages' scales; part of ``state_dict``."""
+        return {"solves": self.solves, "scales": self.scales}
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
+    def set_extra_state(self, state: dict[str, Any]) -> None:
         """Counterpart of `get_extra_state`."""
-        self.solves = state["solves"]
+        self.solves, self.scales = state["solves"], state.get("scales", self.scales)
 
     def _group_size(self, stage: Stage) -> int:
         if self.mode == "sparse":

@@ -35,6 +35,11 @@ class NetworkOptions:
     taps: tuple[str, ...] = ()
     """Where features are read: NAME=module.path, one a stage. [found]"""
 
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What builds the network; the settings must be resolved."""
+        return {k: getattr(self, k) for k in ("arch", "width", "stem", "stem_stride")}
+
 
 @dataclass(frozen=True)
 class TeacherOptions:
@@ -72,6 +77,11 @@ class LoaderOptions:
     """Normalisation of the network, per channel of [0,1] images."""
     std: Rgb = IMAGENET_STD
     """Normalisation of the network, per channel."""
+
+    @property
+    def normalisation(self) -> dict[str, list[float]]:
+        """Mean and standard deviation as plain values."""
+        return {"mean": list(self.mean), "std": list(self.std)}
 
     def __post_init__(self) -> None:
         for name in ("size", "canvas", "limit"):

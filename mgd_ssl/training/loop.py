@@ -3,17 +3,17 @@
 import hashlib
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
 from mgd_ssl import distributed
-from mgd_ssl.data import Batch, CanvasLoader
 from mgd_ssl.training.logging import MetricWriter, StepProgress, format_duration, logger
 from mgd_ssl.training.schedules import LearningRate
 
@@ -26,6 +26,23 @@ class Position:
 
     epoch: int = 0
     step: int = 0
+
+    def __str__(self) -> str:
+        step = f", step {self.step + 1}" if self.step else ""
+        return f"epoch {self.epoch + 1}{step}"
+
+
+class Loader(Protocol):
+    """Batches, each with ``images``, in an order that is a pure function of (seed, epoch)."""
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """The batches from the position that was set."""
+
+    def set_position(self, epoch: int, start_step: int = 0) -> None:
+        """Begin the next iteration at a step of an epoch."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +81,14 @@ class NonFiniteLossError(RuntimeError):
     """A loss is NaN or infinite."""
 
 
-def nothing(_: int) -> dict[str, float]:
-    """Do nothing before or after an epoch."""
+def nothing(_: object) -> dict[str, float]:
+    """Do nothing before a step or after an epoch."""
     return {}
 
 
 def fit(
-    step: Callable[[Batch], Mapping[str, Tensor]],
-    loader: CanvasLoader,
+    step: Callable[[Any], Mapping[str, Tensor]],
+    loader: Loader,
     optimizer: Any,
     config: LoopConfig,
     *,
@@ -79,7 +96,7 @@ def fit(
     learning_rate: LearningRate,
     save: Callable[[Position], None],
     start: Position = Position(),
-    before_epoch: Callable[[int], Mapping[str, float]] = nothing,
+    before_step: Callable[[Position], Mapping[str, float]] = nothing,
     after_epoch: Callable[[int], Mapping[str, float]] = nothing,
     writer: MetricWriter | None = None,
 ) -> None:
@@ -94,7 +111,7 @@ def fit(
         learning_rate: a pure function of the position.
         save: writes a checkpoint that says to go on at the position given.
         start: where to begin.
-        before_epoch: called with the 0-based epoch before its first step; metrics to log.
+        before_step: called with the position before each step; metrics to log.
         after_epoch: called with the 0-based epoch after its last step; metrics to log.
         writer: gets every row of metrics.
 
@@ -107,12 +124,11 @@ def fit(
     with StopSignal() as stop, StepProgress(config.epochs * steps, fabric.is_global_zero) as bar:
         for epoch in range(start.epoch, config.epochs):
             first = start.step if epoch == start.epoch else 0
-            if first == 0:
-                # at the first step that it acts on: a run resumed before that step writes it again
-                meter.write(epoch, 1, before_epoch(epoch))
             loader.set_position(epoch, first)
             meter.restart()
             for index, batch in enumerate(loader, first):
+                with meter.paused():  # a run resumed before this step does it, and writes it, again
+                    meter.write(epoch, index + 1, before_step(Position(epoch, index)))
                 seed_step(config.seed, epoch, index)
                 _set_rate(optimizer, learning_rate(epoch, index, steps))
                 losses = step(fabric.to_device(batch))
@@ -198,7 +214,7 @@ class Meter:
     """
 
     def __init__(
-        self, config: LoopConfig, loader: CanvasLoader, writer: MetricWriter | None, optimizer: Any
+        self, config: LoopConfig, loader: Loader, writer: MetricWriter | None, optimizer: Any
     ) -> None:
         self.config, self.steps, self.writer = config, len(loader), writer
         self.optimizer = optimizer
@@ -212,6 +228,14 @@ class Meter:
         self._count = 0
         self._images = 0
         self._clock = self._last = time.perf_counter()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside, no time counts towards the speed."""
+        started = time.perf_counter()
+        yield
+        away = time.perf_counter() - started
+        self._clock, self._last = self._clock + away, self._last + away
 
     def add(self, epoch: int, step: int, losses: Mapping[str, Tensor], images: int) -> None:
         """Take a step's losses."""

@@ -16,7 +16,7 @@ class LearningRate:
         kind: ``cosine`` per epoch, as in MoCo v2, or ``steps``.
         milestones: epochs (0-based) from which a further factor applies; for ``steps``.
         factor: of each milestone.
-        warmup: epochs over which the rate rises from 0, step by step.
+        warmup: epochs, or parts of one, over which the rate rises from 0, step by step.
     """
 
     base: float
@@ -24,7 +24,7 @@ class LearningRate:
     kind: Literal["cosine", "steps"] = "cosine"
     milestones: Sequence[int] = (120, 160)
     factor: float = 0.1
-    warmup: int = 0
+    warmup: float = 0
 
     def __post_init__(self) -> None:
         if not self.base > 0:
@@ -34,9 +34,10 @@ class LearningRate:
 
     def __call__(self, epoch: int, step: int, steps: int) -> float:
         """The rate of step ``step`` of ``steps`` in ``epoch``, all 0-based."""
-        if epoch < self.warmup:
-            return self.base * (epoch * steps + step + 1) / (self.warmup * steps)
+        taken = epoch * steps + step
+        if taken < self.warmup * steps:
+            return self.base * (taken + 1) / max(self.warmup * steps, taken + 1)
         if self.kind == "cosine":
-            done = (epoch - self.warmup) / (self.epochs - self.warmup)
+            done = max(epoch - self.warmup, 0) / (self.epochs - self.warmup)
             return self.base * 0.5 * (1 + math.cos(math.pi * done))
         return self.base * self.factor ** sum(epoch >= m for m in self.milestones)

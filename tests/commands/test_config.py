@@ -48,14 +48,14 @@ def test_a_folder_gets_the_settings_of_the_papers() -> None:
     optim = config.optim
     assert (optim.epochs, optim.batch_size, optim.lr, optim.weight_decay) == (200, 256, 0.03, 1e-4)
     assert config.loader.size == 224 and config.views.preset == "moco_v2"
-    assert config.learning_rate(100, 0, 5) == pytest.approx(0.015)
+    assert config.optim.learning_rate()(100, 0, 5) == pytest.approx(0.015)
 
 
 def test_what_was_said_is_kept_on_the_embedded_data() -> None:
     argv = ["--width", "0.25", "--epochs", "3", "--no-cos", "--schedule", "2"]
     config = resolve(parse(PretrainConfig, "pretrain.py", argv))
     assert (config.network.width, config.optim.epochs, config.optim.lr) == (0.25, 3, 0.06)
-    assert config.learning_rate(2, 0, 5) == pytest.approx(0.006)
+    assert config.optim.learning_rate()(2, 0, 5) == pytest.approx(0.006)
 
 
 @pytest.mark.parametrize(

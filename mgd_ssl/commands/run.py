@@ -1,0 +1,236 @@
+"""A training run: what every training command does around the loop, and only once."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from mgd_ssl.commands.devices import start_fabric
+from mgd_ssl.commands.options import to_dict
+from mgd_ssl.commands.run_config import RunConfig
+from mgd_ssl.commands.run_parts import build_optimizer
+from mgd_ssl.commands.run_state import check_same_run, weights_digest
+from mgd_ssl.distiller import StageMatching
+from mgd_ssl.files import write_whole
+from mgd_ssl.models.compiling import compile_parts, tapped_modules
+from mgd_ssl.objectives import Task
+from mgd_ssl.training.checkpoint import (
+    BEST,
+    CONFIG,
+    LAST,
+    RunDirectory,
+    load_checkpoint,
+    save_checkpoint,
+)
+from mgd_ssl.training.logging import MetricWriter, logger, start_logging
+from mgd_ssl.training.loop import Loader, LoopConfig, Position, fit
+from mgd_ssl.training.schedules import LearningRate
+
+Config = TypeVar("Config", bound=RunConfig)
+AnyTask = TypeVar("AnyTask", bound=Task)
+
+
+def execute(config: Config, build: "Callable[[Config, Fabric], TrainingRun[Any, Any]]") -> None:
+    """Everything is built and checked first; then the directory is taken, then training starts."""
+    start_logging()
+    fabric = start_fabric(config.device)
+    torch.manual_seed(config.seed)
+    run = build(config, fabric)
+    directory = RunDirectory(cast(Path, config.out))
+    if fabric.is_global_zero:
+        directory.open(resume=config.resume, overwrite=config.overwrite)
+        start_logging(directory.path / "train.log")
+    fabric.barrier()
+    run.train(directory)
+    directory.close()
+
+
+class TrainingRun(ABC, Generic[Config, AnyTask]):
+    """One run: its parts, and what is done before, in and after a step and an epoch.
+
+    A command says what a step is, when the matching is solved and from what, how the student is
+    measured, and what its checkpoint holds; this class does the rest for all of them.
+
+    Attributes:
+        metric: name of the figure whose best value chooses best.pt; the more the better.
+    """
+
+    metric: str
+
+    def __init__(
+        self,
+        config: Config,
+        fabric: Fabric,
+        task: AnyTask,
+        loader: Loader,
+        learning_rate: LearningRate,
+    ) -> None:
+        self.config, self.fabric, self.loader = config, fabric, loader
+        self.task = task.to(fabric.device)
+        self.learning_rate = learning_rate
+        self.loop = LoopConfig(
+            learning_rate.epochs, config.seed, config.print_freq, config.save_every
+        )
+        self.optimizer: Any = build_optimizer(config, self.task)
+        teacher = task.teacher
+        self.teacher_digest = weights_digest(teacher.network.state_dict()) if teacher else None
+        self.best, self.is_best = float("-inf"), False
+
+    @abstractmethod
+    def step(self, batch: Any) -> dict[str, Tensor]:
+        """A batch on the device -> named losses, whose sum is minimised."""
+
+    @abstractmethod
+    def is_due(self, here: Position) -> bool:
+        """Whether the matching is solved before the step at a position."""
+
+    @abstractmethod
+    def statistics(self, here: Position) -> Iterable[Any]:
+        """Batches of training images, under the evaluation transform, that a solve is based on."""
+
+    @abstractmethod
+    def measure(self, epoch: int) -> dict[str, float]:
+        """Figures of the student after an epoch, from 0; every rank calls it, rank 0's counts."""
+
+    @abstractmethod
+    def networks(self) -> dict[str, Any]:
+        """What a checkpoint holds of the networks; read by other commands and projects too."""
+
+    @abstractmethod
+    def restore(self, content: dict[str, Any]) -> None:
+        """Counterpart of `networks`."""
+
+    @abstractmethod
+    def export(self, directory: Path) -> None:
+        """Write the student alone."""
+
+    def prepare(self) -> None:
+        """Measure what needs measuring once, before the first step."""
+
+    def train(self, directory: RunDirectory) -> None:
+        """Train to the end, from the last checkpoint where ``--resume`` finds one."""
+        config, fabric = self.config, self.fabric
+        self.directory = directory
+        content = self._read_checkpoint()
+        start = self._restore(content) if content else Position()
+        if fabric.is_global_zero:  # a refused resumption has left the run's own settings there
+            directory.write_config(to_dict(replace(config, resume=False, overwrite=False)))
+        if config.device.channels_last:
+            self.task.to(memory_format=torch.channels_last)
+        if config.device.compile:
+            logger.info("%d parts are compiled as they are first used", self.compile())
+        self.module, self.optimizer = fabric.setup(self.task, self.optimizer)
+        if content:
+            self.optimizer.load_state_dict(content["optimizer"])
+            fabric.strategy.precision.load_state_dict(content["precision"])
+        self.prepare()
+        steps = start.epoch * len(self.loader) + start.step
+        writer = MetricWriter(directory.path, fabric.is_global_zero, keep=steps)
+        try:
+            self._fit(start, writer)
+        finally:
+            writer.close()
+        logger.info("done; the student is %s", directory.path / "student.safetensors")
+
+    def _fit(self, start: Position, writer: MetricWriter) -> None:
+        fit(
+            self.step,
+            self.loader,
+            self.optimizer,
+            self.loop,
+            fabric=self.fabric,
+            learning_rate=self.learning_rate,
+            save=self.save,
+            start=start,
+            before_step=self.before_step,
+            after_epoch=self.after_epoch,
+            writer=writer,
+        )
+
+    def compile(self) -> int:
+        """Compile the networks' blocks that no tap stands in; returns how many."""
+        task, teacher = self.task, self.task.teacher
+        parts = compile_parts(task.student, tapped_modules(task.reader))
+        return parts + (
+            compile_parts(teacher.network, tapped_modules(teacher.reader)) if teacher else 0
+        )
+
+    def before_step(self, here: Position) -> dict[str, float]:
+        """Solve the matching anew where the schedule says so."""
+        if self.task.distiller is None or not self.is_due(here):
+            return {}
+        with self.fabric.autocast():
+            solved = self.task.solve(self.statistics(here))
+        self._save_matching(here, solved)
+        metrics = {f"matching_total/{m.name}": m.total for m in solved}
+        return metrics | {f"matching_changed/{m.name}": float(m.changed) for m in solved}
+
+    def _save_matching(self, here: Position, solved: Sequence[StageMatching]) -> None:
+        text = "  ".join(f"{m.name} {m.total:.3f} ({m.changed} changed)" for m in solved)
+        logger.info("matching solved before %s: total cost %s", here, text)
+        if self.fabric.is_global_zero:
+            arrays: dict[str, Any] = {f"{m.name}/cost": m.cost.numpy() for m in solved}
+            arrays |= {f"{m.name}/assignment": m.assignment.numpy() for m in solved}
+            step = f"_step_{here.step + 1:06}" if here.step else ""
+            path = self.directory.path / "matching" / f"epoch_{here.epoch + 1:04}{step}.npz"
+            write_whole(path, lambda file: np.savez_compressed(file, **arrays))
+
+    def after_epoch(self, epoch: int) -> dict[str, float]:
+        """Measure the student, and note whether it was never better."""
+        metrics = self.measure(epoch)
+        if self.metric in metrics:
+            figure = metrics[self.metric]
+            self.is_best, self.best = figure > self.best, max(figure, self.best)
+        self.fabric.barrier()
+        return metrics
+
+    def save(self, position: Position) -> None:
+        """Write last.pt, best.pt where the student was never better, and the student alone."""
+        if self.fabric.is_global_zero:
+            content = self._content(position)
+            save_checkpoint(self.directory.checkpoints / LAST, content)
+            if self.is_best:
+                save_checkpoint(self.directory.checkpoints / BEST, content)
+            self.export(self.directory.path)
+        self.is_best = False
+        self.fabric.barrier()
+
+    def _content(self, position: Position) -> dict[str, Any]:
+        distiller = self.task.distiller
+        return self.networks() | {
+            "config": to_dict(self.config),
+            "distiller": distiller.state_dict() if distiller else None,
+            "epoch": position.epoch,
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "progress": {"epoch": position.epoch, "step": position.step, "best": self.best},
+            "steps_per_epoch": len(self.loader),
+            "teacher": self.teacher_digest,
+        }
+
+    def _read_checkpoint(self) -> dict[str, Any] | None:
+        path = self.directory.checkpoints / LAST
+        if not self.config.resume:
+            return None
+        if not path.is_file():
+            logger.info("nothing to resume in %s: starting anew", self.directory.path)
+            return None
+        return load_checkpoint(path)
+
+    def _restore(self, content: dict[str, Any]) -> Position:
+        path = self.directory.path / CONFIG
+        check_same_run(self.config, content, self.teacher_digest, len(self.loader), path)
+        self.restore(content)
+        if self.task.distiller:
+            self.task.distiller.load_state_dict(content["distiller"])
+        progress = content["progress"]
+        self.best = progress["best"]
+        position = Position(progress["epoch"], progress["step"])
+        logger.info("resumed at %s", position)
+        return position

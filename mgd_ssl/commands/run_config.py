@@ -1,0 +1,143 @@
+"""Settings that every training command has, and how what was left open is filled."""
+
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from tyro.conf import arg
+
+from mgd_ssl.commands.options import (
+    Data,
+    DeviceOptions,
+    LoaderOptions,
+    NetworkOptions,
+    TeacherOptions,
+)
+from mgd_ssl.training.schedules import LearningRate
+
+Defaults = dict[str, dict[str, Any]]
+Config = TypeVar("Config", bound="RunConfig")
+
+
+@dataclass(frozen=True)
+class MGDOptions:
+    """Matching Guided Distillation."""
+
+    mgd_reducer: Literal["amp", "sp", "sp_avg", "rd", "sm"] = "amp"
+    """How a group of teacher channels becomes one."""
+    mgd_mode: Literal["balanced", "shave", "sparse"] | None = None
+    """How channels are assigned. [sparse for sm, else balanced]"""
+    mgd_update_freq: int | None = None
+    """Solve the matching every this many epochs (detect: steps). [pretrain: log-spaced epochs
+    1, 2, 3, 6, 9, 15, …; classify: 2; detect: 5000, and 31000 after step 20000]"""
+    mgd_update_images: int = 20000
+    """Training images, at most, that a solve is based on."""
+    mgd_loss_factor: float | None = None
+    """What the stages' sums for each image are divided by. [1e4, tuned for 224; 100 embedded]"""
+    mgd_element_weight: float | None = None
+    """Weigh each stage's mean over elements by this instead; free of resolution."""
+    ignore: tuple[int, ...] | None = None
+    """Stages, from 0, that take no part. [0 for MobileNet v2 and ShuffleNet v2, else none]"""
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+        if self.mgd_loss_factor is not None and not self.mgd_loss_factor > 0:
+            raise ValueError(f"mgd_loss_factor: got {self.mgd_loss_factor}, expected above 0")
+        if self.mgd_update_images < 1:
+            raise ValueError(f"mgd_update_images: got {self.mgd_update_images}, expected 1 or more")
+        if self.mgd_update_freq is not None and self.mgd_update_freq < 1:
+            raise ValueError(f"mgd_update_freq: got {self.mgd_update_freq}, expected 1 or more")
+
+
+@dataclass(frozen=True)
+class OptimiserOptions:
+    """Optimizer and learning rate."""
+
+    epochs: int | None = None
+    """[pretrain 200, classify 120, detect 12; fewer on the embedded data]"""
+    batch_size: Annotated[int | None, arg(aliases=["-b"])] = None
+    """Images a step, over all processes. [256, detect 16; fewer on the embedded data]"""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float | None = None
+    """For the batch size given; it is not scaled. [pretrain 0.03, classify 0.1, detect 0.01]"""
+    momentum: float = 0.9
+    """Of SGD."""
+    nesterov: bool = False
+    """Of SGD."""
+    weight_decay: Annotated[float | None, arg(aliases=["--wd"])] = None
+    """[1e-4; 5e-4 on the embedded data]"""
+    cos: bool = True
+    """Cosine schedule; --no-cos multiplies by 0.1 at each of --schedule."""
+    schedule: tuple[int, ...] = (120, 160)
+    """Epochs, from 0, at which the rate drops, with --no-cos."""
+    warmup_epochs: int = 0
+    """Epochs over which the rate rises from 0; they come before those of classify's schedule."""
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+        for name, least in (("epochs", 1), ("batch_size", 1), ("momentum", 0), ("weight_decay", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name}: got {value}, expected {least} or more")
+        if not self.momentum < 1:
+            raise ValueError(f"momentum: got {self.momentum}, expected below 1")
+
+    def learning_rate(self, *, extend: bool = False, warmup: float | None = None) -> LearningRate:
+        """The schedule; the settings must be resolved.
+
+        Args:
+            extend: let the warm-up come before the schedule, and the run be longer by it.
+            warmup: epochs, or parts of one, instead of ``warmup_epochs``.
+        """
+        assert self.lr is not None and self.epochs is not None
+        kind: Literal["cosine", "steps"] = "cosine" if self.cos else "steps"
+        later = self.warmup_epochs if extend else 0
+        milestones = [m + later for m in self.schedule]
+        warmup = self.warmup_epochs if warmup is None else warmup
+        return LearningRate(self.lr, self.epochs + later, kind, milestones, warmup=warmup)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What every training command may be told."""
+
+    data: Data = None
+    """Folder of images (any tree, train/ of class folders, IDX or CIFAR files)."""
+    out: Path | None = None
+    """Directory of the run. [runs/ARCH]"""
+    resume: bool = False
+    """Go on from the run's last checkpoint, where there is one."""
+    overwrite: bool = False
+    """Delete the run that the directory holds."""
+    seed: int = 0
+    print_freq: Annotated[int, arg(aliases=["-p"])] = 50
+    """Steps between two lines of the log."""
+    save_every: int = 0
+    """Steps between two checkpoints within an epoch; 0 for one an epoch."""
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    mgd: MGDOptions = field(default_factory=MGDOptions)
+    optim: OptimiserOptions = field(default_factory=OptimiserOptions)
+    loader: LoaderOptions = field(default_factory=LoaderOptions)
+    device: DeviceOptions = field(default_factory=DeviceOptions)
+
+    def filled(self, defaults: Defaults, prefix: str = "") -> Self:
+        """Fill what was left open: ``defaults`` by section, and the run's directory.
+
+        Raises:
+            ValueError: a setting is out of range, or two exclude each other.
+        """
+        if self.resume and self.overwrite:
+            raise ValueError("got --resume and --overwrite, expected one of them")
+        self.mgd.check()
+        self.optim.check()
+        config = self
+        for section, values in defaults.items():
+            config = replace(config, **{section: _filled(getattr(config, section), values)})
+        arch = str(config.network.arch).replace("/", "-").replace(":", "-")
+        return replace(config, out=config.out or Path("runs") / f"{prefix}{arch}")
+
+
+def _filled(section: Any, defaults: dict[str, Any]) -> Any:
+    open_fields = [f.name for f in fields(section) if getattr(section, f.name) is None]
+    return replace(section, **{k: v for k, v in defaults.items() if k in open_fields})

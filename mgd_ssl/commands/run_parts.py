@@ -1,0 +1,110 @@
+"""Parts that every training command builds, each checked before the run starts."""
+
+from collections.abc import Iterator
+from typing import cast
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from mgd_ssl import distributed
+from mgd_ssl.commands.report import print_plan
+from mgd_ssl.commands.run_config import RunConfig
+from mgd_ssl.data import CanvasLoader, ImageSource, Normalize, make_loader, subset
+from mgd_ssl.data.views import to_unit
+from mgd_ssl.distiller import FeatureDistiller
+from mgd_ssl.models import FeatureReader, KeyReport, find_reader, load_backbone, probe
+from mgd_ssl.objectives import Teacher
+from mgd_ssl.stages import plan_stages, read_margins
+from mgd_ssl.training.logging import logger
+
+IGNORED_BY_DEFAULT = {"mobilenet_v2": (0,), "shufflenet_v2_x1_0": (0,)}
+
+
+def load_teacher(config: RunConfig) -> tuple[Teacher, KeyReport]:
+    """Load and freeze a teacher without its head; says which keys were matched."""
+    options = config.teacher
+    assert options.teacher is not None
+    network, report = load_backbone(
+        options.teacher,
+        arch=options.teacher_arch,
+        width=options.teacher_width,
+        stem=options.teacher_stem,
+        stem_stride=options.teacher_stem_stride,
+    )
+    return make_teacher(config, network, report), report
+
+
+def make_teacher(config: RunConfig, network: nn.Module, report: KeyReport) -> Teacher:
+    """Freeze a loaded network and find where its maps are read."""
+    logger.info("teacher %s", report)
+    reader = find_reader(network, config.teacher.teacher_taps, cast(int, config.loader.size))
+    return Teacher(network, reader, Normalize(report.mean, report.std))
+
+
+def build_distiller(
+    config: RunConfig, teacher: Teacher, student: nn.Module, reader: FeatureReader
+) -> FeatureDistiller:
+    """Pair the stages, print the plan, and build the distiller."""
+    mgd, size = config.mgd, cast(int, config.loader.size)
+    ignore = mgd.ignore
+    if ignore is None:
+        ignore = IGNORED_BY_DEFAULT.get(str(config.network.arch), ())
+    teacher_maps = probe(teacher.network, teacher.reader, size)
+    stages = plan_stages(teacher_maps, probe(student, reader, size), reader.names, ignore)
+    margins = read_margins(teacher.reader.norms(teacher.network), stages)
+    if distributed.rank() == 0:
+        print_plan(stages, teacher.network, teacher.reader, student, reader)
+    by_element = mgd.mgd_element_weight is not None
+    scale = mgd.mgd_element_weight if by_element else 1 / cast(float, mgd.mgd_loss_factor)
+    return FeatureDistiller(
+        stages,
+        margins,
+        reducer=mgd.mgd_reducer,
+        mode=mgd.mgd_mode,
+        reduction="element" if by_element else "image",
+        scale=cast(float, scale),
+    )
+
+
+def load_loader(
+    config: RunConfig,
+    fabric: Fabric,
+    source: ImageSource,
+    *,
+    train: bool = False,
+    shard: bool = True,
+) -> CanvasLoader:
+    """Batches of a source, this rank's share unless ``shard`` is False."""
+    return make_loader(
+        source,
+        cast(int, config.loader.size),
+        cast(int, config.optim.batch_size) // fabric.world_size,
+        train=train,
+        seed=config.seed,
+        workers=0 if source.in_memory else config.loader.workers,
+        rank=fabric.global_rank if shard else 0,
+        world_size=fabric.world_size if shard else 1,
+        resize=config.loader.canvas,
+    )
+
+
+def unit_images(
+    config: RunConfig, fabric: Fabric, source: ImageSource, epoch: int
+) -> Iterator[Tensor]:
+    """(B,3,S,S) in [0,1] on the device: a random choice that differs by epoch, nothing else."""
+    chosen = subset(source, config.mgd.mgd_update_images, config.seed + epoch)
+    for batch in load_loader(config, fabric, chosen):
+        yield to_unit(fabric.to_device(batch.images))
+
+
+def build_optimizer(config: RunConfig, task: nn.Module) -> torch.optim.Optimizer:
+    """SGD or AdamW over all that is trained: the student, its head and the adapters."""
+    optim = config.optim
+    rate, decay = cast(float, optim.lr), cast(float, optim.weight_decay)
+    parameters = [p for p in task.parameters() if p.requires_grad]
+    if optim.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, rate, weight_decay=decay)
+    return torch.optim.SGD(
+        parameters, rate, optim.momentum, weight_decay=decay, nesterov=optim.nesterov
+    )

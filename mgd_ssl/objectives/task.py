@@ -1,0 +1,79 @@
+"""A student with its frozen teacher: what pretraining, classification and detection share."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from mgd_ssl.distiller import FeatureDistiller, Maps, StageMatching, gather_costs
+from mgd_ssl.models import FeatureReader, evaluating
+
+
+class Teacher(nn.Module):
+    """A frozen network, always in eval mode, that normalises images its own way.
+
+    Args:
+        network: its weights loaded.
+        reader: reads its maps.
+        normalize: images in [0,1] -> what the network expects.
+    """
+
+    def __init__(self, network: nn.Module, reader: FeatureReader, normalize: nn.Module) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        self.reader, self.normalize = reader, normalize
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Teacher":
+        """Stay in eval mode, whatever the mode of what the teacher is part of."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> tuple[Maps, Tensor]:
+        """(N,3,H,W) in [0,1] -> a (N,C_t,H_i,W_i) a stage, and the network's output."""
+        return self.reader(self.network, self.normalize(images))
+
+
+class Task(nn.Module):
+    """What a command trains: a student, what pulls it, and the matching to a teacher's maps.
+
+    A subclass's ``forward`` takes a batch and returns named losses. The teacher is part of the
+    task, so that it goes where the student goes; a checkpoint leaves it out.
+
+    Args:
+        student: the network to train.
+        normalize: images in [0,1] -> what the student expects.
+        reader: reads the student's maps; None without a teacher.
+        teacher: None trains the student alone.
+        distiller: matches the student's maps to the teacher's.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        normalize: nn.Module,
+        reader: FeatureReader | None = None,
+        teacher: Teacher | None = None,
+        distiller: FeatureDistiller | None = None,
+    ) -> None:
+        super().__init__()
+        self.student, self.normalize, self.reader = student, normalize, reader
+        self.teacher, self.distiller = teacher, distiller
+
+    def pairs(self, images: Tensor) -> Iterator[tuple[Maps, Maps]]:
+        """Images of one batch -> (raw student maps, teacher maps) that the cost is taken of."""
+        assert self.reader and self.teacher
+        student_maps = self.reader(self.student, self.normalize(images))[0]
+        yield student_maps, self.teacher(images)[0]
+
+    @torch.no_grad()
+    def solve(self, batches: Iterable[Tensor]) -> list[StageMatching]:
+        """Solve every stage's assignment from batches of images in [0,1], in eval mode.
+
+        Several processes give a share of the images each; all get the same assignment.
+        """
+        assert self.distiller
+        with evaluating(self.student):
+            pairs = (pair for images in batches for pair in self.pairs(images))
+            costs = gather_costs(self.distiller.stages, pairs, self.distiller.device)
+        return self.distiller.solve(costs)
