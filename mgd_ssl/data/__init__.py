@@ -1,6 +1,17 @@
-"""Images: sources, decoding, order, views."""
+"""Images, with or without boxes: sources, decoding, order, views."""
 
 from mgd_ssl.data.bad_files import DecodeError, DecodeGuard
+from mgd_ssl.data.coco_files import CocoSource, UnannotatedSource, open_detection
+from mgd_ssl.data.detection import (
+    DetectionBatch,
+    DetectionDataset,
+    DetectionLoader,
+    DetectionSource,
+    check_same_categories,
+    make_detection_loader,
+    subset_detection,
+)
+from mgd_ssl.data.generated import GeneratedSource, generate_scene, write_coco
 from mgd_ssl.data.loading import (
     Batch,
     CanvasDataset,
@@ -29,19 +40,32 @@ __all__ = [
     "Batch",
     "CanvasDataset",
     "CanvasLoader",
+    "CocoSource",
     "DecodeError",
     "DecodeGuard",
+    "DetectionBatch",
+    "DetectionDataset",
+    "DetectionLoader",
+    "DetectionSource",
     "EvalTransform",
     "FolderSource",
+    "GeneratedSource",
     "ImageSource",
     "Normalize",
     "ResumableBatchSampler",
     "Sample",
+    "UnannotatedSource",
     "ViewConfig",
     "build_view",
     "canvas_size",
+    "check_same_categories",
     "eval_transform",
+    "generate_scene",
+    "make_detection_loader",
     "make_loader",
+    "open_detection",
     "open_source",
     "subset",
+    "subset_detection",
+    "write_coco",
 ]

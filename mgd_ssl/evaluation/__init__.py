@@ -1,5 +1,6 @@
 """Evaluators: functions that return numbers."""
 
+from mgd_ssl.evaluation.coco import coco_ap, to_coco
 from mgd_ssl.evaluation.features import Features, collect_features, extract_features
 from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbour_overlap
 from mgd_ssl.evaluation.knn import knn_accuracy, knn_search, knn_sweep
@@ -17,6 +18,7 @@ __all__ = [
     "Features",
     "LinearConfig",
     "assert_only_head_changed",
+    "coco_ap",
     "collect_features",
     "effective_rank",
     "extract_features",
@@ -30,6 +32,7 @@ __all__ = [
     "print_table",
     "retrieval_picture",
     "retrieval_scores",
+    "to_coco",
     "train_linear_classifier",
     "write_json",
 ]

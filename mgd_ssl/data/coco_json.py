@@ -1,0 +1,199 @@
+"""COCO's instances_*.json to arrays: every entry checked, boxes clipped, useless ones counted."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgd_ssl.data.detection import Objects
+
+logger = logging.getLogger(__name__)
+LARGEST = 2**63 - 1  # ids are kept as int64
+KEYS = {
+    "images": ("id", "file_name", "width", "height"),
+    "annotations": ("image_id", "category_id", "bbox"),
+    "categories": ("id", "name"),
+}
+
+
+@dataclass(frozen=True)
+class CocoTable:
+    """An annotation file as arrays, which workers share.
+
+    Attributes:
+        image_ids: N ids in file order.
+        file_names: N paths relative to the folder of images.
+        sizes: (N, 2) int64 height and width in pixels.
+        category_ids: K ids, sorted; a label is a position in them.
+        classes: K names in the same order.
+        objects: those of all images, image after image.
+        starts: (N + 1,) int64 where the objects of an image start.
+        dropped: annotations that are no targets, counted by reason.
+    """
+
+    image_ids: list[int]
+    file_names: list[str]
+    sizes: NDArray[np.int64]
+    category_ids: list[int]
+    classes: list[str]
+    objects: Objects
+    starts: NDArray[np.int64]
+    dropped: dict[str, int]
+
+
+def read_coco(file: Path) -> CocoTable:
+    """Read an annotation file.
+
+    Boxes are clipped to their image; those of no area or wholly outside are left out, and a warning
+    counts them. Labels are positions in the sorted category ids.
+
+    Raises:
+        ValueError: broken JSON, missing or malformed entries, ids that occur twice or nowhere, or
+            no annotation that can be used.
+    """
+    data = _load(file)
+    categories = sorted(data["categories"], key=lambda category: category["id"])
+    image_ids = _ids(file, data, "images")
+    category_ids = sorted(_ids(file, data, "categories"))
+    annotations = data["annotations"]
+    owner = _positions(file, annotations, "image_id", image_ids)
+    labels = _positions(file, annotations, "category_id", category_ids)
+    sizes = np.array([(image["height"], image["width"]) for image in data["images"]], np.int64)
+    objects = _objects(annotations, labels)
+    objects, owner, dropped = _clean(file, objects, owner, sizes)
+    return CocoTable(
+        image_ids,
+        [image["file_name"] for image in data["images"]],
+        sizes,
+        category_ids,
+        [category["name"] for category in categories],
+        objects,
+        np.searchsorted(owner, np.arange(len(image_ids) + 1)),
+        dropped,
+    )
+
+
+def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
+    try:
+        data = json.loads(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(
+            f"{file}: {error}; expected COCO's JSON. Write or fetch the file again."
+        ) from error
+    for section, keys in KEYS.items():
+        entries = data.get(section) if isinstance(data, dict) else None
+        if not isinstance(entries, list):
+            raise ValueError(
+                f'{file}: no list "{section}"; expected the lists {", ".join(KEYS)} of COCO\'s '
+                "instances files. Name or write a file of that format."
+            )
+        for number, entry in enumerate(entries):
+            wrong = _what_is_wrong(entry, keys)
+            if wrong:
+                raise ValueError(
+                    f"{file}: {section}[{number}] {wrong}; expected {', '.join(keys)} as COCO "
+                    "defines them. Correct the file."
+                )
+    checked: dict[str, list[dict[str, Any]]] = data
+    return checked
+
+
+def _what_is_wrong(entry: Any, keys: tuple[str, ...]) -> str:
+    if not isinstance(entry, dict):
+        return f"is {type(entry).__name__}, no object of keys and values"
+    for key in keys:
+        if key not in entry:
+            return f'has no "{key}"'
+        if not _is_valid(key, entry[key]):
+            return f'has "{key}" {entry[key]!r}'
+    area = entry.get("area", 0)
+    return "" if area is None or _is_finite(area) else f'has "area" {area!r}'
+
+
+def _is_valid(key: str, value: Any) -> bool:
+    if key in ("file_name", "name"):
+        return isinstance(value, str)
+    if key == "bbox":
+        return isinstance(value, list) and len(value) == 4 and all(map(_is_finite, value))
+    least = 1 if key in ("width", "height") else -LARGEST
+    return type(value) is int and least <= value <= LARGEST
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < float("inf")
+
+
+def _ids(file: Path, data: dict[str, list[dict[str, Any]]], section: str) -> list[int]:
+    ids = [entry["id"] for entry in data[section]]
+    values, counts = np.unique(np.array(ids, np.int64), return_counts=True)
+    if (counts > 1).any():
+        twice = ", ".join(map(str, values[counts > 1][:3]))
+        raise ValueError(
+            f"{file}: {(counts > 1).sum()} ids occur more than once in {section}, among them "
+            f"{twice}; expected an id of its own for each. Number them again."
+        )
+    return ids
+
+
+def _positions(
+    file: Path, annotations: list[dict[str, Any]], key: str, ids: list[int]
+) -> NDArray[np.int64]:
+    """Where in ``ids`` the id that each annotation names stands."""
+    position = {known: number for number, known in enumerate(ids)}
+    found = np.array([position.get(entry[key], -1) for entry in annotations], np.int64)
+    if (found < 0).any():
+        first = np.flatnonzero(found < 0)[:3]
+        named = ", ".join(str(annotations[number][key]) for number in first)
+        section = "images" if key == "image_id" else "categories"
+        raise ValueError(
+            f'{file}: {(found < 0).sum()} annotations whose "{key}" is not in {section}, among '
+            f"them {named}; expected ids that are. Add what is missing, or remove them."
+        )
+    return found
+
+
+def _objects(annotations: list[dict[str, Any]], labels: NDArray[np.int64]) -> Objects:
+    """Objects as the file has them; an area that it does not give is the box's."""
+    boxes = np.array([entry["bbox"] for entry in annotations], np.float64).reshape(-1, 4)
+    areas = boxes[:, 2] * boxes[:, 3]
+    for number, entry in enumerate(annotations):
+        if entry.get("area") is not None:
+            areas[number] = entry["area"]
+    crowd = np.array([bool(entry.get("iscrowd", 0)) for entry in annotations], np.bool_)
+    boxes[:, 2:] += boxes[:, :2]
+    return Objects(boxes, labels, areas, crowd)
+
+
+def _clean(
+    file: Path, objects: Objects, owner: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> tuple[Objects, NDArray[np.int64], dict[str, int]]:
+    """Objects that can be used in the order of their images, and the count of the others."""
+    flat = (objects.boxes[:, 2:] <= objects.boxes[:, :2]).any(1)
+    limits = sizes[owner][:, [1, 0, 1, 0]]
+    boxes = np.clip(objects.boxes, 0, limits)
+    outside = ~flat & (boxes[:, 2:] <= boxes[:, :2]).any(1)
+    cut = ~flat & ~outside & (np.abs(boxes - objects.boxes) > 1).any(1)  # not by rounding
+    within = np.where(cut, np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), np.inf)
+    clipped = Objects(boxes, objects.labels, np.minimum(objects.areas, within), objects.crowd)
+    usable = np.flatnonzero(~flat & ~outside)
+    order = usable[np.argsort(owner[usable], kind="stable")]
+    counts = {"no area": flat, "outside": outside, "crowd": objects.crowd & ~flat & ~outside}
+    dropped = {reason: int(found.sum()) for reason, found in counts.items() if found.any()}
+    _report(file, dropped, int(cut.sum()), int((~objects.crowd[usable]).sum()))
+    return clipped.at(order), owner[order], dropped
+
+
+def _report(file: Path, dropped: dict[str, int], cut: int, left: int) -> None:
+    found = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    if not left:
+        got = f"none that can be used (left out: {found})" if found else "none"
+        raise ValueError(
+            f"{file}: no annotations: {got}; expected boxes inside the images. Annotate them, or "
+            "use the images without annotations."
+        )
+    if cut or set(dropped) - {"crowd"}:
+        logger.warning("%s: boxes left out: %s; clipped: %d", file, found or "none", cut)
