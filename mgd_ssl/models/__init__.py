@@ -4,14 +4,16 @@ from mgd_ssl.models.backbones import (
     BackboneSpec,
     backbone_state,
     create_backbone,
+    create_classifier,
     set_head,
     without_head,
 )
-from mgd_ssl.models.checkpoints import KeyReport, load_backbone, read_checkpoint
+from mgd_ssl.models.checkpoints import KeyReport, load_backbone, load_classifier
 from mgd_ssl.models.modes import evaluating
 from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, split_batch_norms
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, probe
+from mgd_ssl.models.weights import read_checkpoint
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -25,10 +27,12 @@ __all__ = [
     "Taps",
     "backbone_state",
     "create_backbone",
+    "create_classifier",
     "evaluating",
     "find_reader",
     "find_taps",
     "load_backbone",
+    "load_classifier",
     "probe",
     "read_checkpoint",
     "set_head",

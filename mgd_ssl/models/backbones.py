@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torchvision
 from torch import Tensor, nn
@@ -99,16 +99,49 @@ def create_backbone(
         ValueError: no such architecture (the nearest names are given), or a width or a stem
             for which the architecture has no rule.
     """
-    spec = BackboneSpec(arch, width, stem, stem_stride)
-    network = _build(arch, width)
-    if stem == "small":
-        _make_small_stem(network, arch, stem_stride)
+    network = _create(BackboneSpec(arch, width, stem, stem_stride))
+    set_head(network, nn.Identity())
+    return network
+
+
+def create_classifier(
+    classes: int,
+    arch: str = "resnet18",
+    *,
+    width: float = 1.0,
+    stem: Literal["imagenet", "small"] = "imagenet",
+    stem_stride: Literal[1, 2] = 1,
+) -> nn.Module:
+    """Build a network whose classifier has ``classes`` outputs, (N,3,H,W) -> (N,K) logits.
+
+    The keys are those of torchvision or timm, the classifier's too. See `create_backbone`.
+
+    Raises:
+        ValueError: fewer than two classes, or what `create_backbone` refuses.
+    """
+    if classes < 2:
+        raise ValueError(f"classes: got {classes}, expected two or more")
+    network = _create(BackboneSpec(arch, width, stem, stem_stride))
+    head = network.get_submodule(str(network.head_name))
+    linear = [name for name, m in head.named_modules() if isinstance(m, nn.Linear)]
+    if linear and linear[-1]:  # inside a head of several layers, as MobileNet v2's
+        inputs = cast(nn.Linear, head.get_submodule(linear[-1])).in_features
+        head.set_submodule(linear[-1], nn.Linear(inputs, classes))
+    else:
+        set_head(network, nn.Linear(cast(int, network.num_features), classes))
+    return network
+
+
+def _create(spec: BackboneSpec) -> nn.Module:
+    """The network with the head that its library gives it."""
+    network = _build(spec.arch, spec.width)
+    if spec.stem == "small":
+        _make_small_stem(network, spec.arch, spec.stem_stride)
     head_name = _head_name(network)
-    features = getattr(network, "num_features", None)
+    features = getattr(network, "head_hidden_size", getattr(network, "num_features", None))
     if not isinstance(features, int):
         features = _linear_inputs(network.get_submodule(head_name))
     network.num_features, network.head_name, network.spec = features, head_name, spec  # type: ignore[assignment]
-    set_head(network, nn.Identity())
     return network
 
 
@@ -165,6 +198,11 @@ def _build_own(arch: str) -> nn.Module:
     return network
 
 
+def timm_name(arch: str) -> str:
+    """timm's name of an architecture; MobileNet v1 goes by the field's name too."""
+    return {"mobilenet_v1": "mobilenetv1_100"}.get(arch, arch.removeprefix("timm/"))
+
+
 def _build_timm(arch: str) -> nn.Module:
     try:
         import timm
@@ -172,7 +210,7 @@ def _build_timm(arch: str) -> nn.Module:
         raise ValueError(
             _unknown(arch, TORCHVISION) + "; more with pip install 'mgd_ssl[timm]'"
         ) from error
-    name = arch.removeprefix("timm/")
+    name = timm_name(arch)
     if not timm.is_model(name):
         raise ValueError(_unknown(arch, [*TORCHVISION, *timm.list_models()]))
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)

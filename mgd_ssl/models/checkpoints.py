@@ -5,21 +5,23 @@ DINO (``teacher``), SwAV (``module.``), solo-learn and MMSelfSup (``backbone.``)
 and timm state dicts, safetensors, and this project's own, which is MoCo's with more beside it.
 """
 
-import argparse
 import json
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from mgd_ssl.models.backbones import RESNETS, BackboneSpec, create_backbone
+from mgd_ssl.models.backbones import (
+    RESNETS,
+    BackboneSpec,
+    create_backbone,
+    create_classifier,
+)
 from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from mgd_ssl.models.weights import read_weights
 
 # (layout, entry of the checkpoint or None, prefix of the keys); the first that fits is taken.
 LAYOUTS: tuple[tuple[str, str | None, str], ...] = (
@@ -35,6 +37,8 @@ LAYOUTS: tuple[tuple[str, str | None, str], ...] = (
     ("swav", None, "module."),
     ("plain", None, ""),
 )
+# Layouts whose head is a projection, even where it is one linear layer.
+PROJECTED = ("moco", "moco v3")
 HEAD_KEY = re.compile(r"^(fc|classifier|head|projection_head|projector|prototypes|predictor)\.")
 
 
@@ -53,6 +57,7 @@ class KeyReport:
         mean: per channel, of the images the network expects, in [0,1].
         std: per channel.
         size: side of the images it was trained on, in pixels, where the file says so.
+        classes: outputs of its classifier, where it was loaded with one.
     """
 
     path: Path
@@ -65,6 +70,7 @@ class KeyReport:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     size: int | None = None
+    classes: int | None = None
 
     def __str__(self) -> str:
         return (
@@ -85,7 +91,8 @@ def load_backbone(
     """Build the network that a checkpoint holds and load it, the head left out.
 
     Args:
-        path: the file; what its layout does not say is read off the shapes of its tensors.
+        path: the file, or the name of published weights (see `read_weights`); what the layout
+            does not say is read off the shapes of the tensors.
         arch: overrides the architecture that the file names or that its keys show.
         width: overrides the width that its tensors show.
         stem: overrides the stem that its tensors show.
@@ -98,60 +105,51 @@ def load_backbone(
         ValueError: the file is missing, truncated, holds objects other than tensors, no layout
             fits, or anything but head keys differs from the network.
     """
-    path = Path(path)
-    checkpoint, metadata = read_checkpoint(path)
-    layout, state = _find_state(path, checkpoint)
-    spec = _find_spec(checkpoint, metadata, state, arch)
     given = {"arch": arch, "width": width, "stem": stem, "stem_stride": stem_stride}
-    spec = replace(spec, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+    return _load(Path(path), given, classifier=False)
+
+
+def load_classifier(
+    path: str | Path,
+    *,
+    arch: str | None = None,
+    width: float | None = None,
+    stem: Literal["imagenet", "small"] | None = None,
+    stem_stride: Literal[1, 2] | None = None,
+) -> tuple[nn.Module, KeyReport]:
+    """Build the network that a checkpoint holds and load it with its linear classifier.
+
+    Where the file has no classifier, as a self-supervised network, the report's ``classes`` is
+    None and the network is that of `load_backbone`, whose arguments and errors these are.
+
+    Returns:
+        The network in eval mode, (N,3,H,W) -> (N,``classes``) logits, and the `KeyReport`.
+    """
+    given = {"arch": arch, "width": width, "stem": stem, "stem_stride": stem_stride}
+    return _load(Path(path), given, classifier=True)
+
+
+def _load(path: Path, given: dict[str, Any], *, classifier: bool) -> tuple[nn.Module, KeyReport]:
+    checkpoint, metadata = read_weights(path)
+    layout, state = _find_state(path, checkpoint)
+    spec = _find_spec(checkpoint, metadata, state, given["arch"])
+    spec = replace(spec, **{k: v for k, v in given.items() if v is not None})
     network = create_backbone(**spec.to_dict())
+    classes = _classes(network, state) if classifier and layout not in PROJECTED else None
+    if classes:
+        network = create_classifier(classes, **spec.to_dict())
     mean, std = _find_normalisation(checkpoint, metadata)
     size = checkpoint.get("size", metadata.get("size"))
+    size = None if size is None else int(size)
     report = _load_state(path, layout, spec, network, state)
-    report = replace(report, mean=mean, std=std, size=None if size is None else int(size))
-    return network.eval(), report
+    return network.eval(), replace(report, mean=mean, std=std, size=size, classes=classes)
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """Read a file of tensors: (its content, safetensors' metadata); nothing in it is executed.
-
-    Raises:
-        ValueError: the file is missing, truncated, or holds pickled objects.
-    """
-    if not path.is_file():
-        raise ValueError(f"checkpoint: got {path}, which is no file; expected a checkpoint's path")
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(_unreadable(path, str(error))) from error
-    except Exception as error:  # a damaged pickle can end in any of them, IndexError too
-        raise ValueError(
-            f"checkpoint: {path} cannot be read: {error}; expected a whole torch or safetensors "
-            "file; it may be truncated: copy or download it again"
-        ) from error
-    if not isinstance(content, Mapping):
-        raise ValueError(
-            f"checkpoint: {path} holds a {type(content).__name__}, expected a dict of tensors; "
-            "save network.state_dict() instead"
-        )
-    return dict(content), {}
-
-
-def _unreadable(path: Path, reason: str) -> str:
-    found = re.search(r"GLOBAL (\S+)", reason)
-    if found:
-        return (
-            f"checkpoint: {path} holds a pickled {found.group(1)}, expected tensors only; loading "
-            "it could run code. Save its state_dict() alone and give that file"
-        )
-    return (
-        f"checkpoint: {path} is no checkpoint that torch can read, or it is truncated; expected a "
-        "torch or safetensors file; copy or download it again"
-    )
+def _classes(network: nn.Module, state: Mapping[str, Tensor]) -> int | None:
+    """Outputs of the state's classifier; None where its head is no single linear layer."""
+    head = f"{network.head_name}."
+    weights = [v for k, v in state.items() if k.startswith(head) and k.endswith("weight")]
+    return len(weights[0]) if len(weights) == 1 and weights[0].ndim == 2 else None
 
 
 def _find_state(path: Path, checkpoint: dict[str, Any]) -> tuple[str, dict[str, Tensor]]:

@@ -1,0 +1,121 @@
+"""Where weights come from: files, of which nothing is executed, and libraries' names."""
+
+import argparse
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import safe_open
+from torch import nn
+
+from mgd_ssl.models.backbones import TORCHVISION, timm_name
+
+Checkpoint = tuple[dict[str, Any], dict[str, str]]
+
+
+def read_weights(source: Path) -> Checkpoint:
+    """Read a file, or weights that a library publishes under a name.
+
+    Names are torchvision's (``resnet50``, whose first weights are meant, or ``resnet50:NAME`` for
+    others) and timm's (``timm/resnet50.a1_in1k``); they are downloaded once, by the library.
+
+    Raises:
+        ValueError: neither a file nor a name, or what `read_checkpoint` refuses, or the weights
+            cannot be downloaded.
+    """
+    name = str(source)
+    if source.exists() or not _is_name(name):
+        return read_checkpoint(source)
+    try:
+        return _from_timm(name) if name.startswith("timm/") else _from_torchvision(name)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(
+            f"weights: {name!r} could not be downloaded: {error}; expected a network, or the "
+            "weights in the library's cache; download them elsewhere and give the file's path"
+        ) from error
+
+
+def _is_name(name: str) -> bool:
+    return name.startswith("timm/") or name.partition(":")[0] in TORCHVISION
+
+
+def _from_torchvision(name: str) -> Checkpoint:
+    arch, _, version = name.partition(":")
+    published = torchvision.models.get_model_weights(arch)
+    known = [w.name for w in published]
+    if version and version not in known:
+        raise ValueError(f"weights: got {version!r} of {arch}, expected one of {', '.join(known)}")
+    weights = published[version or known[0]]
+    recipe = weights.transforms()
+    content = {
+        "arch": arch,
+        "state_dict": weights.get_state_dict(progress=False, check_hash=True),
+        "normalisation": {"mean": tuple(recipe.mean), "std": tuple(recipe.std)},
+        "size": recipe.crop_size[0],
+    }
+    return content, {}
+
+
+def _from_timm(name: str) -> Checkpoint:
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError(f"weights: {name!r} needs timm; pip install 'mgd_ssl[timm]'") from error
+    network: nn.Module = timm.create_model(timm_name(name), pretrained=True)
+    recipe: Any = network.pretrained_cfg
+    content = {
+        "arch": name,
+        "state_dict": network.state_dict(),
+        "normalisation": {"mean": recipe["mean"], "std": recipe["std"]},
+        "size": recipe["input_size"][-1],
+    }
+    return content, {}
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read a file of tensors: (its content, safetensors' metadata); nothing in it is executed.
+
+    Raises:
+        ValueError: the file is missing, truncated, or holds pickled objects.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"checkpoint: got {path}, which is no file; expected a checkpoint's path, or a name "
+            "such as resnet50 or timm/resnet50.a1_in1k"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(_unreadable(path, str(error))) from error
+    except Exception as error:  # a damaged pickle can end in any of them, IndexError too
+        raise ValueError(
+            f"checkpoint: {path} cannot be read: {error}; expected a whole torch or safetensors "
+            "file; it may be truncated: copy or download it again"
+        ) from error
+    if not isinstance(content, Mapping):
+        raise ValueError(
+            f"checkpoint: {path} holds a {type(content).__name__}, expected a dict of tensors; "
+            "save network.state_dict() instead"
+        )
+    return dict(content), {}
+
+
+def _unreadable(path: Path, reason: str) -> str:
+    found = re.search(r"GLOBAL (\S+)", reason)
+    if found:
+        return (
+            f"checkpoint: {path} holds a pickled {found.group(1)}, expected tensors only; loading "
+            "it could run code. Save its state_dict() alone and give that file"
+        )
+    return (
+        f"checkpoint: {path} is no checkpoint that torch can read, or it is truncated; expected a "
+        "torch or safetensors file; copy or download it again"
+    )
