@@ -17,13 +17,19 @@ def start_fabric(options: DeviceOptions) -> Fabric:
         nodes = int(os.environ["WORLD_SIZE"]) // devices
     if devices < 1 or nodes < 1:
         raise ValueError(f"got {devices} devices and {nodes} nodes, expected at least 1 of each")
-    several = devices * nodes > 1
+    strategy: str = options.strategy
+    if strategy == "auto" and devices * nodes > 1:
+        strategy = "ddp"
     fabric = Fabric(
         accelerator=options.accelerator,
         devices=devices,
         num_nodes=nodes,
-        strategy="ddp" if several else "auto",
+        strategy=strategy,
         precision=PRECISION[options.precision],
     )
+    if strategy == "dp" and fabric.device.type != "cuda":
+        raise ValueError(
+            f"strategy: got dp on {fabric.device.type}, expected cuda; use --strategy ddp"
+        )
     fabric.launch()
     return fabric

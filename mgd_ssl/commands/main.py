@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "pretrain": "distil a student from a teacher, or train plain MoCo",
+    "classify": "train a classifier, alone or distilled from a teacher",
     "knn-eval": "kNN accuracy and retrieval checks of a checkpoint",
     "linear-eval": "linear probe of a checkpoint",
 }

@@ -37,7 +37,7 @@ class NetworkOptions:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """What builds the network; the settings must be resolved."""
+        """What builds the network; None, before a default fills it, is what was not said."""
         return {k: getattr(self, k) for k in ("arch", "width", "stem", "stem_stride")}
 
 
@@ -46,7 +46,8 @@ class TeacherOptions:
     """The teacher."""
 
     teacher: Path | None = None
-    """Checkpoint: MoCo, DINO, SwAV, torchvision, timm, safetensors or a run of this project."""
+    """Checkpoint: MoCo, DINO, SwAV, torchvision, timm, safetensors or a run of this project; or the
+    name of published weights, as resnet50 or timm/resnet50.a1_in1k."""
     teacher_arch: str | None = None
     """[as the checkpoint shows]"""
     teacher_width: float | None = None
@@ -57,6 +58,12 @@ class TeacherOptions:
     """[as the checkpoint says, else 1]"""
     teacher_taps: tuple[str, ...] = ()
     """[found]"""
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What was said of the network; None leaves it to the checkpoint."""
+        names = ("arch", "width", "stem", "stem_stride")
+        return {name: getattr(self, f"teacher_{name}") for name in names}
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,8 @@ class DeviceOptions:
     """auto takes a GPU where there is one."""
     devices: int = 1
     """Processes on this machine, one a device; torchrun and SLURM set their own."""
+    strategy: Literal["auto", "ddp", "dp"] = "auto"
+    """How several devices share a step: ddp a process each, dp one process (classify alone)."""
     num_nodes: int = 1
     """Machines."""
     precision: Literal["32", "bf16", "fp16"] = "32"

@@ -51,6 +51,8 @@ def run(config: PretrainConfig) -> None:
 
 def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     """The parts of a run, each checked."""
+    if config.device.strategy == "dp":
+        raise ValueError("strategy: got dp, expected auto or ddp; MoCo's queue needs processes")
     source = open_source(config.data, "train")
     source = subset(source, config.loader.limit) if config.loader.limit else source
     teacher, report = load_teacher(config) if config.method == "mgd" else (None, None)

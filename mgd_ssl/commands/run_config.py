@@ -134,7 +134,7 @@ class RunConfig:
         config = self
         for section, values in defaults.items():
             config = replace(config, **{section: _filled(getattr(config, section), values)})
-        arch = str(config.network.arch).replace("/", "-").replace(":", "-")
+        arch = (config.network.arch or "student").replace("/", "-").replace(":", "-")
         return replace(config, out=config.out or Path("runs") / f"{prefix}{arch}")
 
 

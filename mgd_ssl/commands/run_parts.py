@@ -13,8 +13,8 @@ from mgd_ssl.commands.run_config import RunConfig
 from mgd_ssl.data import CanvasLoader, ImageSource, Normalize, make_loader, subset
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.distiller import FeatureDistiller
-from mgd_ssl.models import FeatureReader, KeyReport, find_reader, load_backbone, probe
-from mgd_ssl.objectives import Teacher
+from mgd_ssl.models import BackboneSpec, FeatureReader, KeyReport, find_reader, load_backbone, probe
+from mgd_ssl.objectives import Task, Teacher
 from mgd_ssl.stages import plan_stages, read_margins
 from mgd_ssl.training.logging import logger
 
@@ -25,13 +25,7 @@ def load_teacher(config: RunConfig) -> tuple[Teacher, KeyReport]:
     """Load and freeze a teacher without its head; says which keys were matched."""
     options = config.teacher
     assert options.teacher is not None
-    network, report = load_backbone(
-        options.teacher,
-        arch=options.teacher_arch,
-        width=options.teacher_width,
-        stem=options.teacher_stem,
-        stem_stride=options.teacher_stem_stride,
-    )
+    network, report = load_backbone(options.teacher, **options.spec)
     return make_teacher(config, network, report), report
 
 
@@ -49,7 +43,7 @@ def build_distiller(
     mgd, size = config.mgd, cast(int, config.loader.size)
     ignore = mgd.ignore
     if ignore is None:
-        ignore = IGNORED_BY_DEFAULT.get(str(config.network.arch), ())
+        ignore = IGNORED_BY_DEFAULT.get(cast(BackboneSpec, student.spec).arch, ())
     teacher_maps = probe(teacher.network, teacher.reader, size)
     stages = plan_stages(teacher_maps, probe(student, reader, size), reader.names, ignore)
     margins = read_margins(teacher.reader.norms(teacher.network), stages)
@@ -96,6 +90,22 @@ def unit_images(
     chosen = subset(source, config.mgd.mgd_update_images, config.seed + epoch)
     for batch in load_loader(config, fabric, chosen):
         yield to_unit(fabric.to_device(batch.images))
+
+
+def convert_sync_bn(task: Task, fabric: Fabric) -> None:
+    """Let the student's and the adapters' batch norms take their statistics over all processes.
+
+    Raises:
+        ValueError: on the CPU, where torch has no such norm.
+    """
+    if fabric.device.type != "cuda":
+        raise ValueError(
+            f"sync_bn: got the device {fabric.device.type}, expected cuda, for which alone torch "
+            "synchronises batch norms; leave --sync-bn out"
+        )
+    task.student = nn.SyncBatchNorm.convert_sync_batchnorm(task.student)  # type: ignore[no-untyped-call]
+    if task.distiller:
+        task.distiller = nn.SyncBatchNorm.convert_sync_batchnorm(task.distiller)  # type: ignore[no-untyped-call]
 
 
 def build_optimizer(config: RunConfig, task: nn.Module) -> torch.optim.Optimizer:

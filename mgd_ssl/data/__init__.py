@@ -11,6 +11,7 @@ from mgd_ssl.data.detection import (
     make_detection_loader,
     subset_detection,
 )
+from mgd_ssl.data.fractions import label_fraction
 from mgd_ssl.data.generated import GeneratedSource, generate_scene, write_coco
 from mgd_ssl.data.loading import (
     Batch,
@@ -61,6 +62,7 @@ __all__ = [
     "check_same_categories",
     "eval_transform",
     "generate_scene",
+    "label_fraction",
     "make_detection_loader",
     "make_loader",
     "open_detection",

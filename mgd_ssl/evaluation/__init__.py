@@ -1,5 +1,6 @@
 """Evaluators: functions that return numbers."""
 
+from mgd_ssl.evaluation.accuracy import Accuracy, classifier_accuracy
 from mgd_ssl.evaluation.coco import coco_ap, to_coco
 from mgd_ssl.evaluation.features import Features, collect_features, extract_features
 from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbour_overlap
@@ -15,9 +16,11 @@ from mgd_ssl.evaluation.report import print_table, write_json
 from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
 
 __all__ = [
+    "Accuracy",
     "Features",
     "LinearConfig",
     "assert_only_head_changed",
+    "classifier_accuracy",
     "coco_ap",
     "collect_features",
     "effective_rank",

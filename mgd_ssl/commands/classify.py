@@ -1,0 +1,263 @@
+"""Supervised classification: the pretraining's run with labels, logits and top-1."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
+from mgd_ssl.commands.devices import start_fabric
+from mgd_ssl.commands.options import parse
+from mgd_ssl.commands.report import guarded
+from mgd_ssl.commands.run import TrainingRun, execute
+from mgd_ssl.commands.run_parts import (
+    build_distiller,
+    convert_sync_bn,
+    load_loader,
+    make_teacher,
+    unit_images,
+)
+from mgd_ssl.data import (
+    Batch,
+    CanvasLoader,
+    DecodeGuard,
+    ImageSource,
+    Normalize,
+    build_view,
+    eval_transform,
+    label_fraction,
+    open_source,
+    subset,
+)
+from mgd_ssl.evaluation import Accuracy, classifier_accuracy, print_table, write_json
+from mgd_ssl.matching import every
+from mgd_ssl.models import (
+    BackboneSpec,
+    KeyReport,
+    backbone_state,
+    create_classifier,
+    find_reader,
+    load_classifier,
+)
+from mgd_ssl.objectives import Classification
+from mgd_ssl.training.checkpoint import export_student
+from mgd_ssl.training.logging import logger, start_logging
+from mgd_ssl.training.loop import Position
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return guarded(lambda: run(parse(ClassifyConfig, "mgd-ssl classify", argv)))
+
+
+def run(config: ClassifyConfig) -> None:
+    """Train a classifier, or with ``--evaluate`` measure one."""
+    if config.evaluate:
+        evaluate(config)
+    else:
+        execute(resolve(config), build)
+
+
+def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
+    """The parts of a run, each checked."""
+    source, val = open_labelled(config)
+    classes = len(cast(list[str], source.classes))
+    teacher = load_teacher(config, classes)
+    student = build_student(config, classes)
+    parts: dict[str, Any] = {"kd_weight": config.kd.kd_weight if config.kd.kd else 0.0}
+    if teacher or config.network.taps:
+        reader = find_reader(student, config.network.taps, cast(int, config.loader.size))
+        if teacher:
+            frozen = make_teacher(config, *teacher)
+            parts |= {"teacher": frozen, "reader": reader}
+            if config.kd.matching:
+                parts["distiller"] = build_distiller(config, frozen, student, reader)
+    normalize = Normalize(config.loader.mean, config.loader.std)
+    task = Classification(student, normalize, kd_temperature=config.kd.kd_t, **parts)
+    if config.sync_bn:
+        convert_sync_bn(task, fabric)
+    return ClassifyRun(config, fabric, task, source, val, teacher)
+
+
+def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
+    """Training images, as many as the options say, and all validation images."""
+    source = open_source(config.data, "train", labelled=True)
+    val = open_source(config.data, "val", labelled=True)
+    source = subset(source, config.loader.limit) if config.loader.limit else source
+    source = label_fraction(source, config.label_fraction, config.seed)
+    if config.label_fraction < 1:
+        logger.info("%d labelled images (%g of all)", len(source), config.label_fraction)
+    return source, val
+
+
+def load_teacher(config: ClassifyConfig, classes: int) -> tuple[nn.Module, KeyReport] | None:
+    """The teacher with its classifier, where it has one of these classes.
+
+    Raises:
+        ValueError: its classifier is of another number of classes, or ``--kd`` finds none.
+    """
+    options = config.teacher
+    if options.teacher is None:
+        return None
+    network, report = load_classifier(options.teacher, **options.spec)
+    if report.classes is None and config.kd.kd:
+        raise ValueError(
+            f"teacher {options.teacher}: it has no classifier, expected one of {classes} classes "
+            f"for --kd; {_fine_tune(config)}, or leave --kd out"
+        )
+    if report.classes not in (None, classes):
+        raise ValueError(
+            f"teacher {options.teacher}: its classifier has {report.classes} classes, the data "
+            f"{classes}, expected the same; {_fine_tune(config)}"
+        )
+    return network, report
+
+
+def _fine_tune(config: ClassifyConfig) -> str:
+    return (
+        "fine-tune it on this data first: mgd-ssl classify DATA -a ARCH --student-weights "
+        f"{config.teacher.teacher}"
+    )
+
+
+def build_student(config: ClassifyConfig, classes: int) -> nn.Module:
+    """A new network, or one that starts from ``--student-weights``."""
+    if config.student_weights is None:
+        return create_classifier(classes, **config.network.spec)
+    network, report = load_classifier(config.student_weights, **config.network.spec)
+    logger.info("student %s", report)
+    if report.classes == classes:
+        return network
+    logger.info("the classifier of %d classes is new", classes)
+    student = create_classifier(classes, **report.spec.to_dict())
+    student.load_state_dict(backbone_state(network), strict=False)  # all but the classifier
+    return student
+
+
+class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
+    """One view of each labelled image; top-1 and top-5 as training goes."""
+
+    metric = "val_top1"
+
+    def __init__(
+        self,
+        config: ClassifyConfig,
+        fabric: Fabric,
+        task: Classification,
+        source: ImageSource,
+        val: ImageSource,
+        teacher: tuple[nn.Module, KeyReport] | None,
+    ) -> None:
+        loader = load_loader(config, fabric, source, train=True)
+        super().__init__(config, fabric, task, loader, config.optim.learning_rate(extend=True))
+        self.source, self.teacher = source, teacher
+        self.guard = DecodeGuard(source, config.loader.bad_images)
+        self.view = build_view(config.views, cast(int, config.loader.size)).to(fabric.device)
+        self.val = load_loader(config, fabric, val)
+        self.solve_before = every(self.loop.epochs, cast(int, config.mgd.mgd_update_freq))
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """A view of a batch -> the named losses."""
+        self.guard.check(batch)
+        losses: dict[str, Tensor] = self.module(self.view(batch.images), batch.labels)
+        return {name: loss.mean() for name, loss in losses.items()}  # one a device under dp
+
+    def is_due(self, here: Position) -> bool:
+        """Before every so many epochs."""
+        return here.step == 0 and here.epoch + 1 in self.solve_before
+
+    def statistics(self, here: Position) -> Iterable[Tensor]:
+        """Another random choice of images each time."""
+        return unit_images(self.config, self.fabric, self.source, here.epoch)
+
+    def prepare(self) -> None:
+        """Say how good the teacher is."""
+        if self.teacher and self.teacher[1].classes:
+            network, report = self.teacher
+            found = self.accuracy(network, report.mean, report.std)
+            logger.info("teacher: top-1 %.2f %%, top-5 %.2f %%", found["top1"], found["top5"])
+
+    def measure(self, epoch: int) -> dict[str, float]:
+        """Top-1 and top-5 over all validation images."""
+        if (epoch + 1) % self.config.val_every and epoch + 1 != self.loop.epochs:
+            return {}
+        loader = self.config.loader
+        found = self.accuracy(self.task.student, loader.mean, loader.std)
+        return {"val_top1": found["top1"], "val_top5": found["top5"]}
+
+    def accuracy(self, network: nn.Module, mean: Any, std: Any) -> Accuracy:
+        """Accuracy of a network under the evaluation transform."""
+        transform = eval_transform(mean, std).to(self.fabric.device)
+        with self.fabric.autocast():
+            return classifier_accuracy(
+                network, self.val, transform=transform, device=self.fabric.device
+            )
+
+    def networks(self) -> dict[str, Any]:
+        """The student under torchvision's or timm's keys, and what it takes to build it."""
+        student, loader = self.task.student, self.config.loader
+        spec = cast(BackboneSpec, student.spec)
+        return {
+            "arch": spec.arch,
+            "state_dict": student.state_dict(),
+            "backbone": spec.to_dict(),
+            "classes": self.source.classes,
+            "normalisation": loader.normalisation,
+            "size": loader.size,
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """The student."""
+        self.task.student.load_state_dict(content["state_dict"])
+
+    def export(self, directory: Path) -> None:
+        """The student without its classifier; last.pt and best.pt have it."""
+        student, loader = self.task.student, self.config.loader
+        spec, size = cast(BackboneSpec, student.spec), cast(int, loader.size)
+        path = directory / "student.safetensors"
+        export_student(path, backbone_state(student), spec, loader.normalisation, size)
+
+
+def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
+    """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
+    start_logging()
+    fabric = start_fabric(config.device)
+    resolved = resolve(config)
+    _, val = open_labelled(resolved)
+    loader, rows = load_loader(resolved, fabric, val), []
+    sources = [("student", config.student_weights, config.network.spec)]
+    sources += [("teacher", config.teacher.teacher, config.teacher.spec)]
+    for name, source, given in sources:
+        if source is not None:
+            found = evaluate_one(source, given, loader, fabric)
+            rows.append({"network": name, "checkpoint": str(source), **found})
+    print_table(f"Accuracy, per cent: {val.name}", rows, {"size": resolved.loader.size})
+    if config.out:
+        result = {
+            "protocol": "classification, centre crop",
+            "rows": rows,
+            "size": resolved.loader.size,
+        }
+        logger.info("written: %s", write_json(config.out / "accuracy.json", result))
+    return rows
+
+
+def evaluate_one(
+    source: Path, given: dict[str, Any], loader: CanvasLoader, fabric: Fabric
+) -> Accuracy:
+    """Accuracy of a checkpoint or of published weights.
+
+    Raises:
+        ValueError: it has no classifier.
+    """
+    network, report = load_classifier(source, **given)
+    if report.classes is None:
+        raise ValueError(
+            f"evaluate: {source} has no classifier, expected one; train it with mgd-ssl classify, "
+            "or measure it with linear_eval.py or knn_eval.py"
+        )
+    transform = eval_transform(report.mean, report.std).to(fabric.device)
+    network.to(fabric.device)
+    return classifier_accuracy(network, loader, transform=transform, device=fabric.device)

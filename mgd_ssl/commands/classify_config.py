@@ -1,0 +1,102 @@
+"""Settings of ``mgd-ssl classify``: what a user may say, and what stands where nothing was said."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mgd_ssl.commands.run_config import Defaults, OptimiserOptions, RunConfig
+from mgd_ssl.data import ViewConfig
+
+
+@dataclass(frozen=True)
+class KDOptions:
+    """Knowledge distillation of the teacher's logits."""
+
+    kd: bool = False
+    """Add it to the loss; the teacher needs a classifier of the same classes."""
+    kd_t: float = 1.5
+    """Temperature of the softened classes."""
+    kd_weight: float = 1.0
+    """Factor on it."""
+    matching: bool = True
+    """Match the teacher's channels; --no-matching leaves --kd alone."""
+
+
+@dataclass(frozen=True)
+class ClassifyOptimiser(OptimiserOptions):
+    """Optimizer and learning rate."""
+
+    nesterov: bool = True
+    """Of SGD."""
+    schedule: tuple[int, ...] = (30, 60, 80)
+    """Epochs, from 0 and after the warm-up, at which the rate drops, with --no-cos."""
+
+
+@dataclass(frozen=True)
+class ClassifyConfig(RunConfig):
+    """Train a classifier on labelled images, alone or distilled from a teacher.
+
+    Without DATA it runs on the embedded sample of Fashion-MNIST.
+    """
+
+    evaluate: bool = False
+    """Report top-1 and top-5 of --student-weights and of the teacher, then exit."""
+    student_weights: Path | None = None
+    """Start from these weights: a checkpoint, a run of pretrain.py among them, or a name; the
+    classifier is new unless the file has one of as many classes."""
+    label_fraction: float = 1.0
+    """Train on this share of the labels, the same share of every class, chosen by the seed."""
+    sync_bn: bool = False
+    """Batch norm over all processes, of the student and of the adapters."""
+    val_every: int = 1
+    """Epochs between two evaluations; the last epoch is always evaluated."""
+    kd: KDOptions = field(default_factory=KDOptions)
+    optim: ClassifyOptimiser = field(default_factory=ClassifyOptimiser)
+    views: ViewConfig = field(default_factory=ViewConfig)
+
+
+SCHEDULE = {"mgd_update_freq": 2}
+GENERAL: Defaults = {
+    "network": {"arch": "resnet18", "width": 1.0, "stem": "imagenet", "stem_stride": 1},
+    "optim": {"epochs": 120, "batch_size": 256, "lr": 0.1, "weight_decay": 1e-4},
+    "loader": {"size": 224},
+    "mgd": {"mgd_loss_factor": 1e4, **SCHEDULE},
+}
+EMBEDDED: Defaults = {
+    "network": {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2},
+    "optim": {"epochs": 10, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4},
+    "loader": {"size": 32},
+    "mgd": {"mgd_loss_factor": 100.0, **SCHEDULE},
+}
+
+
+def resolve(config: ClassifyConfig) -> ClassifyConfig:
+    """Fill what was left open; the result says everything that a run depends on.
+
+    Raises:
+        ValueError: options that exclude each other, or out of range.
+    """
+    defaults = EMBEDDED if config.data is None else GENERAL
+    if config.student_weights:  # the file says what it holds
+        defaults = {k: v for k, v in defaults.items() if k != "network"}
+    config = config.filled(defaults, "classify-")
+    _check(config)
+    size = config.loader.size
+    assert size is not None
+    if config.views == ViewConfig():
+        small = ViewConfig(preset="weak")
+        config = replace(config, views=small if size < 96 else ViewConfig(preset="linear"))
+    return config
+
+
+def _check(config: ClassifyConfig) -> None:
+    kd, teacher = config.kd, config.teacher.teacher
+    if kd.kd and not teacher:
+        raise ValueError("got --kd without a teacher, expected --teacher PATH or NAME")
+    if teacher and not (kd.kd or kd.matching):
+        raise ValueError("got --no-matching without --kd, expected one of the two to distil by")
+    if not kd.kd_t > 0 or not kd.kd_weight > 0:
+        raise ValueError(f"got kd_t {kd.kd_t}, kd_weight {kd.kd_weight}, expected above 0")
+    if config.val_every < 1:
+        raise ValueError(f"val_every: got {config.val_every}, expected 1 or more")
+    if config.evaluate and not config.student_weights:
+        raise ValueError("got --evaluate without --student-weights, expected a checkpoint there")
