@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from mgd_ssl.matching import batchnorm_margin
+from mgd_ssl.matching.margins import batchnorm_margin, is_batch_norm
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def read_margins(norms: Sequence[nn.Module | None], stages: Sequence[Stage]) -> 
     margins = []
     for stage in (s for s in stages if not s.ignored):
         norm = norms[stage.index]
-        if not isinstance(norm, _BatchNorm):
+        if not is_batch_norm(norm):
             raise ValueError(
                 f"stage {stage.name}: the teacher has no batch norm before its map, and the margin "
                 f"is taken from it; tap a map after a batch norm, or --ignore {stage.index}"

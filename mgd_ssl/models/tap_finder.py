@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models import MobileNetV2, ShuffleNetV2
 from torchvision.models.resnet import ResNet
 
+from mgd_ssl.matching.margins import is_batch_norm
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, probe
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.LeakyReLU)
@@ -183,8 +183,7 @@ def _resolve_one(name: str, path: str, calls: list[_Call]) -> Tap:
 def _is_main_norm(call: _Call, channels: int) -> bool:
     """Whether a call is a batch norm of the main branch, as wide as the map."""
     shortcut = "downsample" in call.path or "shortcut" in call.path
-    module = call.module
-    return isinstance(module, _BatchNorm) and module.num_features == channels and not shortcut
+    return is_batch_norm(call.module, channels) and not shortcut
 
 
 def _require_module(network: nn.Module, path: str) -> None:
