@@ -9,6 +9,8 @@ from mgd_ssl.models.backbones import (
     without_head,
 )
 from mgd_ssl.models.checkpoints import KeyReport, load_backbone, load_classifier
+from mgd_ssl.models.detector_reader import BodyReader, body_reader
+from mgd_ssl.models.detectors import DetectorSpec, create_detector, freeze_stem
 from mgd_ssl.models.modes import evaluating
 from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, split_batch_norms
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
@@ -19,18 +21,23 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "BackboneSpec",
+    "BodyReader",
     "ContractReader",
+    "DetectorSpec",
     "FeatureReader",
     "KeyReport",
     "Tap",
     "TappedNetwork",
     "Taps",
     "backbone_state",
+    "body_reader",
     "create_backbone",
     "create_classifier",
+    "create_detector",
     "evaluating",
     "find_reader",
     "find_taps",
+    "freeze_stem",
     "load_backbone",
     "load_classifier",
     "probe",
