@@ -5,6 +5,7 @@ and the assignment of each stage. It holds no network, so that one class serves 
 pretraining, classification and detection, and a checkpoint does not carry the teacher again.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -58,7 +59,8 @@ class FeatureDistiller(nn.Module):
         margins: (C_t,) for each stage that takes part, from `read_margins`.
         reducer: a name in ``REDUCERS``.
         mode: how channels are assigned; the reducer's own mode unless given.
-        adapter: ``batch``, BatchNorm2d on the student's map, or ``group``, GroupNorm(32).
+        adapter: ``batch``, BatchNorm2d on the student's map, or ``group``, GroupNorm(32), of fewer
+            groups where 32 do not divide the channels.
         reduction: what a stage's sum is divided by: nothing, the images summed, or the elements.
         scale: factor on every stage.
         stage_scale: factor on a stage by its index; 1/2^(n-1-i) for n stages unless given.
@@ -232,9 +234,7 @@ def _make_adapter(kind: str, channels: int) -> nn.Module:
         return nn.BatchNorm2d(channels)
     if kind != "group":
         raise ValueError(f"adapter: got {kind!r}, expected 'batch' or 'group'")
-    if channels % 32:
-        raise ValueError(f"adapter: group norm needs a multiple of 32 channels, got {channels}")
-    return nn.GroupNorm(32, channels)
+    return nn.GroupNorm(math.gcd(32, channels), channels)
 
 
 def _owners(assignment: Tensor, teacher_channels: int) -> Tensor:

@@ -1,8 +1,12 @@
 """The few collectives that the package needs; each does the plain thing on one process."""
 
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -29,6 +33,15 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(x)
     return x
+
+
+def gather_list(items: list[T]) -> list[T]:
+    """The items of every rank, in the order of the ranks, on every rank."""
+    if world_size() == 1:
+        return items
+    parts: list[list[T]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
 
 
 def broadcast(x: Tensor) -> Tensor:

@@ -226,7 +226,6 @@ def test_an_update_reads_both_networks_and_solves():
     [
         ({"reducer": "mean"}, "reducer: got 'mean', expected one of amp, sp"),
         ({"adapter": "layer"}, "adapter: got 'layer', expected 'batch' or 'group'"),
-        ({"adapter": "group"}, "group norm needs a multiple of 32 channels, got 2"),
         ({"reduction": "mean"}, "reduction: got 'mean', expected 'sum', 'image' or 'element'"),
         ({"reducer": "sm", "mode": "balanced"}, "mode: got 'balanced' with reducer 'sm'"),
     ],
@@ -236,11 +235,41 @@ def test_an_option_that_does_not_exist_is_refused(options, message):
         FeatureDistiller([Stage(0, "a", 2, 4)], [torch.zeros(4)], **options)
 
 
-def test_adapters_of_detectors_are_group_norms():
-    distiller = FeatureDistiller([Stage(0, "a", 64, 64)], [torch.zeros(64)], adapter="group")
+@pytest.mark.parametrize(("channels", "groups"), [(64, 32), (32, 32), (48, 16), (8, 8)])
+def test_adapters_of_detectors_are_group_norms_of_32_where_32_divide(channels, groups):
+    stages = [Stage(0, "a", channels, channels)]
+    distiller = FeatureDistiller(stages, [torch.zeros(channels)], adapter="group")
     adapter = distiller.adapters["a"]
     assert isinstance(adapter, nn.GroupNorm)
-    assert (adapter.num_groups, adapter.num_channels) == (32, 64)
+    assert (adapter.num_groups, adapter.num_channels) == (groups, channels)
+
+
+def test_calibrated_stages_begin_at_the_same_loss_and_come_back_from_a_checkpoint():
+    stages = [Stage(0, "a", 4, 8), Stage(1, "b", 2, 4, ignored=True), Stage(2, "c", 8, 8)]
+    margins = [torch.zeros(8), torch.zeros(8)]
+    distiller = FeatureDistiller(stages, margins, adapter="group", reduction="element")
+    distiller.solve([torch.rand(4, 8).double(), torch.rand(8, 8).double()])
+    generator = torch.Generator().manual_seed(0)
+    pairs = []
+    for side in (3, 5):
+        maps = [torch.randn(1, c, side, side, generator=generator) for c in (4, 2, 8, 8, 4, 8)]
+        pairs.append((maps[:3], [10 * m for m in maps[3:]]))
+    distiller.calibrate(pairs, start=0.03)
+    means = {n: sum(float(distiller(*p)[n]) for p in pairs) / 2 for n in distiller(*pairs[0])}
+    assert means == pytest.approx({"matching/a": 0.03, "matching/c": 0.03}, rel=1e-5)
+    again = FeatureDistiller(stages, margins, adapter="group", reduction="element")
+    again.load_state_dict(distiller.state_dict())
+    assert again.scales == distiller.scales and again.scales[0] != again.scales[1]
+
+
+def test_a_stage_without_loss_cannot_be_calibrated():
+    distiller = FeatureDistiller([Stage(0, "a", 2, 2)], [torch.zeros(2)], adapter="group")
+    distiller.solve([torch.rand(2, 2).double()])
+    nothing = [torch.zeros(1, 2, 2, 2)]
+    with pytest.raises(
+        ValueError, match=r"stage a: its loss is 0\.0 over 1 batches, expected above"
+    ):
+        distiller.calibrate([(nothing, nothing)])
 
 
 def two_process_maps():

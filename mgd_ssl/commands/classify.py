@@ -63,7 +63,7 @@ def run(config: ClassifyConfig) -> None:
 def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     """The parts of a run, each checked."""
     source, val = open_labelled(config)
-    classes = len(cast(list[str], source.classes))
+    classes = count_classes(source)
     teacher = load_teacher(config, classes)
     student = build_student(config, classes)
     parts: dict[str, Any] = {"kd_weight": config.kd.kd_weight if config.kd.kd else 0.0}
@@ -90,6 +90,12 @@ def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
     if config.label_fraction < 1:
         logger.info("%d labelled images (%g of all)", len(source), config.label_fraction)
     return source, val
+
+
+def count_classes(source: ImageSource) -> int:
+    """As many as have names; where none have, the labels count from 0 to the last class."""
+    assert source.labels is not None
+    return len(source.classes) if source.classes else int(source.labels.max()) + 1
 
 
 def load_teacher(config: ClassifyConfig, classes: int) -> tuple[nn.Module, KeyReport] | None:

@@ -61,13 +61,14 @@ class PretrainConfig(RunConfig):
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 
 
+SOLVES = {"mgd_update_images": 20000}
 GENERAL: Defaults = {
     "network": {"arch": "resnet18", "width": 1.0, "stem": "imagenet", "stem_stride": 1},
     "moco": {"moco_k": 65536, "moco_m": 0.999, "moco_t": 0.2},
     "optim": {"epochs": 200, "batch_size": 256, "lr": 0.03, "weight_decay": 1e-4},
     "loader": {"size": 224},
     "evaluation": {"knn_k": 200},
-    "mgd": {"mgd_loss_factor": 1e4},
+    "mgd": {"mgd_loss_factor": 1e4, **SOLVES},
 }
 EMBEDDED: Defaults = {
     "network": {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2},
@@ -75,7 +76,7 @@ EMBEDDED: Defaults = {
     "optim": {"epochs": 10, "batch_size": 128, "lr": 0.06, "weight_decay": 5e-4},
     "loader": {"size": 32},
     "evaluation": {"knn_k": 20},
-    "mgd": {"mgd_loss_factor": 100.0},
+    "mgd": {"mgd_loss_factor": 100.0, **SOLVES},
     # The images are grey: colour jitter would cost time and change nothing.
     "views": {
         "preset": "small",

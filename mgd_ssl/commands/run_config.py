@@ -30,10 +30,11 @@ class MGDOptions:
     mgd_update_freq: int | None = None
     """Solve the matching every this many epochs (detect: steps). [pretrain: log-spaced epochs
     1, 2, 3, 6, 9, 15, …; classify: 2; detect: 5000, and 31000 after step 20000]"""
-    mgd_update_images: int = 20000
-    """Training images, at most, that a solve is based on."""
+    mgd_update_images: int | None = None
+    """Training images, at most, that a solve is based on. [20000; detect: 1,000 batches]"""
     mgd_loss_factor: float | None = None
-    """What the stages' sums for each image are divided by. [1e4, tuned for 224; 100 embedded]"""
+    """What the stages' sums for each image are divided by. [1e4, tuned
+    for 224 pixels, 100 on the embedded data; detect 5e7]"""
     mgd_element_weight: float | None = None
     """Weigh each stage's mean over elements by this instead; free of resolution."""
     ignore: tuple[int, ...] | None = None
@@ -43,7 +44,7 @@ class MGDOptions:
         """Refuse what is out of range."""
         if self.mgd_loss_factor is not None and not self.mgd_loss_factor > 0:
             raise ValueError(f"mgd_loss_factor: got {self.mgd_loss_factor}, expected above 0")
-        if self.mgd_update_images < 1:
+        if self.mgd_update_images is not None and self.mgd_update_images < 1:
             raise ValueError(f"mgd_update_images: got {self.mgd_update_images}, expected 1 or more")
         if self.mgd_update_freq is not None and self.mgd_update_freq < 1:
             raise ValueError(f"mgd_update_freq: got {self.mgd_update_freq}, expected 1 or more")

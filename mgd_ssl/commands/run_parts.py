@@ -87,7 +87,8 @@ def unit_images(
     config: RunConfig, fabric: Fabric, source: ImageSource, epoch: int
 ) -> Iterator[Tensor]:
     """(B,3,S,S) in [0,1] on the device: a random choice that differs by epoch, nothing else."""
-    chosen = subset(source, config.mgd.mgd_update_images, config.seed + epoch)
+    count = cast(int, config.mgd.mgd_update_images)
+    chosen = subset(source, count, config.seed + epoch)
     for batch in load_loader(config, fabric, chosen):
         yield to_unit(fabric.to_device(batch.images))
 

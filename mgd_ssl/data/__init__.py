@@ -11,6 +11,7 @@ from mgd_ssl.data.detection import (
     make_detection_loader,
     subset_detection,
 )
+from mgd_ssl.data.flips import flip_boxes, flip_randomly
 from mgd_ssl.data.fractions import label_fraction
 from mgd_ssl.data.generated import GeneratedSource, generate_scene, write_coco
 from mgd_ssl.data.loading import (
@@ -61,6 +62,8 @@ __all__ = [
     "canvas_size",
     "check_same_categories",
     "eval_transform",
+    "flip_boxes",
+    "flip_randomly",
     "generate_scene",
     "label_fraction",
     "make_detection_loader",

@@ -2,6 +2,7 @@
 
 from mgd_ssl.evaluation.accuracy import Accuracy, classifier_accuracy
 from mgd_ssl.evaluation.coco import coco_ap, to_coco
+from mgd_ssl.evaluation.detector import detector_ap
 from mgd_ssl.evaluation.features import Features, collect_features, extract_features
 from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbour_overlap
 from mgd_ssl.evaluation.knn import knn_accuracy, knn_search, knn_sweep
@@ -23,6 +24,7 @@ __all__ = [
     "classifier_accuracy",
     "coco_ap",
     "collect_features",
+    "detector_ap",
     "effective_rank",
     "extract_features",
     "knn_accuracy",

@@ -1,0 +1,56 @@
+"""Average precision of a detector over a loader's images."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from mgd_ssl import distributed
+from mgd_ssl.data import DetectionBatch, DetectionSource
+from mgd_ssl.evaluation.coco import coco_ap, to_coco
+from mgd_ssl.models import evaluating
+
+
+def detector_ap(
+    network: nn.Module,
+    source: DetectionSource,
+    loader: Iterable[DetectionBatch],
+    *,
+    category_ids: Sequence[int],
+    device: torch.device | str,
+) -> dict[str, float]:
+    """COCO's figures in percent; see `coco_ap`.
+
+    Args:
+        network: images (3,H,W) in [0,1], a list of them -> torchvision's boxes, scores and labels.
+        source: the annotated images, all of them.
+        loader: this process's share of them, in order.
+        category_ids: COCO's id of each of the network's labels, 0..K-1. Detections of categories
+            that the source does not have are left out.
+        device: of the network.
+    """
+    found = detect(network, source, loader, category_ids, device)
+    return coco_ap(source.ground_truth(), distributed.gather_list(found))
+
+
+@torch.no_grad()
+def detect(
+    network: nn.Module,
+    source: DetectionSource,
+    loader: Iterable[DetectionBatch],
+    category_ids: Sequence[int],
+    device: torch.device | str,
+) -> list[dict[str, Any]]:
+    """Detections of the loader's images in COCO's format; undecodable images have none."""
+    known, found = set(source.category_ids), []
+    with evaluating(network):
+        for batch in loader:
+            images = [image.to(device).float().div_(255) for image in batch.images]
+            outputs = network(images)
+            places = zip(outputs, batch.indices.tolist(), batch.failed.tolist(), strict=True)
+            for output, index, failed in places:
+                if failed < 0:
+                    parts = (output[k].cpu() for k in ("boxes", "scores", "labels"))
+                    found += to_coco(*parts, source.image_ids[index], category_ids)
+    return [d for d in found if d["category_id"] in known]
