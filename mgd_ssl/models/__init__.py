@@ -9,6 +9,7 @@ from mgd_ssl.models.backbones import (
     without_head,
 )
 from mgd_ssl.models.checkpoints import KeyReport, load_backbone, load_classifier
+from mgd_ssl.models.detector_files import is_detector, load_body, load_detector
 from mgd_ssl.models.detector_reader import BodyReader, body_reader
 from mgd_ssl.models.detectors import DetectorSpec, create_detector, freeze_stem
 from mgd_ssl.models.modes import evaluating
@@ -38,8 +39,11 @@ __all__ = [
     "find_reader",
     "find_taps",
     "freeze_stem",
+    "is_detector",
     "load_backbone",
+    "load_body",
     "load_classifier",
+    "load_detector",
     "probe",
     "read_checkpoint",
     "set_head",

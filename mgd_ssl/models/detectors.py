@@ -204,12 +204,16 @@ class ExactAnchorGenerator(AnchorGenerator):  # type: ignore[misc]
         return torch.tensor(boxes, dtype=dtype, device=device)
 
 
-def _create_anchors(spec: DetectorSpec) -> AnchorGenerator:
+def anchor_sizes(spec: DetectorSpec) -> list[list[float]]:
+    """Sides in pixels of the square anchors of P3..P7, three each."""
     bases = [spec.smallest_anchor * 2**level for level in range(LEVELS)]
-    sizes = tuple(tuple(base * octave for octave in OCTAVES) for base in bases)
-    if spec.exact_anchors:
-        return ExactAnchorGenerator(sizes, (RATIOS,) * LEVELS)
-    return AnchorGenerator(tuple(tuple(map(int, level)) for level in sizes), (RATIOS,) * LEVELS)
+    sizes = [[base * octave for octave in OCTAVES] for base in bases]
+    return sizes if spec.exact_anchors else [[float(int(side)) for side in row] for row in sizes]
+
+
+def _create_anchors(spec: DetectorSpec) -> AnchorGenerator:
+    generator = ExactAnchorGenerator if spec.exact_anchors else AnchorGenerator
+    return generator(tuple(map(tuple, anchor_sizes(spec))), (RATIOS,) * LEVELS)
 
 
 def freeze_stem(detector: RetinaNet) -> None:
