@@ -82,6 +82,8 @@ class OptimiserOptions:
                 raise ValueError(f"{name}: got {value}, expected {least} or more")
         if not self.momentum < 1:
             raise ValueError(f"momentum: got {self.momentum}, expected below 1")
+        if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
+            raise ValueError("nesterov: got it with momentum 0, expected above 0; --no-nesterov")
 
     def learning_rate(self, *, extend: bool = False, warmup: float | None = None) -> LearningRate:
         """The schedule; the settings must be resolved.

@@ -1,0 +1,214 @@
+"""Classification end to end: base training, distillation, fine-tuning, evaluation."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file
+from test_resume import differences
+from tiny_runs import STUDENT, read_last, read_rows, start
+
+from mgd_ssl.commands import classify, knn_eval, pretrain
+from mgd_ssl.models import create_classifier, load_classifier
+
+SMALL = ["--size", "32", "--limit", "96", "-b", "16", "--lr", "0.02"]
+
+
+def options(out: Path, *more: str) -> list[str]:
+    """A run of two epochs of six steps."""
+    epochs = [] if "--epochs" in more else ["--epochs", "2"]
+    network = [] if "--student-weights" in more or "--width" in more else STUDENT
+    return ["--out", str(out), *network, *SMALL, *epochs, *more]
+
+
+@pytest.fixture(scope="module")
+def supervised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that was trained by the command itself."""
+    out = tmp_path_factory.mktemp("supervised") / "teacher"
+    wide = ["-a", "resnet18", "--width", "0.25", "--stem", "small", "--stem-stride", "2"]
+    assert classify.main(options(out, *wide, "--warmup-epochs", "1")) == 0
+    return out / "checkpoints" / "last.pt"
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory: pytest.TempPathFactory, supervised: Path) -> Path:
+    out = tmp_path_factory.mktemp("distilled") / "run"
+    assert classify.main(options(out, "--teacher", str(supervised), "--kd", "-p", "1")) == 0
+    return out
+
+
+def test_the_warm_up_comes_before_the_schedule(supervised: Path) -> None:
+    rows = [r for r in read_rows(supervised.parents[1]) if "train_loss" in r]
+    assert [row["epoch"] for row in rows] == [1, 2, 3]  # 2 epochs and 1 of warm-up
+    assert [row["lr"] for row in rows] == pytest.approx([0.02, 0.02, 0.01])
+
+
+def test_metrics_hold_each_loss_and_the_accuracies(distilled: Path) -> None:
+    rows = [row for row in read_rows(distilled) if "train_loss" in row]
+    parts = {k for k in rows[0] if k.startswith("train_loss/")}
+    stages = {f"train_loss/matching/layer{i}" for i in range(1, 5)}
+    assert parts == {"train_loss/classification", "train_loss/kd"} | stages
+    assert all(0 <= row["val_top1"] <= row["val_top5"] <= 100 for row in rows)
+    assert (distilled / "matching" / "epoch_0001.npz").exists()
+    assert not (distilled / "matching" / "epoch_0002.npz").exists()  # every 2 epochs
+
+
+def test_the_checkpoint_is_torchvisions_network_with_its_classifier(distilled: Path) -> None:
+    network, report = load_classifier(distilled / "checkpoints" / "last.pt")
+    assert (report.classes, report.missing, report.unexpected) == (10, [], [])
+    keys = set(torchvision.models.resnet18(weights=None).state_dict())
+    assert set(network.state_dict()) == keys
+    assert set(load_file(distilled / "student.safetensors")) == {
+        k for k in keys if not k.startswith("fc.")
+    }
+
+
+def test_evaluate_reports_student_and_teacher_as_training_did(
+    distilled: Path, supervised: Path, tmp_path: Path
+) -> None:
+    student = distilled / "checkpoints" / "last.pt"
+    sources = ["--student-weights", str(student), "--teacher", str(supervised)]
+    assert classify.main(["--evaluate", *sources, "--out", str(tmp_path), "--size", "32"]) == 0
+    rows = json.loads((tmp_path / "accuracy.json").read_text())["rows"]
+    for row, run in zip(rows, (distilled, supervised.parents[1]), strict=True):
+        last = read_rows(run)[-1]
+        assert (row["top1"], row["top5"]) == (last["val_top1"], last["val_top5"])
+        assert row["images"] == 1000
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(1, 4), (2, 3)])
+def test_a_killed_run_resumes_to_the_same_bits(
+    tmp_path: Path, supervised: Path, distilled: Path, epoch: int, step: int
+) -> None:
+    run = tmp_path / "run"
+    given = options(run, "--teacher", str(supervised), "--kd", "-p", "1")
+    process = start("-m", "mgd_ssl.commands.main", "classify", *given, "--save-every", "2")
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if f"epoch {epoch}/2 step {step}/6" in line:
+            process.kill()
+            break
+    process.communicate(timeout=60)
+    assert process.returncode == -9, "".join(said)
+    assert classify.main([*given, "--save-every", "2", "--resume"]) == 0
+    left, right = read_last(run), read_last(distilled)
+    for content in (left, right):
+        content.pop("config")
+    assert len(right["state_dict"]) == 122 and right["distiller"]
+    assert differences(left, right) == []
+
+
+@pytest.mark.parametrize("reducer", ["sp", "sp_avg", "rd", "sm"])
+def test_every_reducer_trains(tmp_path: Path, supervised: Path, reducer: str) -> None:
+    given = options(tmp_path / "run", "--teacher", str(supervised), "--epochs", "1")
+    assert classify.main([*given, "--mgd-reducer", reducer, "--val-every", "2"]) == 0
+    assert read_rows(tmp_path / "run")[-1]["train_loss/matching/layer4"] > 0
+
+
+@pytest.mark.parametrize("arch", ["mobilenet_v1", "mobilenet_v2", "shufflenet_v2_x1_0"])
+def test_the_published_students_learn_from_a_resnet_50(tmp_path: Path, arch: str) -> None:
+    torch.manual_seed(0)
+    torch.save(create_classifier(10, "resnet50").state_dict(), tmp_path / "r50.pth")
+    given = ["-a", arch, "--width", "1", "--stem", "imagenet", "--size", "64", "--limit", "8"]
+    given += ["-b", "4", "--epochs", "1", "--mgd-update-images", "8", "--val-every", "9"]
+    if arch == "mobilenet_v2":  # its expanded maps have other sides than a ResNet's
+        given += ["--ignore", "0"]
+    given += ["--teacher", str(tmp_path / "r50.pth"), "--out", str(tmp_path / "run")]
+    assert classify.main(given) == 0
+    stages = [k for k in read_rows(tmp_path / "run")[-1] if k.startswith("train_loss/matching")]
+    assert len(stages) == (4 if arch == "mobilenet_v1" else 3)
+
+
+def test_a_pretrained_student_is_fine_tuned_on_a_share_of_the_labels(
+    tmp_path: Path, teacher: Path
+) -> None:
+    pretrained = tmp_path / "pretrained"
+    given = ["--teacher", str(teacher), *STUDENT, "--size", "32", "--limit", "64", "-b", "16"]
+    given += ["--bn-splits", "2", "--moco-k", "64", "--epochs", "1", "--knn-every", "0"]
+    assert pretrain.main([*given, "--out", str(pretrained)]) == 0
+    out, weights = tmp_path / "tuned", pretrained / "student.safetensors"
+    share = ["--label-fraction", "0.5", "--student-weights", str(weights), "--lr", "1e-9"]
+    assert classify.main(options(out, *share, "--epochs", "1")) == 0
+    assert read_rows(out)[-1]["step"] == 3  # 48 of 96 images in batches of 16
+    before, after = load_file(weights), read_last(out)["state_dict"]
+    moved = [k for k, v in before.items() if k.endswith("conv1.weight")]
+    assert all(torch.allclose(before[k], after[k], atol=1e-6) for k in moved)
+    assert after["fc.weight"].shape == (10, 64)
+
+
+def test_a_classifiers_run_is_evaluated_by_its_neighbours_too(
+    distilled: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "knn.json"
+    given = ["--limit", "60", "--limit-val", "30", "-b", "30", "--knn-k", "5", "--out", str(out)]
+    assert knn_eval.main([str(distilled / "checkpoints" / "best.pt"), *given]) == 0
+    assert json.loads(out.read_text())["val_images"] == 30
+
+
+def said(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert classify.main(argv) == 1
+    return " ".join(capsys.readouterr().err.split())
+
+
+def save_state(network: Any, path: Path) -> str:
+    torch.save(network.state_dict(), path)
+    return str(path)
+
+
+def test_a_teacher_of_another_class_count(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stem = {"width": 0.25, "stem": "small", "stem_stride": 2}
+    path = save_state(create_classifier(7, "resnet18", **stem), tmp_path / "seven.pth")  # type: ignore[arg-type]
+    message = said(options(tmp_path / "run", "--teacher", path), capsys)
+    assert "its classifier has 7 classes, the data 10, expected the same" in message
+    assert f"--student-weights {path}" in message and not (tmp_path / "run").exists()
+
+
+def test_a_teacher_without_classifier_gives_maps_but_no_logits(
+    tmp_path: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = options(tmp_path / "run", "--teacher", str(teacher), "--epochs", "1")
+    message = said([*argv, "--kd"], capsys)
+    assert "it has no classifier, expected one of 10 classes for --kd" in message
+    stride = ["--teacher-stem-stride", "2"]
+    assert classify.main([*argv, *stride]) == 0
+    assert "train_loss/matching/layer1" in read_rows(tmp_path / "run")[-1]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--kd"], "got --kd without a teacher, expected --teacher PATH or NAME"),
+        (["--teacher", "x.pt", "--no-matching"], "got --no-matching without --kd, expected one"),
+        (["--momentum", "0"], "nesterov: got it with momentum 0, expected above 0"),
+        (["--evaluate"], "got --evaluate without --student-weights, expected a checkpoint"),
+        (["--label-fraction", "0.05"], "0.05 of 96 images is fewer than the 10 classes"),
+        (["--label-fraction", "0"], "label fraction: got 0.0, expected above 0, at most 1"),
+        (["--sync-bn", "--accelerator", "cpu"], "sync_bn: got the device cpu, expected cuda"),
+        (["--strategy", "dp", "--accelerator", "cpu"], "strategy: got dp on cpu, expected cuda"),
+        (["--teacher", "resnet51"], "got resnet51, which is no file"),
+        (["--teacher", "resnet50:V9"], "got 'V9' of resnet50, expected one of IMAGENET1K_V1"),
+    ],
+)
+def test_bad_settings_are_refused_before_the_directory_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert message in said(options(tmp_path / "run", *more), capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_class_folders_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    for name in ("train/cat", "train/dog", "val/cat", "val/cow"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / name / "0.png")
+    message = said([str(tmp_path), *options(tmp_path / "run")], capsys)
+    assert "classes that" in message and "cow" in message and "expected the same" in message
