@@ -11,6 +11,8 @@ from mgd_ssl.data import DetectionBatch, DetectionSource
 from mgd_ssl.evaluation.coco import coco_ap, to_coco
 from mgd_ssl.models import evaluating
 
+PARTS = ("boxes", "scores", "labels")
+
 
 def detector_ap(
     network: nn.Module,
@@ -51,6 +53,6 @@ def detect(
             places = zip(outputs, batch.indices.tolist(), batch.failed.tolist(), strict=True)
             for output, index, failed in places:
                 if failed < 0:
-                    parts = (output[k].cpu() for k in ("boxes", "scores", "labels"))
-                    found += to_coco(*parts, source.image_ids[index], category_ids)
+                    boxes, scores, labels = (output[k].cpu() for k in PARTS)
+                    found += to_coco(boxes, scores, labels, source.image_ids[index], category_ids)
     return [d for d in found if d["category_id"] in known]

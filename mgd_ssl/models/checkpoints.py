@@ -184,10 +184,10 @@ def _find_spec(
     if "backbone" in metadata:
         return BackboneSpec(**json.loads(metadata["backbone"]))
     named = arch or checkpoint.get("arch")
-    return _guess_spec(state, named if isinstance(named, str) else None)
+    return guess_spec(state, named if isinstance(named, str) else None)
 
 
-def _guess_spec(state: dict[str, Tensor], arch: str | None) -> BackboneSpec:
+def guess_spec(state: dict[str, Tensor], arch: str | None) -> BackboneSpec:
     """Architecture where none is given, width and stem from the tensors' names and shapes."""
     if "layer1.0.conv1.weight" in state:
         stem = state.get("conv1.weight")

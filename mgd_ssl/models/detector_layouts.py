@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from mgd_ssl.models import detectron2
-from mgd_ssl.models.checkpoints import _guess_spec
+from mgd_ssl.models.checkpoints import guess_spec
 from mgd_ssl.models.detectors import ANCHORS, DetectorSpec
 
 COUNT = "num_batches_tracked"  # nothing computes with it, and frozen norms do not have it
@@ -65,7 +65,7 @@ def guess_detector(
     tower = re.compile(re.escape(CLASSES) + r"conv\.\d+\.0\.weight")
     groups = CLASSES + "conv.0.1.weight" in state
     return DetectorSpec(
-        **_guess_spec(body, arch).to_dict(),
+        **guess_spec(body, arch).to_dict(),
         category_ids=_guess_categories(layout, logits // ANCHORS),
         fpn_channels=len(p6),
         head_convs=sum(tower.fullmatch(k) is not None for k in state),

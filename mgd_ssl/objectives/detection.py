@@ -107,8 +107,8 @@ class Detection(Task):
             losses |= self.distiller(maps, self._teacher_maps(batch))
         return losses
 
-    def pairs(self, images: list[Tensor]) -> Iterator[tuple[Maps, Maps]]:
-        """Each image's maps apart, without the padding; neither heads nor boxes are computed."""
+    def pairs(self, images: Any) -> Iterator[tuple[Maps, Maps]]:
+        """A list of images (3,H,W) -> each one's maps apart, without padding, heads or boxes."""
         student = cast(RetinaNet, self.student)
         batch, _ = student.transform(images)
         student_maps = self.reader.body(student, batch.tensors)  # type: ignore[union-attr]

@@ -1,6 +1,7 @@
 """A student with its frozen teacher: what pretraining, classification and detection share."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -60,14 +61,14 @@ class Task(nn.Module):
         self.student, self.normalize, self.reader = student, normalize, reader
         self.teacher, self.distiller = teacher, distiller
 
-    def pairs(self, images: Tensor) -> Iterator[tuple[Maps, Maps]]:
-        """Images of one batch -> (raw student maps, teacher maps) that the cost is taken of."""
+    def pairs(self, images: Any) -> Iterator[tuple[Maps, Maps]]:
+        """(N,3,H,W) in [0,1] -> (raw student maps, teacher maps) that the cost is taken of."""
         assert self.reader and self.teacher
         student_maps = self.reader(self.student, self.normalize(images))[0]
         yield student_maps, self.teacher(images)[0]
 
     @torch.no_grad()
-    def solve(self, batches: Iterable[Tensor]) -> list[StageMatching]:
+    def solve(self, batches: Iterable[Any]) -> list[StageMatching]:
         """Solve every stage's assignment from batches of images in [0,1], in eval mode.
 
         Several processes give a share of the images each; all get the same assignment.

@@ -1,0 +1,229 @@
+"""Object detection: the same run with boxes, two detectors and average precision."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torchvision.models.detection import RetinaNet
+
+from mgd_ssl.commands.detect_config import DetectConfig, resolve
+from mgd_ssl.commands.detect_parts import build_detection, load_student, load_teacher
+from mgd_ssl.commands.devices import start_fabric
+from mgd_ssl.commands.options import parse
+from mgd_ssl.commands.report import guarded
+from mgd_ssl.commands.run import TrainingRun, execute
+from mgd_ssl.commands.run_parts import convert_sync_bn
+from mgd_ssl.data import (
+    DecodeGuard,
+    DetectionBatch,
+    DetectionLoader,
+    DetectionSource,
+    check_same_categories,
+    flip_randomly,
+    make_detection_loader,
+    open_detection,
+    subset_detection,
+)
+from mgd_ssl.evaluation import detector_ap, print_table, write_json
+from mgd_ssl.matching import detection_iterations
+from mgd_ssl.models import BackboneSpec
+from mgd_ssl.objectives import Detection
+from mgd_ssl.training.checkpoint import export_student
+from mgd_ssl.training.logging import logger, start_logging
+from mgd_ssl.training.loop import Position
+
+CALIBRATION_BATCHES = 8
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    return guarded(lambda: run(parse(DetectConfig, "mgd-ssl detect", argv)))
+
+
+def run(config: DetectConfig) -> None:
+    """Train a detector, or with ``--evaluate`` measure one."""
+    if config.evaluate:
+        evaluate(config)
+    else:
+        execute(resolve(config), build)
+
+
+def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
+    """The parts of a run, each checked."""
+    if config.device.strategy == "dp":
+        raise ValueError("strategy: got dp, expected auto or ddp; a detector needs processes")
+    source, val = open_sources(config)
+    task = build_detection(config, source)
+    if config.sync_bn:
+        convert_sync_bn(task, fabric)
+    return DetectRun(config, fabric, task, source, val)
+
+
+def open_sources(config: DetectConfig) -> tuple[DetectionSource, DetectionSource | None]:
+    """Training images, and annotated validation images where the run can be measured on some."""
+    source = open_detection(config.data, "train", annotated=not config.unlabelled)
+    if config.loader.limit:
+        source = subset_detection(source, config.loader.limit)
+    if not config.unlabelled:
+        val = open_detection(config.data, "val")
+        check_same_categories(source, val)
+        return source, val
+    if config.teacher_boxes is None:  # the heads are not trained
+        return source, None
+    try:
+        return source, open_detection(config.data, "val")
+    except ValueError:
+        logger.info("no annotated val images in %s: no average precision", config.data)
+        return source, None
+
+
+def make_loader(
+    config: DetectConfig, fabric: Fabric, source: DetectionSource, *, train: bool = False
+) -> DetectionLoader:
+    """This rank's share of a source."""
+    return make_detection_loader(
+        source,
+        cast(int, config.optim.batch_size) // fabric.world_size,
+        train=train,
+        seed=config.seed,
+        workers=0 if source.in_memory else config.loader.workers,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+
+
+class DetectRun(TrainingRun[DetectConfig, Detection]):
+    """Images and boxes, flipped at random; average precision as training goes."""
+
+    metric = "val_AP"
+
+    def __init__(
+        self,
+        config: DetectConfig,
+        fabric: Fabric,
+        task: Detection,
+        source: DetectionSource,
+        val: DetectionSource | None,
+    ) -> None:
+        loader = make_loader(config, fabric, source, train=True)
+        warmup = cast(int, config.optim.warmup_steps) / len(loader)
+        warmup = min(warmup, cast(int, config.optim.epochs) - 1)
+        rate = config.optim.learning_rate(warmup=warmup)
+        super().__init__(config, fabric, task, loader, rate)
+        self.source, self.val = source, val
+        self.val_loader = make_loader(config, fabric, val) if val else None
+        self.guard = DecodeGuard(source, config.loader.bad_images)
+        steps, freq = self.loop.epochs * len(loader), config.mgd.mgd_update_freq
+        self.solve_at = set(range(0, steps, freq) if freq else detection_iterations(steps))
+
+    def step(self, batch: DetectionBatch) -> dict[str, Tensor]:
+        """Images and boxes, some flipped -> the named losses."""
+        self.guard.check(batch)
+        images = [image.float().div_(255) for image in batch.images]
+        losses: dict[str, Tensor] = self.module(*flip_randomly(images, batch.targets))
+        return losses
+
+    def is_due(self, here: Position) -> bool:
+        """At some steps of the run, ever more seldom."""
+        return here.epoch * len(self.loader) + here.step in self.solve_at
+
+    def statistics(self, here: Position) -> Iterable[list[Tensor]]:
+        """Another random choice of images each time, in [0,1], not flipped."""
+        config, seed = self.config, self.config.seed + here.epoch * len(self.loader) + here.step
+        batch = cast(int, config.optim.batch_size)
+        count = config.mgd.mgd_update_images or 1000 * batch
+        chosen = subset_detection(self.source, count, seed)
+        for found in make_loader(config, self.fabric, chosen):
+            moved = self.fabric.to_device(found.images)
+            yield [image.float().div_(255) for image in moved]
+
+    def before_step(self, here: Position) -> dict[str, float]:
+        """After the first solve, weigh the stages where the run is to find the weights itself."""
+        metrics = super().before_step(here)
+        distiller = self.task.distiller
+        if metrics and distiller and distiller.solves == 1 and self.config.mgd_weighting == "auto":
+            batches = zip(range(CALIBRATION_BATCHES), self.statistics(here), strict=False)
+            with torch.no_grad():
+                pairs = (pair for _, images in batches for pair in self.task.pairs(images))
+                scales = distiller.calibrate(pairs)
+            named = zip(distiller.stages, scales, strict=True)
+            metrics |= {f"matching_scale/{stage.name}": scale for stage, scale in named}
+        return metrics
+
+    def measure(self, epoch: int) -> dict[str, float]:
+        """COCO's figures over all validation images."""
+        due = (epoch + 1) % self.config.val_every == 0 or epoch + 1 == self.loop.epochs
+        if self.val is None or self.val_loader is None or not due:
+            return {}
+        with self.fabric.autocast():
+            found = ap_of(self.task.student, self.val, self.val_loader, self.fabric)
+        return {f"val_{name}": figure for name, figure in found.items()}
+
+    def networks(self) -> dict[str, Any]:
+        """The detector under torchvision's keys, and what it takes to build it."""
+        student = cast(RetinaNet, self.task.student)
+        body, transform = body_spec(student), student.transform
+        normalisation = {"mean": list(transform.image_mean), "std": list(transform.image_std)}
+        return {
+            "arch": body.arch,
+            "state_dict": student.state_dict(),
+            "detector": student.spec.to_dict(),
+            "backbone": body.to_dict(),
+            "classes": self.source.classes,
+            "normalisation": normalisation,
+            "size": student.spec.min_size,
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """The detector."""
+        self.task.student.load_state_dict(content["state_dict"])
+
+    def export(self, directory: Path) -> None:
+        """The backbone alone, under torchvision's keys; last.pt and best.pt hold the detector."""
+        content = self.networks()
+        student = cast(RetinaNet, self.task.student)
+        export_student(
+            directory / "student.safetensors",
+            student.backbone.body.state_dict(),
+            body_spec(student),
+            content["normalisation"],
+            content["size"],
+        )
+
+
+def body_spec(detector: RetinaNet) -> BackboneSpec:
+    """What builds a detector's body alone."""
+    names = (f.name for f in fields(BackboneSpec))
+    return BackboneSpec(**{name: getattr(detector.spec, name) for name in names})
+
+
+def ap_of(
+    network: nn.Module, source: DetectionSource, loader: DetectionLoader, fabric: Fabric
+) -> dict[str, float]:
+    """Average precision of a detector of this project."""
+    ids = cast(Any, network).spec.category_ids
+    return detector_ap(network, source, loader, category_ids=ids, device=fabric.device)
+
+
+def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
+    """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
+    start_logging()
+    fabric = start_fabric(config.device)
+    resolved = resolve(config)
+    val = open_detection(config.data, "val")
+    loader, rows = make_loader(resolved, fabric, val), []
+    networks = {"student": load_student(resolved)}
+    if config.teacher.teacher:
+        networks["teacher"] = load_teacher(resolved)
+    for name, network in networks.items():
+        found = ap_of(network.to(fabric.device).eval(), val, loader, fabric)
+        rows.append({"network": name, **found})
+    print_table(f"Average precision, per cent: {val.name}", rows)
+    if config.out:
+        result = {"protocol": "COCO AP, at most 100 boxes an image", "rows": rows}
+        logger.info("written: %s", write_json(config.out / "ap.json", result))
+    return rows

@@ -1,0 +1,131 @@
+"""The parts of a detection run: both detectors and the distiller between them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torchvision.models.detection import RetinaNet
+
+from mgd_ssl import distributed
+from mgd_ssl.commands.detect_config import DetectConfig
+from mgd_ssl.commands.report import print_plan
+from mgd_ssl.data import DetectionSource
+from mgd_ssl.distiller import FeatureDistiller
+from mgd_ssl.matching import detection_weights
+from mgd_ssl.models import (
+    DetectorSpec,
+    body_reader,
+    create_detector,
+    evaluating,
+    freeze_stem,
+    load_body,
+    load_detector,
+)
+from mgd_ssl.objectives import Detection, DetectorTeacher
+from mgd_ssl.stages import Stage, plan_stages, read_margins
+from mgd_ssl.training.logging import logger
+
+UNBOUNDED = -1e30  # below any response: the target is the teacher's map itself
+
+
+def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
+    """Student, teacher and distiller, the student's stem frozen where its weights are given."""
+    teacher = load_teacher(config) if config.teacher.teacher else None
+    ids = tuple(teacher.spec.category_ids if config.unlabelled and teacher else source.category_ids)
+    student = load_student(config, ids)
+    reader = body_reader(student, config.levels)
+    if teacher is None:
+        return Detection(student, reader)
+    teacher_reader = body_reader(teacher, config.levels)
+    frozen = DetectorTeacher(teacher, teacher_reader, ids)
+    distiller = build_distiller(config, frozen, student, reader)
+    boxes = not config.unlabelled or config.teacher_boxes is not None
+    if not boxes:  # nothing would train them
+        for part in (student.head, student.backbone.fpn):
+            part.requires_grad_(any(level.startswith("p") for level in config.levels))
+        student.head.requires_grad_(False)
+    return Detection(
+        student,
+        reader,
+        frozen,
+        boxes=boxes,
+        teacher_boxes=config.teacher_boxes,
+        distiller=distiller,
+    )
+
+
+def load_teacher(config: DetectConfig) -> RetinaNet:
+    """The teacher: published weights by name, or a checkpoint."""
+    assert config.teacher.teacher is not None
+    caffe = True if config.teacher_caffe else None
+    network, report = load_detector(config.teacher.teacher, caffe=caffe)
+    logger.info("teacher %s", report)
+    return network
+
+
+def load_student(config: DetectConfig, category_ids: Sequence[int] = ()) -> RetinaNet:
+    """A new detector of these categories, or one that starts from weights.
+
+    Raises:
+        ValueError: ``--student-weights`` is of other categories.
+    """
+    if config.student_weights:
+        network, report = load_detector(config.student_weights)
+        logger.info("student %s", report)
+        if category_ids and tuple(network.spec.category_ids) != tuple(category_ids):
+            raise ValueError(
+                f"student_weights: {config.student_weights} finds {len(network.spec.category_ids)} "
+                f"categories, the data has {len(category_ids)} or others, expected the same; start "
+                "its backbone alone: --backbone-weights"
+            )
+        return network
+    options = {k: getattr(config.detector, k) for k in DETECTOR_OPTIONS}
+    spec = DetectorSpec(**config.network.spec, category_ids=tuple(category_ids), **options)
+    student = create_detector(spec)
+    if config.backbone_weights:
+        logger.info("backbone %s", load_body(student, config.backbone_weights))
+        freeze_stem(student)
+    return student
+
+
+DETECTOR_OPTIONS = (
+    "fpn_channels", "head_convs", "smallest_anchor", "min_size", "max_size", "norm",
+)  # fmt: skip
+
+
+def build_distiller(
+    config: DetectConfig, teacher: DetectorTeacher, student: RetinaNet, reader: Any
+) -> FeatureDistiller:
+    """Pair the levels, print the plan, and build the distiller."""
+    mgd, blank = config.mgd, torch.zeros(1, 3, student.spec.min_size, student.spec.min_size)
+    with torch.no_grad(), evaluating(student):
+        maps = teacher.reader.body(teacher.network, blank), reader.body(student, blank)
+    stages = plan_stages(*maps, reader.names, mgd.ignore or ())
+    if distributed.rank() == 0:
+        print_plan(stages, teacher.network, teacher.reader, student, reader)
+    auto = config.mgd_weighting == "auto"
+    factor = cast(float, mgd.mgd_loss_factor)
+    weights = detection_weights(len(stages), images=1, factor=factor)
+    return FeatureDistiller(
+        stages,
+        margins(teacher.reader.norms(teacher.network), stages),
+        reducer=mgd.mgd_reducer,
+        mode=mgd.mgd_mode,
+        adapter=config.mgd_adapter,
+        reduction="element" if auto else "image",
+        scale=1.0,
+        stage_scale=(lambda _: 1.0) if auto else weights.__getitem__,
+    )
+
+
+def margins(norms: Sequence[Any], stages: Sequence[Stage]) -> list[Tensor]:
+    """Margins of C2 to C5 from their batch norms; the pyramid's maps, linear, have none."""
+    found = []
+    for stage in (s for s in stages if not s.ignored):
+        if stage.name.startswith("p"):
+            found.append(torch.full((stage.teacher_channels,), UNBOUNDED))
+        else:
+            found += read_margins([norms[stage.index]], [replace(stage, index=0)])
+    return found

@@ -1,0 +1,103 @@
+"""Classification in docs/results.md: every reducer, logits, both, and a share of the labels.
+
+    python recipes/classification.py FOLDER_OF_IDX_FILES
+
+FOLDER holds Fashion-MNIST's four IDX files. Every student of the first table has the same network,
+images, views and epochs. A run whose results exist is not repeated, so that the recipe may be
+stopped and started.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tables import Row, markdown, run_rows
+
+from mgd_ssl.commands import classify, pretrain
+from mgd_ssl.commands.pretrain_config import EMBEDDED_TEACHER
+
+STEM = ["--stem", "small", "--stem-stride", "2"]
+STUDENT = ["-a", "resnet18", "--width", "0.125", *STEM]
+IMAGES = ["--limit", "12000", "--size", "32", "--wd", "5e-4", "--val-every", "1000"]
+MOCO = ["--moco-k", "4096", "--moco-m", "0.99", "--moco-t", "0.1", "--knn-every", "0"]
+VIEWS = ["--preset", "small", "--crop-min", "0.5", "--jitter-hue", "0"]
+VIEWS += ["--jitter-saturation", "0", "--grey-p", "0"]
+COLUMNS = {"val_top1": "top-1", "val_top5": "top-5"}
+
+
+def main() -> None:
+    """Run what is missing, then write both tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/classification"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--factor", default="100", help="--mgd-loss-factor")
+    options = parser.parse_args()
+    seeds = tuple(range(options.seeds))
+
+    def run(row: Row, seed: int) -> dict[str, Any]:
+        return train(options.data, options.out / f"{row.name}-{seed}", row.options, seed)
+
+    wide = ("-a", "resnet18", "--width", "0.5", *STEM, "--epochs", "10", "-b", "128", "--lr", "0.1")
+    done = run_rows([Row("teacher", wide)], run, options.out)
+    teacher = options.out / "teacher-0" / "checkpoints" / "last.pt"
+    done |= run_rows(students(teacher, options.factor, seeds), run, options.out)
+    text = markdown(done, COLUMNS)
+
+    def tune(row: Row, seed: int) -> dict[str, Any]:
+        extra = STUDENT
+        if row.name.startswith("pretrained"):
+            weights = pretrained(options.data, options.out / f"mgd-{seed}", seed)
+            extra = ["--student-weights", str(weights)]
+        given = (*row.options, *extra)
+        return train(options.data, options.out / f"{row.name}-{seed}", given, seed)
+
+    text += "\n" + markdown(run_rows(shares(seeds), tune, options.out), COLUMNS)
+    print(text)
+    (options.out / "table.md").write_text(text)
+
+
+def students(teacher: Path, factor: str, seeds: tuple[int, ...]) -> list[Row]:
+    """The student alone, with each reducer, with the teacher's logits, with both."""
+    base = (*STUDENT, "--epochs", "6", "-b", "128", "--lr", "0.1")
+    distil = (*base, "--teacher", str(teacher))
+    matching = (*distil, "--mgd-loss-factor", factor)
+    reducers = ("amp", "sp", "sp_avg", "rd", "sm")
+    return [
+        Row("alone", base, seeds),
+        *(Row(name, (*matching, "--mgd-reducer", name), seeds) for name in reducers),
+        Row("kd", (*distil, "--kd", "--no-matching"), seeds),
+        Row("amp + kd", (*matching, "--kd"), seeds),
+    ]
+
+
+def shares(seeds: tuple[int, ...]) -> list[Row]:
+    """1 % and 10 % of the labels, from scratch and from a student of pretrain.py."""
+    few = ("--label-fraction", "0.01", "--epochs", "100", "-b", "32", "--lr", "0.02")
+    more = ("--label-fraction", "0.1", "--epochs", "30", "-b", "32", "--lr", "0.02")
+    starts = ("scratch", "pretrained")
+    return [Row(f"{s}, {n}", o, seeds) for n, o in (("1 %", few), ("10 %", more)) for s in starts]
+
+
+def train(data: Path, out: Path, options: tuple[str, ...], seed: int) -> dict[str, Any]:
+    """Train one classifier; the figures of its last epoch."""
+    arguments = [str(data), *IMAGES, *options, "--seed", str(seed), "--out", str(out), "--resume"]
+    if status := classify.main(arguments):
+        raise SystemExit(status)
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    return {name: last[name] for name in COLUMNS}
+
+
+def pretrained(data: Path, out: Path, seed: int) -> Path:
+    """A student distilled without labels from the embedded teacher; trained once."""
+    arguments = [str(data), "--limit", "12000", "--size", "32", *STUDENT, *MOCO, *VIEWS]
+    arguments += ["--teacher", str(EMBEDDED_TEACHER), "--mgd-loss-factor", "100", "--wd", "5e-4"]
+    arguments += ["--epochs", "8", "-b", "128", "--lr", "0.06", "--seed", str(seed)]
+    if status := pretrain.main([*arguments, "--out", str(out), "--resume"]):
+        raise SystemExit(status)
+    return out / "student.safetensors"
+
+
+if __name__ == "__main__":
+    main()
