@@ -57,13 +57,19 @@ class ClassifyConfig(RunConfig):
 SOLVES = {"mgd_update_images": 20000, "mgd_update_freq": 2}
 GENERAL: Defaults = {
     "network": {"arch": "resnet18", "width": 1.0, "stem": "imagenet", "stem_stride": 1},
-    "optim": {"epochs": 120, "batch_size": 256, "lr": 0.1, "weight_decay": 1e-4},
+    "optim": {
+        "optimizer": "sgd",
+        "epochs": 120,
+        "batch_size": 256,
+        "lr": 0.1,
+        "weight_decay": 1e-4,
+    },
     "loader": {"size": 224},
     "mgd": {"mgd_loss_factor": 1e4, **SOLVES},
 }
 EMBEDDED: Defaults = {
     "network": {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2},
-    "optim": {"epochs": 10, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4},
+    "optim": {"optimizer": "sgd", "epochs": 10, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4},
     "loader": {"size": 32},
     "mgd": {"mgd_loss_factor": 100.0, **SOLVES},
 }

@@ -82,7 +82,7 @@ GENERAL: Defaults = {
         "min_size": 800,
         "max_size": 1333,
     },
-    "optim": {"epochs": 12, "batch_size": 16, "lr": 0.01, "weight_decay": 1e-4},
+    "optim": {"optimizer": "sgd", "epochs": 12, "batch_size": 16, "lr": 0.01, "weight_decay": 1e-4},
     "mgd": {"mgd_loss_factor": 5e7},
 }
 EMBEDDED: Defaults = {
@@ -94,7 +94,13 @@ EMBEDDED: Defaults = {
         "min_size": 128,
         "max_size": 213,
     },
-    "optim": {"epochs": 12, "batch_size": 8, "lr": 0.02, "weight_decay": 1e-4},
+    "optim": {
+        "optimizer": "adamw",
+        "epochs": 12,
+        "batch_size": 8,
+        "lr": 1e-3,
+        "weight_decay": 1e-4,
+    },
     "mgd": {"mgd_loss_factor": 5e7},
 }
 

@@ -65,7 +65,13 @@ SOLVES = {"mgd_update_images": 20000}
 GENERAL: Defaults = {
     "network": {"arch": "resnet18", "width": 1.0, "stem": "imagenet", "stem_stride": 1},
     "moco": {"moco_k": 65536, "moco_m": 0.999, "moco_t": 0.2},
-    "optim": {"epochs": 200, "batch_size": 256, "lr": 0.03, "weight_decay": 1e-4},
+    "optim": {
+        "optimizer": "sgd",
+        "epochs": 200,
+        "batch_size": 256,
+        "lr": 0.03,
+        "weight_decay": 1e-4,
+    },
     "loader": {"size": 224},
     "evaluation": {"knn_k": 200},
     "mgd": {"mgd_loss_factor": 1e4, **SOLVES},
@@ -73,7 +79,13 @@ GENERAL: Defaults = {
 EMBEDDED: Defaults = {
     "network": {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2},
     "moco": {"moco_k": 4096, "moco_m": 0.99, "moco_t": 0.1},
-    "optim": {"epochs": 10, "batch_size": 128, "lr": 0.06, "weight_decay": 5e-4},
+    "optim": {
+        "optimizer": "sgd",
+        "epochs": 10,
+        "batch_size": 128,
+        "lr": 0.06,
+        "weight_decay": 5e-4,
+    },
     "loader": {"size": 32},
     "evaluation": {"knn_k": 20},
     "mgd": {"mgd_loss_factor": 100.0, **SOLVES},

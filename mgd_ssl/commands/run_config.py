@@ -58,9 +58,11 @@ class OptimiserOptions:
     """[pretrain 200, classify 120, detect 12; fewer on the embedded data]"""
     batch_size: Annotated[int | None, arg(aliases=["-b"])] = None
     """Images a step, over all processes. [256, detect 16; fewer on the embedded data]"""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw"] | None = None
+    """[sgd; adamw in detect on the embedded data]"""
     lr: float | None = None
-    """For the batch size given; it is not scaled. [pretrain 0.03, classify 0.1, detect 0.01]"""
+    """For the batch size given; it is not scaled. [pretrain 0.03, classify 0.1, detect 0.01;
+    0.06, 0.1 and 0.001 on the embedded data]"""
     momentum: float = 0.9
     """Of SGD."""
     nesterov: bool = False
@@ -82,7 +84,7 @@ class OptimiserOptions:
                 raise ValueError(f"{name}: got {value}, expected {least} or more")
         if not self.momentum < 1:
             raise ValueError(f"momentum: got {self.momentum}, expected below 1")
-        if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
+        if self.nesterov and self.optimizer != "adamw" and self.momentum == 0:
             raise ValueError("nesterov: got it with momentum 0, expected above 0; --no-nesterov")
 
     def learning_rate(self, *, extend: bool = False, warmup: float | None = None) -> LearningRate:
