@@ -90,6 +90,7 @@ class Taps:
         def after(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
             maps[tap.name] = (output, _version(output))
 
+        own_hooks(module)
         if tap.read == "last_input":
             return module.register_forward_pre_hook(before)
         return module.register_forward_hook(after)
@@ -105,6 +106,17 @@ class Taps:
                 "read; tap the module that overwrites it instead"
             )
         return tensor
+
+
+def own_hooks(module: nn.Module) -> None:
+    """Give a replica of DataParallel hooks of its own, before any is registered for one pass.
+
+    Replicas are shallow copies that run in threads at the same time: they hold their original's
+    dicts of hooks, so that one's hook would fire, and be removed, in all others.
+    """
+    if getattr(module, "_is_replica", False):
+        module._forward_hooks = module._forward_hooks.copy()
+        module._forward_pre_hooks = module._forward_pre_hooks.copy()
 
 
 def _version(x: Tensor) -> int:
