@@ -149,7 +149,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
             batches = zip(range(CALIBRATION_BATCHES), self.statistics(here), strict=False)
             with torch.no_grad():
                 pairs = (pair for _, images in batches for pair in self.task.pairs(images))
-                scales = distiller.calibrate(pairs)
+                scales = distiller.calibrate(pairs, self.config.mgd_start)
             named = zip(distiller.stages, scales, strict=True)
             metrics |= {f"matching_scale/{stage.name}": scale for stage, scale in named}
         return metrics

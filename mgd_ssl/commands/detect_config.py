@@ -62,7 +62,10 @@ class DetectConfig(RunConfig):
     """Maps that are matched: C2 to C5 before their last ReLU, P3 to P7 of the pyramid."""
     mgd_weighting: Literal["published", "auto"] | None = None
     """published: sums over f·[1, 1, 0.1, 0.1, …], f the --mgd-loss-factor, tuned for 800 pixels;
-    auto: means that begin at 0.03 each, whatever the resolution. [published; auto embedded]"""
+    auto: means that begin at --mgd-start each, whatever the resolution. [published; auto
+    on the embedded data]"""
+    mgd_start: float = 0.03
+    """What each stage's loss begins at, with --mgd-weighting auto."""
     mgd_adapter: Literal["group", "batch"] = "group"
     """Norm on the student's maps before they meet the teacher's."""
     sync_bn: bool = False
@@ -142,5 +145,7 @@ def _check(config: DetectConfig) -> None:
             f"got val_every {config.val_every}, warmup_steps {config.optim.warmup_steps}, expected "
             "1 or more and 0 or more"
         )
+    if not config.mgd_start > 0:
+        raise ValueError(f"mgd_start: got {config.mgd_start}, expected above 0")
     if not config.levels or len(set(config.levels)) < len(config.levels):
         raise ValueError(f"levels: got {config.levels}, expected one or more, each once")

@@ -9,38 +9,34 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.image_list import ImageList
 
 from mgd_ssl.distiller import Maps
-from mgd_ssl.objectives.task import Task
+from mgd_ssl.models import DetectorSpec
+from mgd_ssl.objectives.task import FrozenTeacher, Task
 
 Target = dict[str, Tensor]
 
 
-class DetectorTeacher(nn.Module):
-    """A frozen detector, always in eval mode, whose backbone alone runs on the student's images.
+class DetectorTeacher(FrozenTeacher):
+    """A frozen detector whose backbone alone runs, on the student's images.
 
     Args:
-        network: a RetinaNet, its weights loaded.
+        network: from `mgd_ssl.models.load_detector`.
         reader: from `mgd_ssl.models.body_reader`.
         category_ids: COCO ids of the student's labels, to which its own are translated.
     """
 
     labels: Tensor
 
-    def __init__(self, network: RetinaNet, reader: Any, category_ids: Sequence[int] = ()) -> None:
-        super().__init__()
-        self.network, self.reader = network.requires_grad_(False), reader
+    def __init__(self, network: nn.Module, reader: Any, category_ids: Sequence[int] = ()) -> None:
+        super().__init__(network, reader)
         place = {category: label for label, category in enumerate(category_ids)}
-        labels = [place.get(category, -1) for category in network.spec.category_ids]
-        self.register_buffer("labels", torch.tensor(labels), persistent=False)
-        self.eval()
-
-    def train(self, mode: bool = True) -> "DetectorTeacher":
-        """Stay in eval mode, whatever the mode of what the teacher is part of."""
-        return super().train(False)
+        own = cast(DetectorSpec, network.spec).category_ids
+        labels = torch.tensor([place.get(category, -1) for category in own])
+        self.register_buffer("labels", labels, persistent=False)
 
     @torch.no_grad()
     def forward(self, batch: ImageList, mean: Sequence[float], std: Sequence[float]) -> Maps:
         """Images normalised with ``mean`` and ``std``, and padded -> a (N,C_t,H_i,W_i) a stage."""
-        own = self.network.transform
+        own = cast(RetinaNet, self.network).transform
         tensors = batch.tensors
         if [*own.image_mean, *own.image_std] != [*mean, *std]:
             tensors = _renormalise(batch, (mean, std), (own.image_mean, own.image_std))
@@ -84,7 +80,7 @@ class Detection(Task):
         teacher_boxes: float | None = None,
         **parts: Any,
     ) -> None:
-        super().__init__(student, nn.Identity(), reader, cast(Any, teacher), **parts)
+        super().__init__(student, nn.Identity(), reader, teacher, **parts)
         self.boxes, self.teacher_boxes = boxes, teacher_boxes
 
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
@@ -96,7 +92,7 @@ class Detection(Task):
         student = cast(RetinaNet, self.student)
         if self.teacher and self.teacher_boxes is not None:
             targets = cast(DetectorTeacher, self.teacher).boxes(images, self.teacher_boxes)
-        batch, targets = student.transform(images, targets)
+        batch, targets = student.transform(images, targets if self.boxes else None)
         losses: dict[str, Tensor] = {}
         if self.boxes:
             maps, features = self.reader(student, batch.tensors)  # type: ignore[misc]

@@ -10,8 +10,26 @@ from mgd_ssl.distiller import FeatureDistiller, Maps, StageMatching, gather_cost
 from mgd_ssl.models import FeatureReader, evaluating
 
 
-class Teacher(nn.Module):
-    """A frozen network, always in eval mode, that normalises images its own way.
+class FrozenTeacher(nn.Module):
+    """A network that is not trained, always in eval mode, and how its maps are read.
+
+    Args:
+        network: its weights loaded.
+        reader: reads its maps.
+    """
+
+    def __init__(self, network: nn.Module, reader: Any) -> None:
+        super().__init__()
+        self.network, self.reader = network.requires_grad_(False), reader
+        self.eval()
+
+    def train(self, mode: bool = True) -> "FrozenTeacher":
+        """Stay in eval mode, whatever the mode of what the teacher is part of."""
+        return super().train(False)
+
+
+class Teacher(FrozenTeacher):
+    """A frozen network of single images, that normalises them its own way.
 
     Args:
         network: its weights loaded.
@@ -20,19 +38,14 @@ class Teacher(nn.Module):
     """
 
     def __init__(self, network: nn.Module, reader: FeatureReader, normalize: nn.Module) -> None:
-        super().__init__()
-        self.network = network.requires_grad_(False)
-        self.reader, self.normalize = reader, normalize
-        self.eval()
-
-    def train(self, mode: bool = True) -> "Teacher":
-        """Stay in eval mode, whatever the mode of what the teacher is part of."""
-        return super().train(False)
+        super().__init__(network, reader)
+        self.normalize = normalize
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Maps, Tensor]:
         """(N,3,H,W) in [0,1] -> a (N,C_t,H_i,W_i) a stage, and the network's output."""
-        return self.reader(self.network, self.normalize(images))
+        maps, output = self.reader(self.network, self.normalize(images))
+        return maps, output
 
 
 class Task(nn.Module):
@@ -54,7 +67,7 @@ class Task(nn.Module):
         student: nn.Module,
         normalize: nn.Module,
         reader: FeatureReader | None = None,
-        teacher: Teacher | None = None,
+        teacher: FrozenTeacher | None = None,
         distiller: FeatureDistiller | None = None,
     ) -> None:
         super().__init__()
