@@ -1,7 +1,8 @@
 """The user-facing contract of the first implementation, a thin face on `mgd_ssl.distiller`.
 
 A network offers ``extract_feature(x, preReLU) -> (maps, output)``, ``get_bn_before_relu()`` and
-``get_channel_num()``; a network that does not is put inside a `mgd_ssl.models.TappedNetwork`.
+``get_channel_num()``; a network that does not is put inside a `mgd_ssl.models.TappedNetwork`, or,
+where it is a detector's backbone that returns a dict of maps, a `mgd_ssl.models.DictBackbone`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +17,11 @@ from mgd_ssl.distiller import (
     update_matching,
 )
 from mgd_ssl.matching import AssignmentMode, detection_weights, kd_loss
-from mgd_ssl.models import TappedNetwork, evaluating
+from mgd_ssl.models import DictBackbone, TappedNetwork, evaluating, returns_dict
 from mgd_ssl.stages import plan_channels, read_margins
 
 KD_TEMPERATURE = 1.5
+UNBOUNDED = -1e30  # a linear map's margin, below any response: the target is the teacher's map
 
 
 class MGDistiller(nn.Module):
@@ -37,10 +39,17 @@ class MGDistiller(nn.Module):
         preReLU: read the maps before the activation.
         distributed: of the contract: True under DistributedDataParallel. Both ways compute the same
             here, and `mgd_update` finds the processes by itself.
-        det: the networks are backbones of detectors: the adapters are GroupNorm(32) and the
-            stages' sums are divided by 5e7·[1, 1, 0.1, 0.1, …].
+        det: the networks are backbones of detectors, torchvision's, Detectron2's or any other
+            that returns a dict of maps; the output is that dict. The stages are C2..C5 before
+            their last activation, then the maps of a feature pyramid. The adapters are
+            GroupNorm(32) and the stages' sums are divided by 5e7·[1, 1, 0.1, 0.1, …].
         mode: how channels are assigned; ``shave`` repeats the first implementation where channel
             counts do not divide.
+        pyramid: with ``det``, let the pyramid's maps take part too.
+
+    Raises:
+        ValueError: ``with_kd`` with ``det``, which has no logits; stages that do not pair; or no
+            rule finds where the maps are read.
 
     Example:
         >>> d_net = MGDistiller(t_net, s_net, with_kd=False)
@@ -62,14 +71,18 @@ class MGDistiller(nn.Module):
         det: bool = False,
         *,
         mode: AssignmentMode | None = None,
+        pyramid: bool = False,
     ) -> None:
         super().__init__()
-        self.t_net, self.s_net = _tapped(t_net).requires_grad_(False), _tapped(s_net)
+        if det and with_kd:
+            raise ValueError("with_kd: got True with det, which has no logits, expected False")
+        self.t_net, self.s_net = _tapped(t_net, det).requires_grad_(False), _tapped(s_net, det)
         self.with_kd, self.pre_relu = with_kd, preReLU
         student_channels = self.s_net.get_channel_num()
-        names = [f"stage{i}" for i in range(len(student_channels))]
+        names, self.linear = _describe(self.s_net, len(student_channels))
+        ignored = [*ignore_inds, *(() if pyramid else self.linear)]
         teacher_channels = self.t_net.get_channel_num()
-        self.plan = plan_channels(teacher_channels, student_channels, names, ignore_inds)
+        self.plan = plan_channels(teacher_channels, student_channels, names, ignored)
         distiller = FeatureDistiller(
             self.plan,
             self._margins(),
@@ -107,12 +120,15 @@ class MGDistiller(nn.Module):
             return output, loss
         return output, [loss, kd_loss(output, teacher_output, KD_TEMPERATURE)]
 
-    def _read(self, network: Any, x: Tensor) -> tuple[Sequence[Tensor], Tensor]:
+    def _read(self, network: Any, x: Tensor) -> tuple[Sequence[Tensor], Any]:
         maps, output = network.extract_feature(x, preReLU=self.pre_relu)
         return maps, output
 
     def _margins(self) -> list[Tensor]:
-        return read_margins(self.t_net.get_bn_before_relu(), self.plan)
+        bent = [stage for stage in self.plan if stage.index not in self.linear]
+        margins = read_margins(self.t_net.get_bn_before_relu(), bent)
+        linear = [s for s in self.plan if s.index in self.linear and not s.ignored]
+        return margins + [torch.full((s.teacher_channels,), UNBOUNDED) for s in linear]
 
     def update(self, batches: Iterable[Tensor]) -> list[StageMatching]:
         """Solve the matching from batches of images on this module's device.
@@ -186,6 +202,15 @@ def _first(batch: Any) -> Tensor:
     return batch
 
 
-def _tapped(network: nn.Module) -> Any:
+def _tapped(network: nn.Module, det: bool) -> Any:
     """The network itself where it offers the three functions, else inside one that does."""
-    return network if hasattr(network, "extract_feature") else TappedNetwork(network)
+    if hasattr(network, "extract_feature"):
+        return network
+    return DictBackbone(network) if det and returns_dict(network) else TappedNetwork(network)
+
+
+def _describe(network: nn.Module, count: int) -> tuple[list[str], list[int]]:
+    """Names of the stages, and which of them are linear."""
+    if isinstance(network, DictBackbone):
+        return network.names, network.linear_inds
+    return [f"stage{i}" for i in range(count)], []

@@ -12,6 +12,7 @@ from mgd_ssl.models.checkpoints import KeyReport, load_backbone, load_classifier
 from mgd_ssl.models.detector_files import is_detector, load_body, load_detector
 from mgd_ssl.models.detector_reader import BodyReader, body_reader
 from mgd_ssl.models.detectors import DetectorSpec, create_detector, freeze_stem
+from mgd_ssl.models.dict_backbones import DictBackbone, returns_dict
 from mgd_ssl.models.modes import evaluating
 from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, split_batch_norms
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
@@ -25,6 +26,7 @@ __all__ = [
     "BodyReader",
     "ContractReader",
     "DetectorSpec",
+    "DictBackbone",
     "FeatureReader",
     "KeyReport",
     "Tap",
@@ -46,6 +48,7 @@ __all__ = [
     "load_detector",
     "probe",
     "read_checkpoint",
+    "returns_dict",
     "set_head",
     "split_batch_norms",
     "without_head",
