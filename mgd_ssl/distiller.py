@@ -59,8 +59,8 @@ class FeatureDistiller(nn.Module):
         margins: (C_t,) for each stage that takes part, from `read_margins`.
         reducer: a name in ``REDUCERS``.
         mode: how channels are assigned; the reducer's own mode unless given.
-        adapter: ``batch``, BatchNorm2d on the student's map, or ``group``, GroupNorm(32), of fewer
-            groups where 32 do not divide the channels.
+        adapter: ``batch``, BatchNorm2d on the student's map, or ``group``, GroupNorm(32), with
+            fewer groups where these would hold less than two channels.
         reduction: what a stage's sum is divided by: nothing, the images summed, or the elements.
         scale: factor on every stage.
         stage_scale: factor on a stage by its index; 1/2^(n-1-i) for n stages unless given.
@@ -234,7 +234,8 @@ def _make_adapter(kind: str, channels: int) -> nn.Module:
         return nn.BatchNorm2d(channels)
     if kind != "group":
         raise ValueError(f"adapter: got {kind!r}, expected 'batch' or 'group'")
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+    groups = math.gcd(32, max(1, channels // 2))  # 32 from 64 channels on, as published
+    return nn.GroupNorm(groups, channels)
 
 
 def _owners(assignment: Tensor, teacher_channels: int) -> Tensor:

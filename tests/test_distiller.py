@@ -235,8 +235,8 @@ def test_an_option_that_does_not_exist_is_refused(options, message):
         FeatureDistiller([Stage(0, "a", 2, 4)], [torch.zeros(4)], **options)
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(64, 32), (32, 32), (48, 16), (8, 8)])
-def test_adapters_of_detectors_are_group_norms_of_32_where_32_divide(channels, groups):
+@pytest.mark.parametrize(("channels", "groups"), [(64, 32), (256, 32), (32, 16), (48, 8), (8, 4)])
+def test_adapters_of_detectors_have_32_groups_of_two_channels_or_more(channels, groups):
     stages = [Stage(0, "a", channels, channels)]
     distiller = FeatureDistiller(stages, [torch.zeros(channels)], adapter="group")
     adapter = distiller.adapters["a"]

@@ -30,6 +30,7 @@ LAYOUTS: tuple[tuple[str, str | None, str], ...] = (
     ("moco v3", "state_dict", "module.base_encoder."),
     ("dino", "teacher", "module.backbone."),
     ("dino", "teacher", "backbone."),
+    ("detector", "state_dict", "backbone.body."),
     ("backbone", "state_dict", "backbone."),
     ("swav", "state_dict", "module."),
     ("state_dict", "state_dict", ""),
