@@ -135,8 +135,8 @@ def _hook_block(block: Any, name: str, sums: dict[str, Tensor]) -> list[Removabl
             sums[name] = inputs[0]
 
     def add(_: nn.Module, __: tuple[Any, ...], output: Tensor) -> None:
-        # Never the output itself: the block goes on to write into it.
-        sums[name] = sums[name] + output if name in sums else output.clone()
+        # A new tensor, and as soon as both are there: the block goes on to write into one of them.
+        sums[name] = sums[name] + output if name in sums else output
 
     branches = [m for m in (_last_conv(block), block.shortcut) if m is not None]
     for module in (block, *branches):
