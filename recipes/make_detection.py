@@ -1,7 +1,7 @@
 """Write a small detection set in COCO's layout: clothes at random places on textured canvases.
 
     python recipes/make_detection.py OUT                                      # 500 and 200 scenes
-    python recipes/make_detection.py OUT --items /usr/share/datasets/fashion-mnist --train 2000
+    python recipes/make_detection.py OUT --items FOLDER_OF_IDX_FILES --train 2000
     python recipes/make_detection.py tests/data/detection_sample --train 14 --val 6
 
 The last line wrote the test data of this repository. Items come from a folder of Fashion-MNIST's or

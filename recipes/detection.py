@@ -1,0 +1,82 @@
+"""Detection in docs/results.md: teacher, student alone, student distilled, on generated scenes.
+
+    python recipes/detection.py FOLDER_OF_IDX_FILES
+
+FOLDER holds Fashion-MNIST's four IDX files, whose items are set on 500 training and 200 validation
+scenes. Every student has the same detector, scenes and epochs. A run whose results exist is not
+repeated, so that the recipe may be stopped and started.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tables import Row, markdown, run_rows
+
+from mgd_ssl.commands import detect
+from mgd_ssl.data import ArraySource, GeneratedSource, open_source, write_coco
+
+DETECTOR = ["--fpn-channels", "64", "--head-convs", "2", "--smallest-anchor", "16"]
+DETECTOR += ["--min-size", "128", "--max-size", "213", "-a", "resnet18"]
+TRAINING = ["-b", "8", "--optimizer", "adamw", "--lr", "1e-3", "--cos", "--warmup-steps", "50"]
+COLUMNS = {"val_AP": "AP", "val_AP50": "AP50", "val_AP75": "AP75"}
+SCENES = {"train": 500, "val": 200}
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("items", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/detection"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", default="20", help="of each student")
+    parser.add_argument("--teacher-epochs", default="40")
+    options = parser.parse_args()
+    data = options.out / "scenes"
+    if not (data / "annotations" / "instances_val.json").exists():
+        make_scenes(options.items, data)
+
+    def run(row: Row, seed: int) -> dict[str, Any]:
+        return train(data, options.out / f"{row.name}-{seed}", row.options, seed)
+
+    wide = ("--width", "0.5", "--epochs", options.teacher_epochs)
+    done = run_rows([Row("teacher", wide)], run, options.out)
+    teacher = options.out / "teacher-0" / "checkpoints" / "last.pt"
+    rows = students(teacher, options.epochs, tuple(range(options.seeds)))
+    text = markdown(done | run_rows(rows, run, options.out), COLUMNS, "detector")
+    print(text)
+    (options.out / "table.md").write_text(text)
+
+
+def students(teacher: Path, epochs: str, seeds: tuple[int, ...]) -> list[Row]:
+    """The student alone, and distilled from two weights of the matching."""
+    base = ("--width", "0.25", "--epochs", epochs)
+    distil = (*base, "--teacher", str(teacher), "--mgd-weighting", "auto", "--mgd-start")
+    return [
+        Row("alone", base, seeds),
+        Row("distilled, 0.3", (*distil, "0.3"), seeds),
+        Row("distilled, 0.03", (*distil, "0.03")),
+    ]
+
+
+def make_scenes(items: Path, data: Path) -> None:
+    """Write both splits; items of train are in the train scenes only."""
+    for seed, (split, count) in enumerate(SCENES.items()):
+        source = open_source(items, split, labelled=True)  # type: ignore[arg-type]
+        assert isinstance(source, ArraySource)
+        write_coco(GeneratedSource(source, count, seed), data, split)  # type: ignore[arg-type]
+
+
+def train(data: Path, out: Path, options: tuple[str, ...], seed: int) -> dict[str, Any]:
+    """Train one detector; the figures of its last epoch."""
+    arguments = [str(data), *DETECTOR, *TRAINING, *options, "--val-every", "1000", "-j", "0"]
+    arguments += ["--seed", str(seed), "--out", str(out), "--resume"]
+    if status := detect.main(arguments):
+        raise SystemExit(status)
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    return {name: last[name] for name in COLUMNS}
+
+
+if __name__ == "__main__":
+    main()
