@@ -138,6 +138,8 @@ def _check(config: DetectConfig) -> None:
         raise ValueError(f"teacher_boxes: got {score}, expected a score between 0 and 1")
     if config.evaluate and not config.student_weights:
         raise ValueError("got --evaluate without --student-weights, expected a checkpoint there")
+    if config.mgd_weighting == "auto" and config.mgd.mgd_stage_weights:
+        raise ValueError("got --mgd-weighting auto and --mgd-stage-weights, expected one of them")
     if config.student_weights and config.backbone_weights:
         raise ValueError("got --student-weights and --backbone-weights, expected one of them")
     if config.val_every < 1 or (config.optim.warmup_steps or 0) < 0:

@@ -106,8 +106,8 @@ def build_distiller(
     if distributed.rank() == 0:
         print_plan(stages, teacher.network, teacher.reader, student, reader)
     auto = config.mgd_weighting == "auto"
-    factor = cast(float, mgd.mgd_loss_factor)
-    weights = detection_weights(len(stages), images=1, factor=factor)
+    published = detection_weights(len(stages), images=1, factor=1.0)
+    weights = mgd.stage_weights(len(stages), published)
     return FeatureDistiller(
         stages,
         margins(teacher.reader.norms(teacher.network), stages),
@@ -115,7 +115,7 @@ def build_distiller(
         mode=mgd.mgd_mode,
         adapter=config.mgd_adapter,
         reduction="element" if auto else "image",
-        scale=1.0,
+        scale=1.0 if auto else 1 / cast(float, mgd.mgd_loss_factor),
         stage_scale=(lambda _: 1.0) if auto else weights.__getitem__,
     )
 

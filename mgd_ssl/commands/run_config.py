@@ -1,5 +1,6 @@
 """Settings that every training command has, and how what was left open is filled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -37,8 +38,25 @@ class MGDOptions:
     for 224 pixels, 100 on the embedded data; detect 5e7]"""
     mgd_element_weight: float | None = None
     """Weigh each stage's mean over elements by this instead; free of resolution."""
+    mgd_stage_weights: tuple[float, ...] = ()
+    """Factor of each stage's loss, the ignored ones' too. [1/2^(n−1−i) of n stages; detect 1, 1,
+    10, 10, …]"""
     ignore: tuple[int, ...] | None = None
     """Stages, from 0, that take no part. [0 for MobileNet v2 and ShuffleNet v2, else none]"""
+
+    def stage_weights(self, stages: int, default: Sequence[float]) -> Sequence[float]:
+        """The factors given, or ``default``.
+
+        Raises:
+            ValueError: they are not one a stage, or one is negative.
+        """
+        given = self.mgd_stage_weights
+        if given and (len(given) != stages or min(given) < 0):
+            raise ValueError(
+                f"mgd_stage_weights: got {', '.join(f'{w:g}' for w in given)} for {stages} stages, "
+                "expected one of 0 or more for each stage of the plan"
+            )
+        return given or default
 
     def check(self) -> None:
         """Refuse what is out of range."""

@@ -13,6 +13,7 @@ from mgd_ssl.commands.run_config import RunConfig
 from mgd_ssl.data import CanvasLoader, ImageSource, Normalize, make_loader, subset
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.distiller import FeatureDistiller
+from mgd_ssl.matching import stage_weights
 from mgd_ssl.models import BackboneSpec, FeatureReader, KeyReport, find_reader, load_backbone, probe
 from mgd_ssl.objectives import Task, Teacher
 from mgd_ssl.stages import plan_stages, read_margins
@@ -49,6 +50,7 @@ def build_distiller(
     margins = read_margins(teacher.reader.norms(teacher.network), stages)
     if distributed.rank() == 0:
         print_plan(stages, teacher.network, teacher.reader, student, reader)
+    weights = mgd.stage_weights(len(stages), stage_weights(len(stages), images=1, factor=1.0))
     by_element = mgd.mgd_element_weight is not None
     scale = mgd.mgd_element_weight if by_element else 1 / cast(float, mgd.mgd_loss_factor)
     return FeatureDistiller(
@@ -58,6 +60,7 @@ def build_distiller(
         mode=mgd.mgd_mode,
         reduction="element" if by_element else "image",
         scale=cast(float, scale),
+        stage_scale=weights.__getitem__,
     )
 
 

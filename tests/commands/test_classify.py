@@ -204,6 +204,35 @@ def test_bad_settings_are_refused_before_the_directory_is_taken(
     assert not (tmp_path / "run").exists()
 
 
+def test_stage_weights_weigh_the_stages_and_must_fit_them(
+    tmp_path: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--teacher", str(teacher), "--epochs", "1", "--mgd-stage-weights"]
+    argv = options(tmp_path / "run", *given, "1", "1", "-1", "1")
+    assert "got 1, 1, -1, 1 for 4 stages, expected one of 0 or more" in said(argv, capsys)
+    assert "for 4 stages" in said(options(tmp_path / "run", *given, "1", "1"), capsys)
+    assert classify.main(options(tmp_path / "run", *given, "0", "1", "0.5", "0")) == 0
+    row = read_rows(tmp_path / "run")[-1]
+    weighed = [row[f"train_loss/matching/layer{i}"] for i in range(1, 5)]
+    assert weighed[0] == weighed[3] == 0 and min(weighed[1:3]) > 0
+
+
+def test_two_processes_train_one_classifier(tmp_path: Path, supervised: Path) -> None:
+    argv = options(tmp_path / "run", "--teacher", str(supervised), "--kd", "--epochs", "1")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [*launch, "-m", "mgd_ssl.commands.main", "classify", *argv, "--accelerator", "cpu"]
+    process = start(*command)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    rows = [row for row in read_rows(tmp_path / "run") if "train_loss" in row]
+    assert [row["step"] for row in rows] == [6]
+    last = str(tmp_path / "run" / "checkpoints" / "last.pt")
+    given = ["--evaluate", "--student-weights", last, "--out", str(tmp_path), "--size", "32"]
+    assert classify.main(given) == 0  # on one process: both shares of the images were counted
+    (alone,) = json.loads((tmp_path / "accuracy.json").read_text())["rows"]
+    assert alone["images"] == 1000 and alone["top1"] == pytest.approx(rows[0]["val_top1"])
+
+
 def test_class_folders_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 

@@ -252,6 +252,16 @@ def test_stages_that_do_not_exist_are_not_ignored(
     assert "ignore: got stage 3, expected 0 to 1" in said(argv, capsys)
 
 
+def test_stage_weights_that_do_not_fit_the_stages(
+    tmp_path: Path, teacher: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = options(tmp_path / "run", "--teacher", teacher, "--mgd-weighting", "published")
+    message = said([*argv, "--mgd-stage-weights", "1", "2"], capsys)
+    assert "mgd_stage_weights: got 1, 2 for 4 stages, expected one of 0 or more" in message
+    both = options(tmp_path / "run", "--teacher", teacher, "--mgd-stage-weights", "1")
+    assert "--mgd-weighting auto and --mgd-stage-weights" in said(both, capsys)
+
+
 def test_a_classifier_is_no_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "classifier"
     small = ["--limit", "32", "-b", "16", "--epochs", "1", "--val-every", "9", "--out", str(out)]
