@@ -1,0 +1,214 @@
+"""The published recipes: what they ask of classify, and the folders of CUB; nothing is trained."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from mgd_ssl.commands import classify
+from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
+from mgd_ssl.commands.options import parse
+from mgd_ssl.data import open_source
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+SPECIES = ("001.Black_footed_Albatross", "002.Laysan_Albatross")
+IMAGES = [(s, n) for s in SPECIES for n in range(3)]  # the third of each is for validation
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    monkeypatch.syspath_prepend(str(RECIPES))
+    return importlib.import_module
+
+
+@pytest.fixture
+def cub(tmp_path):
+    """Six images of two species in the layout of CUB_200_2011."""
+    root = tmp_path / "CUB_200_2011"
+    lists = {"images.txt": [], "image_class_labels.txt": [], "train_test_split.txt": []}
+    for number, (species, n) in enumerate(IMAGES, start=1):
+        path = root / "images" / species / f"bird {n}.png"  # a name may hold a space
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (40 * number, 0, 0)).save(path)
+        lists["images.txt"].append(f"{number} {species}/{path.name}")
+        lists["image_class_labels.txt"].append(f"{number} {int(species[:3])}")
+        lists["train_test_split.txt"].append(f"{number} {int(n < 2)}")
+    for name, lines in lists.items():
+        (root / name).write_text("\n".join(lines) + "\n")
+    return root
+
+
+def read(arguments):
+    return resolve(parse(ClassifyConfig, "mgd-ssl classify", arguments))
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        ("mobilenet_v1", "resnet50"),
+        ("mobilenet_v2", "resnet50"),
+        ("shufflenet_v2_x1_0", "resnet50"),
+        ("resnet50", "resnet152"),
+        ("resnet18", "resnet50"),
+    ],
+)
+def test_imagenets_command_line_is_the_published_schedule(recipe, student, teacher):
+    arguments = recipe("imagenet_classification").arguments
+    config = read(arguments(Path("imagenet"), student))
+    optim, mgd = config.optim, config.mgd
+    assert (config.network.arch, config.teacher.teacher) == (student, Path(teacher))
+    assert (optim.batch_size, optim.optimizer, optim.momentum) == (256, "sgd", 0.9)
+    assert (optim.nesterov, optim.weight_decay) == (True, 1e-4)
+    assert (mgd.mgd_reducer, mgd.mgd_update_freq, mgd.mgd_loss_factor) == ("amp", 1, 1e4)
+    rate = optim.learning_rate(extend=True)
+    assert (rate.base, rate.epochs, rate.kind, rate.warmup) == (0.1, 130, "steps", 10)
+    assert list(rate.milestones) == [40, 70, 90]
+    alone = read(arguments(Path("imagenet"), student, alone=True))
+    assert alone.teacher.teacher is None
+    assert alone.optim == optim
+
+
+def test_cubs_command_line_is_the_published_schedule(recipe):
+    arguments = recipe("cub200").arguments
+    config = read(arguments(Path("cub"), "mobilenet_v2", Path("teacher/last.pt"), kd=True))
+    rate = config.optim.learning_rate(extend=True)
+    assert (rate.base, rate.epochs, rate.warmup, config.optim.batch_size) == (0.01, 120, 0, 64)
+    assert config.optim.nesterov
+    assert (config.mgd.mgd_update_freq, config.mgd.mgd_reducer) == (2, "amp")
+    assert (config.student_weights, config.network.arch) == (Path("mobilenet_v2"), None)
+    assert (config.teacher.teacher, config.kd.kd) == (Path("teacher/last.pt"), True)
+    teacher = read(arguments(Path("cub"), "resnet50"))
+    assert (teacher.student_weights, teacher.teacher.teacher) == (Path("resnet50"), None)
+    assert teacher.optim == config.optim
+
+
+def test_cubs_folders_are_the_lists_splits_and_classes(recipe, cub, tmp_path):
+    make_folders = recipe("cub200").make_folders
+    for _ in range(2):  # a second run finds the links there
+        data = make_folders(cub, tmp_path / "data")
+    train, val = (open_source(data, split, labelled=True) for split in ("train", "val"))
+    assert train.classes == val.classes == ["001.Black_footed_Albatross", "002.Laysan_Albatross"]
+    assert train.labels.tolist() == [0, 0, 1, 1]
+    assert val.labels.tolist() == [0, 1]
+    link = data / "val" / SPECIES[1] / "bird 2.png"
+    assert link.is_symlink()
+    assert link.resolve() == (cub / "images" / SPECIES[1] / "bird 2.png").resolve()
+
+
+def test_a_label_beside_its_folder_counts_as_the_list_says(recipe, cub, tmp_path):
+    lines = (cub / "image_class_labels.txt").read_text().replace(" 2\n", " 7\n")
+    (cub / "image_class_labels.txt").write_text(lines)
+    data = recipe("cub200").make_folders(cub, tmp_path / "data")
+    assert (data / "train" / "007.Laysan_Albatross" / "bird 0.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["images.txt", "image_class_labels.txt", "train_test_split.txt"])
+def test_a_missing_list_is_named(recipe, cub, tmp_path, name):
+    (cub / name).unlink()
+    with pytest.raises(ValueError, match=rf"{name}: no such file; expected the extracted folder"):
+        recipe("cub200").make_folders(cub, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def cut(path):
+    path.write_text("\n".join(path.read_text().splitlines()[:-2]) + "\n")
+
+
+def garble(path):
+    path.write_text(path.read_text() + "7\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "message"),
+    [
+        ("images/001.Black_footed_Albatross/bird 1.png", Path.unlink, "1 of 6 images are missing"),
+        ("train_test_split.txt", cut, "lists are of 6, 6 and 4 images, expected the same ids"),
+        ("images.txt", garble, "got the line '7', expected an id and a value"),
+    ],
+)
+def test_a_harmed_archive_is_refused_before_a_link_is_made(
+    recipe, cub, tmp_path, name, harm, message
+):
+    harm(cub / name)
+    with pytest.raises(ValueError, match=message):
+        recipe("cub200").make_folders(cub, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_links_to_another_copy_are_not_mixed_with_these(recipe, cub, tmp_path):
+    make_folders = recipe("cub200").make_folders
+    data = make_folders(cub, tmp_path / "data")
+    other = data / "train" / SPECIES[0] / "bird 0.png"
+    other.unlink()
+    other.symlink_to(cub / "images.txt")
+    with pytest.raises(ValueError, match=r"bird 0.png: it is there and leads to .*images.txt"):
+        make_folders(cub, data)
+
+
+@pytest.fixture
+def commands(monkeypatch):
+    """What the recipes ask of classify, which writes figures and trains nothing."""
+    asked = []
+
+    def main(arguments):
+        config = read(arguments)
+        asked.append(config)
+        config.out.mkdir(parents=True)
+        rows = [{"val_top1": 10.0, "val_top5": 50.0}, {"val_top1": 79.5, "val_top5": 94.25}, {}]
+        (config.out / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        return 0
+
+    monkeypatch.setattr(classify, "main", main)
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    return asked
+
+
+def test_cub_fine_tunes_a_teacher_then_distils_and_prints_both(
+    recipe, cub, tmp_path, commands, capsys
+):
+    out = tmp_path / "runs"
+    given = [str(cub), "--student", "shufflenet_v2_x1_0", "--kd", "--out", str(out)]
+    recipe("cub200").main([*given, "--", "--workers", "3"])
+    teacher, student = commands
+    assert (teacher.student_weights, teacher.teacher.teacher) == (Path("resnet50"), None)
+    assert student.teacher.teacher == teacher.out / "checkpoints" / "last.pt"
+    assert student.kd.kd
+    for config in commands:
+        assert (config.loader.workers, config.data, config.resume) == (3, out / "data", True)
+    printed = capsys.readouterr().out
+    assert "| resnet50, alone | 20.50/5.75 | 20.02/6.06 |" in printed
+    assert "| shufflenet_v2_x1_0 + kd | 20.50/5.75 | 25.18/7.87 |" in printed
+
+
+def test_cub_takes_a_teacher_that_is_there(recipe, cub, tmp_path, commands):
+    given = [str(cub), "--teacher", "own.pt", "--out", str(tmp_path / "runs")]
+    recipe("cub200").main(given)
+    assert [c.teacher.teacher for c in commands] == [Path("own.pt")]
+
+
+def test_imagenet_prints_the_published_figure_beside_its_own(recipe, tmp_path, commands, capsys):
+    main = recipe("imagenet_classification").main
+    for more in ([], ["--alone"], ["--student", "resnet18"]):
+        main(["imagenet", "--out", str(tmp_path), *more, "--", "--precision", "bf16"])
+    assert all(c.device.precision == "bf16" for c in commands)
+    assert len({c.out for c in commands}) == 3
+    printed = capsys.readouterr().out
+    assert "| mobilenet_v1 from resnet50 | 20.50/5.75 | 28.53/9.67 |" in printed
+    assert "| mobilenet_v1, alone | 20.50/5.75 | 31.13/11.24 |" in printed
+    assert "| resnet18 from resnet50 | 20.50/5.75 | none |" in printed
+
+
+def test_other_processes_print_nothing(recipe, tmp_path, commands, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    recipe("imagenet_classification").main(["imagenet", "--out", str(tmp_path)])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_command_that_fails_ends_the_recipe(recipe, cub, tmp_path, monkeypatch):
+    monkeypatch.setattr(classify, "main", lambda _: 1)
+    with pytest.raises(SystemExit) as stop:
+        recipe("cub200").main([str(cub), "--out", str(tmp_path / "runs")])
+    assert stop.value.code == 1
