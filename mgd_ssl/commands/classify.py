@@ -15,6 +15,7 @@ from mgd_ssl.commands.run import TrainingRun, execute
 from mgd_ssl.commands.run_parts import (
     build_distiller,
     convert_sync_bn,
+    export_backbone,
     load_loader,
     make_teacher,
     unit_images,
@@ -42,7 +43,6 @@ from mgd_ssl.models import (
     load_classifier,
 )
 from mgd_ssl.objectives import Classification
-from mgd_ssl.training.checkpoint import export_student
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.loop import Position
 
@@ -220,10 +220,7 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
 
     def export(self, directory: Path) -> None:
         """The student without its classifier; last.pt and best.pt have it."""
-        student, loader = self.task.student, self.config.loader
-        spec, size = cast(BackboneSpec, student.spec), cast(int, loader.size)
-        path = directory / "student.safetensors"
-        export_student(path, backbone_state(student), spec, loader.normalisation, size)
+        export_backbone(self.config, self.task.student, directory)
 
 
 def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:

@@ -11,7 +11,13 @@ from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
 from mgd_ssl.commands.report import guarded
 from mgd_ssl.commands.run import TrainingRun, execute
-from mgd_ssl.commands.run_parts import build_distiller, load_loader, load_teacher, unit_images
+from mgd_ssl.commands.run_parts import (
+    build_distiller,
+    export_backbone,
+    load_loader,
+    load_teacher,
+    unit_images,
+)
 from mgd_ssl.data import (
     Batch,
     DecodeGuard,
@@ -26,7 +32,6 @@ from mgd_ssl.matching import every, unsupervised_epochs
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
-    backbone_state,
     create_backbone,
     find_reader,
     split_batch_norms,
@@ -34,7 +39,6 @@ from mgd_ssl.models import (
 )
 from mgd_ssl.models.compiling import compile_parts
 from mgd_ssl.objectives import MoCo, Pretraining
-from mgd_ssl.training.checkpoint import export_student
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.loop import Position
 
@@ -176,10 +180,7 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
 
     def export(self, directory: Path) -> None:
         """The backbone without its head, under torchvision's or timm's keys."""
-        student, loader = self.task.student, self.config.loader
-        spec, size = cast(BackboneSpec, student.spec), cast(int, loader.size)
-        path = directory / "student.safetensors"
-        export_student(path, backbone_state(student), spec, loader.normalisation, size)
+        export_backbone(self.config, self.task.student, directory)
 
     def compile(self) -> int:
         """The key encoder too."""

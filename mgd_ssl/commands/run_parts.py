@@ -1,6 +1,7 @@
 """Parts that every training command builds, each checked before the run starts."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -14,9 +15,18 @@ from mgd_ssl.data import CanvasLoader, ImageSource, Normalize, make_loader, subs
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import stage_weights
-from mgd_ssl.models import BackboneSpec, FeatureReader, KeyReport, find_reader, load_backbone, probe
+from mgd_ssl.models import (
+    BackboneSpec,
+    FeatureReader,
+    KeyReport,
+    backbone_state,
+    find_reader,
+    load_backbone,
+    probe,
+)
 from mgd_ssl.objectives import Task, Teacher
 from mgd_ssl.stages import plan_stages, read_margins
+from mgd_ssl.training.checkpoint import export_student
 from mgd_ssl.training.logging import logger
 
 IGNORED_BY_DEFAULT = {"mobilenet_v2": (0,), "shufflenet_v2_x1_0": (0,)}
@@ -110,6 +120,17 @@ def convert_sync_bn(task: Task, fabric: Fabric) -> None:
     task.student = nn.SyncBatchNorm.convert_sync_batchnorm(task.student)  # type: ignore[no-untyped-call]
     if task.distiller:
         task.distiller = nn.SyncBatchNorm.convert_sync_batchnorm(task.distiller)  # type: ignore[no-untyped-call]
+
+
+def export_backbone(config: RunConfig, student: nn.Module, directory: Path) -> None:
+    """Write the student without its head, under torchvision's or timm's keys."""
+    export_student(
+        directory / "student.safetensors",
+        backbone_state(student),
+        cast(BackboneSpec, student.spec),
+        config.loader.normalisation,
+        cast(int, config.loader.size),
+    )
 
 
 def build_optimizer(config: RunConfig, task: nn.Module) -> torch.optim.Optimizer:

@@ -1,6 +1,7 @@
 """Classification end to end: base training, distillation, fine-tuning, evaluation."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import torchvision
 from safetensors.torch import load_file
 from test_resume import differences
-from tiny_runs import STUDENT, read_last, read_rows, start
+from tiny_runs import STUDENT, read_last, read_rows, signal_at, start
 
 from mgd_ssl.commands import classify, knn_eval, pretrain
 from mgd_ssl.models import create_classifier, load_classifier
@@ -86,15 +87,8 @@ def test_a_killed_run_resumes_to_the_same_bits(
     run = tmp_path / "run"
     given = options(run, "--teacher", str(supervised), "--kd", "-p", "1")
     process = start("-m", "mgd_ssl.commands.main", "classify", *given, "--save-every", "2")
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if f"epoch {epoch}/2 step {step}/6" in line:
-            process.kill()
-            break
-    process.communicate(timeout=60)
-    assert process.returncode == -9, "".join(said)
+    status, output = signal_at(process, signal.SIGKILL, f"epoch {epoch}/2 step {step}/6")
+    assert status == -signal.SIGKILL, output
     assert classify.main([*given, "--save-every", "2", "--resume"]) == 0
     left, right = read_last(run), read_last(distilled)
     for content in (left, right):

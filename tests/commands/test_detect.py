@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_resume import differences
-from tiny_runs import read_last, read_rows, start
+from tiny_runs import read_last, read_rows, signal_at, start
 
 from mgd_ssl.commands import classify, detect
 from mgd_ssl.models import create_backbone, load_backbone, load_detector
@@ -105,15 +106,8 @@ def test_a_killed_run_resumes_to_the_same_bits(
     given = options(tmp_path / "run", "--teacher", teacher, "--mgd-update-freq", "4")
     given += ["--save-every", "1"]
     process = start("-m", "mgd_ssl.commands.main", "detect", *given)
-    assert process.stdout is not None
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if f"epoch {epoch}/2 step {step}/3" in line:
-            process.kill()
-            break
-    process.communicate(timeout=60)
-    assert process.returncode == -9, "".join(said)
+    status, output = signal_at(process, signal.SIGKILL, f"epoch {epoch}/2 step {step}/3")
+    assert status == -signal.SIGKILL, output
     assert detect.main([*given, "--resume"]) == 0
     left, right = read_last(tmp_path / "run"), read_last(distilled)
     for content in (left, right):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import arguments, read_last, read_rows, start
+from tiny_runs import arguments, read_last, read_rows, signal_at, start
 
 from mgd_ssl.commands import pretrain
 
@@ -28,18 +28,7 @@ def stop_after(
 ) -> tuple[int, str]:
     """Start a run, send the signal once the step is logged; its exit status and what it said."""
     process = start("pretrain.py", *arguments(out, teacher, *RUN))
-    try:
-        assert process.stdout is not None
-        said: list[str] = []
-        for line in process.stdout:
-            said.append(line)
-            if f"epoch {epoch}/3 step {step}/5" in line:
-                process.send_signal(signum)
-                break
-        rest, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    return process.returncode, "".join(said) + rest
+    return signal_at(process, signum, f"epoch {epoch}/3 step {step}/5")
 
 
 def differences(first: Any, second: Any, where: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,22 @@ def start(*command: str, **environment: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def signal_at(process: subprocess.Popen[str], signum: signal.Signals, line: str) -> tuple[int, str]:
+    """Send a signal once a process has said ``line``; its exit status and all that it said."""
+    assert process.stdout is not None
+    said: list[str] = []
+    try:
+        for word in process.stdout:
+            said.append(word)
+            if line in word:
+                process.send_signal(signum)
+                break
+        rest, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, "".join(said) + rest
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
