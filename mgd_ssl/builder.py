@@ -18,10 +18,9 @@ from mgd_ssl.distiller import (
 )
 from mgd_ssl.matching import AssignmentMode, detection_weights, kd_loss
 from mgd_ssl.models import DictBackbone, TappedNetwork, evaluating, returns_dict
-from mgd_ssl.stages import plan_channels, read_margins
+from mgd_ssl.stages import plan_channels, read_margins, unbounded_margin
 
 KD_TEMPERATURE = 1.5
-UNBOUNDED = -1e30  # a linear map's margin, below any response: the target is the teacher's map
 
 
 class MGDistiller(nn.Module):
@@ -35,7 +34,7 @@ class MGDistiller(nn.Module):
         ignore_inds: stages, from 0, that take no part.
         reducer: a name in ``REDUCERS``.
         sync_bn: let the adapters' batch norm take its statistics over all processes.
-        with_kd: also return knowledge distillation of the logits.
+        with_kd: also return knowledge distillation of the logits; True unless ``det``.
         preReLU: read the maps before the activation.
         distributed: of the contract: True under DistributedDataParallel. Both ways compute the same
             here, and `mgd_update` finds the processes by itself.
@@ -65,7 +64,7 @@ class MGDistiller(nn.Module):
         ignore_inds: Sequence[int] = (),
         reducer: str = "amp",
         sync_bn: bool = False,
-        with_kd: bool = True,
+        with_kd: bool | None = None,
         preReLU: bool = True,
         distributed: bool = False,
         det: bool = False,
@@ -77,7 +76,7 @@ class MGDistiller(nn.Module):
         if det and with_kd:
             raise ValueError("with_kd: got True with det, which has no logits, expected False")
         self.t_net, self.s_net = _tapped(t_net, det).requires_grad_(False), _tapped(s_net, det)
-        self.with_kd, self.pre_relu = with_kd, preReLU
+        self.with_kd, self.pre_relu = not det if with_kd is None else with_kd, preReLU
         student_channels = self.s_net.get_channel_num()
         names, self.linear = _describe(self.s_net, len(student_channels))
         ignored = [*ignore_inds, *(() if pyramid else self.linear)]
@@ -128,7 +127,7 @@ class MGDistiller(nn.Module):
         bent = [stage for stage in self.plan if stage.index not in self.linear]
         margins = read_margins(self.t_net.get_bn_before_relu(), bent)
         linear = [s for s in self.plan if s.index in self.linear and not s.ignored]
-        return margins + [torch.full((s.teacher_channels,), UNBOUNDED) for s in linear]
+        return margins + [unbounded_margin(s) for s in linear]
 
     def update(self, batches: Iterable[Tensor]) -> list[StageMatching]:
         """Solve the matching from batches of images on this module's device.

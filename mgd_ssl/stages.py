@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from mgd_ssl.matching.margins import batchnorm_margin, is_batch_norm
+
+UNBOUNDED = -1e30  # finite, so that means over a group stay finite
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ def _check_width(stage: Stage) -> None:
             f"the teacher ({stage.teacher_channels}), expected at most as many; take a thinner "
             f"student or a wider teacher, or --ignore {stage.index}"
         )
+
+
+def unbounded_margin(stage: Stage) -> Tensor:
+    """(C_t,) below any response, for a linear map: the target is the teacher's map itself."""
+    return torch.full((stage.teacher_channels,), UNBOUNDED)
 
 
 def read_margins(norms: Sequence[nn.Module | None], stages: Sequence[Stage]) -> list[Tensor]:

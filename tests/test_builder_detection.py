@@ -288,7 +288,8 @@ def test_torchvisions_pyramids_are_read_below_them():
 
 def test_logits_are_not_asked_of_a_detector():
     with pytest.raises(ValueError, match=r"with_kd: got True with det, .* expected False"):
-        MGDistiller(teacher(), student(), det=True)
+        MGDistiller(teacher(), student(), det=True, with_kd=True)
+    assert MGDistiller(teacher(), student(), det=True).with_kd is False
 
 
 class Other(nn.Module):

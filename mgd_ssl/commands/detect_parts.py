@@ -24,10 +24,8 @@ from mgd_ssl.models import (
     load_detector,
 )
 from mgd_ssl.objectives import Detection, DetectorTeacher
-from mgd_ssl.stages import Stage, plan_stages, read_margins
+from mgd_ssl.stages import Stage, plan_stages, read_margins, unbounded_margin
 from mgd_ssl.training.logging import logger
-
-UNBOUNDED = -1e30  # below any response: the target is the teacher's map itself
 
 
 def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
@@ -125,7 +123,7 @@ def margins(norms: Sequence[Any], stages: Sequence[Stage]) -> list[Tensor]:
     found = []
     for stage in (s for s in stages if not s.ignored):
         if stage.name.startswith("p"):
-            found.append(torch.full((stage.teacher_channels,), UNBOUNDED))
+            found.append(unbounded_margin(stage))
         else:
             found += read_margins([norms[stage.index]], [replace(stage, index=0)])
     return found

@@ -31,7 +31,7 @@ def read_weights(source: Path) -> Checkpoint:
     if source.exists() or not _is_name(name):
         return read_checkpoint(source)
     try:
-        return _from_timm(name) if name.startswith("timm/") else _from_torchvision(name)
+        return _from_timm(name) if _is_timm(name) else _from_torchvision(name)
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"weights: {name!r} could not be downloaded: {error}; expected a network, or the "
@@ -40,7 +40,11 @@ def read_weights(source: Path) -> Checkpoint:
 
 
 def _is_name(name: str) -> bool:
-    return name.startswith("timm/") or name.partition(":")[0] in TORCHVISION
+    return _is_timm(name) or name.partition(":")[0] in TORCHVISION
+
+
+def _is_timm(name: str) -> bool:
+    return name.startswith("timm/") or timm_name(name) != name  # MobileNet v1 is timm's alone
 
 
 def _from_torchvision(name: str) -> Checkpoint:
@@ -65,6 +69,8 @@ def _from_timm(name: str) -> Checkpoint:
         import timm
     except ImportError as error:
         raise ValueError(f"weights: {name!r} needs timm; pip install 'mgd_ssl[timm]'") from error
+    if not timm.is_model(timm_name(name)):
+        raise ValueError(f"weights: {name!r} is no network of timm; see timm.list_pretrained()")
     network: nn.Module = timm.create_model(timm_name(name), pretrained=True)
     recipe: Any = network.pretrained_cfg
     content = {
