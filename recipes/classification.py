@@ -27,7 +27,7 @@ COLUMNS = {"val_top1": "top-1", "val_top5": "top-5"}
 
 
 def main() -> None:
-    """Run what is missing, then write both tables."""
+    """Run what is missing, then write both tables; the seed also chooses the labels."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/classification"))
@@ -48,7 +48,7 @@ def main() -> None:
     def tune(row: Row, seed: int) -> dict[str, Any]:
         extra = STUDENT
         if row.name.startswith("pretrained"):
-            weights = pretrained(options.data, options.out / f"mgd-{seed}", seed)
+            weights = pretrained(options.data, options.out / "mgd")
             extra = ["--student-weights", str(weights)]
         given = (*row.options, *extra)
         return train(options.data, options.out / f"{row.name}-{seed}", given, seed)
@@ -63,10 +63,11 @@ def students(teacher: Path, factor: str, seeds: tuple[int, ...]) -> list[Row]:
     base = (*STUDENT, "--epochs", "6", "-b", "128", "--lr", "0.1")
     distil = (*base, "--teacher", str(teacher))
     matching = (*distil, "--mgd-loss-factor", factor)
-    reducers = ("amp", "sp", "sp_avg", "rd", "sm")
+    others = ("sp", "sp_avg", "rd", "sm")
     return [
         Row("alone", base, seeds),
-        *(Row(name, (*matching, "--mgd-reducer", name), seeds) for name in reducers),
+        Row("amp", (*matching, "--mgd-reducer", "amp"), seeds),
+        *(Row(name, (*matching, "--mgd-reducer", name), seeds[:2]) for name in others),
         Row("kd", (*distil, "--kd", "--no-matching"), seeds),
         Row("amp + kd", (*matching, "--kd"), seeds),
     ]
@@ -89,11 +90,11 @@ def train(data: Path, out: Path, options: tuple[str, ...], seed: int) -> dict[st
     return {name: last[name] for name in COLUMNS}
 
 
-def pretrained(data: Path, out: Path, seed: int) -> Path:
+def pretrained(data: Path, out: Path) -> Path:
     """A student distilled without labels from the embedded teacher; trained once."""
     arguments = [str(data), "--limit", "12000", "--size", "32", *STUDENT, *MOCO, *VIEWS]
     arguments += ["--teacher", str(EMBEDDED_TEACHER), "--mgd-loss-factor", "100", "--wd", "5e-4"]
-    arguments += ["--epochs", "8", "-b", "128", "--lr", "0.06", "--seed", str(seed)]
+    arguments += ["--epochs", "8", "-b", "128", "--lr", "0.06"]
     if status := pretrain.main([*arguments, "--out", str(out), "--resume"]):
         raise SystemExit(status)
     return out / "student.safetensors"
