@@ -123,7 +123,7 @@ def fit(
     meter = Meter(config, loader, writer, optimizer)
     with StopSignal() as stop, StepProgress(config.epochs * steps, fabric.is_global_zero) as bar:
         for epoch in range(start.epoch, config.epochs):
-            first = start.step if epoch == start.epoch else 0
+            first, stopping = start.step if epoch == start.epoch else 0, False
             loader.set_position(epoch, first)
             meter.restart()
             for index, batch in enumerate(loader, first):
@@ -138,15 +138,20 @@ def fit(
                     meter.report(epoch, index)
                 bar.update(epoch * steps + index + 1, epoch + 1, meter.note)
                 here = Position(epoch, index + 1)
-                if stop.agreed(index, steps):
+                stopping = stop.agreed(index, steps)
+                if index + 1 == steps:  # the epoch is finished, and saved, first
+                    break
+                due = config.save_every and (index + 1) % config.save_every == 0
+                if stopping or due:
                     meter.check()
                     save(here)
+                if stopping:
                     raise Interrupted(stop.signum or signal.SIGTERM, here)
-                if config.save_every and (index + 1) % config.save_every == 0:
-                    meter.check()
-                    save(here)
             meter.finish(epoch, after_epoch(epoch))
-            save(Position(epoch + 1, 0))
+            here = Position(epoch + 1, 0)
+            save(here)
+            if stopping:
+                raise Interrupted(stop.signum or signal.SIGTERM, here)
 
 
 def _step(fabric: Fabric, optimizer: Any, losses: Mapping[str, Tensor]) -> None:

@@ -56,6 +56,7 @@ def assert_same_end(run: Path, uninterrupted: Path) -> None:
     steps = [(row["step"], "train_loss" in row) for row in read_rows(run)]
     assert steps == [(row["step"], "train_loss" in row) for row in read_rows(uninterrupted)]
     assert len(set(steps)) == len(steps)
+    assert all(row["train_loss"] > 0 for row in read_rows(run) if "train_loss" in row)
     for mine, theirs in zip(_solves(run), _solves(uninterrupted), strict=True):
         assert mine == theirs
 
@@ -77,12 +78,20 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert_same_end(run, uninterrupted)
 
 
-@pytest.mark.parametrize(("signum", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "step", "expected"), [(signal.SIGTERM, 1, 143), (signal.SIGINT, 4, 130)]
+)
 def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
-    tmp_path: Path, teacher: Path, uninterrupted: Path, signum: signal.Signals, expected: int
+    tmp_path: Path,
+    teacher: Path,
+    uninterrupted: Path,
+    signum: signal.Signals,
+    step: int,
+    expected: int,
 ) -> None:
+    """After its fourth of five steps a run is asked to stop in, or at the end of, the fifth."""
     run = tmp_path / "run"
-    status, said = stop_after(run, teacher, signum, 2, 1)
+    status, said = stop_after(run, teacher, signum, 2, step)
     assert status == expected, said
     assert f"stopped by {signum.name} after a checkpoint" in said
     assert "Go on with: python pretrain.py" in said and "--resume" in said
