@@ -72,7 +72,8 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         learning_rate: LearningRate,
     ) -> None:
         self.config, self.fabric, self.loader = config, fabric, loader
-        self.task = task.to(fabric.device)
+        # loaded networks come in eval mode; a teacher and frozen norms stay as they are
+        self.task = task.to(fabric.device).train()
         self.learning_rate = learning_rate
         self.loop = LoopConfig(
             learning_rate.epochs, config.seed, config.print_freq, config.save_every

@@ -135,6 +135,19 @@ def test_a_pretrained_student_is_fine_tuned_on_a_share_of_the_labels(
     assert after["fc.weight"].shape == (10, 64)
 
 
+def test_a_classifier_of_the_same_classes_is_trained_on_with_its_norms_awake(
+    tmp_path: Path, supervised: Path
+) -> None:
+    given = ["--student-weights", str(supervised), "--epochs", "1", "--val-every", "9"]
+    assert classify.main(options(tmp_path / "run", *given)) == 0
+    before, after = (
+        torch.load(path, weights_only=True)["state_dict"]
+        for path in (supervised, tmp_path / "run" / "checkpoints" / "last.pt")
+    )
+    counted = [k for k in before if k.endswith("num_batches_tracked")]
+    assert counted and all(after[k] == before[k] + 6 for k in counted)  # 96 images, 16 a step
+
+
 def test_a_classifiers_run_is_evaluated_by_its_neighbours_too(
     distilled: Path, tmp_path: Path
 ) -> None:

@@ -172,7 +172,10 @@ def test_a_trained_detector_is_trained_on(tmp_path: Path, teacher: str) -> None:
     argv = options(tmp_path / "run", "--student-weights", teacher, "--epochs", "1")
     assert detect.main(argv) == 0
     before = torch.load(teacher, weights_only=True)
-    assert read_last(tmp_path / "run")["detector"] == before["detector"]
+    after = read_last(tmp_path / "run")
+    assert after["detector"] == before["detector"]
+    counted = [k for k in before["state_dict"] if k.endswith("num_batches_tracked")]
+    assert all(after["state_dict"][k] == before["state_dict"][k] + 3 for k in counted)  # 3 steps
 
 
 def test_two_processes_train_one_detector(tmp_path: Path, teacher: str) -> None:
