@@ -172,10 +172,10 @@ def _clean(
     file: Path, objects: Objects, owner: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[Objects, NDArray[np.int64], dict[str, int]]:
     """Objects that can be used in the order of their images, and the count of the others."""
-    flat = (objects.boxes[:, 2:] <= objects.boxes[:, :2]).any(1)
+    flat = _flat(objects.boxes)
     limits = sizes[owner][:, [1, 0, 1, 0]]
     boxes = np.clip(objects.boxes, 0, limits)
-    outside = ~flat & (boxes[:, 2:] <= boxes[:, :2]).any(1)
+    outside = ~flat & _flat(boxes)
     cut = ~flat & ~outside & (np.abs(boxes - objects.boxes) > 1).any(1)  # not by rounding
     within = np.where(cut, np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), np.inf)
     clipped = Objects(boxes, objects.labels, np.minimum(objects.areas, within), objects.crowd)
@@ -185,6 +185,12 @@ def _clean(
     dropped = {reason: int(found.sum()) for reason, found in counts.items() if found.any()}
     _report(file, dropped, int(cut.sum()), int((~objects.crowd[usable]).sum()))
     return clipped.at(order), owner[order], dropped
+
+
+def _flat(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which have no area in float32, the targets' precision."""
+    corners = boxes.astype(np.float32)
+    return np.asarray((corners[:, 2:] <= corners[:, :2]).any(1), np.bool_)
 
 
 def _report(file: Path, dropped: dict[str, int], cut: int, left: int) -> None:

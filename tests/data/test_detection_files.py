@@ -155,6 +155,7 @@ def test_annotations_without_images_and_no_folder_are_told_apart(tmp_path):
     [
         ([], "no annotations: none; expected boxes"),
         ([box(10, 3, 1, 1, 0, 2), box(10, 3, 0, 0, 9, 9, iscrowd=1)], "1 no area, 1 crowd"),
+        ([box(10, 3, 9, 9, 1e-8, 5)], "1 no area"),  # none in float32
         ([*GOOD, box(15, 3, 0, 0, 2, 2)], '1 annotations whose "image_id" is not in images.* 15;'),
         ([*GOOD, box(10, 4, 0, 0, 2, 2)], '1 annotations whose "category_id" is not in cat.* 4;'),
         ([*GOOD, box(10, 3, 0, 0, 2)], r'annotations\[4\] has "bbox" \[0, 0, 2\]; expected'),
