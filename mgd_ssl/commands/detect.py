@@ -159,8 +159,8 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         due = (epoch + 1) % self.config.val_every == 0 or epoch + 1 == self.loop.epochs
         if self.val is None or self.val_loader is None or not due:
             return {}
-        with self.fabric.autocast():
-            found = ap_of(self.task.student, self.val, self.val_loader, self.fabric)
+        # without autocast, in which torchvision's boxes would be of half precision too
+        found = ap_of(self.task.student, self.val, self.val_loader, self.fabric)
         return {f"val_{name}": figure for name, figure in found.items()}
 
     def networks(self) -> dict[str, Any]:

@@ -45,12 +45,19 @@ class DetectorTeacher(FrozenTeacher):
 
     @torch.no_grad()
     def boxes(self, images: list[Tensor], threshold: float) -> list[Target]:
-        """Its detections of the student's categories and such a score, as targets."""
+        """Its detections of the student's categories and such a score, as targets.
+
+        Those that the image's border leaves less than a pixel of are none: to a box without area
+        every anchor would be the nearest.
+        """
         targets = []
-        for found in self.network(images):
-            labels = self.labels[found["labels"]]
-            kept = (found["scores"] >= threshold) & (labels >= 0)
-            targets.append({"boxes": found["boxes"][kept], "labels": labels[kept]})
+        with _whole_precision(images[0]):
+            detections = self.network(images)
+        for found in detections:
+            boxes, labels = found["boxes"], self.labels[found["labels"]]
+            seen = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
+            kept = seen & (found["scores"] >= threshold) & (labels >= 0)
+            targets.append({"boxes": boxes[kept], "labels": labels[kept]})
         return targets
 
 
@@ -116,13 +123,21 @@ class Detection(Task):
         self, batch: ImageList, features: list[Tensor], targets: list[Target]
     ) -> dict[str, Tensor]:
         student = cast(RetinaNet, self.student)
-        anchors = student.anchor_generator(batch, features)
-        losses: dict[str, Tensor] = student.compute_loss(targets, student.head(features), anchors)
+        outputs = student.head(features)
+        with _whole_precision(batch.tensors):
+            anchors = student.anchor_generator(batch, [f.float() for f in features])
+            outputs = {name: output.float() for name, output in outputs.items()}
+            losses: dict[str, Tensor] = student.compute_loss(targets, outputs, anchors)
         return losses
 
     def _teacher_maps(self, batch: ImageList) -> Maps:
         own = cast(RetinaNet, self.student).transform
         return cast(Maps, self.teacher(batch, own.image_mean, own.image_std))  # type: ignore[misc]
+
+
+def _whole_precision(where: Tensor) -> torch.autocast:
+    """No autocast: torchvision makes anchors and boxes of the maps' precision, pixels lost."""
+    return torch.autocast(where.device.type, enabled=False)
 
 
 def _unpadded(batch: ImageList, maps: Maps, index: int) -> list[Tensor]:

@@ -57,6 +57,39 @@ def test_box_losses_are_torchvisions_own() -> None:
         torch.testing.assert_close(loss, expected[name])
 
 
+def test_anchors_and_targets_are_whole_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    student = detector(0.125)
+    task, seen = Detection(student, body_reader(student)).train(), []
+    own = student.compute_loss
+    monkeypatch.setattr(
+        student, "compute_loss", lambda *given: (seen.append(given), own(*given))[1]
+    )
+    for half in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            losses = task(*batch())
+        assert all(loss.dtype == torch.float32 for loss in losses.values())
+    (_, _, anchors), (_, outputs, in_half) = seen
+    assert all(torch.equal(a, b) for a, b in zip(anchors, in_half, strict=True))
+    assert in_half[0].dtype == torch.float32
+    assert all(output.dtype == torch.float32 for output in outputs.values())
+
+
+def test_the_teachers_boxes_are_whole_and_have_an_area(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = DetectorTeacher(detector(0.25), None, IDS[1:])
+    images = [torch.rand(3, 64, 64)]
+    teacher.network.score_thresh = 0.0
+    expected = teacher.boxes(images, 1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = teacher.boxes(images, 1e-4)
+    assert len(expected[0]["boxes"]) and torch.equal(found[0]["boxes"], expected[0]["boxes"])
+    boxes = torch.tensor([[0.0, 0, 9, 9], [64, 3, 64, 9], [0, 0, 9, 9], [2, 2, 9, 9]])
+    labels, scores = torch.tensor([1, 1, 0, 2]), torch.tensor([0.9, 0.9, 0.9, 0.2])
+    content = [{"boxes": boxes, "labels": labels, "scores": scores}]
+    monkeypatch.setattr(teacher.network, "forward", lambda _: content)
+    (target,) = teacher.boxes(images, 0.5)
+    assert target["boxes"].tolist() == [[0, 0, 9, 9]] and target["labels"].tolist() == [0]
+
+
 def test_matching_joins_the_boxes_and_reaches_the_student_alone() -> None:
     task = make_task()
     images, targets = batch()
