@@ -23,6 +23,7 @@ from mgd_ssl.models import (
     load_body,
     load_detector,
 )
+from mgd_ssl.models.detector_reader import PROBE_SIDE, BodyReader
 from mgd_ssl.objectives import Detection, DetectorTeacher
 from mgd_ssl.stages import Stage, plan_stages, read_margins, unbounded_margin
 from mgd_ssl.training.logging import logger
@@ -40,10 +41,8 @@ def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
     frozen = DetectorTeacher(teacher, teacher_reader, ids)
     distiller = build_distiller(config, frozen, student, reader)
     boxes = not config.unlabelled or config.teacher_boxes is not None
-    if not boxes:  # nothing would train them
-        for part in (student.head, student.backbone.fpn):
-            part.requires_grad_(any(level.startswith("p") for level in config.levels))
-        student.head.requires_grad_(False)
+    if not boxes:
+        freeze_untrained(student, reader, distiller.stages)
     return Detection(
         student,
         reader,
@@ -52,6 +51,18 @@ def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
         teacher_boxes=config.teacher_boxes,
         distiller=distiller,
     )
+
+
+def freeze_untrained(student: RetinaNet, reader: BodyReader, stages: Sequence[Stage]) -> None:
+    """Take out what no matched map depends on; several processes wait for every other gradient."""
+    blank = torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE)
+    with evaluating(student):
+        maps = reader.body(student, blank)
+    total = torch.stack([maps[stage.index].sum() for stage in stages]).sum()
+    trained = [p for p in student.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(total, trained, allow_unused=True)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
 
 
 def load_teacher(config: DetectConfig) -> RetinaNet:

@@ -13,7 +13,16 @@ from test_resume import differences
 from tiny_runs import read_last, read_rows, signal_at, start
 
 from mgd_ssl.commands import classify, detect
-from mgd_ssl.models import create_backbone, load_backbone, load_detector
+from mgd_ssl.commands.detect_parts import freeze_untrained
+from mgd_ssl.models import (
+    DetectorSpec,
+    body_reader,
+    create_backbone,
+    create_detector,
+    load_backbone,
+    load_detector,
+)
+from mgd_ssl.stages import Stage
 
 SAMPLE = Path(__file__).parents[1] / "data" / "detection_sample"
 NETWORK = ["-a", "resnet18", "--width", "0.125", "--stem", "imagenet", "--stem-stride", "1"]
@@ -124,6 +133,28 @@ def test_images_without_boxes_train_the_backbone_alone(tmp_path: Path, teacher: 
     state = read_last(tmp_path / "run")["state_dict"]
     assert state["head.classification_head.cls_logits.bias"].unique().numel() == 1  # as it began
     assert len(load_file(tmp_path / "run" / "student.safetensors")) == 120
+
+
+@pytest.mark.parametrize(
+    ("levels", "least", "trained"),
+    [
+        (("c2", "c3"), 0, {"conv1", "bn1", "layer1", "layer2"}),
+        (("p3",), 3, {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}),
+    ],
+)
+def test_what_no_matched_map_depends_on_is_not_trained(
+    levels: tuple[str, ...], least: int, trained: set[str]
+) -> None:
+    spec = DetectorSpec("resnet18", 0.125, category_ids=(1,), fpn_channels=32, head_convs=1)
+    student = create_detector(spec)
+    stages = [Stage(i, level, 8, 8) for i, level in enumerate(levels)]
+    freeze_untrained(student, body_reader(student, levels), stages)
+    left = [name for name, p in student.named_parameters() if p.requires_grad]
+    body = "backbone.body."
+    assert {n.removeprefix(body).split(".")[0] for n in left if n.startswith(body)} == trained
+    rest = {n.rpartition(".")[0] for n in left if not n.startswith(body)}
+    lateral = [f"backbone.fpn.inner_blocks.{i}.0" for i in range(least)]
+    assert rest == {*lateral, *(["backbone.fpn.layer_blocks.0.0"] if least else [])}
 
 
 def test_the_teachers_boxes_stand_for_missing_ones(tmp_path: Path, teacher: str) -> None:
