@@ -1,6 +1,7 @@
 """Object detection: the same run with boxes, two detectors and average precision."""
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
@@ -138,17 +139,25 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         count = config.mgd.mgd_update_images or 1000 * batch
         chosen = subset_detection(self.source, count, seed)
         for found in make_loader(config, self.fabric, chosen):
-            moved = self.fabric.to_device(found.images)
-            yield [image.float().div_(255) for image in moved]
+            yield self._unit(found)
+
+    def first(self) -> Iterator[list[Tensor]]:
+        """Images of the first steps, as many on every rank: synchronised norms wait for all."""
+        loader = make_loader(self.config, self.fabric, self.source, train=True)
+        for found in itertools.islice(loader, CALIBRATION_BATCHES):
+            yield self._unit(found)
+
+    def _unit(self, batch: DetectionBatch) -> list[Tensor]:
+        """Images on the device, in [0,1]."""
+        return [image.float().div_(255) for image in self.fabric.to_device(batch.images)]
 
     def before_step(self, here: Position) -> dict[str, float]:
         """After the first solve, weigh the stages where the run is to find the weights itself."""
         metrics = super().before_step(here)
         distiller = self.task.distiller
         if metrics and distiller and distiller.solves == 1 and self.config.mgd_weighting == "auto":
-            batches = zip(range(CALIBRATION_BATCHES), self.statistics(here), strict=False)
             with torch.no_grad():
-                pairs = (pair for _, images in batches for pair in self.task.pairs(images))
+                pairs = (pair for images in self.first() for pair in self.task.pairs(images))
                 scales = distiller.calibrate(pairs, self.config.mgd_start)
             named = zip(distiller.stages, scales, strict=True)
             metrics |= {f"matching_scale/{stage.name}": scale for stage, scale in named}
