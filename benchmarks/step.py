@@ -59,7 +59,7 @@ def build(batch: int, size: int) -> tuple[Callable[[], None], Callable[[], None]
     moco = MoCo(student)
     parts = {"reader": student_reader, "distiller": distiller}
     frozen = Teacher(teacher, teacher_reader, Normalize())
-    task = Pretraining(moco, Normalize(), teacher=frozen, **parts)
+    task = Pretraining(student, moco, Normalize(), teacher=frozen, **parts)
     parameters = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, 0.03, momentum=0.9, weight_decay=1e-4)
     view = build_view(ViewConfig(), size)

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
+from mgd_ssl.commands.pretrain_config import CONTRASTS, PretrainConfig, resolve
 from mgd_ssl.commands.report import guarded
 from mgd_ssl.commands.run import TrainingRun, execute
 from mgd_ssl.commands.run_parts import (
@@ -38,7 +38,16 @@ from mgd_ssl.models import (
     without_head,
 )
 from mgd_ssl.models.compiling import compile_parts
-from mgd_ssl.objectives import MoCo, Pretraining
+from mgd_ssl.objectives import (
+    SEED,
+    CompRess,
+    DisCo,
+    MoCo,
+    Objective,
+    Pretraining,
+    SimReg,
+    SimSiam,
+)
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.loop import Position
 
@@ -59,35 +68,57 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
         raise ValueError("strategy: got dp, expected auto or ddp; MoCo's queue needs processes")
     source = open_source(config.data, "train")
     source = subset(source, config.loader.limit) if config.loader.limit else source
-    teacher, report = load_teacher(config) if config.method == "mgd" else (None, None)
+    teacher, report = load_teacher(config) if config.teacher.teacher else (None, None)
     student = create_backbone(**config.network.spec)
-    parts: dict[str, Any] = {}
+    reader = None
     if teacher or config.network.taps:
         reader = find_reader(student, config.network.taps, cast(int, config.loader.size))
-        if teacher:
-            distiller = build_distiller(config, teacher, student, reader)
-            parts = {"teacher": teacher, "reader": reader, "distiller": distiller}
-    moco = build_moco(config, student, fabric.world_size)
+    parts: dict[str, Any] = {"teacher": teacher, "reader": reader}
+    if teacher and reader and (config.method == "mgd" or config.mgd.mgd_weight is not None):
+        parts["distiller"] = build_distiller(config, teacher, student, reader)
+    _split_norms(config, student, fabric.world_size)
+    objective = build_objective(config, student, report)
     normalize = Normalize(config.loader.mean, config.loader.std)
-    task = Pretraining(moco, normalize, config.moco.contrastive_weight, **parts)
+    weight = config.objective.objective_weight
+    task = Pretraining(student, objective, normalize, weight, **parts)
     return PretrainRun(config, fabric, task, source, report)
 
 
-def build_moco(config: PretrainConfig, student: Any, world_size: int) -> MoCo:
-    """The student's objective, with its batch norms split as one process needs."""
-    splits = config.moco.bn_splits or (8 if world_size == 1 else 1)
+def build_objective(
+    config: PretrainConfig, student: nn.Module, report: KeyReport | None
+) -> Objective:
+    """What drives the student; MoCo and DisCo put a head in its classifier's place."""
+    moco, options = config.moco, config.objective
+    queue, features = cast(int, moco.moco_k), cast(int, student.num_features)
+    momentum: dict[str, Any] = {
+        "queue_size": queue,
+        "momentum": moco.moco_m,
+        "temperature": moco.moco_t,
+    }
+    if config.method in ("mgd", "moco"):
+        return MoCo(student, dim=moco.moco_dim, mlp=moco.mlp, **momentum)
+    if config.method == "simsiam":
+        return SimSiam(features, options.simsiam_dim)
+    assert report is not None
+    target = report.features
+    if config.method == "simreg":
+        return SimReg(features, target)
+    if config.method == "seed":
+        return SEED(features, target, queue, options.seed_t, options.seed_teacher_t)
+    if config.method == "compress":
+        return CompRess(features, target, queue, options.compress_queues, options.compress_t)
+    hidden, weight = options.disco_hidden, options.disco_weight
+    return DisCo(student, target, hidden, weight, **momentum)
+
+
+def _split_norms(config: PretrainConfig, student: nn.Module, world_size: int) -> None:
+    """Split the batch norms where one process contrasts a batch's images with each other."""
+    alone = world_size == 1 and config.method in CONTRASTS
+    splits = config.moco.bn_splits or (8 if alone else 1)
     others = split_batch_norms(student, splits)
     if others and splits > 1:
         logger.warning("%d batch norms cannot be split; keys may leak through them", others)
     _check_batch(config, world_size, splits)
-    return MoCo(
-        student,
-        dim=config.moco.moco_dim,
-        queue_size=cast(int, config.moco.moco_k),
-        momentum=cast(float, config.moco.moco_m),
-        temperature=cast(float, config.moco.moco_t),
-        mlp=config.moco.mlp,
-    )
 
 
 def _check_batch(config: PretrainConfig, world_size: int, splits: int) -> None:
@@ -105,7 +136,7 @@ def _check_batch(config: PretrainConfig, world_size: int, splits: int) -> None:
 
 
 class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
-    """Two views of each image; kNN accuracy as training goes."""
+    """One or two views of each image; kNN accuracy as training goes."""
 
     metric = "val_knn_top1"
 
@@ -128,9 +159,10 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         self.teacher_top1: float | None = None
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Two views of a batch -> the named losses."""
+        """One or two views of a batch -> the named losses."""
         self.guard.check(batch)
-        losses: dict[str, Tensor] = self.module(self.view(batch.images), self.view(batch.images))
+        views = 2 if self.task.objective.needs_key else 1
+        losses: dict[str, Tensor] = self.module(*(self.view(batch.images) for _ in range(views)))
         return losses
 
     def is_due(self, here: Position) -> bool:
@@ -163,28 +195,45 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         return metrics
 
     def networks(self) -> dict[str, Any]:
-        """facebookresearch/moco's ``arch`` and ``state_dict``, and beside them what they lack."""
+        """facebookresearch/moco's ``arch`` and ``state_dict``, and beside them what they lack.
+
+        The state dict of an objective that holds no encoder begins with ``backbone.`` and
+        ``objective.`` instead of ``module.encoder_q.``.
+        """
         loader = self.config.loader
         return {
             "arch": self.config.network.arch,
-            "state_dict": {f"module.{k}": v for k, v in self.task.moco.state_dict().items()},
+            "state_dict": {
+                f"{prefix}{k}": v
+                for prefix, module in self._saved().items()
+                for k, v in module.state_dict().items()
+            },
             "backbone": cast(BackboneSpec, self.task.student.spec).to_dict(),
             "normalisation": loader.normalisation,
             "size": loader.size,
         }
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Student, key encoder and queue."""
-        state = {k.removeprefix("module."): v for k, v in content["state_dict"].items()}
-        self.task.moco.load_state_dict(state)
+        """Student and objective, queues and key encoder among it."""
+        for prefix, module in self._saved().items():
+            state = {k: v for k, v in content["state_dict"].items() if k.startswith(prefix)}
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items()})
+
+    def _saved(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds, by the prefix of its keys."""
+        if isinstance(self.task.objective, MoCo):
+            return {"module.": self.task.objective}
+        return {"backbone.": self.task.student, "objective.": self.task.objective}
 
     def export(self, directory: Path) -> None:
         """The backbone without its head, under torchvision's or timm's keys."""
         export_backbone(self.config, self.task.student, directory)
 
     def compile(self) -> int:
-        """The key encoder too."""
-        return super().compile() + compile_parts(self.task.moco.encoder_k)
+        """The key encoder too, where there is one."""
+        objective = self.task.objective
+        keys = compile_parts(objective.encoder_k) if isinstance(objective, MoCo) else 0
+        return super().compile() + keys
 
 
 def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:

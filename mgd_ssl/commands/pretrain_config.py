@@ -10,6 +10,11 @@ from mgd_ssl.data import ViewConfig
 EMBEDDED_TEACHER = Path(__file__).parents[1] / "data" / "sample" / "teacher.pth.tar"
 
 
+Method = Literal["mgd", "moco", "simreg", "seed", "compress", "disco", "simsiam"]
+DISTILS = ("mgd", "simreg", "seed", "compress", "disco")  # of no use without a teacher
+CONTRASTS = ("mgd", "moco", "disco")  # compares a batch's images with each other
+
+
 @dataclass(frozen=True)
 class MoCoOptions:
     """The student's objective, Momentum Contrast."""
@@ -26,8 +31,28 @@ class MoCoOptions:
     """Hidden layer in the head (MoCo v2)."""
     bn_splits: int | None = None
     """Parts of a batch that batch norm treats apart. [8 on one process, else 1]"""
-    contrastive_weight: float = 1.0
-    """Factor on InfoNCE."""
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """What drives the student beside the matching."""
+
+    objective_weight: float = 1.0
+    """Factor on the objective's losses; 0 leaves the matching alone."""
+    seed_t: float = 0.2
+    """seed: temperature of the student."""
+    seed_teacher_t: float = 0.01
+    """seed: temperature of the teacher."""
+    compress_queues: Literal[1, 2] = 1
+    """compress: one bank of teacher embeddings, or a bank for each network."""
+    compress_t: float = 0.04
+    """compress: temperature of both networks."""
+    disco_hidden: int = 2048
+    """disco: width of the head."""
+    disco_weight: float = 1.0
+    """disco: factor on the squared distance to the teacher's embedding."""
+    simsiam_dim: int = 2048
+    """simsiam: dimension of the projection, divisible by 4."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +77,14 @@ class PretrainConfig(RunConfig):
     Without DATA it runs on the embedded sample of Fashion-MNIST with the embedded teacher.
     """
 
-    method: Literal["mgd", "moco"] | None = None
-    """mgd distils, moco trains without a teacher. [mgd where there is a teacher]"""
+    method: Method | None = None
+    """moco and simsiam train alone or, with --mgd-weight, matched to a teacher; mgd is moco matched
+    with the weights of 2021; simreg, seed, compress and disco distil the teacher's pooled features,
+    and match too with --mgd-weight. [mgd where there is a teacher, else moco]"""
     aug_plus: bool = False
     """The same as --preset moco_v2, which images of 96 pixels and more get anyway."""
     moco: MoCoOptions = field(default_factory=MoCoOptions)
+    objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
     views: ViewConfig = field(default_factory=ViewConfig)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 
@@ -121,14 +149,19 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
 
 
 def _resolve_method(config: PretrainConfig) -> PretrainConfig:
-    teacher = config.teacher.teacher
-    if config.method == "moco":
-        if teacher:
-            raise ValueError("got --teacher with --method moco, which has none; drop one of them")
-        return config
-    if teacher is None and config.data is None:
+    teacher, matches = config.teacher.teacher, config.mgd.mgd_weight is not None
+    alone = config.method in ("moco", "simsiam") and not matches
+    if alone and teacher:
+        raise ValueError(
+            f"got --teacher with --method {config.method}, which has none; drop one of them, or "
+            "match its maps: --mgd-weight"
+        )
+    if teacher is None and config.data is None and not alone:
         teacher = EMBEDDED_TEACHER
-    if teacher is None and config.method == "mgd":
-        raise ValueError("method mgd: got no teacher, expected --teacher PATH, or --method moco")
-    method: Literal["mgd", "moco"] = "mgd" if teacher else "moco"
+    method: Method = config.method or ("mgd" if teacher else "moco")
+    if teacher is None and (method in DISTILS or matches):
+        raise ValueError(
+            f"method {method}: got no teacher, expected --teacher PATH, or --method moco without "
+            "--mgd-weight"
+        )
     return replace(config, method=method, teacher=replace(config.teacher, teacher=teacher))

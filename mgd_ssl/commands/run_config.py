@@ -36,7 +36,7 @@ class MGDOptions:
     mgd_loss_factor: float | None = None
     """What the stages' sums for each image are divided by. [1e4, tuned
     for 224 pixels, 100 on the embedded data; detect 5e7]"""
-    mgd_element_weight: float | None = None
+    mgd_weight: float | None = None
     """Weigh each stage's mean over elements by this instead; free of resolution."""
     mgd_stage_weights: tuple[float, ...] = ()
     """Factor of each stage's loss, the ignored ones' too. [1/2^(n−1−i) of n stages; detect 1, 1,

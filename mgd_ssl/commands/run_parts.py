@@ -61,8 +61,8 @@ def build_distiller(
     if distributed.rank() == 0:
         print_plan(stages, teacher.network, teacher.reader, student, reader)
     weights = mgd.stage_weights(len(stages), stage_weights(len(stages), images=1, factor=1.0))
-    by_element = mgd.mgd_element_weight is not None
-    scale = mgd.mgd_element_weight if by_element else 1 / cast(float, mgd.mgd_loss_factor)
+    by_element = mgd.mgd_weight is not None
+    scale = mgd.mgd_weight if by_element else 1 / cast(float, mgd.mgd_loss_factor)
     return FeatureDistiller(
         stages,
         margins,

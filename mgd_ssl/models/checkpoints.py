@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
@@ -59,6 +59,7 @@ class KeyReport:
         std: per channel.
         size: side of the images it was trained on, in pixels, where the file says so.
         classes: outputs of its classifier, where it was loaded with one.
+        features: dimension of its pooled features.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class KeyReport:
     std: tuple[float, ...] = IMAGENET_STD
     size: int | None = None
     classes: int | None = None
+    features: int = 0
 
     def __str__(self) -> str:
         return (
@@ -143,7 +145,8 @@ def _load(path: Path, given: dict[str, Any], *, classifier: bool) -> tuple[nn.Mo
     size = checkpoint.get("size", metadata.get("size"))
     size = None if size is None else int(size)
     report = _load_state(path, layout, spec, network, state)
-    return network.eval(), replace(report, mean=mean, std=std, size=size, classes=classes)
+    found: dict[str, Any] = {"mean": mean, "std": std, "size": size, "classes": classes}
+    return network.eval(), replace(report, **found, features=cast(int, network.num_features))
 
 
 def _classes(network: nn.Module, state: Mapping[str, Tensor]) -> int | None:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from mgd_ssl import distributed
 from mgd_ssl.models import set_head
+from mgd_ssl.objectives.objective import Objective, Views, enqueue, register_queue
 
 
-class MoCo(nn.Module):
+class MoCo(Objective):
     """A query encoder, its momentum copy and a queue of keys.
 
     Sources: He et al., Momentum Contrast for Unsupervised Visual Representation Learning, CVPR
@@ -28,6 +29,7 @@ class MoCo(nn.Module):
         momentum: of the key encoder.
         temperature: of the logits; v1 0.07, v2 0.2.
         mlp: whether the head has a hidden layer (v2).
+        hidden: its width; as wide as the backbone's features unless given.
 
     Example:
         >>> moco = MoCo(create_backbone("resnet18"), queue_size=4096)
@@ -46,6 +48,7 @@ class MoCo(nn.Module):
         momentum: float = 0.999,
         temperature: float = 0.2,
         mlp: bool = True,
+        hidden: int | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= momentum < 1:
@@ -54,10 +57,14 @@ class MoCo(nn.Module):
             raise ValueError(f"temperature: got {temperature}, expected a number above 0")
         self.momentum, self.temperature = momentum, temperature
         self.encoder_q = backbone
-        set_head(backbone, projection_head(cast(int, backbone.num_features), dim, mlp))
+        set_head(backbone, projection_head(cast(int, backbone.num_features), dim, mlp, hidden))
         self.encoder_k = copy.deepcopy(backbone).requires_grad_(False)
-        self.register_buffer("queue", F.normalize(torch.randn(dim, queue_size), dim=0))
-        self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
+        register_queue(self, dim, queue_size)
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """``contrastive``: see `contrast`."""
+        assert views.key is not None
+        return {"contrastive": self.contrast(views.output, views.key)}
 
     def contrast(
         self, query: Float[Tensor, "n dim"], key_images: Float[Tensor, "n 3 h w"]
@@ -80,7 +87,7 @@ class MoCo(nn.Module):
             negative = q @ self.queue.clone()  # (N,K)
         logits = torch.cat([positive, negative], dim=1) / self.temperature
         loss = F.cross_entropy(logits, torch.zeros(len(q), dtype=torch.long, device=q.device))
-        self._enqueue(distributed.all_gather(k))
+        enqueue(self, k)
         return loss
 
     @torch.no_grad()
@@ -99,21 +106,12 @@ class MoCo(nn.Module):
         shuffled = distributed.all_gather(F.normalize(self.encoder_k(mine).float(), dim=1))
         return shuffled[order.argsort()[rank * n : (rank + 1) * n]]
 
-    @torch.no_grad()
-    def _enqueue(self, keys: Tensor) -> None:
-        """Overwrite the oldest keys of the queue with the global batch's (B,dim)."""
-        size = self.queue.shape[1]
-        if size % len(keys):
-            raise ValueError(
-                f"queue: {size} keys are not divisible by the global batch of {len(keys)} images"
-            )
-        places = self.queue_ptr + torch.arange(len(keys), device=keys.device)
-        self.queue.index_copy_(1, places, keys.T.to(self.queue.dtype))
-        self.queue_ptr.copy_((self.queue_ptr + len(keys)) % size)
 
-
-def projection_head(features: int, dim: int, mlp: bool = True) -> nn.Module:
+def projection_head(
+    features: int, dim: int, mlp: bool = True, hidden: int | None = None
+) -> nn.Module:
     """(N,features) -> (N,dim): one Linear (v1) or Linear, ReLU, Linear (v2)."""
     if not mlp:
         return nn.Linear(features, dim)
-    return nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, dim))
+    hidden = hidden or features
+    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, dim))

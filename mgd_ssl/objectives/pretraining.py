@@ -1,43 +1,58 @@
-"""What a pretraining step computes: MoCo alone, or with a teacher's maps to match."""
+"""What a pretraining step computes: an objective, and a teacher's maps to match."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
-from mgd_ssl.objectives.moco import MoCo
+from mgd_ssl.distiller import Maps
+from mgd_ssl.objectives.objective import Objective, Views
 from mgd_ssl.objectives.task import Task
 
 
 class Pretraining(Task):
-    """Two views of each image in; named losses out.
+    """One or two views of each image in; named losses out.
 
     Args:
-        moco: the student's objective; its query encoder is the student.
+        student: the network to train; MoCo's query encoder where the objective is MoCo.
+        objective: what drives the student from its output.
         normalize: images in [0,1] -> what the student expects.
-        contrastive_weight: factor on InfoNCE; 0 leaves distillation alone to drive the student.
-        distillation: ``reader``, ``teacher`` and ``distiller`` of `Task`; none trains plain MoCo.
+        objective_weight: factor on the objective's losses; 0 leaves the matching alone.
+        distillation: ``reader``, ``teacher`` and ``distiller`` of `Task`; a teacher without a
+            distiller gives the objective its features alone.
     """
 
     def __init__(
         self,
-        moco: MoCo,
+        student: nn.Module,
+        objective: Objective,
         normalize: nn.Module | None = None,
-        contrastive_weight: float = 1.0,
+        objective_weight: float = 1.0,
         **distillation: Any,
     ) -> None:
-        super().__init__(moco.encoder_q, normalize or nn.Identity(), **distillation)
-        self.moco, self.contrastive_weight = moco, contrastive_weight
+        super().__init__(student, normalize or nn.Identity(), **distillation)
+        self.objective, self.objective_weight = objective, objective_weight
 
-    def forward(self, query: Tensor, key: Tensor) -> dict[str, Tensor]:
-        """(N,3,H,W) views in [0,1] -> ``contrastive``, and ``matching/NAME`` of the query."""
-        images, key = self.normalize(query), self.normalize(key)
-        if not (self.teacher and self.distiller and self.reader):
-            return {"contrastive": self._contrast(self.student(images), key)}
-        teacher_maps, _ = self.teacher(query)
-        maps, embedding = self.reader(self.student, images)
-        losses = {"contrastive": self._contrast(embedding, key)}
-        matching: dict[str, Tensor] = self.distiller(maps, teacher_maps)
-        return losses | matching
+    def forward(self, query: Tensor, key: Tensor | None = None) -> dict[str, Tensor]:
+        """(N,3,H,W) views in [0,1] -> the objective's losses, and ``matching/NAME``.
 
-    def _contrast(self, embedding: Tensor, key: Tensor) -> Tensor:
-        return self.contrastive_weight * self.moco.contrast(embedding, key)
+        Student and teacher are matched on the query.
+        """
+        teacher_maps, teacher_output = self.teacher(query) if self.teacher else ([], None)
+        images = self.normalize(query)
+        maps, output = self._read(images)
+        views = Views(
+            output=output,
+            key=None if key is None else self.normalize(key),
+            teacher=teacher_output,
+            encode=self.student,
+            teach_key=lambda: self.teacher(key)[1],  # type: ignore[misc]
+        )
+        losses = {k: self.objective_weight * v for k, v in self.objective(views).items()}
+        if self.distiller:
+            losses |= self.distiller(maps, teacher_maps)
+        return losses
+
+    def _read(self, images: Tensor) -> tuple[Maps, Tensor]:
+        if self.distiller and self.reader:
+            return self.reader(self.student, images)
+        return [], self.student(images)

@@ -223,7 +223,8 @@ def test_an_option_out_of_range_is_refused(options, message):
 def test_pretraining_without_a_teacher_is_plain_moco():
     moco = make_moco()
     other = copy.deepcopy(moco)
-    losses = Pretraining(moco, contrastive_weight=0.5)(images(0), images(1))
+    task = Pretraining(moco.encoder_q, moco, objective_weight=0.5)
+    losses = task(images(0), images(1))
     torch.manual_seed(0)
     expected = other.contrast(other.encoder_q(images(0)), images(1))
     assert list(losses) == ["contrastive"]

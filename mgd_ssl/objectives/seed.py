@@ -1,0 +1,57 @@
+"""SEED: match the teacher's similarities to a queue of its own embeddings."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mgd_ssl.objectives.moco import projection_head
+from mgd_ssl.objectives.objective import Objective, Views, enqueue, register_queue, unit
+
+
+class SEED(Objective):
+    """Cross-entropy between the teacher's and the student's similarity distributions.
+
+    With t the teacher's unit embedding and s the student's, both of the same view, and D⁺ the
+    queue of teacher embeddings with t in front: −Σ softmax(t·D⁺/τ_t) log softmax(s·D⁺/τ_s).
+    Source: Fang et al., SEED: Self-supervised Distillation for Visual Representation, ICLR 2021.
+
+    Args:
+        features: D of the student.
+        teacher_features: D_t, dimension of the queue.
+        queue_size: number of teacher embeddings; divisible by the global batch.
+        temperature: τ_s, of the student.
+        teacher_temperature: τ_t.
+    """
+
+    needs_key = False
+    needs_teacher = True
+
+    def __init__(
+        self,
+        features: int,
+        teacher_features: int,
+        queue_size: int = 65536,
+        temperature: float = 0.2,
+        teacher_temperature: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.temperature, self.teacher_temperature = temperature, teacher_temperature
+        self.head = projection_head(features, teacher_features)
+        register_queue(self, teacher_features, queue_size)
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """``similarity``: mean over images; moves the queue on."""
+        assert views.teacher is not None
+        student, teacher = unit(self.head(views.output)), unit(views.teacher)
+        queue = self.get_buffer("queue").clone()
+        with torch.autocast(student.device.type, enabled=False):
+            logits = _against(student, teacher, queue) / self.temperature
+            target = _against(teacher, teacher, queue) / self.teacher_temperature
+            loss = F.cross_entropy(logits, target.softmax(dim=1))
+        enqueue(self, teacher)
+        return {"similarity": loss}
+
+
+def _against(x: Tensor, first: Tensor, queue: Tensor) -> Tensor:
+    """(N,1+K): similarity of each row to its own ``first``, then to the queue."""
+    return torch.cat([(x * first).sum(dim=1, keepdim=True), x @ queue], dim=1)

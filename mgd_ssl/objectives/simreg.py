@@ -1,0 +1,32 @@
+"""SimReg: regress the teacher's pooled features through a head that is thrown away."""
+
+from torch import Tensor
+
+from mgd_ssl.objectives.objective import Objective, Views, mlp, unit
+
+
+class SimReg(Objective):
+    """2 − 2·cos(g(student), teacher), both of the same view; no queue and no key encoder.
+
+    Source: Navaneet et al., Regression as a Simple Yet Effective Tool for Self-supervised
+    Knowledge Distillation, BMVC 2021. The head g has four linear layers, of widths 2D, D, 2D and
+    D_t, with batch norm and ReLU after the first and the third.
+
+    Args:
+        features: D of the student.
+        teacher_features: D_t.
+    """
+
+    needs_key = False
+    needs_teacher = True
+
+    def __init__(self, features: int, teacher_features: int) -> None:
+        super().__init__()
+        widths = (features, 2 * features, features, 2 * features, teacher_features)
+        self.head = mlp(*widths, norm_after=(1, 3))
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """``regression``: the mean over images of the squared distance of the unit vectors."""
+        assert views.teacher is not None
+        cosine = (unit(self.head(views.output)) * unit(views.teacher)).sum(dim=1)
+        return {"regression": 2 - 2 * cosine.mean()}
