@@ -86,7 +86,6 @@ GENERAL: Defaults = {
         "max_size": 1333,
     },
     "optim": {"optimizer": "sgd", "epochs": 12, "batch_size": 16, "lr": 0.01, "weight_decay": 1e-4},
-    "mgd": {"mgd_loss_factor": 5e7},
 }
 EMBEDDED: Defaults = {
     "network": {"arch": "resnet18", "width": 0.25, "stem": "imagenet", "stem_stride": 1},
@@ -104,7 +103,6 @@ EMBEDDED: Defaults = {
         "lr": 1e-3,
         "weight_decay": 1e-4,
     },
-    "mgd": {"mgd_loss_factor": 5e7},
 }
 
 
@@ -119,15 +117,19 @@ def resolve(config: DetectConfig) -> DetectConfig:
     if config.student_weights:  # the file says what it holds
         defaults = {k: v for k, v in defaults.items() if k not in ("network", "detector")}
     config = config.filled(defaults, "detect-")
+    weighting = config.mgd_weighting or ("auto" if embedded else "published")
+    config = replace(config, mgd_weighting=weighting)
     _check(config)
-    optim, detector = config.optim, config.detector
+    _refuse_without_effect(config)
+    optim, detector, mgd = config.optim, config.detector, config.mgd
     if optim.warmup_steps is None:
         optim = replace(optim, warmup_steps=50 if embedded else 1000)
-    if detector.norm is None:
+    if detector.norm is None and not config.student_weights:
         norm: Literal["batch", "frozen"] = "frozen" if config.backbone_weights else "batch"
         detector = replace(detector, norm=norm)
-    weighting = config.mgd_weighting or ("auto" if embedded else "published")
-    return replace(config, optim=optim, detector=detector, mgd_weighting=weighting)
+    if weighting == "published" and mgd.mgd_loss_factor is None:
+        mgd = replace(mgd, mgd_loss_factor=5e7)
+    return replace(config, optim=optim, detector=detector, mgd=mgd)
 
 
 def _check(config: DetectConfig) -> None:
@@ -138,8 +140,13 @@ def _check(config: DetectConfig) -> None:
         raise ValueError(f"teacher_boxes: got {score}, expected a score between 0 and 1")
     if config.evaluate and not config.student_weights:
         raise ValueError("got --evaluate without --student-weights, expected a checkpoint there")
-    if config.mgd_weighting == "auto" and config.mgd.mgd_stage_weights:
-        raise ValueError("got --mgd-weighting auto and --mgd-stage-weights, expected one of them")
+    for name in ("mgd_stage_weights", "mgd_loss_factor"):
+        if config.mgd_weighting == "auto" and getattr(config.mgd, name):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"got --mgd-weighting auto and {option}, expected one of them; auto is the default "
+                f"on the embedded data: --mgd-weighting published with {option}"
+            )
     if config.student_weights and config.backbone_weights:
         raise ValueError("got --student-weights and --backbone-weights, expected one of them")
     if config.val_every < 1 or (config.optim.warmup_steps or 0) < 0:
@@ -151,3 +158,29 @@ def _check(config: DetectConfig) -> None:
         raise ValueError(f"mgd_start: got {config.mgd_start}, expected above 0")
     if not config.levels or len(set(config.levels)) < len(config.levels):
         raise ValueError(f"levels: got {config.levels}, expected one or more, each once")
+
+
+WITHOUT_EFFECT = {
+    "loader": {
+        "size": "--min-size and --max-size",
+        "canvas": "--min-size and --max-size",
+        "mean": "ImageNet's normalisation, which torchvision's detectors have",
+        "std": "ImageNet's normalisation, which torchvision's detectors have",
+    },
+    "network": {"taps": "--levels"},
+    "teacher": {"teacher_taps": "--levels"},
+    "optim": {"warmup_epochs": "--warmup-steps"},
+    "mgd": {"mgd_weight": "--mgd-weighting auto with --mgd-start"},
+}
+
+
+def _refuse_without_effect(config: DetectConfig) -> None:
+    """Refuse the shared settings that a detector does not read, rather than leave them unread."""
+    plain = RunConfig()
+    for section, names in WITHOUT_EFFECT.items():
+        for name, instead in names.items():
+            got = getattr(getattr(config, section), name)
+            if got != getattr(getattr(plain, section), name):
+                raise ValueError(
+                    f"{name}: got {got}, which has no effect in detect, expected {instead}"
+                )

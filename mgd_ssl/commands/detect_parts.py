@@ -1,7 +1,7 @@
 """The parts of a detection run: both detectors and the distiller between them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import torch
@@ -69,7 +69,9 @@ def load_teacher(config: DetectConfig) -> RetinaNet:
     """The teacher: published weights by name, or a checkpoint."""
     assert config.teacher.teacher is not None
     caffe = True if config.teacher_caffe else None
-    network, report = load_detector(config.teacher.teacher, caffe=caffe)
+    network, report = load_detector(
+        config.teacher.teacher, caffe=caffe, **_said(config.teacher.spec)
+    )
     logger.info("teacher %s", report)
     return network
 
@@ -81,7 +83,8 @@ def load_student(config: DetectConfig, category_ids: Sequence[int] = ()) -> Reti
         ValueError: ``--student-weights`` is of other categories.
     """
     if config.student_weights:
-        network, report = load_detector(config.student_weights)
+        given = _said(config.network.spec | _detector_options(config))
+        network, report = load_detector(config.student_weights, **given)
         logger.info("student %s", report)
         if category_ids and tuple(network.spec.category_ids) != tuple(category_ids):
             raise ValueError(
@@ -90,8 +93,8 @@ def load_student(config: DetectConfig, category_ids: Sequence[int] = ()) -> Reti
                 "its backbone alone: --backbone-weights"
             )
         return network
-    options = {k: getattr(config.detector, k) for k in DETECTOR_OPTIONS}
-    spec = DetectorSpec(**config.network.spec, category_ids=tuple(category_ids), **options)
+    options = config.network.spec | _detector_options(config)
+    spec = DetectorSpec(**options, category_ids=tuple(category_ids))
     student = create_detector(spec)
     if config.backbone_weights:
         logger.info("backbone %s", load_body(student, config.backbone_weights))
@@ -99,9 +102,13 @@ def load_student(config: DetectConfig, category_ids: Sequence[int] = ()) -> Reti
     return student
 
 
-DETECTOR_OPTIONS = (
-    "fpn_channels", "head_convs", "smallest_anchor", "min_size", "max_size", "norm",
-)  # fmt: skip
+def _detector_options(config: DetectConfig) -> dict[str, Any]:
+    return {f.name: getattr(config.detector, f.name) for f in fields(config.detector)}
+
+
+def _said(spec: dict[str, Any]) -> dict[str, Any]:
+    """What was said of a network; the file says the rest."""
+    return {name: value for name, value in spec.items() if value is not None}
 
 
 def build_distiller(

@@ -209,6 +209,20 @@ def test_a_trained_detector_is_trained_on(tmp_path: Path, teacher: str) -> None:
     assert all(after["state_dict"][k] == before["state_dict"][k] + 3 for k in counted)  # 3 steps
 
 
+def test_what_is_said_of_a_files_detector_counts(
+    tmp_path: Path, teacher: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--student-weights", teacher, "--epochs", "1", "--min-size", "48", "--norm", "frozen"]
+    assert detect.main(options(tmp_path / "run", *given)) == 0
+    found = read_last(tmp_path / "run")["detector"]
+    before = torch.load(teacher, weights_only=True)["detector"]
+    assert found == before | {"min_size": 48, "norm": "frozen"}
+    message = said(options(tmp_path / "new", *given, "-a", "resnet50"), capsys)
+    assert "a partial load is refused" in message and not (tmp_path / "new").exists()
+    wide = ["--teacher", teacher, "--teacher-width", "0.5"]
+    assert "a partial load is refused" in said(options(tmp_path / "new", *wide), capsys)
+
+
 def test_two_processes_train_one_detector(tmp_path: Path, teacher: str) -> None:
     argv = options(tmp_path / "run", "--teacher", teacher, "--epochs", "1", "--accelerator", "cpu")
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -264,6 +278,12 @@ def test_categories_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--backbone-weights", "none.pt"], "which is no file"),
         (["-a", "mobilenet_v2"], "expected a ResNet of torchvision"),
         (["-b", "20"], "14 images; expected no more"),
+        (["--size", "64"], "size: got 64, which has no effect in detect, expected --min-size"),
+        (["--mean", "0", "0", "0"], "mean: got (0.0, 0.0, 0.0), which has no effect in detect"),
+        (["--taps", "c2=layer1"], "no effect in detect, expected --levels"),
+        (["--warmup-epochs", "1"], "warmup_epochs: got 1, which has no effect in detect"),
+        (["--mgd-weight", "1"], "expected --mgd-weighting auto with --mgd-start"),
+        (["--mgd-loss-factor", "1e4"], "got --mgd-weighting auto and --mgd-loss-factor"),
     ],
 )
 def test_bad_settings_are_refused_before_the_directory_is_taken(
