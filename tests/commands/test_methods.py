@@ -1,0 +1,75 @@
+"""Every objective trains a student that the other commands read, alone or with the matching."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from test_resume import differences
+from tiny_runs import arguments, read_last, read_rows, signal_at, start
+
+from mgd_ssl.commands import pretrain
+from mgd_ssl.models import load_backbone
+
+LOSSES = {
+    "simreg": {"regression"},
+    "seed": {"similarity"},
+    "compress": {"similarity"},
+    "disco": {"contrastive", "embedding"},
+    "simsiam": {"siamese"},
+    "moco": {"contrastive"},
+}
+STAGES = {f"matching/layer{i}" for i in range(1, 5)}
+SMALL = ("--simsiam-dim", "16", "--disco-hidden", "32")
+
+
+def losses(run: Path) -> set[str]:
+    row = [row for row in read_rows(run) if "train_loss" in row][-1]
+    return {k.removeprefix("train_loss/") for k in row if k.startswith("train_loss/")}
+
+
+@pytest.mark.parametrize("matched", [False, True])
+@pytest.mark.parametrize("method", LOSSES)
+def test_a_method_trains_with_and_without_the_matching(
+    tmp_path: Path, teacher: Path, method: str, matched: bool
+) -> None:
+    alone = method in ("moco", "simsiam") and not matched
+    argv = arguments(tmp_path / "run", None if alone else teacher, "--epochs", "1", *SMALL)
+    argv = [*argv, "--method", method] if "--method" not in argv else argv
+    argv[argv.index("--method") + 1] = method
+    assert pretrain.main(argv + (["--mgd-weight", "0.1"] if matched else [])) == 0
+    assert losses(tmp_path / "run") == LOSSES[method] | (STAGES if matched else set())
+    network, report = load_backbone(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert report.missing == [] and report.spec.width == 0.125
+    exported, _ = load_backbone(tmp_path / "run" / "student.safetensors")
+    assert differences(network.state_dict(), exported.state_dict()) == []
+
+
+@pytest.mark.parametrize("method", ["seed", "compress"])
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, teacher: Path, method: str) -> None:
+    more = ("--method", method, "--compress-queues", "2", "--save-every", "1", "-p", "1")
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert pretrain.main(arguments(whole, teacher, *more)) == 0
+    process = start("pretrain.py", *arguments(run, teacher, *more))
+    status, said = signal_at(process, signal.SIGKILL, "epoch 2/2 step 2/4")
+    assert status == -signal.SIGKILL, said
+    assert pretrain.main(arguments(run, teacher, *more, "--resume")) == 0
+    left, right = read_last(run), read_last(whole)
+    for content in (left, right):
+        content.pop("config")
+    assert "objective.queue" in right["state_dict"]
+    assert differences(left, right) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--method", "simreg"], "method simreg: got no teacher, expected --teacher PATH"),
+        (["--method", "simsiam", "--mgd-weight", "1"], "method simsiam: got no teacher"),
+        (["--method", "simsiam", "--teacher", "t.pt"], "match its maps: --mgd-weight"),
+    ],
+)
+def test_a_method_and_its_teacher_must_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert pretrain.main([str(tmp_path), "--out", str(tmp_path / "run"), *more]) == 1
+    assert message in capsys.readouterr().err
