@@ -1,6 +1,7 @@
 """Supervised classification: the pretraining's run with labels, logits and top-1."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,6 @@ from mgd_ssl.commands.run_parts import (
 )
 from mgd_ssl.data import (
     Batch,
-    CanvasLoader,
     DecodeGuard,
     ImageSource,
     Normalize,
@@ -63,7 +63,7 @@ def run(config: ClassifyConfig) -> None:
 def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     """The parts of a run, each checked."""
     source, val = open_labelled(config)
-    classes = count_classes(source)
+    classes = count_classes(source, val)
     teacher = load_teacher(config, classes)
     student = build_student(config, classes)
     parts: dict[str, Any] = {"kd_weight": config.kd.kd_weight if config.kd.kd else 0.0}
@@ -92,10 +92,10 @@ def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
     return source, val
 
 
-def count_classes(source: ImageSource) -> int:
-    """As many as have names; where none have, the labels count from 0 to the last class."""
-    assert source.labels is not None
-    return len(source.classes) if source.classes else int(source.labels.max()) + 1
+def count_classes(source: ImageSource, val: ImageSource) -> int:
+    """As many as have names; where none have, labels count from 0 to the last class of either."""
+    assert source.labels is not None and val.labels is not None
+    return len(source.classes or range(max(source.labels.max(), val.labels.max()) + 1))
 
 
 def load_teacher(config: ClassifyConfig, classes: int) -> tuple[nn.Module, KeyReport] | None:
@@ -227,30 +227,26 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
     """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
     start_logging()
     fabric = start_fabric(config.device)
-    resolved = resolve(config)
-    _, val = open_labelled(resolved)
-    loader, rows = load_loader(resolved, fabric, val), []
+    resolve(config)  # refuses what does not go together
+    val, rows = open_source(config.data, "val", labelled=True), []
     sources = [("student", config.student_weights, config.network.spec)]
     sources += [("teacher", config.teacher.teacher, config.teacher.spec)]
     for name, source, given in sources:
         if source is not None:
-            found = evaluate_one(source, given, loader, fabric)
+            found = evaluate_one(config, source, given, val, fabric)
             rows.append({"network": name, "checkpoint": str(source), **found})
-    print_table(f"Accuracy, per cent: {val.name}", rows, {"size": resolved.loader.size})
-    if config.out:
-        result = {
-            "protocol": "classification, centre crop",
-            "rows": rows,
-            "size": resolved.loader.size,
-        }
-        logger.info("written: %s", write_json(config.out / "accuracy.json", result))
+    if fabric.is_global_zero:
+        print_table(f"Accuracy, per cent: {val.name}", rows)
+        if config.out:
+            result = {"protocol": "classification, centre crop", "rows": rows}
+            logger.info("written: %s", write_json(config.out / "accuracy.json", result))
     return rows
 
 
 def evaluate_one(
-    source: Path, given: dict[str, Any], loader: CanvasLoader, fabric: Fabric
-) -> Accuracy:
-    """Accuracy of a checkpoint or of published weights.
+    config: ClassifyConfig, source: Path, given: dict[str, Any], val: ImageSource, fabric: Fabric
+) -> dict[str, Any]:
+    """Accuracy of a checkpoint or of published weights, at the size that they are for.
 
     Raises:
         ValueError: it has no classifier.
@@ -261,6 +257,11 @@ def evaluate_one(
             f"evaluate: {source} has no classifier, expected one; train it with mgd-ssl classify, "
             "or measure it with linear_eval.py or knn_eval.py"
         )
+    if config.loader.size is None and report.size:
+        config = replace(config, loader=replace(config.loader, size=report.size))
+    resolved = resolve(config)
+    loader = load_loader(resolved, fabric, val)
     transform = eval_transform(report.mean, report.std).to(fabric.device)
     network.to(fabric.device)
-    return classifier_accuracy(network, loader, transform=transform, device=fabric.device)
+    found = classifier_accuracy(network, loader, transform=transform, device=fabric.device)
+    return {**found, "size": resolved.loader.size}

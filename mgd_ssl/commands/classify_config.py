@@ -39,7 +39,8 @@ class ClassifyConfig(RunConfig):
     """
 
     evaluate: bool = False
-    """Report top-1 and top-5 of --student-weights and of the teacher, then exit."""
+    """Report top-1 and top-5 of --student-weights and of the teacher, then exit; each at the size
+    that its file says, unless --size is given."""
     student_weights: Path | None = None
     """Start from these weights: a checkpoint, a run of pretrain.py among them, or a name; the
     classifier is new unless the file has one of as many classes."""
@@ -88,10 +89,8 @@ def resolve(config: ClassifyConfig) -> ClassifyConfig:
     _check(config)
     size = config.loader.size
     assert size is not None
-    if config.views == ViewConfig():
-        small = ViewConfig(preset="weak")
-        config = replace(config, views=small if size < 96 else ViewConfig(preset="linear"))
-    return config
+    preset = config.views.preset or ("weak" if size < 96 else "linear")
+    return replace(config, views=replace(config.views, preset=preset))
 
 
 def _check(config: ClassifyConfig) -> None:

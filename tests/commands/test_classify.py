@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -13,6 +14,10 @@ from test_resume import differences
 from tiny_runs import STUDENT, read_last, read_rows, signal_at, start
 
 from mgd_ssl.commands import classify, knn_eval, pretrain
+from mgd_ssl.commands.classify import count_classes
+from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
+from mgd_ssl.commands.options import LoaderOptions
+from mgd_ssl.data import ArraySource, ViewConfig
 from mgd_ssl.models import create_classifier, load_classifier
 
 SMALL = ["--size", "32", "--limit", "96", "-b", "16", "--lr", "0.02"]
@@ -72,7 +77,7 @@ def test_evaluate_reports_student_and_teacher_as_training_did(
 ) -> None:
     student = distilled / "checkpoints" / "last.pt"
     sources = ["--student-weights", str(student), "--teacher", str(supervised)]
-    assert classify.main(["--evaluate", *sources, "--out", str(tmp_path), "--size", "32"]) == 0
+    assert classify.main(["--evaluate", *sources, "--out", str(tmp_path)]) == 0
     rows = json.loads((tmp_path / "accuracy.json").read_text())["rows"]
     for row, run in zip(rows, (distilled, supervised.parents[1]), strict=True):
         last = read_rows(run)[-1]
@@ -222,6 +227,31 @@ def test_stage_weights_weigh_the_stages_and_must_fit_them(
     row = read_rows(tmp_path / "run")[-1]
     weighed = [row[f"train_loss/matching/layer{i}"] for i in range(1, 5)]
     assert weighed[0] == weighed[3] == 0 and min(weighed[1:3]) > 0
+
+
+def test_networks_are_evaluated_at_the_size_of_their_training(tmp_path: Path) -> None:
+    content = {"state_dict": create_classifier(10, width=0.125).state_dict(), "size": 40}
+    torch.save(content, tmp_path / "network.pth")
+    given = ["--evaluate", "--student-weights", str(tmp_path / "network.pth"), "--out"]
+    for size, more in ((40, []), (48, ["--size", "48"])):
+        assert classify.main([*given, str(tmp_path), *more]) == 0
+        assert json.loads((tmp_path / "accuracy.json").read_text())["rows"][0]["size"] == size
+
+
+def test_one_parameter_of_the_views_leaves_the_others() -> None:
+    config = ClassifyConfig(views=ViewConfig(crop_min=0.3), loader=LoaderOptions(size=128))
+    assert resolve(config).views == ViewConfig(preset="linear", crop_min=0.3)
+    moco = ClassifyConfig(views=ViewConfig(preset="moco_v2"))
+    assert resolve(moco).views == moco.views
+
+
+def test_classes_without_names_are_counted_in_both_parts() -> None:
+    def source(*labels: int) -> ArraySource:
+        images = np.zeros((len(labels), 8, 8), np.uint8)
+        return ArraySource(images, np.array(labels, np.int64), name="some")
+
+    assert count_classes(source(0, 3, 1), source(4, 0)) == 5  # as where --limit left 4 out
+    assert count_classes(source(0, 6), source(0, 1)) == 7
 
 
 def test_two_processes_train_one_classifier(tmp_path: Path, supervised: Path) -> None:
