@@ -77,8 +77,8 @@ def open_sources(config: DetectConfig) -> tuple[DetectionSource, DetectionSource
         return source, None
     try:
         return source, open_detection(config.data, "val")
-    except ValueError:
-        logger.info("no annotated val images in %s: no average precision", config.data)
+    except ValueError as error:
+        logger.info("no average precision, for want of annotated val images: %s", error)
         return source, None
 
 
@@ -231,8 +231,9 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
     for name, network in networks.items():
         found = ap_of(network.to(fabric.device).eval(), val, loader, fabric)
         rows.append({"network": name, **found})
-    print_table(f"Average precision, per cent: {val.name}", rows)
-    if config.out:
-        result = {"protocol": "COCO AP, at most 100 boxes an image", "rows": rows}
-        logger.info("written: %s", write_json(config.out / "ap.json", result))
+    if fabric.is_global_zero:
+        print_table(f"Average precision, per cent: {val.name}", rows)
+        if config.out:
+            result = {"protocol": "COCO AP, at most 100 boxes an image", "rows": rows}
+            logger.info("written: %s", write_json(config.out / "ap.json", result))
     return rows
