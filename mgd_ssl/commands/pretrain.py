@@ -8,7 +8,13 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.pretrain_config import CONTRASTS, PretrainConfig, resolve
+from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
+from mgd_ssl.commands.pretrain_parts import (
+    build_health,
+    build_knn,
+    build_objective,
+    split_norms,
+)
 from mgd_ssl.commands.report import guarded
 from mgd_ssl.commands.run import TrainingRun, execute
 from mgd_ssl.commands.run_parts import (
@@ -27,26 +33,18 @@ from mgd_ssl.data import (
     open_source,
     subset,
 )
-from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.matching import every, unsupervised_epochs
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
     create_backbone,
     find_reader,
-    split_batch_norms,
     without_head,
 )
 from mgd_ssl.models.compiling import compile_parts
 from mgd_ssl.objectives import (
-    SEED,
-    CompRess,
-    DisCo,
     MoCo,
-    Objective,
     Pretraining,
-    SimReg,
-    SimSiam,
 )
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.loop import Position
@@ -76,63 +74,12 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     parts: dict[str, Any] = {"teacher": teacher, "reader": reader}
     if teacher and reader and (config.method == "mgd" or config.mgd.mgd_weight is not None):
         parts["distiller"] = build_distiller(config, teacher, student, reader)
-    _split_norms(config, student, fabric.world_size)
+    split_norms(config, student, fabric.world_size)
     objective = build_objective(config, student, report)
     normalize = Normalize(config.loader.mean, config.loader.std)
     weight = config.objective.objective_weight
     task = Pretraining(student, objective, normalize, weight, **parts)
     return PretrainRun(config, fabric, task, source, report)
-
-
-def build_objective(
-    config: PretrainConfig, student: nn.Module, report: KeyReport | None
-) -> Objective:
-    """What drives the student; MoCo and DisCo put a head in its classifier's place."""
-    moco, options = config.moco, config.objective
-    queue, features = cast(int, moco.moco_k), cast(int, student.num_features)
-    momentum: dict[str, Any] = {
-        "queue_size": queue,
-        "momentum": moco.moco_m,
-        "temperature": moco.moco_t,
-    }
-    if config.method in ("mgd", "moco"):
-        return MoCo(student, dim=moco.moco_dim, mlp=moco.mlp, **momentum)
-    if config.method == "simsiam":
-        return SimSiam(features, options.simsiam_dim)
-    assert report is not None
-    target = report.features
-    if config.method == "simreg":
-        return SimReg(features, target)
-    if config.method == "seed":
-        return SEED(features, target, queue, options.seed_t, options.seed_teacher_t)
-    if config.method == "compress":
-        return CompRess(features, target, queue, options.compress_queues, options.compress_t)
-    hidden, weight = options.disco_hidden, options.disco_weight
-    return DisCo(student, target, hidden, weight, **momentum)
-
-
-def _split_norms(config: PretrainConfig, student: nn.Module, world_size: int) -> None:
-    """Split the batch norms where one process contrasts a batch's images with each other."""
-    alone = world_size == 1 and config.method in CONTRASTS
-    splits = config.moco.bn_splits or (8 if alone else 1)
-    others = split_batch_norms(student, splits)
-    if others and splits > 1:
-        logger.warning("%d batch norms cannot be split; keys may leak through them", others)
-    _check_batch(config, world_size, splits)
-
-
-def _check_batch(config: PretrainConfig, world_size: int, splits: int) -> None:
-    batch, queue = cast(int, config.optim.batch_size), cast(int, config.moco.moco_k)
-    if batch < 1 or batch % (world_size * splits):
-        raise ValueError(
-            f"batch_size: got {batch} on {world_size} processes with {splits} batch norm splits, "
-            f"expected a multiple of {world_size * splits}; change --batch-size or --bn-splits"
-        )
-    if queue < batch or queue % batch:
-        raise ValueError(
-            f"moco_k: got a queue of {queue} keys and batches of {batch}, expected a queue "
-            f"divisible by the batch; nearest --moco-k {max(1, round(queue / batch)) * batch}"
-        )
 
 
 class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
@@ -156,6 +103,7 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         epochs, freq = self.loop.epochs, config.mgd.mgd_update_freq
         self.solve_before = every(epochs, freq) if freq else unsupervised_epochs(epochs)
         self.knn = build_knn(config, fabric)
+        self.health = build_health(config, fabric, source)
         self.teacher_top1: float | None = None
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -176,23 +124,33 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
     def prepare(self) -> None:
         """The teacher's kNN accuracy, once; the student's is given as per cent of it."""
         teacher = self.task.teacher
-        if teacher and self.report and self.knn and self.fabric.is_global_zero:
-            self.teacher_top1 = self.knn(teacher.network, (self.report.mean, self.report.std))
-            logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, self.knn.settings)
+        if teacher and self.report and self.fabric.is_global_zero:
+            normalisation = (self.report.mean, self.report.std)
+            if self.health:
+                self.health.watch(teacher.network, normalisation)
+            if self.knn:
+                self.teacher_top1 = self.knn(teacher.network, normalisation)
+                settings = self.knn.settings
+                logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, settings)
         self.fabric.barrier()
 
     def measure(self, epoch: int) -> dict[str, float]:
-        """kNN accuracy every so many epochs, and after the last."""
-        every_n = self.config.evaluation.knn_every
-        due = every_n and ((epoch + 1) % every_n == 0 or epoch + 1 == self.loop.epochs)
-        if not (self.knn and due and self.fabric.is_global_zero):
-            return {}
+        """Health and kNN accuracy, each every so many epochs and after the last."""
+        options, metrics = self.config.evaluation, dict[str, float]()
+        if not self.fabric.is_global_zero:
+            return metrics
+        normalisation = (self.config.loader.mean, self.config.loader.std)
         with without_head(self.task.student) as backbone:
-            top1 = self.knn(backbone, (self.config.loader.mean, self.config.loader.std))
-        metrics = {"val_knn_top1": top1}
-        if self.teacher_top1:
-            metrics["val_knn_top1_percent_of_teacher"] = 100 * top1 / self.teacher_top1
+            if self.knn and self._due(epoch, options.knn_every):
+                metrics["val_knn_top1"] = top1 = self.knn(backbone, normalisation)
+                if self.teacher_top1:
+                    metrics["val_knn_top1_percent_of_teacher"] = 100 * top1 / self.teacher_top1
+            if self.health and self._due(epoch, options.health_every):
+                metrics |= self.health(backbone, normalisation)
         return metrics
+
+    def _due(self, epoch: int, every_n: int) -> bool:
+        return (epoch + 1) % every_n == 0 or epoch + 1 == self.loop.epochs
 
     def networks(self) -> dict[str, Any]:
         """facebookresearch/moco's ``arch`` and ``state_dict``, and beside them what they lack.
@@ -234,27 +192,3 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         objective = self.task.objective
         keys = compile_parts(objective.encoder_k) if isinstance(objective, MoCo) else 0
         return super().compile() + keys
-
-
-def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
-    """The kNN evaluator, where it is wanted and there are labels."""
-    options = config.evaluation
-    if options.knn_every == 0:
-        return None
-    data = options.eval_data or config.data
-    try:
-        bank = open_source(data, "train", labelled=True)
-        queries = open_source(data, "val", labelled=True)
-    except ValueError:
-        if options.eval_data:
-            raise
-        logger.info("no labelled train and val parts in %s: no kNN as training goes", data)
-        return None
-    bank = subset(bank, options.knn_bank, config.seed)
-    return OnlineKnn(
-        bank=load_loader(config, fabric, bank, shard=False),
-        queries=load_loader(config, fabric, queries, shard=False),
-        k=cast(int, options.knn_k),
-        temperature=options.knn_t,
-        device=fabric.device,
-    )

@@ -57,7 +57,7 @@ class ObjectiveOptions:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """kNN accuracy as training goes; needs labels."""
+    """What is measured as training goes: health without labels, kNN accuracy with them."""
 
     eval_data: Path | None = None
     """Labelled folder with train and val parts. [DATA, where it has labels]"""
@@ -68,6 +68,10 @@ class EvaluationOptions:
     knn_t: float = 0.1
     knn_bank: int = 50000
     """Training images, at most, in the bank."""
+    health_every: int = 1
+    """Epochs between two looks at the student's health, which needs no labels; 0 never."""
+    health_images: int = 512
+    """Images that it is taken from: of val, or of train where there is no val."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,12 @@ from mgd_ssl.evaluation.accuracy import Accuracy, classifier_accuracy
 from mgd_ssl.evaluation.coco import coco_ap, to_coco
 from mgd_ssl.evaluation.detector import detector_ap
 from mgd_ssl.evaluation.features import Features, collect_features, extract_features
-from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbour_overlap
+from mgd_ssl.evaluation.health import (
+    effective_rank,
+    feature_deviation,
+    linear_cka,
+    neighbour_overlap,
+)
 from mgd_ssl.evaluation.knn import knn_accuracy, knn_search, knn_sweep
 from mgd_ssl.evaluation.linear import linear_probe
 from mgd_ssl.evaluation.moco_linear import (
@@ -27,6 +32,7 @@ __all__ = [
     "detector_ap",
     "effective_rank",
     "extract_features",
+    "feature_deviation",
     "knn_accuracy",
     "knn_search",
     "knn_sweep",

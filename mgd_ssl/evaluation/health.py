@@ -77,6 +77,27 @@ def effective_rank(features: Float[Tensor, "n d"]) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
+def feature_deviation(features: Float[Tensor, "n d"]) -> float:
+    """Standard deviation of a feature of unit-length rows, times √D, mean over features, in [0,1].
+
+    0 where every image has the same direction, near 1 where directions spread evenly. Chen, He,
+    Exploring Simple Siamese Representation Learning, CVPR 2021, section 4.1.
+
+    Args:
+        features: (N,D), N at least 2.
+
+    Raises:
+        ValueError: fewer than two images, or features that are not finite.
+    """
+    if len(features) < 2 or not features.isfinite().all():
+        raise ValueError(
+            f"features of {len(features)} images, expected two or more, all finite; look for a "
+            "diverged network"
+        )
+    rows = torch.nn.functional.normalize(features.detach().double(), dim=1)
+    return float(rows.std(dim=0, correction=0).mean() * rows.shape[1] ** 0.5)
+
+
 def _check_same_images(x: Tensor, y: Tensor) -> None:
     if len(x) != len(y):
         raise ValueError(

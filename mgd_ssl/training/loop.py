@@ -223,7 +223,7 @@ class Meter:
     ) -> None:
         self.config, self.steps, self.writer = config, len(loader), writer
         self.optimizer = optimizer
-        self.note = ""
+        self.note = self._measured = ""
         self.restart()
 
     def restart(self) -> None:
@@ -281,12 +281,13 @@ class Meter:
         speed = self._images / (time.perf_counter() - self._clock)
         per_step = self._images / max(self._count, 1)
         left = (self.config.epochs - epoch) * self.steps - step - 1
-        self.note = f"{speed:.0f} images/s"
+        self.note = f"{speed:.0f} images/s  {self._measured}"
         parts = " ".join(f"{k.removeprefix('train_')} {v:.4f}" for k, v in self._means().items())
         remaining = format_duration(left * per_step / max(speed, 1e-9))
         logger.info(
             "epoch %d/%d step %d/%d  %s  %s  %s left",
-            *(epoch + 1, self.config.epochs, step + 1, self.steps, parts, self.note, remaining),
+            *(epoch + 1, self.config.epochs, step + 1, self.steps),
+            *(parts, f"{speed:.0f} images/s", remaining),
         )
 
     def finish(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -298,6 +299,7 @@ class Meter:
         text = "  ".join(f"{k} {v:.4g}" for k, v in row.items())
         logger.info("epoch %d/%d done  %s", epoch + 1, self.config.epochs, text)
         self.write(epoch, self.steps, row)
+        self._measured = "  ".join(f"{k} {v:.3g}" for k, v in metrics.items())
 
     def write(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
         """Write a row at a position."""

@@ -51,6 +51,8 @@ def test_metrics_hold_each_loss_and_the_knn_figure(run: Path) -> None:
         assert row["train_loss"] == pytest.approx(sum(parts.values()))
         assert 0 <= row["val_knn_top1"] <= 100
         assert row["val_knn_top1_percent_of_teacher"] > 0
+        assert row["health/effective_rank"] > 1 and row["health/deviation"] > 0
+        assert 0 <= row["health/neighbour_overlap"] <= 1 and 0 <= row["health/cka"] <= 1
 
 
 def test_the_matching_of_every_solve_is_kept_and_balanced(run: Path) -> None:

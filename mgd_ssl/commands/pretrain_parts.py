@@ -1,0 +1,108 @@
+"""Parts of a pretraining run: the objective, and what is measured as training goes."""
+
+from typing import Any, cast
+
+from lightning.fabric import Fabric
+from torch import nn
+
+from mgd_ssl.commands.pretrain_config import CONTRASTS, PretrainConfig
+from mgd_ssl.commands.run_parts import load_loader
+from mgd_ssl.data import ImageSource, open_source, subset
+from mgd_ssl.evaluation.online import OnlineKnn
+from mgd_ssl.evaluation.online_health import OnlineHealth
+from mgd_ssl.models import KeyReport, split_batch_norms
+from mgd_ssl.objectives import SEED, CompRess, DisCo, MoCo, Objective, SimReg, SimSiam
+from mgd_ssl.training.logging import logger
+
+HEALTH_NEIGHBOURS = 20
+
+
+def build_objective(
+    config: PretrainConfig, student: nn.Module, report: KeyReport | None
+) -> Objective:
+    """What drives the student; MoCo and DisCo put a head in its classifier's place."""
+    moco, options = config.moco, config.objective
+    queue, features = cast(int, moco.moco_k), cast(int, student.num_features)
+    momentum: dict[str, Any] = {
+        "queue_size": queue,
+        "momentum": moco.moco_m,
+        "temperature": moco.moco_t,
+    }
+    if config.method in ("mgd", "moco"):
+        return MoCo(student, dim=moco.moco_dim, mlp=moco.mlp, **momentum)
+    if config.method == "simsiam":
+        return SimSiam(features, options.simsiam_dim)
+    assert report is not None
+    target = report.features
+    if config.method == "simreg":
+        return SimReg(features, target)
+    if config.method == "seed":
+        return SEED(features, target, queue, options.seed_t, options.seed_teacher_t)
+    if config.method == "compress":
+        return CompRess(features, target, queue, options.compress_queues, options.compress_t)
+    hidden, weight = options.disco_hidden, options.disco_weight
+    return DisCo(student, target, hidden, weight, **momentum)
+
+
+def split_norms(config: PretrainConfig, student: nn.Module, world_size: int) -> None:
+    """Split the batch norms where one process contrasts a batch's images with each other."""
+    alone = world_size == 1 and config.method in CONTRASTS
+    splits = config.moco.bn_splits or (8 if alone else 1)
+    others = split_batch_norms(student, splits)
+    if others and splits > 1:
+        logger.warning("%d batch norms cannot be split; keys may leak through them", others)
+    _check_batch(config, world_size, splits)
+
+
+def _check_batch(config: PretrainConfig, world_size: int, splits: int) -> None:
+    batch, queue = cast(int, config.optim.batch_size), cast(int, config.moco.moco_k)
+    if batch < 1 or batch % (world_size * splits):
+        raise ValueError(
+            f"batch_size: got {batch} on {world_size} processes with {splits} batch norm splits, "
+            f"expected a multiple of {world_size * splits}; change --batch-size or --bn-splits"
+        )
+    if queue < batch or queue % batch:
+        raise ValueError(
+            f"moco_k: got a queue of {queue} keys and batches of {batch}, expected a queue "
+            f"divisible by the batch; nearest --moco-k {max(1, round(queue / batch)) * batch}"
+        )
+
+
+def build_health(
+    config: PretrainConfig, fabric: Fabric, source: ImageSource
+) -> OnlineHealth | None:
+    """The label-free figures, on val where there is one."""
+    options = config.evaluation
+    if options.health_every == 0:
+        return None
+    try:
+        held_out = open_source(config.data, "val")
+    except ValueError:
+        held_out = source
+    images = subset(held_out, options.health_images, config.seed)
+    loader = load_loader(config, fabric, images, shard=False)
+    return OnlineHealth(loader, HEALTH_NEIGHBOURS, fabric.device)
+
+
+def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
+    """The kNN evaluator, where it is wanted and there are labels."""
+    options = config.evaluation
+    if options.knn_every == 0:
+        return None
+    data = options.eval_data or config.data
+    try:
+        bank = open_source(data, "train", labelled=True)
+        queries = open_source(data, "val", labelled=True)
+    except ValueError:
+        if options.eval_data:
+            raise
+        logger.info("no labelled train and val parts in %s: no kNN as training goes", data)
+        return None
+    bank = subset(bank, options.knn_bank, config.seed)
+    return OnlineKnn(
+        bank=load_loader(config, fabric, bank, shard=False),
+        queries=load_loader(config, fabric, queries, shard=False),
+        k=cast(int, options.knn_k),
+        temperature=options.knn_t,
+        device=fabric.device,
+    )
