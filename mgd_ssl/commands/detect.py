@@ -29,7 +29,7 @@ from mgd_ssl.data import (
     open_detection,
     subset_detection,
 )
-from mgd_ssl.evaluation import detector_ap, print_table, write_json
+from mgd_ssl.evaluation import coco_library, detector_ap, print_table, write_json
 from mgd_ssl.matching import detection_iterations
 from mgd_ssl.models import BackboneSpec
 from mgd_ssl.objectives import Detection
@@ -117,6 +117,8 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         super().__init__(config, fabric, task, loader, rate)
         self.source, self.val = source, val
         self.val_loader = make_loader(config, fabric, val) if val else None
+        if val:
+            coco_library()  # refused before an epoch is spent, not after
         self.guard = DecodeGuard(source, config.loader.bad_images)
         steps, freq = self.loop.epochs * len(loader), config.mgd.mgd_update_freq
         self.solve_at = set(range(0, steps, freq) if freq else detection_iterations(steps))

@@ -1,7 +1,7 @@
 """Evaluators: functions that return numbers."""
 
 from mgd_ssl.evaluation.accuracy import Accuracy, classifier_accuracy
-from mgd_ssl.evaluation.coco import coco_ap, to_coco
+from mgd_ssl.evaluation.coco import coco_ap, coco_library, to_coco
 from mgd_ssl.evaluation.detector import detector_ap
 from mgd_ssl.evaluation.features import Features, collect_features, extract_features
 from mgd_ssl.evaluation.health import (
@@ -28,6 +28,7 @@ __all__ = [
     "assert_only_head_changed",
     "classifier_accuracy",
     "coco_ap",
+    "coco_library",
     "collect_features",
     "detector_ap",
     "effective_rank",

@@ -110,7 +110,7 @@ def _check(ground_truth: dict[str, Any], detections: Sequence[dict[str, Any]]) -
 
 def _evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> list[float]:
     """The first six of COCO's twelve figures, in [0, 1], -1 where there are no objects."""
-    coco_class, evaluator_class = _library()
+    coco_class, evaluator_class = coco_library()
     with contextlib.redirect_stdout(io.StringIO()):  # both print their progress
         truth = coco_class()
         truth.dataset = {"info": {}, **ground_truth}
@@ -122,8 +122,12 @@ def _evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) ->
     return [float(stat) for stat in evaluation.stats[:6]]
 
 
-def _library() -> tuple[Any, Any]:
-    """The classes COCO and COCOeval of the first library that is installed."""
+def coco_library() -> tuple[Any, Any]:
+    """The classes COCO and COCOeval of the first library that is installed.
+
+    Raises:
+        ValueError: none is.
+    """
     for names in LIBRARIES:
         with contextlib.suppress(ImportError):
             coco, evaluator = (getattr(importlib.import_module(at), name) for at, name in names)
