@@ -39,6 +39,12 @@ def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
         return Detection(student, reader)
     teacher_reader = body_reader(teacher, config.levels)
     frozen = DetectorTeacher(teacher, teacher_reader, ids)
+    if config.teacher_boxes is not None and not (frozen.labels >= 0).any():
+        raise ValueError(
+            f"teacher_boxes: the teacher finds the categories {teacher.spec.category_ids[:5]}, …, "
+            f"and the data has {ids[:5]}, …, expected some ids in both; correct the annotations' "
+            "ids, or leave --teacher-boxes out"
+        )
     distiller = build_distiller(config, frozen, student, reader)
     boxes = not config.unlabelled or config.teacher_boxes is not None
     if not boxes:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,25 @@ def test_the_teachers_boxes_stand_for_missing_ones(tmp_path: Path, teacher: str)
     assert set(losses(tmp_path / "run")) == STAGES | OWN
 
 
+def test_a_teacher_of_other_categories_gives_no_boxes(
+    tmp_path: Path, teacher: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def renumber(content: Any) -> None:
+        for category in content["categories"]:
+            category["id"] += 1000
+        for annotation in content["annotations"]:
+            annotation["category_id"] += 1000
+
+    data = broken(tmp_path / "data", renumber)
+    val = data / "annotations" / "instances_val.json"
+    content = json.loads(val.read_text())
+    renumber(content)
+    val.write_text(json.dumps(content))
+    argv = options(tmp_path / "run", "--teacher", teacher, "--teacher-boxes", "0.1")
+    assert "expected some ids in both" in said([str(data), *argv[1:]], capsys)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("levels", [["c4", "c5", "p3", "p7"], ["p4"]])
 def test_levels_of_the_pyramid_can_be_matched(
     tmp_path: Path, teacher: str, levels: list[str]
@@ -291,6 +311,15 @@ def test_bad_settings_are_refused_before_the_directory_is_taken(
 ) -> None:
     assert message in said(options(tmp_path / "run", *more), capsys)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_librarys_absence_is_told_before_the_directory_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("faster_coco_eval", "pycocotools.coco"):
+        monkeypatch.setitem(sys.modules, name, None)
+    message = said(options(tmp_path / "run"), capsys)
+    assert "pip install 'mgd_ssl[detection]'" in message and not (tmp_path / "run").exists()
 
 
 def test_stages_that_do_not_exist_are_not_ignored(
