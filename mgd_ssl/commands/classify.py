@@ -134,6 +134,12 @@ def build_student(config: ClassifyConfig, classes: int) -> nn.Module:
         return create_classifier(classes, **config.network.spec)
     network, report = load_classifier(config.student_weights, **config.network.spec)
     logger.info("student %s", report)
+    if (tuple(report.mean), tuple(report.std)) != (config.loader.mean, config.loader.std):
+        values = [" ".join(f"{v:g}" for v in pair) for pair in (report.mean, report.std)]
+        logger.warning(
+            "student_weights: made for images normalised otherwise; to go on so: --mean %s --std %s",
+            *values,
+        )
     if report.classes == classes:
         return network
     logger.info("the classifier of %d classes is new", classes)

@@ -14,11 +14,12 @@ from test_resume import differences
 from tiny_runs import STUDENT, read_last, read_rows, signal_at, start
 
 from mgd_ssl.commands import classify, knn_eval, pretrain
-from mgd_ssl.commands.classify import count_classes
+from mgd_ssl.commands.classify import build_student, count_classes
 from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
 from mgd_ssl.commands.options import LoaderOptions
 from mgd_ssl.data import ArraySource, ViewConfig
 from mgd_ssl.models import create_classifier, load_classifier
+from mgd_ssl.training.logging import logger
 
 SMALL = ["--size", "32", "--limit", "96", "-b", "16", "--lr", "0.02"]
 
@@ -236,6 +237,22 @@ def test_networks_are_evaluated_at_the_size_of_their_training(tmp_path: Path) ->
     for size, more in ((40, []), (48, ["--size", "48"])):
         assert classify.main([*given, str(tmp_path), *more]) == 0
         assert json.loads((tmp_path / "accuracy.json").read_text())["rows"][0]["size"] == size
+
+
+def test_a_student_of_another_normalisation_is_told_how_to_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logger, "propagate", True)
+    path = tmp_path / "network.pth"
+    normalisation = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    state = create_classifier(10, width=0.125).state_dict()
+    torch.save({"state_dict": state, "normalisation": normalisation}, path)
+    build_student(ClassifyConfig(student_weights=path), 10)
+    assert "--mean 0.5 0.5 0.5 --std 0.25 0.25 0.25" in caplog.text
+    caplog.clear()
+    heeded = LoaderOptions(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    build_student(ClassifyConfig(student_weights=path, loader=heeded), 10)
+    assert "--mean" not in caplog.text
 
 
 def test_one_parameter_of_the_views_leaves_the_others() -> None:
