@@ -137,7 +137,7 @@ def build_student(config: ClassifyConfig, classes: int) -> nn.Module:
     if (tuple(report.mean), tuple(report.std)) != (config.loader.mean, config.loader.std):
         values = [" ".join(f"{v:g}" for v in pair) for pair in (report.mean, report.std)]
         logger.warning(
-            "student_weights: made for images normalised otherwise; to go on so: --mean %s --std %s",
+            "student_weights: for images normalised otherwise; to go on so: --mean %s --std %s",
             *values,
         )
     if report.classes == classes:
