@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from mgd_ssl.commands import knn_eval, linear_eval
+from mgd_ssl.commands.options import parse
 from mgd_ssl.evaluation import write_json
 
 Results = dict[str, list[dict[str, Any]]]
@@ -46,21 +48,54 @@ def run_rows(rows: Sequence[Row], run: Callable[[Row, int], dict[str, Any]], out
     return done
 
 
-def markdown(done: Results, columns: Mapping[str, str], first: str = "student") -> str:
+def evaluate(
+    checkpoint: Path, data: Path, out: Path, images: int, size: int, ks: Sequence[int]
+) -> dict[str, float]:
+    """kNN (T 0.1) and linear (cached protocol) top-1 of a checkpoint over all test images.
+
+    Args:
+        checkpoint: of a backbone.
+        data: labelled folder with train and val parts.
+        out: JSON file that the evaluators write, one after the other.
+        images: training images, at most, in the bank and for the probe.
+        size: side of the images in pixels.
+        ks: neighbours that vote.
+    """
+    given = [str(checkpoint), str(data), "--limit", str(images), "--size", str(size)]
+    given += ["--out", str(out)]
+    knn = [*given, "--knn-t", "0.1", "--knn-k", *map(str, ks)]
+    near = knn_eval.run(parse(knn_eval.KnnConfig, "knn_eval.py", knn))
+    probe = linear_eval.run(parse(linear_eval.LinearEvalConfig, "linear_eval.py", given))
+    return {f"knn{row['k']}": row["top1"] for row in near["knn"]} | {"linear": probe["top1"]}
+
+
+def markdown(
+    done: Results, columns: Mapping[str, str], first: str = "student", of: str | None = None
+) -> str:
     """Mean and, where there are several seeds, standard deviation.
 
     Args:
         done: figures of each run of each row.
         columns: key of a figure -> heading.
         first: heading of the rows' names.
+        of: a row of which the others are given in per cent too.
     """
-    lines = ["| " + " | ".join([first, "seeds", *columns.values(), "s"]) + " |"]
-    lines += ["|---" * (len(columns) + 3) + "|"]
+    headings = [first, "seeds"]
+    for heading in columns.values():
+        headings += [heading] if of is None else [heading, f"% of {of}"]
+    lines = ["| " + " | ".join([*headings, "s"]) + " |", "|---" * (len(headings) + 1) + "|"]
     for name, results in done.items():
-        cells = [_cell([r[c] for r in results if c in r]) for c in columns]
-        seconds = f"{statistics.mean(r['seconds'] for r in results):.0f}"
-        lines.append(f"| {name} | {len(results)} | " + " | ".join(cells) + f" | {seconds} |")
+        cells = [name, str(len(results))]
+        for column in columns:
+            cells.append(_cell([r[column] for r in results if column in r]))
+            if of is not None:
+                cells.append(f"{100 * _mean(results, column) / _mean(done[of], column):.1f}")
+        lines.append("| " + " | ".join([*cells, f"{_mean(results, 'seconds'):.0f}"]) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _mean(results: Sequence[Mapping[str, Any]], key: str) -> float:
+    return statistics.mean(r[key] for r in results)
 
 
 def _cell(values: list[float]) -> str:
