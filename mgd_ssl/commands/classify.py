@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
 from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.report import guarded
 from mgd_ssl.commands.run import TrainingRun, execute
 from mgd_ssl.commands.run_parts import (
     build_distiller,
@@ -21,6 +20,7 @@ from mgd_ssl.commands.run_parts import (
     make_teacher,
     unit_images,
 )
+from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.data import (
     Batch,
     DecodeGuard,

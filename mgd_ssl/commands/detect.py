@@ -15,9 +15,9 @@ from mgd_ssl.commands.detect_config import DetectConfig, resolve
 from mgd_ssl.commands.detect_parts import build_detection, load_student, load_teacher
 from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.report import guarded
 from mgd_ssl.commands.run import TrainingRun, execute
 from mgd_ssl.commands.run_parts import convert_sync_bn
+from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.data import (
     DecodeGuard,
     DetectionBatch,

@@ -10,7 +10,7 @@ from torchvision.models.detection import RetinaNet
 
 from mgd_ssl import distributed
 from mgd_ssl.commands.detect_config import DetectConfig
-from mgd_ssl.commands.report import print_plan
+from mgd_ssl.commands.terminal import print_plan
 from mgd_ssl.data import DetectionSource
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import detection_weights

@@ -12,7 +12,7 @@ from torchvision.models.resnet import BasicBlock
 from tyro.conf import Positional
 
 from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.report import guarded
+from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.files import write_whole
 from mgd_ssl.models import (
     IMAGENET_MEAN,

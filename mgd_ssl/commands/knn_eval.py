@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mgd_ssl.commands.evaluated import Evaluated, EvaluationConfig
 from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.report import guarded
+from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.evaluation import (
     Features,
     knn_sweep,

@@ -10,7 +10,7 @@ from torch import nn
 
 from mgd_ssl.commands.evaluated import Evaluated, EvaluationConfig
 from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.report import guarded
+from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.data import ViewConfig, build_view
 from mgd_ssl.evaluation import linear_probe
 from mgd_ssl.evaluation.linear import LEARNING_RATES

@@ -15,7 +15,6 @@ from mgd_ssl.commands.pretrain_parts import (
     build_objective,
     split_norms,
 )
-from mgd_ssl.commands.report import guarded
 from mgd_ssl.commands.run import TrainingRun, execute
 from mgd_ssl.commands.run_parts import (
     build_distiller,
@@ -24,6 +23,7 @@ from mgd_ssl.commands.run_parts import (
     load_teacher,
     unit_images,
 )
+from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.data import (
     Batch,
     DecodeGuard,

@@ -11,6 +11,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
+from mgd_ssl import distributed
 from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import to_dict
 from mgd_ssl.commands.run_config import RunConfig
@@ -43,12 +44,22 @@ def execute(config: Config, build: "Callable[[Config, Fabric], TrainingRun[Any, 
     torch.manual_seed(config.seed)
     run = build(config, fabric)
     directory = RunDirectory(cast(Path, config.out))
-    if fabric.is_global_zero:
-        directory.open(resume=config.resume, overwrite=config.overwrite)
-        start_logging(directory.path / "train.log")
-    fabric.barrier()
+    take(directory, config, fabric)
     run.train(directory)
     directory.close()
+
+
+def take(directory: RunDirectory, config: RunConfig, fabric: Fabric) -> None:
+    """Take the directory in the first process; the others wait, and end with it where refused."""
+    refusal = []
+    if fabric.is_global_zero:
+        try:
+            directory.open(resume=config.resume, overwrite=config.overwrite)
+            start_logging(directory.path / "train.log")
+        except (ValueError, OSError) as error:
+            refusal.append(error)
+    for error in distributed.gather_list(refusal):
+        raise error
 
 
 class TrainingRun(ABC, Generic[Config, AnyTask]):

@@ -9,8 +9,8 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
-from mgd_ssl.commands.report import print_plan
 from mgd_ssl.commands.run_config import RunConfig
+from mgd_ssl.commands.terminal import print_plan
 from mgd_ssl.data import CanvasLoader, ImageSource, Normalize, make_loader, subset
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.distiller import FeatureDistiller

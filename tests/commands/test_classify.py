@@ -287,6 +287,14 @@ def test_two_processes_train_one_classifier(tmp_path: Path, supervised: Path) ->
     assert alone["images"] == 1000 and alone["top1"] == pytest.approx(rows[0]["val_top1"])
 
 
+def test_every_process_ends_where_the_directory_is_refused(distilled: Path) -> None:
+    argv = [*options(distilled), "--devices", "2", "--accelerator", "cpu"]
+    process = start("-m", "mgd_ssl.commands.main", "classify", *argv)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "is not empty, expected a new directory" in output
+    assert "Traceback" not in output
+
+
 def test_class_folders_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 
