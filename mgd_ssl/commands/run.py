@@ -51,7 +51,7 @@ def execute(config: Config, build: "Callable[[Config, Fabric], TrainingRun[Any, 
 
 def take(directory: RunDirectory, config: RunConfig, fabric: Fabric) -> None:
     """Take the directory in the first process; the others wait, and end with it where refused."""
-    refusal = []
+    refusal: list[ValueError | OSError] = []
     if fabric.is_global_zero:
         try:
             directory.open(resume=config.resume, overwrite=config.overwrite)
