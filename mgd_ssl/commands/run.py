@@ -58,8 +58,8 @@ def take(directory: RunDirectory, config: RunConfig, fabric: Fabric) -> None:
             start_logging(directory.path / "train.log")
         except (ValueError, OSError) as error:
             refusal.append(error)
-    for error in distributed.gather_list(refusal):
-        raise error
+    for refused in distributed.gather_list(refusal):
+        raise refused
 
 
 class TrainingRun(ABC, Generic[Config, AnyTask]):
