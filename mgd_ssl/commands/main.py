@@ -9,6 +9,7 @@ COMMANDS = {
     "pretrain": "distil a student from a teacher, or train plain MoCo",
     "classify": "train a classifier, alone or distilled from a teacher",
     "detect": "train a detector, alone or distilled from a teacher",
+    "report": "one page of runs: teacher, students, baselines side by side",
     "export": "write a checkpoint in another project's layout",
     "knn-eval": "kNN accuracy and retrieval checks of a checkpoint",
     "linear-eval": "linear probe of a checkpoint",

@@ -1,0 +1,160 @@
+"""What a student sees: a map of its features in two dimensions, and retrieval examples."""
+
+import importlib
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mgd_ssl.data import CanvasLoader, ImageSource, eval_transform, make_loader, open_source, subset
+from mgd_ssl.evaluation import Features, collect_features, neighbours, retrieval_picture
+from mgd_ssl.models import load_backbone
+from mgd_ssl.reporting.runs import Run
+
+MOST_IMAGES, MOST_BANK, BATCH = 1000, 5000, 64
+MOST_COLOURS = 10  # more cannot be told apart
+CLUSTERS = 10
+NEIGHBOURS = 6
+
+
+@dataclass(frozen=True)
+class FeatureMap:
+    """Features in two dimensions.
+
+    Attributes:
+        points: (N,2).
+        labels: (N,) places in ``words``.
+        words: name of each class or cluster that is there.
+        by: "class" or "cluster".
+        method: "PCA" or "UMAP".
+        share: of the variance that PCA's two dimensions hold, in percent; None of UMAP.
+    """
+
+    points: NDArray[Any]
+    labels: Sequence[int]
+    words: Sequence[str]
+    by: str
+    method: str
+    share: float | None
+
+
+def feature_map(run: Run, umap: bool = False) -> FeatureMap:
+    """Map up to 1,000 validation images, or training images where there are no others.
+
+    Args:
+        run: of pretrain.py or ``mgd-ssl classify``.
+        umap: use UMAP, where it is installed.
+
+    Raises:
+        ValueError: the run's network or its images cannot be read, or it is a detector.
+    """
+    source, found, _ = _student_features(run, ("val", "train"), MOST_IMAGES)
+    features = found.features.numpy()
+    if (found.labels >= 0).all():
+        labels, words = _classes(found.labels.tolist(), source.classes)
+        by = "class"
+    else:
+        labels, by = cluster(features), "cluster"
+        words = [f"cluster {i + 1}" for i in range(max(labels) + 1)]
+    if umap:
+        reducer = importlib.import_module("umap").UMAP(n_components=2, random_state=0)
+        return FeatureMap(reducer.fit_transform(features), labels, words, by, "UMAP", None)
+    points, share = principal(features)
+    return FeatureMap(points, labels, words, by, "PCA", share)
+
+
+def principal(features: NDArray[np.float32]) -> tuple[NDArray[Any], float]:
+    """Features (N,D) on their first two principal directions (N,2), and the share in percent.
+
+    The share is that of the variance, 0 where all features are one.
+    """
+    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    points = np.zeros((len(features), 2))
+    points[:, : len(values[:2])] = left[:, :2] * values[:2]
+    total = float((values**2).sum())
+    return points, 100 * float((values[:2] ** 2).sum()) / total if total else 0.0
+
+
+def cluster(features: NDArray[np.float32]) -> list[int]:
+    """k-means cluster of each row of features (N,D), of ten at most, numbered from 0."""
+    count = min(CLUSTERS, len(features))
+    means = faiss.Kmeans(features.shape[1], count, seed=0, min_points_per_centroid=1)
+    means.train(features)
+    _, nearest = means.index.search(features, 1)
+    _, places = np.unique(nearest[:, 0], return_inverse=True)
+    found: list[int] = places.tolist()
+    return found
+
+
+def _classes(labels: Sequence[int], names: Sequence[str] | None) -> tuple[list[int], list[str]]:
+    """Places and names; of many classes the most frequent ones, and the others as one."""
+    counted = [label for label, _ in Counter(labels).most_common()]
+    kept = counted if len(counted) <= MOST_COLOURS else counted[: MOST_COLOURS - 1]
+    kept = sorted(kept)
+    words = [names[label] if names else f"class {label}" for label in kept]
+    if len(kept) < len(counted):
+        words.append("other classes")
+    return [kept.index(label) if label in kept else len(kept) for label in labels], words
+
+
+def retrieval_examples(run: Run, count: int) -> bytes:
+    """A PNG of queries with their six nearest neighbours, among 5,000 images of train at most.
+
+    Args:
+        run: of pretrain.py or ``mgd-ssl classify``, its images in parts train and val.
+        count: queries, chosen by the seed 0.
+
+    Raises:
+        ValueError: as `feature_map`, or too few images.
+    """
+    _, queries, query_loader = _student_features(run, ("val",), count)
+    _, bank, bank_loader = _student_features(run, ("train",), MOST_BANK)
+    found = neighbours(queries.features, bank.features, min(NEIGHBOURS, len(bank.features)))
+    known = bool((queries.labels >= 0).all() and (bank.labels >= 0).all())
+    with tempfile.TemporaryDirectory() as folder:
+        path = retrieval_picture(
+            _images(query_loader, queries.indices),
+            torch.stack([_images(bank_loader, bank.indices[row]) for row in found.indices]),
+            bank.labels[found.indices] == queries.labels[:, None] if known else None,
+            Path(folder) / "retrieval.png",
+        )
+        return path.read_bytes()
+
+
+def _images(loader: CanvasLoader, indices: Tensor) -> Tensor:
+    """(N,3,S,S) uint8, as the network saw them."""
+    return torch.stack([loader.dataset[int(i)].image for i in indices])
+
+
+def _student_features(
+    run: Run, splits: Sequence[str], most: int
+) -> tuple[ImageSource, Features, CanvasLoader]:
+    """Pooled features of a fixed random choice of images, of the first split that is there."""
+    if run.kind == "detect":
+        raise ValueError(f"{run.path}: got a detector, expected a run of pretraining or classify")
+    network, report = load_backbone(run.path / "student.safetensors")
+    size = report.size or int(run.setting("loader.size"))
+    source = _open(run, splits)
+    loader = make_loader(subset(source, min(most, len(source)), 0), size, BATCH, train=False)
+    transform = eval_transform(report.mean, report.std)
+    return source, collect_features(network, loader, transform=transform, device="cpu"), loader
+
+
+def _open(run: Run, splits: Sequence[str]) -> ImageSource:
+    data = run.setting("evaluation.eval_data") or run.setting("data")
+    *others, last = splits
+    for split in others:
+        try:
+            return open_source(Path(data) if data else None, split)  # type: ignore[arg-type]
+        except ValueError:
+            continue  # unlabelled images often have no val part
+    return open_source(Path(data) if data else None, last)  # type: ignore[arg-type]
