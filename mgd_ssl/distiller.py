@@ -93,7 +93,7 @@ class FeatureDistiller(nn.Module):
         self.adapters = nn.ModuleDict(
             {stage.name: _make_adapter(adapter, stage.student_channels) for stage in self.stages}
         )
-        self.solves = 0
+        self.solves, self.gain = 0, 1.0  # the gain is a function of the position in a run
         for stage, margin in zip(self.stages, margins, strict=True):
             self.register_buffer(f"margin_{stage.name}", margin.detach().clone())
             empty = torch.full((stage.student_channels, self._group_size(stage)), -1)
@@ -102,7 +102,7 @@ class FeatureDistiller(nn.Module):
     def forward(
         self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
     ) -> dict[str, Tensor]:
-        """Losses of the stages, each scaled.
+        """Losses of the stages, each scaled, and all of them by ``gain``.
 
         Args:
             student_maps: a raw (N,C_s,H,W) a stage, ignored stages included.
@@ -120,7 +120,7 @@ class FeatureDistiller(nn.Module):
             )
         return {
             f"matching/{stage.name}": self._loss(
-                stage, scale, student_maps[stage.index], teacher_maps[stage.index]
+                stage, self.gain * scale, student_maps[stage.index], teacher_maps[stage.index]
             )
             for stage, scale in zip(self.stages, self.scales, strict=True)
         }
@@ -137,7 +137,7 @@ class FeatureDistiller(nn.Module):
         Raises:
             ValueError: a stage's loss is zero or not finite, so that no scale brings it there.
         """
-        self.scales = [1.0] * len(self.stages)
+        self.scales, self.gain = [1.0] * len(self.stages), 1.0
         sums = torch.zeros(len(self.stages) + 1, dtype=torch.float64, device=self.device)
         for student_maps, teacher_maps in pairs:
             losses = self(student_maps, teacher_maps)

@@ -52,7 +52,7 @@ def main() -> None:
 def students(teacher: Path, epochs: str, seeds: tuple[int, ...]) -> list[Row]:
     """The student alone, and distilled from two weights of the matching."""
     base = ("--width", "0.25", "--epochs", epochs)
-    distil = (*base, "--teacher", str(teacher), "--mgd-weighting", "auto", "--mgd-start")
+    distil = (*base, "--teacher", str(teacher), "--mgd-start")
     return [
         Row("alone", base, seeds),
         Row("distilled, 0.3", (*distil, "0.3"), seeds),

@@ -1,7 +1,6 @@
 """Supervised classification: the pretraining's run with labels, logits and top-1."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,13 +8,14 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
-from mgd_ssl.commands.devices import start_fabric
+from mgd_ssl.commands.classify_eval import evaluate
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.run import TrainingRun, execute
 from mgd_ssl.commands.run_parts import (
     build_distiller,
     convert_sync_bn,
     export_backbone,
+    first_images,
     load_loader,
     make_teacher,
     unit_images,
@@ -32,18 +32,19 @@ from mgd_ssl.data import (
     open_source,
     subset,
 )
-from mgd_ssl.evaluation import Accuracy, classifier_accuracy, print_table, write_json
+from mgd_ssl.evaluation import Accuracy, classifier_accuracy
 from mgd_ssl.matching import every
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
+    Taps,
     backbone_state,
     create_classifier,
     find_reader,
     load_classifier,
 )
 from mgd_ssl.objectives import Classification
-from mgd_ssl.training.logging import logger, start_logging
+from mgd_ssl.training.logging import logger
 from mgd_ssl.training.loop import Position
 
 
@@ -67,13 +68,13 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     teacher = load_teacher(config, classes)
     student = build_student(config, classes)
     parts: dict[str, Any] = {"kd_weight": config.kd.kd_weight if config.kd.kd else 0.0}
-    if teacher or config.network.taps:
-        reader = find_reader(student, config.network.taps, cast(int, config.loader.size))
-        if teacher:
-            frozen = make_teacher(config, *teacher)
-            parts |= {"teacher": frozen, "reader": reader}
-            if config.kd.matching:
-                parts["distiller"] = build_distiller(config, frozen, student, reader)
+    if teacher:
+        frozen = make_teacher(config, *teacher, config.kd.matching)
+        parts |= {"teacher": frozen, "reader": Taps([])}
+        if config.kd.matching:
+            reader = find_reader(student, config.network.taps, cast(int, config.loader.size))
+            parts["reader"] = reader
+            parts["distiller"] = build_distiller(config, frozen, student, reader)
     normalize = Normalize(config.loader.mean, config.loader.std)
     task = Classification(student, normalize, kd_temperature=config.kd.kd_t, **parts)
     if config.sync_bn:
@@ -184,6 +185,10 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
         """Another random choice of images each time."""
         return unit_images(self.config, self.fabric, self.source, here.epoch)
 
+    def first(self) -> Iterable[Tensor]:
+        """Centres of the first steps' images."""
+        return first_images(self.config, self.fabric, self.source)
+
     def prepare(self) -> None:
         """Say how good the teacher is."""
         if self.teacher and self.teacher[1].classes:
@@ -227,47 +232,3 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
     def export(self, directory: Path) -> None:
         """The student without its classifier; last.pt and best.pt have it."""
         export_backbone(self.config, self.task.student, directory)
-
-
-def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
-    """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
-    start_logging()
-    fabric = start_fabric(config.device)
-    resolve(config)  # refuses what does not go together
-    val, rows = open_source(config.data, "val", labelled=True), []
-    sources = [("student", config.student_weights, config.network.spec)]
-    sources += [("teacher", config.teacher.teacher, config.teacher.spec)]
-    for name, source, given in sources:
-        if source is not None:
-            found = evaluate_one(config, source, given, val, fabric)
-            rows.append({"network": name, "checkpoint": str(source), **found})
-    if fabric.is_global_zero:
-        print_table(f"Accuracy, per cent: {val.name}", rows)
-        if config.out:
-            result = {"protocol": "classification, centre crop", "rows": rows}
-            logger.info("written: %s", write_json(config.out / "accuracy.json", result))
-    return rows
-
-
-def evaluate_one(
-    config: ClassifyConfig, source: Path, given: dict[str, Any], val: ImageSource, fabric: Fabric
-) -> dict[str, Any]:
-    """Accuracy of a checkpoint or of published weights, at the size that they are for.
-
-    Raises:
-        ValueError: it has no classifier.
-    """
-    network, report = load_classifier(source, **given)
-    if report.classes is None:
-        raise ValueError(
-            f"evaluate: {source} has no classifier, expected one; train it with mgd-ssl classify, "
-            "or measure it with linear_eval.py or knn_eval.py"
-        )
-    if config.loader.size is None and report.size:
-        config = replace(config, loader=replace(config.loader, size=report.size))
-    resolved = resolve(config)
-    loader = load_loader(resolved, fabric, val)
-    transform = eval_transform(report.mean, report.std).to(fabric.device)
-    network.to(fabric.device)
-    found = classifier_accuracy(network, loader, transform=transform, device=fabric.device)
-    return {**found, "size": resolved.loader.size}

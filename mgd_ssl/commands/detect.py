@@ -6,7 +6,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
@@ -16,7 +15,7 @@ from mgd_ssl.commands.detect_parts import build_detection, load_student, load_te
 from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.run import TrainingRun, execute
-from mgd_ssl.commands.run_parts import convert_sync_bn
+from mgd_ssl.commands.run_parts import CALIBRATION_BATCHES, convert_sync_bn, share
 from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.data import (
     DecodeGuard,
@@ -36,8 +35,6 @@ from mgd_ssl.objectives import Detection
 from mgd_ssl.training.checkpoint import export_student
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.loop import Position
-
-CALIBRATION_BATCHES = 8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +85,7 @@ def make_loader(
     """This rank's share of a source."""
     return make_detection_loader(
         source,
-        cast(int, config.optim.batch_size) // fabric.world_size,
+        share(config, fabric),
         train=train,
         seed=config.seed,
         workers=0 if source.in_memory else config.loader.workers,
@@ -144,7 +141,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
             yield self._unit(found)
 
     def first(self) -> Iterator[list[Tensor]]:
-        """Images of the first steps, as many on every rank: synchronised norms wait for all."""
+        """Images of the first steps, not flipped."""
         loader = make_loader(self.config, self.fabric, self.source, train=True)
         for found in itertools.islice(loader, CALIBRATION_BATCHES):
             yield self._unit(found)
@@ -152,18 +149,6 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
     def _unit(self, batch: DetectionBatch) -> list[Tensor]:
         """Images on the device, in [0,1]."""
         return [image.float().div_(255) for image in self.fabric.to_device(batch.images)]
-
-    def before_step(self, here: Position) -> dict[str, float]:
-        """After the first solve, weigh the stages where the run is to find the weights itself."""
-        metrics = super().before_step(here)
-        distiller = self.task.distiller
-        if metrics and distiller and distiller.solves == 1 and self.config.mgd_weighting == "auto":
-            with torch.no_grad():
-                pairs = (pair for images in self.first() for pair in self.task.pairs(images))
-                scales = distiller.calibrate(pairs, self.config.mgd_start)
-            named = zip(distiller.stages, scales, strict=True)
-            metrics |= {f"matching_scale/{stage.name}": scale for stage, scale in named}
-        return metrics
 
     def measure(self, epoch: int) -> dict[str, float]:
         """COCO's figures over all validation images."""

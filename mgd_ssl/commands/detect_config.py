@@ -60,12 +60,6 @@ class DetectConfig(RunConfig):
     """The Detectron2 teacher is of the MSRA kind: BGR pixels, stride in the 1×1 convolution."""
     levels: tuple[Literal["c2", "c3", "c4", "c5", "p3", "p4", "p5", "p6", "p7"], ...] = LEVELS[:4]  # type: ignore[assignment]
     """Maps that are matched: C2 to C5 before their last ReLU, P3 to P7 of the pyramid."""
-    mgd_weighting: Literal["published", "auto"] | None = None
-    """published: sums over f·[1, 1, 0.1, 0.1, …], f the --mgd-loss-factor, tuned for 800 pixels;
-    auto: means that begin at --mgd-start each, whatever the resolution. [published; auto
-    on the embedded data]"""
-    mgd_start: float = 0.03
-    """What each stage's loss begins at, with --mgd-weighting auto."""
     mgd_adapter: Literal["group", "batch"] = "group"
     """Norm on the student's maps before they meet the teacher's."""
     sync_bn: bool = False
@@ -86,6 +80,7 @@ GENERAL: Defaults = {
         "max_size": 1333,
     },
     "optim": {"optimizer": "sgd", "epochs": 12, "batch_size": 16, "lr": 0.01, "weight_decay": 1e-4},
+    "mgd": {"mgd_loss_factor": 5e7},
 }
 EMBEDDED: Defaults = {
     "network": {"arch": "resnet18", "width": 0.25, "stem": "imagenet", "stem_stride": 1},
@@ -103,6 +98,7 @@ EMBEDDED: Defaults = {
         "lr": 1e-3,
         "weight_decay": 1e-4,
     },
+    "mgd": {"mgd_start": 0.03},
 }
 
 
@@ -117,19 +113,15 @@ def resolve(config: DetectConfig) -> DetectConfig:
     if config.student_weights:  # the file says what it holds
         defaults = {k: v for k, v in defaults.items() if k not in ("network", "detector")}
     config = config.filled(defaults, "detect-")
-    weighting = config.mgd_weighting or ("auto" if embedded else "published")
-    config = replace(config, mgd_weighting=weighting)
     _check(config)
     _refuse_without_effect(config)
-    optim, detector, mgd = config.optim, config.detector, config.mgd
+    optim, detector = config.optim, config.detector
     if optim.warmup_steps is None:
         optim = replace(optim, warmup_steps=50 if embedded else 1000)
     if detector.norm is None and not config.student_weights:
         norm: Literal["batch", "frozen"] = "frozen" if config.backbone_weights else "batch"
         detector = replace(detector, norm=norm)
-    if weighting == "published" and mgd.mgd_loss_factor is None:
-        mgd = replace(mgd, mgd_loss_factor=5e7)
-    return replace(config, optim=optim, detector=detector, mgd=mgd)
+    return replace(config, optim=optim, detector=detector)
 
 
 def _check(config: DetectConfig) -> None:
@@ -140,13 +132,6 @@ def _check(config: DetectConfig) -> None:
         raise ValueError(f"teacher_boxes: got {score}, expected a score between 0 and 1")
     if config.evaluate and not config.student_weights:
         raise ValueError("got --evaluate without --student-weights, expected a checkpoint there")
-    for name in ("mgd_stage_weights", "mgd_loss_factor"):
-        if config.mgd_weighting == "auto" and getattr(config.mgd, name):
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(
-                f"got --mgd-weighting auto and {option}, expected one of them; auto is the default "
-                f"on the embedded data: --mgd-weighting published with {option}"
-            )
     if config.student_weights and config.backbone_weights:
         raise ValueError("got --student-weights and --backbone-weights, expected one of them")
     if config.val_every < 1 or (config.optim.warmup_steps or 0) < 0:
@@ -154,8 +139,6 @@ def _check(config: DetectConfig) -> None:
             f"got val_every {config.val_every}, warmup_steps {config.optim.warmup_steps}, expected "
             "1 or more and 0 or more"
         )
-    if not config.mgd_start > 0:
-        raise ValueError(f"mgd_start: got {config.mgd_start}, expected above 0")
     if not config.levels or len(set(config.levels)) < len(config.levels):
         raise ValueError(f"levels: got {config.levels}, expected one or more, each once")
 
@@ -170,7 +153,6 @@ WITHOUT_EFFECT = {
     "network": {"taps": "--levels"},
     "teacher": {"teacher_taps": "--levels"},
     "optim": {"warmup_epochs": "--warmup-steps"},
-    "mgd": {"mgd_weight": "--mgd-weighting auto with --mgd-start"},
 }
 
 

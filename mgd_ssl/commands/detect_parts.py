@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,6 +98,7 @@ def load_student(config: DetectConfig, category_ids: Sequence[int] = ()) -> Reti
                 f"categories, the data has {len(category_ids)} or others, expected the same; start "
                 "its backbone alone: --backbone-weights"
             )
+        freeze_stem(network)
         return network
     options = config.network.spec | _detector_options(config)
     spec = DetectorSpec(**options, category_ids=tuple(category_ids))
@@ -127,18 +128,14 @@ def build_distiller(
     stages = plan_stages(*maps, reader.names, mgd.ignore or ())
     if distributed.rank() == 0:
         print_plan(stages, teacher.network, teacher.reader, student, reader)
-    auto = config.mgd_weighting == "auto"
     published = detection_weights(len(stages), images=1, factor=1.0)
-    weights = mgd.stage_weights(len(stages), published)
     return FeatureDistiller(
         stages,
         margins(teacher.reader.norms(teacher.network), stages),
         reducer=mgd.mgd_reducer,
         mode=mgd.mgd_mode,
         adapter=config.mgd_adapter,
-        reduction="element" if auto else "image",
-        scale=1.0 if auto else 1 / cast(float, mgd.mgd_loss_factor),
-        stage_scale=(lambda _: 1.0) if auto else weights.__getitem__,
+        **mgd.scaling(published),
     )
 
 

@@ -8,7 +8,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
+from mgd_ssl.commands.pretrain_config import PretrainConfig, matches, resolve
 from mgd_ssl.commands.pretrain_parts import (
     build_health,
     build_knn,
@@ -19,6 +19,7 @@ from mgd_ssl.commands.run import TrainingRun, execute
 from mgd_ssl.commands.run_parts import (
     build_distiller,
     export_backbone,
+    first_images,
     load_loader,
     load_teacher,
     unit_images,
@@ -72,7 +73,7 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     if teacher or config.network.taps:
         reader = find_reader(student, config.network.taps, cast(int, config.loader.size))
     parts: dict[str, Any] = {"teacher": teacher, "reader": reader}
-    if teacher and reader and (config.method == "mgd" or config.mgd.mgd_weight is not None):
+    if teacher and reader and (config.method == "mgd" or matches(config)):
         parts["distiller"] = build_distiller(config, teacher, student, reader)
     split_norms(config, student, fabric.world_size)
     objective = build_objective(config, student, report)
@@ -120,6 +121,10 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
     def statistics(self, here: Position) -> Iterable[Tensor]:
         """Another random choice of images each time."""
         return unit_images(self.config, self.fabric, self.source, here.epoch)
+
+    def first(self) -> Iterable[Tensor]:
+        """Centres of the first steps' images."""
+        return first_images(self.config, self.fabric, self.source)
 
     def prepare(self) -> None:
         """The teacher's kNN accuracy, once; the student's is given as per cent of it."""

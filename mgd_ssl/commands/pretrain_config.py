@@ -82,9 +82,9 @@ class PretrainConfig(RunConfig):
     """
 
     method: Method | None = None
-    """moco and simsiam train alone or, with --mgd-weight, matched to a teacher; mgd is moco matched
-    with the weights of 2021; simreg, seed, compress and disco distil the teacher's pooled features,
-    and match too with --mgd-weight. [mgd where there is a teacher, else moco]"""
+    """mgd is moco matched with the weights of 2021; simreg, seed, compress and disco distil the
+    teacher's pooled features; moco and simsiam train alone. All but mgd are matched too with
+    --mgd-weight or --mgd-start. [mgd where there is a teacher, else moco]"""
     aug_plus: bool = False
     """The same as --preset moco_v2, which images of 96 pixels and more get anyway."""
     moco: MoCoOptions = field(default_factory=MoCoOptions)
@@ -152,20 +152,25 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     return replace(config, views=replace(config.views, preset=preset))
 
 
+def matches(config: PretrainConfig) -> bool:
+    """Whether the matching was asked for, beside any method."""
+    return config.mgd.mgd_weight is not None or config.mgd.mgd_start is not None
+
+
 def _resolve_method(config: PretrainConfig) -> PretrainConfig:
-    teacher, matches = config.teacher.teacher, config.mgd.mgd_weight is not None
-    alone = config.method in ("moco", "simsiam") and not matches
+    teacher, alone = config.teacher.teacher, config.method in ("moco", "simsiam")
+    alone = alone and not matches(config)
     if alone and teacher:
         raise ValueError(
             f"got --teacher with --method {config.method}, which has none; drop one of them, or "
-            "match its maps: --mgd-weight"
+            "match its maps: --mgd-weight or --mgd-start"
         )
     if teacher is None and config.data is None and not alone:
         teacher = EMBEDDED_TEACHER
     method: Method = config.method or ("mgd" if teacher else "moco")
-    if teacher is None and (method in DISTILS or matches):
+    if teacher is None and (method in DISTILS or matches(config)):
         raise ValueError(
             f"method {method}: got no teacher, expected --teacher PATH, or --method moco without "
-            "--mgd-weight"
+            "--mgd-weight and --mgd-start"
         )
     return replace(config, method=method, teacher=replace(config.teacher, teacher=teacher))

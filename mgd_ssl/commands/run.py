@@ -107,6 +107,13 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         """Batches of training images, under the evaluation transform, that a solve is based on."""
 
     @abstractmethod
+    def first(self) -> Iterable[Any]:
+        """Batches of the first steps' images, that the stages are weighed by.
+
+        As many on every rank: synchronised norms wait for all.
+        """
+
+    @abstractmethod
     def measure(self, epoch: int) -> dict[str, float]:
         """Figures of the student after an epoch, from 0; every rank calls it, rank 0's counts."""
 
@@ -174,14 +181,28 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         )
 
     def before_step(self, here: Position) -> dict[str, float]:
-        """Solve the matching anew where the schedule says so."""
-        if self.task.distiller is None or not self.is_due(here):
+        """Solve the matching anew where the schedule says so, and say how much it counts."""
+        if self.task.distiller is None:
             return {}
+        metrics = self._solve(here) if self.is_due(here) else {}
+        self.task.distiller.gain = self.config.mgd.gain(here.epoch + here.step / len(self.loader))
+        return metrics
+
+    def _solve(self, here: Position) -> dict[str, float]:
+        distiller, start = self.task.distiller, self.config.mgd.mgd_start
+        assert distiller
         with self.fabric.autocast():
             solved = self.task.solve(self.statistics(here))
         self._save_matching(here, solved)
         metrics = {f"matching_total/{m.name}": m.total for m in solved}
-        return metrics | {f"matching_changed/{m.name}": float(m.changed) for m in solved}
+        metrics |= {f"matching_changed/{m.name}": float(m.changed) for m in solved}
+        if start is None or distiller.solves > 1:
+            return metrics
+        with torch.no_grad(), self.fabric.autocast():
+            pairs = (pair for images in self.first() for pair in self.task.pairs(images))
+            scales = distiller.calibrate(pairs, start)
+        named = zip(distiller.stages, scales, strict=True)
+        return metrics | {f"matching_scale/{stage.name}": scale for stage, scale in named}
 
     def _save_matching(self, here: Position, solved: Sequence[StageMatching]) -> None:
         text = "  ".join(f"{m.name} {m.total:.3f} ({m.changed} changed)" for m in solved)

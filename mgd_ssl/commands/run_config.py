@@ -16,6 +16,7 @@ from mgd_ssl.commands.options import (
 )
 from mgd_ssl.training.schedules import LearningRate
 
+WEIGHTS = ("mgd_loss_factor", "mgd_weight", "mgd_start")  # ways to weigh the stages, one a run
 Defaults = dict[str, dict[str, Any]]
 Config = TypeVar("Config", bound="RunConfig")
 
@@ -38,11 +39,46 @@ class MGDOptions:
     for 224 pixels, 100 on the embedded data; detect 5e7]"""
     mgd_weight: float | None = None
     """Weigh each stage's mean over elements by this instead; free of resolution."""
+    mgd_start: float | None = None
+    """Choose each stage's weight so that its loss begins at this instead; free of resolution,
+    widths and norms. [detect on the embedded data 0.03]"""
+    mgd_fade: tuple[float, ...] = ()
+    """Two epochs, from 0, between which the matching fades to nothing. [it does not fade]"""
     mgd_stage_weights: tuple[float, ...] = ()
     """Factor of each stage's loss, the ignored ones' too. [1/2^(n−1−i) of n stages; detect 1, 1,
     10, 10, …]"""
     ignore: tuple[int, ...] | None = None
     """Stages, from 0, that take no part. [0 for MobileNet v2 and ShuffleNet v2, else none]"""
+
+    @property
+    def given(self) -> list[str]:
+        """Which of the three ways to weigh the stages were chosen."""
+        return [name for name in WEIGHTS if getattr(self, name) is not None]
+
+    def scaling(self, published: Sequence[float]) -> dict[str, Any]:
+        """How a `FeatureDistiller` weighs its stages.
+
+        Args:
+            published: factors of the method's own total, a stage each.
+        """
+        if self.mgd_start is not None:  # found by the distiller itself
+            return {"reduction": "element", "scale": 1.0, "stage_scale": lambda _: 1.0}
+        stage_scale = self.stage_weights(len(published), published).__getitem__
+        if self.mgd_weight is not None:
+            return {"reduction": "element", "scale": self.mgd_weight, "stage_scale": stage_scale}
+        assert self.mgd_loss_factor is not None
+        return {
+            "reduction": "image",
+            "scale": 1 / self.mgd_loss_factor,
+            "stage_scale": stage_scale,
+        }
+
+    def gain(self, epoch: float) -> float:
+        """Factor on the matching after so many epochs: 1, then falling to 0 where it fades."""
+        if not self.mgd_fade:
+            return 1.0
+        first, last = self.mgd_fade
+        return min(1.0, max(0.0, (last - epoch) / (last - first)))
 
     def stage_weights(self, stages: int, default: Sequence[float]) -> Sequence[float]:
         """The factors given, or ``default``.
@@ -60,8 +96,19 @@ class MGDOptions:
 
     def check(self) -> None:
         """Refuse what is out of range."""
-        if self.mgd_loss_factor is not None and not self.mgd_loss_factor > 0:
-            raise ValueError(f"mgd_loss_factor: got {self.mgd_loss_factor}, expected above 0")
+        for name in self.given:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected above 0")
+        if len(self.given) > 1:
+            raise ValueError(f"got {' and '.join(self.given)}, expected one of them")
+        if self.mgd_start is not None and self.mgd_stage_weights:
+            raise ValueError(
+                "got mgd_start and mgd_stage_weights, expected one of them; the first finds the "
+                "stages' weights itself"
+            )
+        fade = self.mgd_fade
+        if fade and not (len(fade) == 2 and 0 <= fade[0] < fade[1]):
+            raise ValueError(f"mgd_fade: got {fade}, expected two epochs, the first earlier")
         if self.mgd_update_images is not None and self.mgd_update_images < 1:
             raise ValueError(f"mgd_update_images: got {self.mgd_update_images}, expected 1 or more")
         if self.mgd_update_freq is not None and self.mgd_update_freq < 1:
@@ -156,6 +203,8 @@ class RunConfig:
         self.optim.check()
         config = self
         for section, values in defaults.items():
+            if section == "mgd" and self.mgd.given:
+                values = {k: v for k, v in values.items() if k not in WEIGHTS}
             config = replace(config, **{section: _filled(getattr(config, section), values)})
         arch = (config.network.arch or "student").replace("/", "-").replace(":", "-")
         return replace(config, out=config.out or Path("runs") / f"{prefix}{arch}")

@@ -1,12 +1,14 @@
 """Parts that every training command builds, each checked before the run starts."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as TF
 
 from mgd_ssl import distributed
 from mgd_ssl.commands.run_config import RunConfig
@@ -19,6 +21,7 @@ from mgd_ssl.models import (
     BackboneSpec,
     FeatureReader,
     KeyReport,
+    Taps,
     backbone_state,
     find_reader,
     load_backbone,
@@ -29,6 +32,7 @@ from mgd_ssl.stages import plan_stages, read_margins
 from mgd_ssl.training.checkpoint import export_student
 from mgd_ssl.training.logging import logger
 
+CALIBRATION_BATCHES = 8
 IGNORED_BY_DEFAULT = {"mobilenet_v2": (0,), "shufflenet_v2_x1_0": (0,)}
 
 
@@ -40,10 +44,14 @@ def load_teacher(config: RunConfig) -> tuple[Teacher, KeyReport]:
     return make_teacher(config, network, report), report
 
 
-def make_teacher(config: RunConfig, network: nn.Module, report: KeyReport) -> Teacher:
-    """Freeze a loaded network and find where its maps are read."""
+def make_teacher(
+    config: RunConfig, network: nn.Module, report: KeyReport, matched: bool = True
+) -> Teacher:
+    """Freeze a loaded network and, where it is matched, find where its maps are read."""
     logger.info("teacher %s", report)
-    reader = find_reader(network, config.teacher.teacher_taps, cast(int, config.loader.size))
+    reader: FeatureReader = Taps([])
+    if matched:
+        reader = find_reader(network, config.teacher.teacher_taps, cast(int, config.loader.size))
     return Teacher(network, reader, Normalize(report.mean, report.std))
 
 
@@ -60,17 +68,9 @@ def build_distiller(
     margins = read_margins(teacher.reader.norms(teacher.network), stages)
     if distributed.rank() == 0:
         print_plan(stages, teacher.network, teacher.reader, student, reader)
-    weights = mgd.stage_weights(len(stages), stage_weights(len(stages), images=1, factor=1.0))
-    by_element = mgd.mgd_weight is not None
-    scale = mgd.mgd_weight if by_element else 1 / cast(float, mgd.mgd_loss_factor)
+    published = stage_weights(len(stages), images=1, factor=1.0)
     return FeatureDistiller(
-        stages,
-        margins,
-        reducer=mgd.mgd_reducer,
-        mode=mgd.mgd_mode,
-        reduction="element" if by_element else "image",
-        scale=cast(float, scale),
-        stage_scale=weights.__getitem__,
+        stages, margins, reducer=mgd.mgd_reducer, mode=mgd.mgd_mode, **mgd.scaling(published)
     )
 
 
@@ -86,7 +86,7 @@ def load_loader(
     return make_loader(
         source,
         cast(int, config.loader.size),
-        cast(int, config.optim.batch_size) // fabric.world_size,
+        share(config, fabric),
         train=train,
         seed=config.seed,
         workers=0 if source.in_memory else config.loader.workers,
@@ -104,6 +104,30 @@ def unit_images(
     chosen = subset(source, count, config.seed + epoch)
     for batch in load_loader(config, fabric, chosen):
         yield to_unit(fabric.to_device(batch.images))
+
+
+def first_images(config: RunConfig, fabric: Fabric, source: ImageSource) -> Iterator[Tensor]:
+    """(B,3,S,S) in [0,1] on the device: centres of the first steps' images, of whole batches."""
+    loader = load_loader(config, fabric, source, train=True)
+    size = cast(int, config.loader.size)
+    for batch in islice(loader, CALIBRATION_BATCHES):
+        images = TF.center_crop(batch.images, [size, size])
+        yield to_unit(fabric.to_device(images))
+
+
+def share(config: RunConfig, fabric: Fabric) -> int:
+    """Images of a step on each process.
+
+    Raises:
+        ValueError: the batch is not divisible by the processes.
+    """
+    batch, processes = cast(int, config.optim.batch_size), int(fabric.world_size)
+    if batch % processes:
+        raise ValueError(
+            f"batch_size: got {batch} on {processes} processes, expected a multiple of them; "
+            f"--batch-size {max(1, batch // processes) * processes}"
+        )
+    return batch // processes
 
 
 def convert_sync_bn(task: Task, fabric: Fabric) -> None:

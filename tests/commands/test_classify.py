@@ -271,6 +271,27 @@ def test_classes_without_names_are_counted_in_both_parts() -> None:
     assert count_classes(source(0, 6), source(0, 1)) == 7
 
 
+def test_the_matching_begins_where_it_is_told_and_fades(tmp_path: Path, teacher: Path) -> None:
+    given = ["--teacher", str(teacher), "--mgd-start", "0.5", "--mgd-fade", "1", "2", "-p", "1"]
+    assert classify.main(options(tmp_path / "run", *given, "--epochs", "3")) == 0
+    rows = [row for row in read_rows(tmp_path / "run") if "train_loss" in row]
+    matching = [row["train_loss/matching/layer2"] for row in rows]
+    log = (tmp_path / "run" / "train.log").read_text().splitlines()
+    first = next(line for line in log if "epoch 1/3 step 1/6" in line).split()
+    begun = [float(first[first.index(f"loss/matching/layer{i}") + 1]) for i in range(1, 5)]
+    assert all(0.3 < loss < 0.8 for loss in begun)
+    # over the second epoch the factor is 1, 5/6, … 1/6, and after it 0
+    assert matching[1] < 0.8 * matching[0] and matching[2] == 0
+
+
+def test_logits_alone_need_no_taps(tmp_path: Path, supervised: Path) -> None:
+    given = ["--teacher", str(supervised), "--kd", "--no-matching", "--epochs", "1"]
+    assert classify.main(options(tmp_path / "run", *given)) == 0
+    row = read_rows(tmp_path / "run")[-1]
+    losses = {k for k in row if k.startswith("train_loss/")}
+    assert losses == {"train_loss/classification", "train_loss/kd"}
+
+
 def test_two_processes_train_one_classifier(tmp_path: Path, supervised: Path) -> None:
     argv = options(tmp_path / "run", "--teacher", str(supervised), "--kd", "--epochs", "1")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

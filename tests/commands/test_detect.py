@@ -30,13 +30,15 @@ NETWORK = ["-a", "resnet18", "--width", "0.125", "--stem", "imagenet", "--stem-s
 DETECTOR = ["--fpn-channels", "32", "--head-convs", "1", "--smallest-anchor", "8"]
 DETECTOR += ["--min-size", "64", "--max-size", "96"]
 TRAINING = ["-b", "4", "--epochs", "2", "--lr", "0.001", "--optimizer", "adamw", "-j", "0"]
-TRAINING += ["--warmup-steps", "2", "-p", "1", "--mgd-weighting", "auto"]
+TRAINING += ["--warmup-steps", "2", "-p", "1"]
 
 
 def options(out: Path, *more: str) -> list[str]:
     """A run of two epochs of three steps on the 14 images of the sample; the last option counts."""
     given = [str(SAMPLE), "--out", str(out)]
     pairs = TRAINING if "--student-weights" in more else [*NETWORK, *DETECTOR, *TRAINING]
+    if not {"--mgd-loss-factor", "--mgd-weight", "--mgd-start"} & {*more}:
+        given += ["--mgd-start", "0.03"]
     for word, value in zip(pairs[::2], pairs[1::2], strict=True):
         if word not in more:
             given += [word, value]
@@ -195,7 +197,13 @@ def test_levels_of_the_pyramid_can_be_matched(
 
 
 @pytest.mark.parametrize(
-    "more", [["--mgd-weighting", "published"], ["--mgd-adapter", "batch"], ["--mgd-reducer", "rd"]]
+    "more",
+    [
+        ["--mgd-loss-factor", "5e7"],
+        ["--mgd-weight", "0.1"],
+        ["--mgd-adapter", "batch"],
+        ["--mgd-reducer", "rd"],
+    ],
 )
 def test_other_weights_adapters_and_reducers_train(
     tmp_path: Path, teacher: str, more: list[str]
@@ -225,8 +233,11 @@ def test_a_trained_detector_is_trained_on(tmp_path: Path, teacher: str) -> None:
     before = torch.load(teacher, weights_only=True)
     after = read_last(tmp_path / "run")
     assert after["detector"] == before["detector"]
-    counted = [k for k in before["state_dict"] if k.endswith("num_batches_tracked")]
-    assert all(after["state_dict"][k] == before["state_dict"][k] + 3 for k in counted)  # 3 steps
+    old, new = before["state_dict"], after["state_dict"]
+    counted = [k for k in new if k.endswith("num_batches_tracked")]
+    assert all(new[k] == old[k] + 3 for k in counted) and len(counted) == 19  # 3 steps
+    stem = [k for k in new if ".body.conv1." in k or ".body.bn1." in k]
+    assert all(torch.equal(new[k], old[k]) for k in stem) and len(stem) == 5
 
 
 def test_what_is_said_of_a_files_detector_counts(
@@ -302,8 +313,8 @@ def test_categories_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--mean", "0", "0", "0"], "mean: got (0.0, 0.0, 0.0), which has no effect in detect"),
         (["--taps", "c2=layer1"], "no effect in detect, expected --levels"),
         (["--warmup-epochs", "1"], "warmup_epochs: got 1, which has no effect in detect"),
-        (["--mgd-weight", "1"], "expected --mgd-weighting auto with --mgd-start"),
-        (["--mgd-loss-factor", "1e4"], "got --mgd-weighting auto and --mgd-loss-factor"),
+        (["--mgd-loss-factor", "1", "--mgd-weight", "1"], "expected one of them"),
+        (["--mgd-fade", "3", "1"], "mgd_fade: got (3.0, 1.0), expected two epochs"),
     ],
 )
 def test_bad_settings_are_refused_before_the_directory_is_taken(
@@ -332,11 +343,11 @@ def test_stages_that_do_not_exist_are_not_ignored(
 def test_stage_weights_that_do_not_fit_the_stages(
     tmp_path: Path, teacher: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = options(tmp_path / "run", "--teacher", teacher, "--mgd-weighting", "published")
+    argv = options(tmp_path / "run", "--teacher", teacher, "--mgd-loss-factor", "5e7")
     message = said([*argv, "--mgd-stage-weights", "1", "2"], capsys)
     assert "mgd_stage_weights: got 1, 2 for 4 stages, expected one of 0 or more" in message
     both = options(tmp_path / "run", "--teacher", teacher, "--mgd-stage-weights", "1")
-    assert "--mgd-weighting auto and --mgd-stage-weights" in said(both, capsys)
+    assert "got mgd_start and mgd_stage_weights" in said(both, capsys)
 
 
 def test_a_classifier_is_no_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

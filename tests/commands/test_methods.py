@@ -63,6 +63,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, teacher: Path, me
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        (["--mgd-start", "0.1", "--method", "moco"], "method moco: got no teacher"),
         (["--method", "simreg"], "method simreg: got no teacher, expected --teacher PATH"),
         (["--method", "simsiam", "--mgd-weight", "1"], "method simsiam: got no teacher"),
         (["--method", "simsiam", "--teacher", "t.pt"], "match its maps: --mgd-weight"),
