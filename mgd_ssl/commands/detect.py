@@ -179,9 +179,11 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         self.task.student.load_state_dict(content["state_dict"])
 
     def export(self, directory: Path) -> None:
-        """The backbone alone, under torchvision's keys; last.pt and best.pt hold the detector."""
+        """The backbone alone, where it is torchvision's; last.pt and best.pt hold the detector."""
         content = self.networks()
         student = cast(RetinaNet, self.task.student)
+        if student.spec.caffe or student.spec.norm_eps != 1e-5:
+            return  # torchvision's network of these keys would compute something else
         export_student(
             directory / "student.safetensors",
             student.backbone.body.state_dict(),

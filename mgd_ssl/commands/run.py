@@ -155,7 +155,8 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             self._fit(start, writer)
         finally:
             writer.close()
-        logger.info("done; the student is %s", directory.path / "student.safetensors")
+        student = directory.path / "student.safetensors"
+        logger.info("done; the student is %s", student if student.exists() else directory.path)
 
     def _fit(self, start: Position, writer: MetricWriter) -> None:
         fit(

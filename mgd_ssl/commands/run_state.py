@@ -11,7 +11,8 @@ from torch import Tensor
 from mgd_ssl.commands.options import to_dict
 from mgd_ssl.commands.run_config import RunConfig
 
-# What may differ between a run and its resumption: nothing here changes the weights.
+# What may differ between a run and its resumption: nothing here changes the weights, but for
+# rounding on another device or number of processes.
 FREE_TO_CHANGE = ("out", "resume", "overwrite", "print_freq", "save_every", "device", "evaluation")
 
 
@@ -51,6 +52,7 @@ def _bound(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a resumption may not change."""
     bound = {k: v for k, v in config.items() if k not in FREE_TO_CHANGE}
     bound["loader"] = {k: v for k, v in config["loader"].items() if k != "workers"}
+    bound["precision"] = config["device"]["precision"]
     return bound
 
 

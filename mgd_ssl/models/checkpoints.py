@@ -135,6 +135,7 @@ def load_classifier(
 def _load(path: Path, given: dict[str, Any], *, classifier: bool) -> tuple[nn.Module, KeyReport]:
     checkpoint, metadata = read_weights(path)
     layout, state = _find_state(path, checkpoint)
+    _refuse_other_body(path, checkpoint)
     spec = _find_spec(checkpoint, metadata, state, given["arch"])
     spec = replace(spec, **{k: v for k, v in given.items() if v is not None})
     network = create_backbone(**spec.to_dict())
@@ -147,6 +148,17 @@ def _load(path: Path, given: dict[str, Any], *, classifier: bool) -> tuple[nn.Mo
     report = _load_state(path, layout, spec, network, state)
     found: dict[str, Any] = {"mean": mean, "std": std, "size": size, "classes": classes}
     return network.eval(), replace(report, **found, features=cast(int, network.num_features))
+
+
+def _refuse_other_body(path: Path, checkpoint: Mapping[str, Any]) -> None:
+    """A detector's body may compute otherwise than torchvision's network of the same keys."""
+    detector = checkpoint.get("detector")
+    if isinstance(detector, Mapping) and (detector["caffe"] or detector["norm_eps"] != 1e-5):
+        raise ValueError(
+            f"checkpoint: {path} is a detector whose body has its stride in the 1×1 convolutions, "
+            "or norms of another epsilon, expected torchvision's; use it as a detector, or train "
+            "one without --teacher-caffe and Detectron2's MSRA weights"
+        )
 
 
 def _classes(network: nn.Module, state: Mapping[str, Tensor]) -> int | None:
