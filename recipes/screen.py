@@ -55,18 +55,17 @@ def main() -> None:
 
 
 def rows(teacher: Path) -> list[Row]:
-    """The student alone, matching alone, each objective, and both at two weights."""
+    """The student alone, matching alone, each objective, and both: side by side, handed over."""
     given = ("--teacher", str(teacher))
     mgd = (*given, "--method", "mgd", "--mgd-loss-factor", "100")
+    both = (*given, "--method", "simreg", "--mgd-start")  # SimReg's loss begins near 2
     return [
         Row("alone", ("--method", "moco")),
         Row("mgd", mgd),
         Row("matching alone", (*mgd, "--objective-weight", "0")),
         *(Row(method, (*given, "--method", method)) for method in METHODS),
-        *(
-            Row(f"simreg + {weight}", (*given, "--method", "simreg", "--mgd-weight", weight))
-            for weight in ("0.02", "0.1")
-        ),
+        Row("simreg + matching", (*both, "0.25")),
+        Row("simreg, handed over", (*both, "0.5", "--mgd-fade", "1", "4")),
     ]
 
 
