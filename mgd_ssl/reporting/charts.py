@@ -125,6 +125,7 @@ def _legend(figure: Figure, drawn: Any, labels: Sequence[str], columns: int) -> 
         fontsize=8,
         loc="outside upper center",
         ncols=columns,
+        markerscale=1.5,
     )
 
 

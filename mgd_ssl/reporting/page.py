@@ -27,7 +27,7 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 caption { text-align: left; color: var(--soft); padding: .5rem 0; }
 th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; overflow-wrap: normal; }
-td.long { min-width: 18rem; }
+td { white-space: nowrap; } td.long { white-space: normal; min-width: 18rem; }
 thead th { background: var(--band); }
 figure { margin: 1.5rem 0; max-width: 36rem; }
 figure svg, figure img { width: 100%; height: auto; display: block; }

@@ -1,0 +1,81 @@
+"""The matching inspector's numbers, against a matching of two groups done by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from written_runs import write_run, write_solve
+
+from mgd_ssl.matching import assign_channels, total_cost
+from mgd_ssl.reporting import group_runs, read_runs, summarise
+from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
+
+COST = [[9.0, 1.0, 8.0, 2.0], [1.0, 7.0, 1.5, 7.0]]
+BEFORE, AFTER = [[0, 1], [2, 3]], [[1, 3], [0, 2]]
+
+
+def solve(assignment: list[list[int]], cost: list[list[float]] = COST) -> Solve:
+    return Solve("epoch 1", np.array(cost), np.array(assignment))
+
+
+def test_the_share_that_changed_is_of_teacher_channels() -> None:
+    assert solve(BEFORE).owners.tolist() == [0, 0, 1, 1]
+    assert solve(AFTER).owners.tolist() == [1, 0, 1, 0]
+    assert changed_share(solve(BEFORE), solve(AFTER)) == 0.5  # 0 and 3 of four
+    assert changed_share(solve(AFTER), solve(AFTER)) == 0.0
+
+
+def test_sizes_and_channels_never_chosen_are_counted() -> None:
+    sparse = solve([[1], [0]])
+    assert (sparse.sizes, sparse.never_chosen, sparse.total) == ({1: 2}, 2, 2.0)
+    padded = solve([[1, 3, 0], [2, -1, -1]])
+    assert (padded.sizes, padded.never_chosen) == ({1: 1, 3: 1}, 0)
+    assert padded.total == 1 + 2 + 9 + 1.5
+
+
+def test_sorting_puts_the_members_of_each_group_together() -> None:
+    cost, rows, columns = solve(AFTER).sorted()
+    assert rows.tolist() == [1, 0]  # means 1.25 and 1.5
+    assert columns.tolist() == [0, 2, 1, 3]  # each group's cheapest member first
+    assert cost.tolist() == [[1.0, 1.5, 7.0, 7.0], [9.0, 8.0, 1.0, 2.0]]
+    _, _, columns = solve([[1], [0]]).sorted()
+    assert columns.tolist()[2:] == [2, 3]  # never chosen
+
+
+@pytest.mark.parametrize("mode", ["balanced", "shave", "sparse"])
+def test_any_matching_is_sorted_into_blocks_and_has_the_solvers_cost(mode: str) -> None:
+    cost = torch.rand(5, 17, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = assign_channels(cost, mode)  # type: ignore[arg-type]
+    inspected = Solve("epoch 1", cost.numpy(), found.numpy())
+    _, rows, columns = inspected.sorted()
+    groups = inspected.owners[columns]
+    changes = int((groups[1:] != groups[:-1]).sum())
+    assert changes == len(set(groups.tolist())) - 1  # as few as there can be
+    assert sorted(rows.tolist()) == [*range(5)] and sorted(columns.tolist()) == [*range(17)]
+    assert inspected.total == pytest.approx(float(total_cost(cost, found)))
+    assert inspected.never_chosen == 17 - int((found >= 0).sum())
+
+
+def test_solves_are_read_in_order_and_summed_up(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    write_solve(run, 10, COST, AFTER)
+    write_solve(run, 2, COST, BEFORE)
+    (group,) = summarise("t", group_runs(read_runs([run])))["groups"]
+    stage = group["matching"]["layer1"]
+    assert stage["solves"] == [
+        {"before": "epoch 2", "total_cost": 18.5, "changed_percent": None},
+        {"before": "epoch 10", "total_cost": 5.5, "changed_percent": 50.0},
+    ]
+    assert (stage["group_sizes"], stage["never_chosen"]) == ({"2": 2}, 0)
+
+
+def test_a_damaged_solve_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert read_matching(run) == {}
+    write_solve(run, 1, COST, [[0, 1], [2, 4]])
+    with pytest.raises(ValueError, match=r"epoch_0001.npz: got .* out of range"):
+        read_matching(run)
+    (run / "matching" / "epoch_0001.npz").write_bytes(b"half")
+    with pytest.raises(ValueError, match=r"epoch_0001.npz: got"):
+        read_matching(run)

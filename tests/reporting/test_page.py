@@ -1,0 +1,119 @@
+"""The page and the Markdown: whole, self-contained, escaped, and saying the same as the JSON."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pages import Page, check_page, numbers, numbers_in
+from written_runs import ALONE, write_run, write_solve
+
+from mgd_ssl.reporting import group_runs, read_runs, summarise
+from mgd_ssl.reporting.document import build_sections, map_block, retrieval_block
+from mgd_ssl.reporting.features import FeatureMap, cluster, principal
+from mgd_ssl.reporting.page import to_html
+from mgd_ssl.reporting.text import to_markdown
+
+NASTY = '<script>alert("1")</script> & | `a` *b* $x_1$ _'
+
+
+def written(tmp_path: Path, title: str = "Title") -> tuple[dict[str, Any], str, str]:
+    """The JSON's content, the page and the Markdown of two students and their baseline."""
+    students = [write_run(tmp_path / f"mgd-{s}", 61.37 + s, s) for s in (0, 1)]
+    write_solve(students[0], 1, [[0.5, 1.0], [2.0, 3.25]], [[1], [0]])
+    write_solve(students[0], 2, [[0.5, 1.0], [2.0, 3.25]], [[0], [1]])
+    alone = write_run(tmp_path / "moco", 50.0, **ALONE)
+    knn = [{"k": 7, "temperature": 0.07, "top1": 61.4444, "top5": 98.1}]
+    result = {"protocol": "kNN", "checkpoint": "last.pt", "val_images": 123, "knn": knn}
+    (students[1] / "last.pt.knn.json").write_text(json.dumps({**result, "versions": {"a": "1"}}))
+    groups = group_runs(read_runs(students, [alone]))
+    summary = summarise(title, groups)
+    sections = build_sections(summary, groups)
+    return summary, to_html(summary, sections), to_markdown(summary, sections)
+
+
+def test_the_page_is_whole_and_needs_nothing_beside_it(tmp_path: Path) -> None:
+    summary, page, _ = written(tmp_path)
+    parsed = check_page(page)
+    assert summary["verdict"][0] in "".join(parsed.words)
+    assert "prefers-color-scheme: dark" in page and "width=device-width" in page
+    # accuracy, per cent, two runs' losses, CKA, total cost and the heat map of one stage
+    assert parsed.tags.count("svg") == 7
+    assert parsed.values("lang") == ["en"]
+
+
+def test_every_number_of_the_json_is_in_markdown_and_page(tmp_path: Path) -> None:
+    summary, page, markdown = written(tmp_path)
+    known = {*numbers(json.loads(json.dumps(summary)))}
+    assert {61.87, 0.71, 50.0, 61.44, 123.0, 0.07} <= known  # 61.37 and 62.37; √½
+    words = " ".join(Page(page).words)
+    assert known <= numbers_in(markdown)
+    assert known <= numbers_in(words)
+
+
+def test_what_comes_from_files_is_escaped(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "_<b>&amp;$x$", method=NASTY, data="</code><img src=x>")
+    groups = group_runs(read_runs([run]))
+    summary = summarise(NASTY, groups)
+    sections = build_sections(summary, groups)
+    page = to_html(summary, sections)
+    parsed = check_page(page)
+    assert "b" not in parsed.tags and "img" not in parsed.tags
+    assert NASTY in parsed.words and "</code><img src=x>" in parsed.words
+    markdown = to_markdown(summary, sections)
+    assert not re.search(
+        r"(?<!\\)<(script|img|b>)", markdown.replace(summary["runs"][0]["reproduce"], "")
+    )
+    rows = [line for line in markdown.splitlines() if line.startswith("| method")]
+    assert len(re.findall(r"(?<!\\)\|", rows[0])) == 3
+
+
+def test_missing_parts_are_said_to_be_missing(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", None, **ALONE)
+    metrics = run / "metrics.jsonl"
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    bare = [{k: v for k, v in row.items() if not k.startswith("health")} for row in rows]
+    metrics.write_text("".join(json.dumps(row) + "\n" for row in bare[:1]))
+    groups = group_runs(read_runs([run]))
+    summary = summarise("Title", groups)
+    markdown = to_markdown(summary, build_sections(summary, groups))
+    for said in (
+        "No run was distilled from a teacher, and none has a validation figure yet.",
+        "No validation figure was measured in training: run.",
+        "No result of knn\\_eval.py or linear\\_eval.py is in the runs",
+        "How good the teacher is was not measured",
+        "Health was not measured in training: run.",
+        "No matching was solved in: run.",
+        "| 1 of 2 | in progress, or stopped |",
+    ):
+        assert said in markdown
+    check_page(to_html(summary, build_sections(summary, groups)))
+
+
+def test_principal_directions_are_those_of_the_covariance() -> None:
+    rng = np.random.default_rng(0)
+    features = (rng.normal(size=(50, 4)) * [5, 1, 3, 0.5] + 7).astype(np.float32)
+    points, share = principal(features)
+    values = np.linalg.eigvalsh(np.cov(features.astype(np.float64).T))[::-1]
+    assert np.allclose(points.var(axis=0, ddof=1), values[:2])
+    assert np.isclose(share, 100 * values[:2].sum() / values.sum())
+    assert principal(np.ones((3, 4), np.float32))[1] == 0
+    assert principal(np.ones((1, 1), np.float32))[0].shape == (1, 2)
+
+
+def test_clusters_part_what_lies_apart() -> None:
+    centres = np.eye(10, dtype=np.float32)[np.arange(40) % 10] * 100
+    noise = np.random.default_rng(0).normal(size=centres.shape).astype(np.float32)
+    found = cluster(centres + noise)
+    assert len(found) == 40 and set(found) == {*range(max(found) + 1)}
+    assert all(found[i] == found[i % 10] for i in range(40))
+
+
+def test_a_map_and_a_photograph_tell_what_they_show() -> None:
+    found = FeatureMap(np.zeros((3, 2)), [0, 1, 1], ["_a", "b<"], "class", "PCA", 61.25)
+    block = map_block("run", found)
+    assert "PCA of the features of 3 images, by class; 61.2 % of the variance" in block.caption
+    assert "b&lt;" in block.markup and 'role="img"' in block.markup
+    photograph = retrieval_block("<run>", b"\x89PNG")
+    assert photograph.markup.startswith('<img alt="&lt;run&gt;: each row a query')
