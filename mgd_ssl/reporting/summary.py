@@ -33,8 +33,6 @@ SETTINGS = {
     "kNN T": "evaluation.knn_t",
     "kNN bank": "evaluation.knn_bank",
 }
-# Not a figure of the network or of its training.
-ASIDE = ("step", "epoch", "time", "lr", "images_per_second", "train_loss")
 
 
 def summarise(title: str, groups: Sequence[Group]) -> dict[str, Any]:
