@@ -11,7 +11,8 @@ from torch import nn
 from mgd_ssl.models import FeatureReader, Taps
 from mgd_ssl.stages import Stage
 from mgd_ssl.training.logging import console, logger
-from mgd_ssl.training.loop import Interrupted, NonFiniteLossError
+from mgd_ssl.training.loop import Interrupted
+from mgd_ssl.training.meter import NonFiniteLossError
 
 TRACEBACK = "MGD_SSL_TRACEBACK"
 

@@ -85,6 +85,7 @@ def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "series": {n: _pairs(group.series(n)) for n in watched},
         "percent_of_teacher": _pairs(group.series(lambda r: r.percent)),
         "images_per_second": _spread(speed),
+        "peak_memory_gib": _spread(spread(r.last("peak_memory_gib") for r in group.runs)),
         "results": list(results),
         "matching": _matching(run),
     }

@@ -2,9 +2,7 @@
 
 import hashlib
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol
@@ -14,7 +12,8 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from mgd_ssl import distributed
-from mgd_ssl.training.logging import MetricWriter, StepProgress, format_duration, logger
+from mgd_ssl.training.logging import MetricWriter, StepProgress, logger
+from mgd_ssl.training.meter import Meter
 from mgd_ssl.training.schedules import LearningRate
 
 AGREE_EVERY = 10
@@ -77,10 +76,6 @@ class Interrupted(Exception):  # noqa: N818
         self.signum, self.position = signum, position
 
 
-class NonFiniteLossError(RuntimeError):
-    """A loss is NaN or infinite."""
-
-
 def nothing(_: object) -> dict[str, float]:
     """Do nothing before a step or after an epoch."""
     return {}
@@ -120,7 +115,7 @@ def fit(
         NonFiniteLossError: a loss is NaN or infinite; names the step and each term.
     """
     steps = len(loader)
-    meter = Meter(config, loader, writer, optimizer)
+    meter = Meter(config.epochs, steps, writer, optimizer)
     with StopSignal() as stop, StepProgress(config.epochs * steps, fabric.is_global_zero) as bar:
         for epoch in range(start.epoch, config.epochs):
             first, stopping = start.step if epoch == start.epoch else 0, False
@@ -209,100 +204,3 @@ class StopSignal:
         device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
         noted = torch.tensor(int(self.signum is not None), device=device)
         return bool(distributed.all_reduce_sum(noted))
-
-
-class Meter:
-    """Means of the losses, images a second, and the alarm on a non-finite loss.
-
-    Losses are read one step late, when the device has long computed them: reading them at once
-    would stall it at every step.
-    """
-
-    def __init__(
-        self, config: LoopConfig, loader: Loader, writer: MetricWriter | None, optimizer: Any
-    ) -> None:
-        self.config, self.steps, self.writer = config, len(loader), writer
-        self.optimizer = optimizer
-        self.note = self._measured = ""
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget what was summed; called at the start of an epoch."""
-        self._pending: tuple[int, int, dict[str, Tensor]] | None = None
-        self._sums: dict[str, float] = {}
-        self._count = 0
-        self._images = 0
-        self._clock = self._last = time.perf_counter()
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Inside, no time counts towards the speed."""
-        started = time.perf_counter()
-        yield
-        away = time.perf_counter() - started
-        self._clock, self._last = self._clock + away, self._last + away
-
-    def add(self, epoch: int, step: int, losses: Mapping[str, Tensor], images: int) -> None:
-        """Take a step's losses."""
-        self.check()
-        self._pending = (epoch, step, {k: v.detach() for k, v in losses.items()})
-        self._images += images * distributed.world_size()
-        self._last = time.perf_counter()
-
-    def check(self) -> None:
-        """Read the losses that were added last.
-
-        Raises:
-            NonFiniteLossError: one of them is not finite.
-        """
-        if self._pending is None:
-            return
-        epoch, step, losses = self._pending
-        self._pending = None
-        numbers = torch.stack([v.float() for v in losses.values()]).tolist()
-        values = dict(zip(losses, numbers, strict=True))
-        if any(v != v or abs(v) == float("inf") for v in values.values()):
-            terms = ", ".join(f"{k} {v:g}" for k, v in values.items())
-            raise NonFiniteLossError(
-                f"epoch {epoch + 1}, step {step + 1}: the loss is not finite: {terms}; lower --lr, "
-                "raise --mgd-loss-factor, or use --precision 32. The last checkpoint is from before"
-            )
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
-
-    def _means(self) -> dict[str, float]:
-        means = {f"train_loss/{k}": v / max(self._count, 1) for k, v in self._sums.items()}
-        return {"train_loss": sum(means.values()), **means}
-
-    def report(self, epoch: int, step: int) -> None:
-        """Log the means so far in this epoch, the speed and the time left."""
-        self.check()
-        speed = self._images / (time.perf_counter() - self._clock)
-        per_step = self._images / max(self._count, 1)
-        left = (self.config.epochs - epoch) * self.steps - step - 1
-        self.note = f"{speed:.0f} images/s  {self._measured}"
-        parts = " ".join(f"{k.removeprefix('train_')} {v:.4f}" for k, v in self._means().items())
-        remaining = format_duration(left * per_step / max(speed, 1e-9))
-        logger.info(
-            "epoch %d/%d step %d/%d  %s  %s  %s left",
-            *(epoch + 1, self.config.epochs, step + 1, self.steps),
-            *(parts, f"{speed:.0f} images/s", remaining),
-        )
-
-    def finish(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Log and write the epoch's means, with the metrics given."""
-        self.check()
-        speed = self._images / max(self._last - self._clock, 1e-9)
-        rate = self.optimizer.param_groups[0]["lr"]
-        row = {**self._means(), "lr": rate, "images_per_second": round(speed, 1), **metrics}
-        text = "  ".join(f"{k} {v:.4g}" for k, v in row.items())
-        logger.info("epoch %d/%d done  %s", epoch + 1, self.config.epochs, text)
-        self.write(epoch, self.steps, row)
-        self._measured = "  ".join(f"{k} {v:.3g}" for k, v in metrics.items())
-
-    def write(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
-        """Write a row at a position."""
-        if self.writer and metrics:
-            done = epoch * self.steps + step
-            self.writer.write(done, done / self.steps, metrics)

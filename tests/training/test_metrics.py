@@ -2,14 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from mgd_ssl.training.logging import MetricWriter, format_duration
-from mgd_ssl.training.loop import LoopConfig, Meter, NonFiniteLossError, seed_step
+from mgd_ssl.training.loop import LoopConfig, seed_step
+from mgd_ssl.training.meter import Meter, NonFiniteLossError
 
 
 def _rows(directory: Path) -> list[dict[str, Any]]:
@@ -19,7 +20,7 @@ def _rows(directory: Path) -> list[dict[str, Any]]:
 def _meter(directory: Path, steps: int = 4) -> tuple[Meter, MetricWriter]:
     writer = MetricWriter(directory)
     optimizer = torch.optim.SGD([torch.zeros(1)], 0.25)
-    return Meter(LoopConfig(epochs=2), cast(Any, range(steps)), writer, optimizer), writer
+    return Meter(2, steps, writer, optimizer), writer
 
 
 def _losses(contrastive: float, matching: float) -> dict[str, Tensor]:
@@ -65,6 +66,7 @@ def test_an_epochs_row_holds_the_mean_of_each_loss_and_their_sum(tmp_path: Path)
     assert row["train_loss"] == pytest.approx(23.0)
     assert (row["step"], row["epoch"], row["lr"]) == (4, 1.0, 0.25)
     assert row["val_knn_top1"] == 50.0 and row["images_per_second"] > 0
+    assert 0.01 < row["peak_memory_gib"] < 1000
 
 
 def test_a_loss_that_is_not_finite_raises_with_the_step_and_each_term(tmp_path: Path) -> None:
