@@ -1,6 +1,6 @@
 """Supervised classification: the pretraining's run with labels, logits and top-1."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,24 +9,21 @@ from torch import Tensor, nn
 
 from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
 from mgd_ssl.commands.classify_eval import evaluate
+from mgd_ssl.commands.image_run import ImageRun
 from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.run import TrainingRun, execute
+from mgd_ssl.commands.run import execute
 from mgd_ssl.commands.run_parts import (
     build_distiller,
     convert_sync_bn,
     export_backbone,
-    first_images,
     load_loader,
     make_teacher,
-    unit_images,
 )
 from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.data import (
     Batch,
-    DecodeGuard,
     ImageSource,
     Normalize,
-    build_view,
     eval_transform,
     label_fraction,
     open_source,
@@ -45,7 +42,6 @@ from mgd_ssl.models import (
 )
 from mgd_ssl.objectives import Classification
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.loop import Position
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,7 +145,7 @@ def build_student(config: ClassifyConfig, classes: int) -> nn.Module:
     return student
 
 
-class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
+class ClassifyRun(ImageRun[ClassifyConfig, Classification]):
     """One view of each labelled image; top-1 and top-5 as training goes."""
 
     metric = "val_top1"
@@ -163,31 +159,16 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
         val: ImageSource,
         teacher: tuple[nn.Module, KeyReport] | None,
     ) -> None:
-        loader = load_loader(config, fabric, source, train=True)
-        super().__init__(config, fabric, task, loader, config.optim.learning_rate(extend=True))
-        self.source, self.teacher = source, teacher
-        self.guard = DecodeGuard(source, config.loader.bad_images)
-        self.view = build_view(config.views, cast(int, config.loader.size)).to(fabric.device)
-        self.val = load_loader(config, fabric, val)
-        self.solve_before = every(self.loop.epochs, cast(int, config.mgd.mgd_update_freq))
+        rate = config.optim.learning_rate(extend=True)
+        solves = every(rate.epochs, cast(int, config.mgd.mgd_update_freq))
+        super().__init__(config, fabric, task, source, config.views, rate, solves)
+        self.teacher, self.val = teacher, load_loader(config, fabric, val)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """A view of a batch -> the named losses."""
         self.guard.check(batch)
         losses: dict[str, Tensor] = self.module(self.view(batch.images), batch.labels)
         return {name: loss.mean() for name, loss in losses.items()}  # one a device under dp
-
-    def is_due(self, here: Position) -> bool:
-        """Before every so many epochs."""
-        return here.step == 0 and here.epoch + 1 in self.solve_before
-
-    def statistics(self, here: Position) -> Iterable[Tensor]:
-        """Another random choice of images each time."""
-        return unit_images(self.config, self.fabric, self.source, here.epoch)
-
-    def first(self) -> Iterable[Tensor]:
-        """Centres of the first steps' images."""
-        return first_images(self.config, self.fabric, self.source)
 
     def prepare(self) -> None:
         """Say how good the teacher is."""

@@ -1,12 +1,13 @@
 """Pretraining: wires data, networks, objective, distiller and loop together."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from mgd_ssl.commands.image_run import ImageRun
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.pretrain_config import PretrainConfig, matches, resolve
 from mgd_ssl.commands.pretrain_parts import (
@@ -15,22 +16,17 @@ from mgd_ssl.commands.pretrain_parts import (
     build_objective,
     split_norms,
 )
-from mgd_ssl.commands.run import TrainingRun, execute
+from mgd_ssl.commands.run import execute
 from mgd_ssl.commands.run_parts import (
     build_distiller,
     export_backbone,
-    first_images,
-    load_loader,
     load_teacher,
-    unit_images,
 )
 from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.data import (
     Batch,
-    DecodeGuard,
     ImageSource,
     Normalize,
-    build_view,
     open_source,
     subset,
 )
@@ -48,7 +44,6 @@ from mgd_ssl.objectives import (
     Pretraining,
 )
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.loop import Position
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +78,7 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     return PretrainRun(config, fabric, task, source, report)
 
 
-class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
+class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
     """One or two views of each image; kNN accuracy as training goes."""
 
     metric = "val_knn_top1"
@@ -96,13 +91,10 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         source: ImageSource,
         report: KeyReport | None,
     ) -> None:
-        loader = load_loader(config, fabric, source, train=True)
-        super().__init__(config, fabric, task, loader, config.optim.learning_rate())
-        self.source, self.report = source, report
-        self.guard = DecodeGuard(source, config.loader.bad_images)
-        self.view = build_view(config.views, cast(int, config.loader.size)).to(fabric.device)
-        epochs, freq = self.loop.epochs, config.mgd.mgd_update_freq
-        self.solve_before = every(epochs, freq) if freq else unsupervised_epochs(epochs)
+        rate, freq = config.optim.learning_rate(), config.mgd.mgd_update_freq
+        solves = every(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)
+        super().__init__(config, fabric, task, source, config.views, rate, solves)
+        self.report = report
         self.knn = build_knn(config, fabric)
         self.health = build_health(config, fabric, source)
         self.teacher_top1: float | None = None
@@ -113,18 +105,6 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         views = 2 if self.task.objective.needs_key else 1
         losses: dict[str, Tensor] = self.module(*(self.view(batch.images) for _ in range(views)))
         return losses
-
-    def is_due(self, here: Position) -> bool:
-        """Before some epochs, ever more seldom."""
-        return here.step == 0 and here.epoch + 1 in self.solve_before
-
-    def statistics(self, here: Position) -> Iterable[Tensor]:
-        """Another random choice of images each time."""
-        return unit_images(self.config, self.fabric, self.source, here.epoch)
-
-    def first(self) -> Iterable[Tensor]:
-        """Centres of the first steps' images."""
-        return first_images(self.config, self.fabric, self.source)
 
     def prepare(self) -> None:
         """The teacher's kNN accuracy, once; the student's is given as per cent of it."""

@@ -1,0 +1,55 @@
+"""A run on single images: what pretraining and classification share."""
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from mgd_ssl.commands.run import AnyTask, Config, TrainingRun
+from mgd_ssl.commands.run_parts import first_images, load_loader, unit_images
+from mgd_ssl.data import DecodeGuard, ImageSource, ViewConfig, build_view
+from mgd_ssl.training.loop import Position
+from mgd_ssl.training.schedules import LearningRate
+
+
+class ImageRun(TrainingRun[Config, AnyTask]):
+    """Random views of a source's images; the matching is solved before some epochs.
+
+    Args:
+        config: resolved.
+        fabric: devices and precision.
+        task: what is trained.
+        source: training images.
+        views: how a view is drawn.
+        learning_rate: of the run, whose length it has.
+        solve_before: epochs, from 1, before which the matching is solved.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        fabric: Fabric,
+        task: AnyTask,
+        source: ImageSource,
+        views: ViewConfig,
+        learning_rate: LearningRate,
+        solve_before: Sequence[int],
+    ) -> None:
+        loader = load_loader(config, fabric, source, train=True)
+        super().__init__(config, fabric, task, loader, learning_rate)
+        self.source, self.solve_before = source, solve_before
+        self.guard = DecodeGuard(source, config.loader.bad_images)
+        self.view = build_view(views, cast(int, config.loader.size)).to(fabric.device)
+
+    def is_due(self, here: Position) -> bool:
+        """Before the first step of some epochs."""
+        return here.step == 0 and here.epoch + 1 in self.solve_before
+
+    def statistics(self, here: Position) -> Iterable[Tensor]:
+        """Another random choice of images each time."""
+        return unit_images(self.config, self.fabric, self.source, here.epoch)
+
+    def first(self) -> Iterable[Tensor]:
+        """Centres of the first steps' images."""
+        return first_images(self.config, self.fabric, self.source)
