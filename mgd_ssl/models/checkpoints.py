@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from mgd_ssl.models.backbones import (
@@ -138,10 +139,11 @@ def _load(path: Path, given: dict[str, Any], *, classifier: bool) -> tuple[nn.Mo
     _refuse_other_body(path, checkpoint)
     spec = _find_spec(checkpoint, metadata, state, given["arch"])
     spec = replace(spec, **{k: v for k, v in given.items() if v is not None})
-    network = create_backbone(**spec.to_dict())
-    classes = _classes(network, state) if classifier and layout not in PROJECTED else None
-    if classes:
-        network = create_classifier(classes, **spec.to_dict())
+    with torch.random.fork_rng(devices=[]):  # what is read from a file draws no random numbers
+        network = create_backbone(**spec.to_dict())
+        classes = _classes(network, state) if classifier and layout not in PROJECTED else None
+        if classes:
+            network = create_classifier(classes, **spec.to_dict())
     mean, std = _find_normalisation(checkpoint, metadata)
     size = checkpoint.get("size", metadata.get("size"))
     size = None if size is None else int(size)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
@@ -72,7 +73,8 @@ def load_detector(
     if published == WITHOUT_EPS or path.name == Path(WITHOUT_EPS.url).name:
         spec = replace(spec, norm_eps=0.0)
     given |= {k: v for k, v in {"caffe": caffe, "arch": arch}.items() if v is not None}
-    detector = create_detector(replace(spec, **given))
+    with torch.random.fork_rng(devices=[]):  # what is read from a file draws no random numbers
+        detector = create_detector(replace(spec, **given))
     report = KeyReport(path, layout, detector.spec, 0, head=left_out)
     return detector.eval(), _fill(detector, state, report)
 

@@ -125,6 +125,13 @@ def test_a_layout_gives_its_weights_bit_for_bit(name, state, tmp_path):
     assert f"{ENTRIES} matched, 0 missing, 0 unexpected, {head} of a head left out" in str(report)
 
 
+def test_loading_draws_no_random_numbers(state, tmp_path):
+    torch.save({"state_dict": state}, tmp_path / "teacher.pt")
+    before = torch.get_rng_state()
+    load_backbone(tmp_path / "teacher.pt")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_this_projects_own_checkpoints_name_their_network(tmp_path):
     spec = {"arch": "resnet18", "width": WIDTH, "stem": "small", "stem_stride": 2}
     state = random_state(**spec)

@@ -79,7 +79,9 @@ def same(detector, other):
 )
 def test_a_checkpoint_of_this_project_gives_the_same_detector(options, tmp_path):
     detector = filled(**options)
+    before = torch.get_rng_state()
     loaded, report = load_detector(save(tmp_path / "last.pt", own(detector)))
+    assert torch.equal(torch.get_rng_state(), before)
     assert same(loaded, detector)
     assert loaded.spec == report.spec == detector.spec
     assert report.layout == "detect"
