@@ -78,17 +78,18 @@ def markdown(
         done: figures of each run of each row.
         columns: key of a figure -> heading.
         first: heading of the rows' names.
-        of: a row of which the others are given in per cent too.
+        of: a row of which the others are given in per cent too, in every figure that it has.
     """
+    shares = {column for column in columns if of is not None and column in done[of][0]}
     headings = [first, "seeds"]
-    for heading in columns.values():
-        headings += [heading] if of is None else [heading, f"% of {of}"]
+    for column, heading in columns.items():
+        headings += [heading, f"% of {of}"] if column in shares else [heading]
     lines = ["| " + " | ".join([*headings, "s"]) + " |", "|---" * (len(headings) + 1) + "|"]
     for name, results in done.items():
         cells = [name, str(len(results))]
         for column in columns:
             cells.append(_cell([r[column] for r in results if column in r]))
-            if of is not None:
+            if of is not None and column in shares:
                 cells.append(f"{100 * _mean(results, column) / _mean(done[of], column):.1f}")
         lines.append("| " + " | ".join([*cells, f"{_mean(results, 'seconds'):.0f}"]) + " |")
     return "\n".join(lines) + "\n"

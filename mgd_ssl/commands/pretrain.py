@@ -68,7 +68,7 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     if teacher or config.network.taps:
         reader = find_reader(student, config.network.taps, cast(int, config.loader.size))
     parts: dict[str, Any] = {"teacher": teacher, "reader": reader}
-    if teacher and reader and (config.method == "mgd" or matches(config)):
+    if teacher and reader and matches(config):
         parts["distiller"] = build_distiller(config, teacher, student, reader)
     split_norms(config, student, fabric.world_size)
     objective = build_objective(config, student, report)

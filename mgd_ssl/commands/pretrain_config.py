@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 from mgd_ssl.commands.run_config import Defaults, RunConfig
 from mgd_ssl.data import ViewConfig
+from mgd_ssl.objectives.simreg import Head
 
 EMBEDDED_TEACHER = Path(__file__).parents[1] / "data" / "sample" / "teacher.pth.tar"
 
 
-Method = Literal["mgd", "moco", "simreg", "seed", "compress", "disco", "simsiam"]
-DISTILS = ("mgd", "simreg", "seed", "compress", "disco")  # of no use without a teacher
+Method = Literal["mgd-plus", "mgd", "moco", "simreg", "seed", "compress", "disco", "simsiam"]
+MATCHES = ("mgd-plus", "mgd")  # solves the matching by itself, others where a weight is given
+DISTILS = (*MATCHES, "simreg", "seed", "compress", "disco")  # of no use without a teacher
 CONTRASTS = ("mgd", "moco", "disco")  # compares a batch's images with each other
 
 
@@ -39,6 +41,9 @@ class ObjectiveOptions:
 
     objective_weight: float = 1.0
     """Factor on the objective's losses; 0 leaves the matching alone."""
+    regression_head: Head | None = None
+    """mgd-plus and simreg: layers of the head that is thrown away. [linear in mgd-plus, else
+    four]"""
     seed_t: float = 0.2
     """seed: temperature of the student."""
     seed_teacher_t: float = 0.01
@@ -82,9 +87,10 @@ class PretrainConfig(RunConfig):
     """
 
     method: Method | None = None
-    """mgd is moco matched with the weights of 2021; simreg, seed, compress and disco distil the
-    teacher's pooled features; moco and simsiam train alone. All but mgd are matched too with
-    --mgd-weight or --mgd-start. [mgd where there is a teacher, else moco]"""
+    """mgd-plus regresses the teacher's pooled features beside the matching; mgd is moco matched
+    with the weights of 2021; simreg, seed, compress and disco distil the teacher's pooled features;
+    moco and simsiam train alone. All are matched too with --mgd-weight or --mgd-start.
+    [mgd-plus where there is a teacher, else moco]"""
     aug_plus: bool = False
     """The same as --preset moco_v2, which images of 96 pixels and more get anyway."""
     moco: MoCoOptions = field(default_factory=MoCoOptions)
@@ -93,7 +99,7 @@ class PretrainConfig(RunConfig):
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 
 
-SOLVES = {"mgd_update_images": 20000}
+SOLVES: dict[str, Any] = {"mgd_update_images": 20000}
 GENERAL: Defaults = {
     "network": {"arch": "resnet18", "width": 1.0, "stem": "imagenet", "stem_stride": 1},
     "moco": {"moco_k": 65536, "moco_m": 0.999, "moco_t": 0.2},
@@ -106,7 +112,7 @@ GENERAL: Defaults = {
     },
     "loader": {"size": 224},
     "evaluation": {"knn_k": 200},
-    "mgd": {"mgd_loss_factor": 1e4, **SOLVES},
+    "mgd": SOLVES,
 }
 EMBEDDED: Defaults = {
     "network": {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2},
@@ -120,7 +126,7 @@ EMBEDDED: Defaults = {
     },
     "loader": {"size": 32},
     "evaluation": {"knn_k": 20},
-    "mgd": {"mgd_loss_factor": 100.0, **SOLVES},
+    "mgd": SOLVES,
     # The images are grey: colour jitter would cost time and change nothing.
     "views": {
         "preset": "small",
@@ -130,6 +136,15 @@ EMBEDDED: Defaults = {
         "grey_p": 0.0,
     },
 }
+# What a method has of its own, on data of the user and on the embedded data.
+PLUS: Defaults = {"objective": {"regression_head": "linear"}, "mgd": {"mgd_start": 0.3}}
+RECIPES: dict[Method, tuple[Defaults, Defaults]] = {
+    "mgd-plus": ({**PLUS, "optim": {"lr": 0.05}}, {**PLUS, "optim": {"lr": 1.0}}),
+    "mgd": ({"mgd": {"mgd_loss_factor": 1e4}}, {"mgd": {"mgd_loss_factor": 100.0}}),
+    "simreg": ({"optim": {"lr": 0.05}}, {"optim": {"lr": 1.0}}),
+    "compress": ({"optim": {"lr": 0.01}}, {"optim": {"lr": 1.0}}),
+    "seed": ({}, {"optim": {"lr": 1.0}}),
+}
 
 
 def resolve(config: PretrainConfig) -> PretrainConfig:
@@ -138,11 +153,8 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     Raises:
         ValueError: options that exclude each other.
     """
-    defaults = EMBEDDED if config.data is None else GENERAL
-    if config.views != ViewConfig() or config.aug_plus:
-        defaults = {k: v for k, v in defaults.items() if k != "views"}
-    config = config.filled(defaults)
     config = _resolve_method(config)
+    config = config.filled(_defaults(config))
     size = config.loader.size
     assert size is not None
     if config.aug_plus and config.views.preset not in (None, "moco_v2"):
@@ -152,14 +164,28 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     return replace(config, views=replace(config.views, preset=preset))
 
 
+def _defaults(config: PretrainConfig) -> Defaults:
+    """The method's own defaults over those of the data."""
+    embedded = config.data is None
+    defaults = dict(EMBEDDED if embedded else GENERAL)
+    if config.views != ViewConfig() or config.aug_plus:
+        defaults.pop("views", None)
+    own = RECIPES.get(cast(Method, config.method), ({}, {}))[embedded]
+    return defaults | {name: defaults.get(name, {}) | values for name, values in own.items()}
+
+
 def matches(config: PretrainConfig) -> bool:
-    """Whether the matching was asked for, beside any method."""
+    """Whether the matching is part of the run: of the method, or asked for beside it."""
+    return config.method in MATCHES or _weighed(config)
+
+
+def _weighed(config: PretrainConfig) -> bool:
     return config.mgd.mgd_weight is not None or config.mgd.mgd_start is not None
 
 
 def _resolve_method(config: PretrainConfig) -> PretrainConfig:
     teacher, alone = config.teacher.teacher, config.method in ("moco", "simsiam")
-    alone = alone and not matches(config)
+    alone = alone and not _weighed(config)
     if alone and teacher:
         raise ValueError(
             f"got --teacher with --method {config.method}, which has none; drop one of them, or "
@@ -167,8 +193,8 @@ def _resolve_method(config: PretrainConfig) -> PretrainConfig:
         )
     if teacher is None and config.data is None and not alone:
         teacher = EMBEDDED_TEACHER
-    method: Method = config.method or ("mgd" if teacher else "moco")
-    if teacher is None and (method in DISTILS or matches(config)):
+    method: Method = config.method or ("mgd-plus" if teacher else "moco")
+    if teacher is None and (method in DISTILS or _weighed(config)):
         raise ValueError(
             f"method {method}: got no teacher, expected --teacher PATH, or --method moco without "
             "--mgd-weight and --mgd-start"

@@ -34,8 +34,8 @@ def build_objective(
         return SimSiam(features, options.simsiam_dim)
     assert report is not None
     target = report.features
-    if config.method == "simreg":
-        return SimReg(features, target)
+    if config.method in ("mgd-plus", "simreg"):
+        return SimReg(features, target, options.regression_head or "four")
     if config.method == "seed":
         return SEED(features, target, queue, options.seed_t, options.seed_teacher_t)
     if config.method == "compress":

@@ -34,7 +34,7 @@ def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
 
 def test_no_argument_distils_the_embedded_teacher_on_the_embedded_images() -> None:
     config = resolve(PretrainConfig())
-    assert (config.method, config.teacher.teacher) == ("mgd", EMBEDDED_TEACHER)
+    assert (config.method, config.teacher.teacher) == ("mgd-plus", EMBEDDED_TEACHER)
     assert config.out == Path("runs/resnet18")
     assert (config.network.width, config.network.stem, config.loader.size) == (0.125, "small", 32)
     assert (config.optim.batch_size, config.moco.moco_k) == (128, 4096)
@@ -52,7 +52,7 @@ def test_a_folder_gets_the_settings_of_the_papers() -> None:
 
 
 def test_what_was_said_is_kept_on_the_embedded_data() -> None:
-    argv = ["--width", "0.25", "--epochs", "3", "--no-cos", "--schedule", "2"]
+    argv = ["--method", "mgd", "--width", "0.25", "--epochs", "3", "--no-cos", "--schedule", "2"]
     config = resolve(parse(PretrainConfig, "pretrain.py", argv))
     assert (config.network.width, config.optim.epochs, config.optim.lr) == (0.25, 3, 0.06)
     assert config.optim.learning_rate()(2, 0, 5) == pytest.approx(0.006)

@@ -37,7 +37,7 @@ def write_teacher(path: Path, arch: str = "resnet18", width: float = 0.25) -> Pa
 
 def arguments(out: Path, teacher: Path | None, *more: str) -> list[str]:
     """Options of a run of eight steps; of two options that agree, the last one counts."""
-    source = ["--teacher", str(teacher)] if teacher else ["--method", "moco"]
+    source = ["--teacher", str(teacher), "--method", "mgd"] if teacher else ["--method", "moco"]
     given = ["--out", str(out), *source, *STUDENT, *TRAINING, *IMAGES]
     for option in (word for word in more if word.startswith("-")):
         if option in given:

@@ -40,6 +40,19 @@ def test_simreg_is_the_squared_distance_of_unit_vectors_through_four_layers() ->
     assert not SimReg.needs_key
 
 
+def test_simregs_smaller_heads_are_two_layers_and_one() -> None:
+    torch.manual_seed(0)
+    student, teacher = rows(1, D), rows(2, T)
+    two, linear = SimReg(D, T, "two").eval(), SimReg(D, T, "linear")
+    first, norm, _, last = two.head
+    hidden = F.relu(norm(first(student)))
+    assert hidden.shape[1] == 2 * D
+    for objective, x in ((two, last(hidden)), (linear, linear.head[0](student))):
+        expected = (unit(x) - unit(teacher)).square().sum(1).mean()
+        loss = objective(views(student, teacher))["regression"]
+        assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
 def test_simregs_head_at_the_papers_widths() -> None:
     layers = [m for m in SimReg(512, 2048).head if isinstance(m, nn.Linear)]
     assert [layers[0].in_features, *(m.out_features for m in layers)] == [

@@ -1,0 +1,97 @@
+"""The recommended recipe beside every other objective: the first table of docs/results.md.
+
+    python recipes/objectives.py FOLDER_OF_IDX_FILES TEACHER
+
+FOLDER holds Fashion-MNIST's four IDX files, TEACHER is any checkpoint that is ahead of the student.
+Every row has the same student, images, views, epochs and batch, and a learning rate of its own:
+the best of RATES for it, which ``--rates`` tries with one seed. A run whose results exist is not
+repeated, so that the recipe may be stopped and started.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from fashion_mnist import MOCO, NETWORK, VIEWS
+from tables import Row, evaluate, markdown, run_rows
+
+from mgd_ssl.commands import pretrain
+
+KS = (20,)
+COLUMNS = {"knn20": "kNN, k 20", "linear": "linear", "step": "ms a step"}
+RATES = ("0.06", "0.3", "1.0")
+ALONE = {"alone (moco)": ("moco", "0.3"), "alone (simsiam)": ("simsiam", "0.3")}
+DISTILLED = {  # method, its learning rate, and what it is told beside them
+    "mgd, 2021": ("mgd", "0.3", "--mgd-loss-factor", "100"),
+    "simreg": ("simreg", "1.0"),
+    "simreg, linear head": ("simreg", "1.0", "--regression-head", "linear"),
+    "seed": ("seed", "1.0"),
+    "compress": ("compress", "1.0"),
+    "disco": ("disco", "0.3"),
+    "simsiam + matching": ("simsiam", "0.3", "--mgd-start", "0.3"),
+    "mgd-plus": ("mgd-plus", "1.0"),
+}
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("teacher", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("runs/objectives"))
+    parser.add_argument("--images", type=int, default=12000)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rows", nargs="*", help="run these rows alone")
+    parser.add_argument("--rates", action="store_true", help="every rate, with the first seed")
+    options = parser.parse_args()
+    table = [r for r in rows(options) if not options.rows or r.name.split(" @")[0] in options.rows]
+    teacher = [Row("teacher", ())]
+    done = run_rows(
+        teacher, lambda row, _: measure(row.name, options.teacher, options), options.out
+    )
+    done |= run_rows(table, lambda row, seed: train(row, seed, options), options.out)
+    text = markdown(done, COLUMNS, of="teacher")
+    print(text)
+    (options.out / f"{'rates' if options.rates else 'table'}.md").write_text(text)
+
+
+def rows(options: argparse.Namespace) -> list[Row]:
+    """A row an objective, or a row for each of its learning rates."""
+    given = ("--teacher", str(options.teacher))
+    named = {name: ((), *row) for name, row in ALONE.items()}
+    named |= {name: (given, *row) for name, row in DISTILLED.items()}
+    found = []
+    for name, (source, method, rate, *more) in named.items():
+        told = (*source, "--method", method, *more)
+        if options.rates:
+            found += [Row(f"{name} @{r}", (*told, "--lr", r)) for r in RATES]
+        else:
+            found.append(Row(name, (*told, "--lr", rate), tuple(range(options.seeds))))
+    return found
+
+
+def train(row: Row, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one student and measure it."""
+    out = options.out / f"{row.name}-{seed}"
+    arguments = [str(options.data), "--limit", str(options.images), "--size", "32", "-b", "128"]
+    arguments += ["--epochs", str(options.epochs), "--knn-every", "0", "--health-every", "0"]
+    arguments += [*NETWORK, *MOCO, *VIEWS, "--seed", str(seed), "--out", str(out), "--resume"]
+    if status := pretrain.main([*arguments, *row.options]):
+        raise SystemExit(status)
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    speeds = [x["images_per_second"] for x in map(json.loads, lines) if "images_per_second" in x]
+    figures = measure(out.name, out / "student.safetensors", options)
+    return figures | {"step": 128_000 / statistics.median(speeds)}
+
+
+def measure(name: str, checkpoint: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """kNN and linear accuracy over all test images."""
+    part = options.out / f"{name}.part.json"
+    return evaluate(checkpoint, options.data, part, options.images, 32, KS)
+
+
+if __name__ == "__main__":
+    main()
