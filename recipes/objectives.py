@@ -4,7 +4,7 @@
 
 FOLDER holds Fashion-MNIST's four IDX files, TEACHER is any checkpoint that is ahead of the student.
 Every row has the same student, images, views, epochs and batch, and a learning rate of its own:
-the best of those that ``--rates 0.06 0.3 1.0`` tried with one seed. A run whose results exist is not
+the best of those that ``--rates 0.3 1.0`` tried with one seed. A run whose results exist is not
 repeated, so that the recipe may be stopped and started.
 """
 

@@ -1,0 +1,46 @@
+"""Detection transfer in docs/results.md: detectors that start from the students of objectives.py.
+
+    python recipes/transfer.py FOLDER_OF_IDX_FILES runs/objectives
+
+Fine-tunes the same detector on the same generated scenes from each student: its stem frozen, its
+batch norms as they are. A run whose results exist is not repeated.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from detection import COLUMNS, make_scenes, train
+from fashion_mnist import NETWORK
+from tables import Row, markdown, run_rows
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("items", type=Path)
+    parser.add_argument("students", type=Path, help="folder of objectives.py")
+    parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", default="8")
+    parser.add_argument("--rows", nargs="+", default=["alone (moco)", "simreg", "mgd-plus"])
+    options = parser.parse_args()
+    data = options.out / "scenes"
+    if not (data / "annotations" / "instances_val.json").exists():
+        make_scenes(options.items, data)
+
+    def run(row: Row, seed: int) -> dict[str, Any]:
+        start = options.students / f"{row.name}-{seed}" / "student.safetensors"
+        # from random weights everything is trained, as no stem or norm is worth keeping
+        weights = () if row.name == "scratch" else ("--backbone-weights", str(start))
+        told = (*NETWORK, "--epochs", options.epochs, *weights)
+        return train(data, options.out / f"{row.name}-{seed}", told, seed)
+
+    rows = [Row(name, (), tuple(range(options.seeds))) for name in ("scratch", *options.rows)]
+    text = markdown(run_rows(rows, run, options.out), COLUMNS, "backbone")
+    print(text)
+    (options.out / "table.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
