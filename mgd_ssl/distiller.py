@@ -7,7 +7,7 @@ pretraining, classification and detection, and a checkpoint does not carry the t
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -26,6 +26,7 @@ from mgd_ssl.matching import (
 )
 from mgd_ssl.stages import Stage
 
+Adapter = Literal["batch", "group", "expand"]
 Reduction = Literal["sum", "image", "element"]
 Maps = Sequence[Tensor]
 
@@ -59,8 +60,10 @@ class FeatureDistiller(nn.Module):
         margins: (C_t,) for each stage that takes part, from `read_margins`.
         reducer: a name in ``REDUCERS``.
         mode: how channels are assigned; the reducer's own mode unless given.
-        adapter: ``batch``, BatchNorm2d on the student's map, or ``group``, GroupNorm(32), with
-            fewer groups where these would hold less than two channels.
+        adapter: ``batch``, BatchNorm2d on the student's map; ``group``, GroupNorm(32), with fewer
+            groups where these would hold less than two channels; or ``expand``, a 1×1 convolution
+            to the teacher's channels, each of which is then matched to one: the reducer has
+            nothing to reduce.
         reduction: what a stage's sum is divided by: nothing, the images summed, or the elements.
         scale: factor on every stage.
         stage_scale: factor on a stage by its index; 1/2^(n-1-i) for n stages unless given.
@@ -78,25 +81,26 @@ class FeatureDistiller(nn.Module):
         *,
         reducer: str = "amp",
         mode: AssignmentMode | None = None,
-        adapter: Literal["batch", "group"] = "batch",
+        adapter: Adapter = "batch",
         reduction: Reduction = "image",
         scale: float = 1e-4,
         stage_scale: Callable[[int], float] | None = None,
     ) -> None:
         super().__init__()
-        _check_options(reducer, mode, reduction)
+        _check_options(reducer, mode, adapter, reduction)
+        self.expands: bool = adapter == "expand"
         self.stages = [stage for stage in stages if not stage.ignored]
         self.reducer, self.reduction = reducer, reduction
         self.mode = mode or ASSIGNMENT_MODES[reducer]
         stage_scale = stage_scale or stage_weights(len(stages), images=1, factor=1.0).__getitem__
         self.scales = [scale * stage_scale(stage.index) for stage in self.stages]
         self.adapters = nn.ModuleDict(
-            {stage.name: _make_adapter(adapter, stage.student_channels) for stage in self.stages}
+            {stage.name: _make_adapter(adapter, stage) for stage in self.stages}
         )
         self.solves, self.gain = 0, 1.0  # the gain is a function of the position in a run
         for stage, margin in zip(self.stages, margins, strict=True):
             self.register_buffer(f"margin_{stage.name}", margin.detach().clone())
-            empty = torch.full((stage.student_channels, self._group_size(stage)), -1)
+            empty = torch.full((self._rows(stage), self._group_size(stage)), -1)
             self.register_buffer(f"assignment_{stage.name}", empty)
 
     def forward(
@@ -153,11 +157,11 @@ class FeatureDistiller(nn.Module):
         return self.scales
 
     def _loss(self, stage: Stage, scale: float, student: Tensor, teacher: Tensor) -> Tensor:
-        adapted = self.adapters[stage.name](student)
+        adapted: Tensor = self.adapters[stage.name](student)
         loss = matching_loss(
             adapted, teacher, self.assignment(stage), self.margin(stage), self.reducer
         )
-        divisor = {"sum": 1, "image": student.shape[0], "element": student.numel()}[self.reduction]
+        divisor = {"sum": 1, "image": student.shape[0], "element": adapted.numel()}[self.reduction]
         return loss * (scale / divisor)
 
     @property
@@ -173,12 +177,40 @@ class FeatureDistiller(nn.Module):
         """(C_t,) float32."""
         return self.get_buffer(f"margin_{stage.name}")
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the assignment stays as it is: an expansion is matched once, then it learns."""
+        return self.expands and bool(self.solves)
+
+    @torch.no_grad()
+    def costs(self, pairs: Iterable[tuple[Maps, Maps]]) -> list[Tensor]:
+        """Mean cost of each stage that takes part, over all images of all ranks.
+
+        Args:
+            pairs: (student maps, teacher maps) of each batch of this rank's share.
+
+        Returns:
+            (C_s,C_t) float64 each, (C_t,C_t) where the student's maps are expanded first.
+        """
+        if not self.expands:
+            return gather_costs(self.stages, pairs, self.device)
+        wide = [replace(s, student_channels=s.teacher_channels) for s in self.stages]
+        expanded = ((self._expanded(student), teacher) for student, teacher in pairs)
+        return gather_costs(wide, expanded, self.device)
+
+    def _expanded(self, student_maps: Maps) -> list[Tensor]:
+        """The maps of stages that take part through their expansions; the others as they are."""
+        maps = list(student_maps)
+        for stage in self.stages:
+            maps[stage.index] = self.adapters[stage.name](maps[stage.index])
+        return maps
+
     @torch.no_grad()
     def solve(self, costs: Sequence[Tensor]) -> list[StageMatching]:
         """Solve each stage's assignment on rank 0 and give it to every rank.
 
         Args:
-            costs: (C_s,C_t) float64 a stage that takes part, the same on every rank.
+            costs: from `costs`, the same on every rank.
         """
         results = [self._solve(stage, cost) for stage, cost in zip(self.stages, costs, strict=True)]
         self.solves += 1
@@ -214,11 +246,19 @@ class FeatureDistiller(nn.Module):
     def _group_size(self, stage: Stage) -> int:
         if self.mode == "sparse":
             return 1
-        whole, rest = divmod(stage.teacher_channels, stage.student_channels)
+        whole, rest = divmod(stage.teacher_channels, self._rows(stage))
         return whole + (rest > 0 and self.mode == "balanced")
 
+    def _rows(self, stage: Stage) -> int:
+        """Channels that teacher channels are assigned to."""
+        return stage.teacher_channels if self.expands else stage.student_channels
 
-def _check_options(reducer: str, mode: str | None, reduction: str) -> None:
+
+def _check_options(reducer: str, mode: str | None, adapter: str, reduction: str) -> None:
+    if adapter not in get_args(Adapter):
+        raise ValueError(
+            f"adapter: got {adapter!r}, expected one of {', '.join(get_args(Adapter))}"
+        )
     if reducer not in REDUCERS:
         raise ValueError(f"reducer: got {reducer!r}, expected one of {', '.join(REDUCERS)}")
     if reducer == "sm" and mode not in (None, "sparse"):
@@ -229,11 +269,12 @@ def _check_options(reducer: str, mode: str | None, reduction: str) -> None:
         raise ValueError(f"reduction: got {reduction!r}, expected 'sum', 'image' or 'element'")
 
 
-def _make_adapter(kind: str, channels: int) -> nn.Module:
+def _make_adapter(kind: Adapter, stage: Stage) -> nn.Module:
+    channels = stage.student_channels
+    if kind == "expand":
+        return nn.Conv2d(channels, stage.teacher_channels, kernel_size=1)
     if kind == "batch":
         return nn.BatchNorm2d(channels)
-    if kind != "group":
-        raise ValueError(f"adapter: got {kind!r}, expected 'batch' or 'group'")
     groups = math.gcd(32, max(1, channels // 2))  # 32 from 64 channels on, as published
     return nn.GroupNorm(groups, channels)
 
@@ -289,4 +330,4 @@ def update_matching(
         images: whatever the two functions take, a batch at a time.
     """
     pairs = ((read_student(x), read_teacher(x)) for x in images)
-    return distiller.solve(gather_costs(distiller.stages, pairs, distiller.device))
+    return distiller.solve(distiller.costs(pairs))

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 from mgd_ssl.distiller import (
@@ -206,6 +207,33 @@ def test_costs_over_batches_are_the_cost_of_the_whole():
         assert cost.shape == (stage.student_channels, stage.teacher_channels)
 
 
+def test_expanded_maps_are_matched_one_to_one_and_only_once():
+    torch.manual_seed(0)
+    stages = [Stage(0, "a", 2, 6, ignored=True), Stage(1, "b", 3, 6)]
+    margin = -torch.rand(6)
+    distiller = FeatureDistiller(stages, [margin], adapter="expand", reduction="element", scale=1.0)
+    student = [torch.randn(4, 2, 5, 5), torch.randn(4, 3, 5, 5)]
+    teacher = [torch.randn(4, 6, 5, 5), torch.randn(4, 6, 5, 5)]
+    expansion = distiller.adapters["b"]
+    expanded = expansion(student[1])
+    (cost,) = distiller.costs([(student, teacher)])
+    torch.testing.assert_close(cost, channel_cost(expanded.detach(), teacher[1]), rtol=0, atol=1e-6)
+    assert not distiller.is_settled
+    (result,) = distiller.solve([cost])
+    rows, columns = linear_sum_assignment(cost.numpy())
+    assert result.total == pytest.approx(cost.numpy()[rows, columns].sum())
+    partner = distiller.assignment(stages[1])
+    assert partner.shape == (6, 1) and sorted(partner.flatten().tolist()) == list(range(6))
+    target = teacher[1][:, partner[:, 0]]
+    tau = torch.maximum(target, margin[partner[:, 0]][:, None, None])
+    error = (expanded - tau).square() * ((expanded > tau) | (tau > 0))
+    loss = distiller(student, teacher)["matching/b"]
+    torch.testing.assert_close(loss, error.mean())
+    wanted = torch.autograd.grad(error.mean(), expansion.weight, retain_graph=True)[0]
+    torch.testing.assert_close(torch.autograd.grad(loss, expansion.weight)[0], wanted)
+    assert distiller.is_settled
+
+
 def test_an_update_reads_both_networks_and_solves():
     distiller, student, teacher = golden_distiller("divisible", "amp")
     expected = [distiller.assignment(stage).clone() for stage in distiller.stages]
@@ -225,7 +253,7 @@ def test_an_update_reads_both_networks_and_solves():
     ("options", "message"),
     [
         ({"reducer": "mean"}, "reducer: got 'mean', expected one of amp, sp"),
-        ({"adapter": "layer"}, "adapter: got 'layer', expected 'batch' or 'group'"),
+        ({"adapter": "layer"}, "adapter: got 'layer', expected one of batch, group, expand"),
         ({"reduction": "mean"}, "reduction: got 'mean', expected 'sum', 'image' or 'element'"),
         ({"reducer": "sm", "mode": "balanced"}, "mode: got 'balanced' with reducer 'sm'"),
     ],

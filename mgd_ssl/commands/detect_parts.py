@@ -134,7 +134,7 @@ def build_distiller(
         margins(teacher.reader.norms(teacher.network), stages),
         reducer=mgd.mgd_reducer,
         mode=mgd.mgd_mode,
-        adapter=config.mgd_adapter,
+        adapter="expand" if mgd.mgd_expand else config.mgd_adapter,
         **mgd.scaling(published),
     )
 

@@ -137,7 +137,10 @@ EMBEDDED: Defaults = {
     },
 }
 # What a method has of its own, on data of the user and on the embedded data.
-PLUS: Defaults = {"objective": {"regression_head": "linear"}, "mgd": {"mgd_start": 0.3}}
+PLUS: Defaults = {
+    "objective": {"regression_head": "linear"},
+    "mgd": {"mgd_expand": True, "mgd_start": 0.3},
+}
 RECIPES: dict[Method, tuple[Defaults, Defaults]] = {
     "mgd-plus": ({**PLUS, "optim": {"lr": 0.05}}, {**PLUS, "optim": {"lr": 1.0}}),
     "mgd": ({"mgd": {"mgd_loss_factor": 1e4}}, {"mgd": {"mgd_loss_factor": 100.0}}),

@@ -183,10 +183,11 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     def before_step(self, here: Position) -> dict[str, float]:
         """Solve the matching anew where the schedule says so, and say how much it counts."""
-        if self.task.distiller is None:
+        distiller = self.task.distiller
+        if distiller is None:
             return {}
-        metrics = self._solve(here) if self.is_due(here) else {}
-        self.task.distiller.gain = self.config.mgd.gain(here.epoch + here.step / len(self.loader))
+        metrics = self._solve(here) if self.is_due(here) and not distiller.is_settled else {}
+        distiller.gain = self.config.mgd.gain(here.epoch + here.step / len(self.loader))
         return metrics
 
     def _solve(self, here: Position) -> dict[str, float]:

@@ -29,6 +29,9 @@ class MGDOptions:
     """How a group of teacher channels becomes one."""
     mgd_mode: Literal["balanced", "shave", "sparse"] | None = None
     """How channels are assigned. [sparse for sm, else balanced]"""
+    mgd_expand: bool | None = None
+    """First expand the student's maps to the teacher's channels, by 1×1 convolutions that are
+    thrown away; then match one to one, once. [yes in mgd-plus, else no]"""
     mgd_update_freq: int | None = None
     """Solve the matching every this many epochs (detect: steps). [pretrain: log-spaced epochs
     1, 2, 3, 6, 9, 15, …; classify: 2; detect: 5000, and 31000 after step 20000]"""
@@ -105,6 +108,12 @@ class MGDOptions:
             raise ValueError(
                 "got mgd_start and mgd_stage_weights, expected one of them; the first finds the "
                 "stages' weights itself"
+            )
+        if self.mgd_expand and (self.mgd_reducer != "amp" or self.mgd_mode):
+            raise ValueError(
+                f"mgd_expand: got it with the reducer {self.mgd_reducer} and the mode "
+                f"{self.mgd_mode}, which have no effect where channels are matched one to one; "
+                "leave them out, or say --no-mgd-expand"
             )
         fade = self.mgd_fade
         if fade and not (len(fade) == 2 and 0 <= fade[0] < fade[1]):
@@ -199,13 +208,13 @@ class RunConfig:
         """
         if self.resume and self.overwrite:
             raise ValueError("got --resume and --overwrite, expected one of them")
-        self.mgd.check()
-        self.optim.check()
         config = self
         for section, values in defaults.items():
             if section == "mgd" and self.mgd.given:
                 values = {k: v for k, v in values.items() if k not in WEIGHTS}
             config = replace(config, **{section: _filled(getattr(config, section), values)})
+        config.mgd.check()
+        config.optim.check()
         arch = (config.network.arch or "student").replace("/", "-").replace(":", "-")
         return replace(config, out=config.out or Path("runs") / f"{prefix}{arch}")
 

@@ -70,7 +70,12 @@ def build_distiller(
         print_plan(stages, teacher.network, teacher.reader, student, reader)
     published = stage_weights(len(stages), images=1, factor=1.0)
     return FeatureDistiller(
-        stages, margins, reducer=mgd.mgd_reducer, mode=mgd.mgd_mode, **mgd.scaling(published)
+        stages,
+        margins,
+        reducer=mgd.mgd_reducer,
+        mode=mgd.mgd_mode,
+        adapter="expand" if mgd.mgd_expand else "batch",
+        **mgd.scaling(published),
     )
 
 

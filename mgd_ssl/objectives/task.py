@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgd_ssl.distiller import FeatureDistiller, Maps, StageMatching, gather_costs
+from mgd_ssl.distiller import FeatureDistiller, Maps, StageMatching
 from mgd_ssl.models import FeatureReader, evaluating
 
 
@@ -89,5 +89,5 @@ class Task(nn.Module):
         assert self.distiller
         with evaluating(self.student):
             pairs = (pair for images in batches for pair in self.pairs(images))
-            costs = gather_costs(self.distiller.stages, pairs, self.distiller.device)
+            costs = self.distiller.costs(pairs)
         return self.distiller.solve(costs)
