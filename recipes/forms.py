@@ -64,8 +64,7 @@ def train(form: Form, seed: int, cache: Cache) -> nn.Module:
             teacher = [batch[name] for name in cache.reader.names]
             maps, output = reader(student, batch["views"])
             target = batch["second" if form.cross else "embedding"]
-            last = dense.assignments[-1] if form.stages else None
-            loss = form.embedding_weight * embedding(output, target, last)
+            loss = embedding(output, target)
             if form.stages:
                 loss = loss + (1 - done if form.fade else 1) * dense(maps, teacher)
             optimizer.zero_grad()
@@ -111,7 +110,6 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--part", type=int, nargs=2, default=(0, 1), help="this of so many parts")
     options = parser.parse_args()
     cache = Cache(
         options.out / "cache", options.data, options.teacher, options.images, options.epochs
@@ -132,9 +130,7 @@ def main() -> None:
 
     seeds = tuple(range(options.seeds))
     rows = [Row("teacher", ()), *(Row(name, (), seeds) for name in forms)]
-    part, parts = options.part
-    mine = [row for i, row in enumerate(rows) if i % parts == part]
-    done = run_rows(mine, run, options.out)
+    done = run_rows(rows, run, options.out)
     print(markdown(done, COLUMNS))
 
 

@@ -56,6 +56,7 @@ class Cache:
 
     @torch.no_grad()
     def teach(self, views: Tensor) -> tuple[list[Tensor], Tensor]:
+        """(N,3,S,S) in [0,1] -> the teacher's maps and pooled features."""
         return self.reader(self.network, self.transform.normalize(views))
 
     def batches(self, epoch: int) -> Iterator[dict[str, Tensor]]:

@@ -1,7 +1,6 @@
 """Forms of the matching and of the embedding objective, as forms_table.py names them."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +45,7 @@ class Dense(nn.Module):
             if self.form.target == "scaled":
                 self.power[i] = x.square().mean((0, 2, 3)).sqrt().clamp_min(1e-6)
 
-    def solve(self, pairs: Iterator[tuple[list[Tensor], list[Tensor]]]) -> None:
+    def solve(self, pairs: Pairs) -> None:
         """Assign the channels."""
         form = self.form
         if form.groups in ("identity", "expanded"):
@@ -60,28 +59,21 @@ class Dense(nn.Module):
         self.assignments = [assign_channels(c, mode) for c in gather_costs(self._wide(), pairs)]
 
     def _wide(self) -> list[Stage]:
-        if not self.expands:
-            return [
-                Stage(i, s.name, s.student_channels, s.teacher_channels)
-                for i, s in enumerate(self.stages)
-            ]
         return [
-            Stage(i, s.name, s.teacher_channels, s.teacher_channels)
-            for i, s in enumerate(self.stages)
+            Stage(i, s.name, self._rows(s), s.teacher_channels) for i, s in enumerate(self.stages)
         ]
 
-    def _expand(self, pairs: Any) -> Any:
+    @torch.no_grad()
+    def _expand(self, pairs: Pairs) -> Pairs:
         for student, teacher in pairs:
-            with torch.no_grad():
-                yield [a(x) for a, x in zip(self.adapters, student, strict=True)], teacher
+            yield [a(x) for a, x in zip(self.adapters, student, strict=True)], teacher
+
+    def _rows(self, stage: Stage) -> int:
+        return stage.teacher_channels if self.expands else stage.student_channels
 
     def _in_order(self, stage: Stage) -> Tensor:
-        groups = (
-            1
-            if self.form.reducer == "sm" or self.expands
-            else (stage.teacher_channels // stage.student_channels)
-        )
-        rows = stage.teacher_channels if self.expands else stage.student_channels
+        rows = self._rows(stage)
+        groups = 1 if self.form.reducer == "sm" else stage.teacher_channels // rows
         return torch.arange(rows * groups).view(rows, groups)
 
     def forward(self, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
@@ -99,11 +91,7 @@ class Dense(nn.Module):
         power = self.power[i]
         grouped = gather_groups(teacher / power[:, None, None], assignment)
         margin = gather_margin(self.margins[i] / power, assignment)
-        if form.reducer == "attention":
-            target, bound = self._attend(adapted.detach(), grouped), margin.mean(1)
-        else:
-            target, bound = REDUCERS[form.reducer](grouped, margin)
-        bound = bound if bound.ndim > 1 else bound[:, None, None]
+        target, bound = REDUCERS[form.reducer](grouped, margin)
         if form.loss == "cosine":
             x, y = (F.normalize(z.flatten(2), dim=2) for z in (adapted, target))
             return 2 - 2 * (x * y).sum(2).mean()
@@ -111,15 +99,8 @@ class Dense(nn.Module):
             return 2 - 2 * F.cosine_similarity(adapted, target, dim=1).mean()
         if form.loss == "l2":
             return (adapted - target).square().mean()
-        tau = torch.maximum(target, bound)
+        tau = torch.maximum(target, bound[:, None, None])
         return ((adapted - tau).square() * ((adapted > tau) | (tau > 0))).mean()
-
-    @staticmethod
-    def _attend(student: Tensor, grouped: Tensor) -> Tensor:
-        """A group's mean, each member weighed by how like the student's map it is."""
-        x, y = F.normalize(student.flatten(2), dim=2), F.normalize(grouped.flatten(3), dim=3)
-        like = torch.einsum("ncp,ncgp->ncg", x, y).mean(0, keepdim=True)
-        return (grouped * (like / 0.1).softmax(2)[..., None, None]).sum(2)
 
 
 class Embedding(nn.Module):
@@ -149,7 +130,7 @@ class Embedding(nn.Module):
         if self.form.embedding_target == "standard":
             self.std = teacher.std(0).clamp_min(1e-6)
 
-    def forward(self, student: Tensor, teacher: Tensor, assignment: Tensor | None) -> Tensor:
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """A mean over the images."""
         kind = self.form.embedding
         teacher = (teacher - self.mean) / self.std
@@ -160,10 +141,6 @@ class Embedding(nn.Module):
             return self._relation(student, teacher) + self._cosine(student, teacher)
         if kind == "none":
             return student.new_zeros(())
-        if kind == "grouped":
-            assert assignment is not None
-            target = gather_groups(teacher[:, :, None, None], assignment).mean(2).flatten(1)
-            return 2 - 2 * (unit(student) * unit(target)).sum(1).mean()
         if kind in ("relation", "gram", "centred gram", "centred relation"):
             return self._relation(student, teacher)
         return self._cosine(student, teacher)
