@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from mgd_ssl.commands.run_config import Defaults, OptimiserOptions, RunConfig
 from mgd_ssl.data import ViewConfig
@@ -55,7 +56,11 @@ class ClassifyConfig(RunConfig):
     views: ViewConfig = field(default_factory=ViewConfig)
 
 
-SOLVES = {"mgd_update_images": 20000, "mgd_update_freq": 2}
+MATCHING: dict[str, Any] = {
+    "mgd_update_images": 20000,
+    "mgd_update_freq": 2,
+    "mgd_adapter": "batch",
+}
 GENERAL: Defaults = {
     "network": {"arch": "resnet18", "width": 1.0, "stem": "imagenet", "stem_stride": 1},
     "optim": {
@@ -66,13 +71,13 @@ GENERAL: Defaults = {
         "weight_decay": 1e-4,
     },
     "loader": {"size": 224},
-    "mgd": {"mgd_loss_factor": 1e4, **SOLVES},
+    "mgd": {"mgd_loss_factor": 1e4, **MATCHING},
 }
 EMBEDDED: Defaults = {
     "network": {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2},
     "optim": {"optimizer": "sgd", "epochs": 10, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4},
     "loader": {"size": 32},
-    "mgd": {"mgd_loss_factor": 100.0, **SOLVES},
+    "mgd": {"mgd_loss_factor": 100.0, **MATCHING},
 }
 
 

@@ -60,8 +60,6 @@ class DetectConfig(RunConfig):
     """The Detectron2 teacher is of the MSRA kind: BGR pixels, stride in the 1×1 convolution."""
     levels: tuple[Literal["c2", "c3", "c4", "c5", "p3", "p4", "p5", "p6", "p7"], ...] = LEVELS[:4]  # type: ignore[assignment]
     """Maps that are matched: C2 to C5 before their last ReLU, P3 to P7 of the pyramid."""
-    mgd_adapter: Literal["group", "batch"] = "group"
-    """Norm on the student's maps before they meet the teacher's."""
     sync_bn: bool = False
     """Batch norm over all processes, of the student and of the adapters."""
     val_every: int = 1
@@ -80,7 +78,7 @@ GENERAL: Defaults = {
         "max_size": 1333,
     },
     "optim": {"optimizer": "sgd", "epochs": 12, "batch_size": 16, "lr": 0.01, "weight_decay": 1e-4},
-    "mgd": {"mgd_loss_factor": 5e7},
+    "mgd": {"mgd_adapter": "group", "mgd_loss_factor": 5e7},
 }
 EMBEDDED: Defaults = {
     "network": {"arch": "resnet18", "width": 0.25, "stem": "imagenet", "stem_stride": 1},
@@ -98,7 +96,7 @@ EMBEDDED: Defaults = {
         "lr": 1e-3,
         "weight_decay": 1e-4,
     },
-    "mgd": {"mgd_start": 0.03},
+    "mgd": {"mgd_adapter": "group", "mgd_start": 0.03},
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from mgd_ssl import distributed
 from mgd_ssl.commands.detect_config import DetectConfig
 from mgd_ssl.commands.terminal import print_plan
 from mgd_ssl.data import DetectionSource
-from mgd_ssl.distiller import FeatureDistiller
+from mgd_ssl.distiller import Adapter, FeatureDistiller
 from mgd_ssl.matching import detection_weights
 from mgd_ssl.models import (
     DetectorSpec,
@@ -134,7 +134,7 @@ def build_distiller(
         margins(teacher.reader.norms(teacher.network), stages),
         reducer=mgd.mgd_reducer,
         mode=mgd.mgd_mode,
-        adapter="expand" if mgd.mgd_expand else config.mgd_adapter,
+        adapter=cast(Adapter, mgd.mgd_adapter),
         **mgd.scaling(published),
     )
 

@@ -99,7 +99,7 @@ class PretrainConfig(RunConfig):
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 
 
-SOLVES: dict[str, Any] = {"mgd_update_images": 20000}
+MATCHING: dict[str, Any] = {"mgd_update_images": 20000, "mgd_adapter": "batch"}
 GENERAL: Defaults = {
     "network": {"arch": "resnet18", "width": 1.0, "stem": "imagenet", "stem_stride": 1},
     "moco": {"moco_k": 65536, "moco_m": 0.999, "moco_t": 0.2},
@@ -112,7 +112,7 @@ GENERAL: Defaults = {
     },
     "loader": {"size": 224},
     "evaluation": {"knn_k": 200},
-    "mgd": SOLVES,
+    "mgd": MATCHING,
 }
 EMBEDDED: Defaults = {
     "network": {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2},
@@ -126,7 +126,7 @@ EMBEDDED: Defaults = {
     },
     "loader": {"size": 32},
     "evaluation": {"knn_k": 20},
-    "mgd": SOLVES,
+    "mgd": MATCHING,
     # The images are grey: colour jitter would cost time and change nothing.
     "views": {
         "preset": "small",
@@ -139,7 +139,7 @@ EMBEDDED: Defaults = {
 # What a method has of its own, on data of the user and on the embedded data.
 PLUS: Defaults = {
     "objective": {"regression_head": "linear"},
-    "mgd": {"mgd_expand": True, "mgd_start": 0.3},
+    "mgd": {"mgd_adapter": "expand", "mgd_start": 0.3},
 }
 RECIPES: dict[Method, tuple[Defaults, Defaults]] = {
     "mgd-plus": ({**PLUS, "optim": {"lr": 0.05}}, {**PLUS, "optim": {"lr": 1.0}}),

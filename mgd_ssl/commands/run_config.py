@@ -14,6 +14,7 @@ from mgd_ssl.commands.options import (
     NetworkOptions,
     TeacherOptions,
 )
+from mgd_ssl.distiller import Adapter
 from mgd_ssl.training.schedules import LearningRate
 
 WEIGHTS = ("mgd_loss_factor", "mgd_weight", "mgd_start")  # ways to weigh the stages, one a run
@@ -29,9 +30,10 @@ class MGDOptions:
     """How a group of teacher channels becomes one."""
     mgd_mode: Literal["balanced", "shave", "sparse"] | None = None
     """How channels are assigned. [sparse for sm, else balanced]"""
-    mgd_expand: bool | None = None
-    """First expand the student's maps to the teacher's channels, by 1×1 convolutions that are
-    thrown away; then match one to one, once. [yes in mgd-plus, else no]"""
+    mgd_adapter: Adapter | None = None
+    """Through what the student's maps meet the teacher's: batch or group norm; or expand, 1×1
+    convolutions to the teacher's channels, which are then matched one to one, once.
+    [mgd-plus expand, detect group, else batch]"""
     mgd_update_freq: int | None = None
     """Solve the matching every this many epochs (detect: steps). [pretrain: log-spaced epochs
     1, 2, 3, 6, 9, 15, …; classify: 2; detect: 5000, and 31000 after step 20000]"""
@@ -109,11 +111,11 @@ class MGDOptions:
                 "got mgd_start and mgd_stage_weights, expected one of them; the first finds the "
                 "stages' weights itself"
             )
-        if self.mgd_expand and (self.mgd_reducer != "amp" or self.mgd_mode):
+        if self.mgd_adapter == "expand" and (self.mgd_reducer != "amp" or self.mgd_mode):
             raise ValueError(
-                f"mgd_expand: got it with the reducer {self.mgd_reducer} and the mode "
+                f"mgd_adapter: got expand with the reducer {self.mgd_reducer} and the mode "
                 f"{self.mgd_mode}, which have no effect where channels are matched one to one; "
-                "leave them out, or say --no-mgd-expand"
+                "leave them out, or say --mgd-adapter batch"
             )
         fade = self.mgd_fade
         if fade and not (len(fade) == 2 and 0 <= fade[0] < fade[1]):

@@ -15,7 +15,7 @@ from mgd_ssl.commands.run_config import RunConfig
 from mgd_ssl.commands.terminal import print_plan
 from mgd_ssl.data import CanvasLoader, ImageSource, Normalize, make_loader, subset
 from mgd_ssl.data.views import to_unit
-from mgd_ssl.distiller import FeatureDistiller
+from mgd_ssl.distiller import Adapter, FeatureDistiller
 from mgd_ssl.matching import stage_weights
 from mgd_ssl.models import (
     BackboneSpec,
@@ -74,7 +74,7 @@ def build_distiller(
         margins,
         reducer=mgd.mgd_reducer,
         mode=mgd.mgd_mode,
-        adapter="expand" if mgd.mgd_expand else "batch",
+        adapter=cast(Adapter, mgd.mgd_adapter),
         **mgd.scaling(published),
     )
 

@@ -58,10 +58,31 @@ def test_what_was_said_is_kept_on_the_embedded_data() -> None:
     assert config.optim.learning_rate()(2, 0, 5) == pytest.approx(0.006)
 
 
+def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
+    def read(*argv: str) -> PretrainConfig:
+        return resolve(parse(PretrainConfig, "pretrain.py", ["images", "--teacher", "t", *argv]))
+
+    plus, old = read(), read("--method", "mgd")
+    assert (plus.method, plus.mgd.mgd_adapter, plus.mgd.mgd_loss_factor) == (
+        "mgd-plus",
+        "expand",
+        None,
+    )
+    assert plus.objective.regression_head == "linear" and plus.mgd.mgd_start is not None
+    assert (old.mgd.mgd_start, old.mgd.mgd_loss_factor) == (None, 1e4)
+    assert old.mgd.mgd_adapter == "batch"
+    said = read(
+        "--mgd-weight", "2", "--mgd-adapter", "batch", "--regression-head", "four", "--lr", "7"
+    )
+    assert (said.mgd.mgd_weight, said.mgd.mgd_start, said.mgd.mgd_adapter) == (2, None, "batch")
+    assert (said.objective.regression_head, said.optim.lr) == ("four", 7)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
         (["images", "--method", "mgd"], "got no teacher, expected --teacher PATH"),
+        (["--mgd-reducer", "sp"], "mgd_adapter: got expand with the reducer sp"),
         (["--aug-plus", "--preset", "weak"], "--aug-plus and --preset weak, expected one of them"),
     ],
 )

@@ -44,7 +44,40 @@ def test_a_method_trains_with_and_without_the_matching(
     assert differences(network.state_dict(), exported.state_dict()) == []
 
 
-@pytest.mark.parametrize("method", ["seed", "compress"])
+def test_the_recommended_recipe_regresses_and_matches_one_to_one_once(
+    tmp_path: Path, teacher: Path
+) -> None:
+    argv = arguments(tmp_path / "run", teacher, "--method", "mgd-plus", "--epochs", "3")
+    assert pretrain.main(argv) == 0
+    assert losses(tmp_path / "run") == {"regression"} | STAGES
+    assert [p.name for p in (tmp_path / "run" / "matching").iterdir()] == ["epoch_0001.npz"]
+    last = read_last(tmp_path / "run")
+    heads = {k for k in last["state_dict"] if k.startswith("objective.head.")}
+    assert heads == {"objective.head.0.weight", "objective.head.0.bias"}
+    for name, partners in last["distiller"].items():
+        if name.startswith("assignment_"):
+            assert sorted(partners.flatten().tolist()) == list(range(len(partners)))
+    first = [row for row in read_rows(tmp_path / "run") if "matching_scale/layer1" in row]
+    assert len(first) == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        (["--mgd-adapter", "batch"], {"regression"} | STAGES),
+        (["--mgd-weight", "0.1", "--regression-head", "two"], {"regression"} | STAGES),
+        (["--mgd-loss-factor", "100", "--objective-weight", "2"], {"regression"} | STAGES),
+    ],
+)
+def test_every_part_of_the_recommended_recipe_can_be_said_otherwise(
+    tmp_path: Path, teacher: Path, more: list[str], parts: set[str]
+) -> None:
+    argv = arguments(tmp_path / "run", teacher, "--method", "mgd-plus", "--epochs", "1", *more)
+    assert pretrain.main(argv) == 0
+    assert losses(tmp_path / "run") == parts
+
+
+@pytest.mark.parametrize("method", ["mgd-plus", "seed", "compress"])
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, teacher: Path, method: str) -> None:
     more = ("--method", method, "--compress-queues", "2", "--save-every", "1", "-p", "1")
     whole, run = tmp_path / "whole", tmp_path / "run"
@@ -56,7 +89,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, teacher: Path, me
     left, right = read_last(run), read_last(whole)
     for content in (left, right):
         content.pop("config")
-    assert "objective.queue" in right["state_dict"]
+    assert method == "mgd-plus" or "objective.queue" in right["state_dict"]
     assert differences(left, right) == []
 
 
