@@ -48,11 +48,12 @@ COLUMNS = {
     "images_per_second": "images/s",
     "training": "training, s",
 }
-OURS = {  # what pretrain.py is told; an option of the recipe, as --lr, may be said again
-    "mgd, 2021": ("--method", "mgd", "--mgd-loss-factor", "100"),
-    "simreg": ("--method", "simreg"),
-    "seed": ("--method", "seed"),
-    "compress": ("--method", "compress"),
+OURS = {  # what pretrain.py is told, each at the best learning rate that docs/log.md knows for it
+    "mgd-plus": ("--method", "mgd-plus", "--lr", "1.0"),
+    "mgd, 2021": ("--method", "mgd", "--mgd-loss-factor", "100", "--lr", "0.3"),
+    "simreg": ("--method", "simreg", "--lr", "1.0"),
+    "seed": ("--method", "seed", "--lr", "0.3"),
+    "compress": ("--method", "compress", "--lr", "0.3"),
 }
 
 
@@ -137,7 +138,7 @@ def write_images(data: Path, count: int, size: int, out: Path) -> Path:
 def train_ours(name: str, seed: int, setting: Setting, out: Path) -> dict[str, Any]:
     """Train one student with pretrain.py, decoding in its own process as lightly-train does."""
     arguments = [str(setting.images), "-j", "0", "--size", str(setting.size)]
-    arguments += ["--epochs", str(setting.epochs), "-b", str(setting.batch), "--lr", "0.06"]
+    arguments += ["--epochs", str(setting.epochs), "-b", str(setting.batch)]
     arguments += [*NETWORK, *MOCO, *VIEWS, "--knn-every", "0", "--health-every", "0"]
     arguments += ["--teacher", str(setting.teacher), *OURS[name], "--seed", str(seed)]
     started = time.perf_counter()

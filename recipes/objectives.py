@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/objectives"))
     parser.add_argument("--images", type=int, default=12000)
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--width", default="0.125", help="of the student")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", nargs="*", help="run these rows alone")
     parser.add_argument("--rates", nargs="+", help="try these learning rates, with one seed")
@@ -78,7 +79,8 @@ def train(row: Row, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     out = options.out / f"{row.name}-{seed}"
     arguments = [str(options.data), "--limit", str(options.images), "--size", "32", "-b", "128"]
     arguments += ["--epochs", str(options.epochs), "--knn-every", "0", "--health-every", "0"]
-    arguments += [*NETWORK, *MOCO, *VIEWS, "--seed", str(seed), "--out", str(out), "--resume"]
+    arguments += [*NETWORK, "--width", options.width, *MOCO, *VIEWS]
+    arguments += ["--seed", str(seed), "--out", str(out), "--resume"]
     if status := pretrain.main([*arguments, *row.options]):
         raise SystemExit(status)
     lines = (out / "metrics.jsonl").read_text().splitlines()
