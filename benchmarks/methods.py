@@ -1,0 +1,93 @@
+"""Time of a step of mgd-plus in terms of SimReg's: views, both networks, losses, update.
+
+Two pairs: ResNet-50 -> ResNet-18 at 224 pixels, and the networks of docs/results.md at 32. In turn
+in one run; CPU seconds, which other work on the machine disturbs least. Target: at most 1.15.
+
+    python benchmarks/methods.py [--repeats 7]
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from timing import describe
+
+from mgd_ssl.data import Normalize, ViewConfig, build_view
+from mgd_ssl.distiller import FeatureDistiller
+from mgd_ssl.models import create_backbone, find_reader, probe
+from mgd_ssl.objectives import Pretraining, SimReg, Teacher
+from mgd_ssl.stages import plan_stages, read_margins
+
+SMALL: dict[str, Any] = {"stem": "small", "stem_stride": 2}
+WIDE, NARROW = SMALL | {"width": 0.5}, SMALL | {"width": 0.125}
+PAIRS: dict[str, tuple[Any, Any, int, int]] = {
+    "R50 -> R18, 224 pixels, batch 8": ({"arch": "resnet50"}, {}, 224, 8),
+    "R18/2 -> R18/8, 32 pixels, batch 128": (WIDE, NARROW, 32, 128),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    describe(options.threads, options.repeats)
+    for name, pair in PAIRS.items():
+        plain, plus, grouped = build(*pair, None), build(*pair, "expand"), build(*pair, "batch")
+        plain(), plus(), grouped()
+        seconds = [(clock(plain), clock(plus), clock(grouped)) for _ in range(options.repeats)]
+        for method, place in (("mgd-plus", 1), ("in groups", 2)):
+            ratios = sorted(row[place] / row[0] for row in seconds)
+            middle = statistics.median(ratios)
+            print(f"{name:<38} {method:<10} {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+
+
+def build(
+    wide: dict[str, Any], narrow: dict[str, Any], size: int, batch: int, adapter: Any
+) -> Callable[[], None]:
+    """A step of SimReg, or with an adapter of its linear form beside the matching."""
+    torch.manual_seed(0)
+    teacher = create_backbone(**wide).eval().requires_grad_(False)
+    student = create_backbone(**narrow)
+    readers = find_reader(teacher, (), size), find_reader(student, (), size)
+    head = "linear" if adapter else "four"
+    objective = SimReg(student.num_features, teacher.num_features, head)  # type: ignore[arg-type]
+    parts: dict[str, Any] = {"teacher": Teacher(teacher, readers[0], Normalize())}
+    if adapter:
+        maps = probe(teacher, readers[0], size), probe(student, readers[1], size)
+        stages = plan_stages(*maps, readers[1].names, ())
+        margins = read_margins(readers[0].norms(teacher), stages)
+        distiller = FeatureDistiller(stages, margins, adapter=adapter, reduction="element")
+        rows = [s.teacher_channels if adapter == "expand" else s.student_channels for s in stages]
+        distiller.solve(
+            [torch.rand(r, s.teacher_channels).double() for r, s in zip(rows, stages, strict=True)]
+        )
+        parts |= {"reader": readers[1], "distiller": distiller}
+    task = Pretraining(student, objective, Normalize(), **parts)
+    trained = [p for p in task.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, 0.05, momentum=0.9, weight_decay=1e-4)
+    view = build_view(ViewConfig("moco_v2" if size > 96 else "small"), size)
+    side = round(size * 256 / 224)
+    images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
+
+    def step() -> None:
+        loss = torch.stack(list(task(view(images)).values())).sum()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def clock(run: Callable[[], None]) -> float:
+    """CPU seconds of this process."""
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+if __name__ == "__main__":
+    main()
