@@ -127,7 +127,8 @@ def build_distiller(
         maps = teacher.reader.body(teacher.network, blank), reader.body(student, blank)
     stages = plan_stages(*maps, reader.names, mgd.ignore or ())
     if distributed.rank() == 0:
-        print_plan(stages, teacher.network, teacher.reader, student, reader)
+        expands = mgd.mgd_adapter == "expand"
+        print_plan(stages, teacher.network, teacher.reader, student, reader, expands=expands)
     published = detection_weights(len(stages), images=1, factor=1.0)
     return FeatureDistiller(
         stages,

@@ -67,7 +67,8 @@ def build_distiller(
     stages = plan_stages(teacher_maps, probe(student, reader, size), reader.names, ignore)
     margins = read_margins(teacher.reader.norms(teacher.network), stages)
     if distributed.rank() == 0:
-        print_plan(stages, teacher.network, teacher.reader, student, reader)
+        expands = mgd.mgd_adapter == "expand"
+        print_plan(stages, teacher.network, teacher.reader, student, reader, expands=expands)
     published = stage_weights(len(stages), images=1, factor=1.0)
     return FeatureDistiller(
         stages,

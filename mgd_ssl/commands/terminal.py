@@ -42,6 +42,8 @@ def print_plan(
     teacher_reader: FeatureReader,
     student: nn.Module,
     student_reader: FeatureReader,
+    *,
+    expands: bool = False,
 ) -> None:
     """Print what is matched to what: modules, channels, sides, groups, margins, warnings."""
     table = Table(title="Stages")
@@ -49,18 +51,22 @@ def print_plan(
         table.add_column(heading, overflow="fold")
     norms = {module: name for name, module in teacher.named_modules()}
     for stage, norm in zip(stages, teacher_reader.norms(teacher), strict=True):
-        whole, rest = divmod(stage.teacher_channels, stage.student_channels)
         table.add_row(
             f"{stage.index} {stage.name}",
             _module(student_reader, stage.index),
             _module(teacher_reader, stage.index),
             f"{stage.student_channels} <- {stage.teacher_channels}",
             f"{stage.side[0]}×{stage.side[1]}" if stage.side else "",
-            "" if stage.ignored else f"{whole}–{whole + 1}" if rest else str(whole),
+            "" if stage.ignored else "1, expanded" if expands else _group(stage),
             "" if stage.ignored or norm is None else norms.get(norm, type(norm).__name__),
             "; ".join(stage.warnings),
         )
     console.print(table)
+
+
+def _group(stage: Stage) -> str:
+    whole, rest = divmod(stage.teacher_channels, stage.student_channels)
+    return f"{whole}–{whole + 1}" if rest else str(whole)
 
 
 def _module(reader: FeatureReader, index: int) -> str:
