@@ -7,7 +7,7 @@ import pytest
 from test_resume import differences
 from tiny_runs import arguments, read_last, read_rows, signal_at, start
 
-from mgd_ssl.commands import pretrain
+from mgd_ssl.commands import pretrain, terminal
 from mgd_ssl.models import load_backbone
 
 LOSSES = {
@@ -45,10 +45,15 @@ def test_a_method_trains_with_and_without_the_matching(
 
 
 def test_the_recommended_recipe_regresses_and_matches_one_to_one_once(
-    tmp_path: Path, teacher: Path
+    tmp_path: Path,
+    teacher: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(terminal.console, "width", 200)
     argv = arguments(tmp_path / "run", teacher, "--method", "mgd-plus", "--epochs", "3")
     assert pretrain.main(argv) == 0
+    assert capsys.readouterr().out.count("1, expanded") == len(STAGES)
     assert losses(tmp_path / "run") == {"regression"} | STAGES
     assert [p.name for p in (tmp_path / "run" / "matching").iterdir()] == ["epoch_0001.npz"]
     last = read_last(tmp_path / "run")
