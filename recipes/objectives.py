@@ -19,7 +19,7 @@ from mgd_ssl.commands import pretrain
 
 KS = (20,)
 COLUMNS = {"knn20": "kNN, k 20", "linear": "linear"}
-ALONE = {"alone (moco)": ("moco", "0.3"), "alone (simsiam)": ("simsiam", "0.3")}
+ALONE = {"alone (moco)": ("moco", "0.06"), "alone (simsiam)": ("simsiam", "0.3")}
 DISTILLED = {  # method, its learning rate, and what it is told beside them
     "mgd, 2021": ("mgd", "0.3", "--mgd-loss-factor", "100"),
     "simreg": ("simreg", "1.0"),
