@@ -1,5 +1,6 @@
-"""The published recipes: what they ask of classify, and the folders of CUB; nothing is trained."""
+"""The recipes: what they ask of the commands, the folders of CUB, tables; nothing is trained."""
 
+import argparse
 import importlib
 import json
 from pathlib import Path
@@ -10,6 +11,8 @@ from PIL import Image
 from mgd_ssl.commands import classify
 from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
 from mgd_ssl.commands.options import parse
+from mgd_ssl.commands.pretrain_config import PretrainConfig
+from mgd_ssl.commands.pretrain_config import resolve as resolve_pretraining
 from mgd_ssl.data import open_source
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -212,3 +215,35 @@ def test_a_command_that_fails_ends_the_recipe(recipe, cub, tmp_path, monkeypatch
     with pytest.raises(SystemExit) as stop:
         recipe("cub200").main([str(cub), "--out", str(tmp_path / "runs")])
     assert stop.value.code == 1
+
+
+def test_a_table_gives_shares_of_a_row_in_the_figures_that_it_has(recipe):
+    done = {
+        "teacher": [{"top1": 80.0, "seconds": 1.0}],
+        "student": [
+            {"top1": 40.0, "speed": 5.0, "seconds": 2.0},
+            {"top1": 44.0, "speed": 7.0, "seconds": 4.0},
+        ],
+    }
+    text = recipe("tables").markdown(done, {"top1": "top-1", "speed": "images/s"}, of="teacher")
+    assert text.splitlines() == [
+        "| student | seeds | top-1 | % of teacher | images/s | s |",
+        "|---|---|---|---|---|---|",
+        "| teacher | 1 | 80.00 | 100.0 |  | 1 |",
+        "| student | 2 | 42.00 ± 2.83 | 52.5 | 6.00 ± 1.41 | 3 |",
+    ]
+
+
+def test_every_objective_has_a_row_at_its_own_rate_and_one_for_each_rate_tried(recipe):
+    objectives = recipe("objectives")
+    options = argparse.Namespace(teacher=Path("t.pt"), seeds=3, rates=None)
+    rows = objectives.rows(options)
+    for row in rows:
+        config = resolve_pretraining(parse(PretrainConfig, "pretrain.py", ["data", *row.options]))
+        assert config.optim.lr == float(row.options[row.options.index("--lr") + 1])
+        assert (config.teacher.teacher is None) == row.name.startswith("alone")
+    methods = {row.options[row.options.index("--method") + 1] for row in rows}
+    assert methods == {"mgd-plus", "mgd", "moco", "simreg", "seed", "compress", "disco", "simsiam"}
+    options.rates = ["0.3", "1.0"]
+    tried = objectives.rows(options)
+    assert len(tried) == 2 * len(rows) and all(row.seeds == (0,) for row in tried)
