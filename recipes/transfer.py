@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("students", type=Path, help="folder of objectives.py")
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"))
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", default="8")
+    parser.add_argument("--epochs", default="6")
     parser.add_argument("--rows", nargs="+", default=["alone (moco)", "simreg", "mgd-plus"])
     options = parser.parse_args()
     data = options.out / "scenes"
