@@ -8,12 +8,11 @@ in one run; CPU seconds, which other work on the machine disturbs least. Target:
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from timing import describe
+from timing import cpu_clock, describe
 
 from mgd_ssl.data import Normalize, ViewConfig, build_view
 from mgd_ssl.distiller import FeatureDistiller
@@ -38,7 +37,9 @@ def main() -> None:
     for name, pair in PAIRS.items():
         plain, plus, grouped = build(*pair, None), build(*pair, "expand"), build(*pair, "batch")
         plain(), plus(), grouped()
-        seconds = [(clock(plain), clock(plus), clock(grouped)) for _ in range(options.repeats)]
+        seconds = [
+            (cpu_clock(plain), cpu_clock(plus), cpu_clock(grouped)) for _ in range(options.repeats)
+        ]
         for method, place in (("mgd-plus", 1), ("in groups", 2)):
             ratios = sorted(row[place] / row[0] for row in seconds)
             middle = statistics.median(ratios)
@@ -80,13 +81,6 @@ def build(
         optimizer.step()
 
     return step
-
-
-def clock(run: Callable[[], None]) -> float:
-    """CPU seconds of this process."""
-    start = time.process_time()
-    run()
-    return time.process_time() - start
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ and backward, key encoder forward). Target: a median share under 12 %.
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from timing import cpu_clock
 from torch import Tensor
 
 from mgd_ssl.data import Normalize, ViewConfig, build_view
@@ -33,7 +33,7 @@ def main() -> None:
     whole(), networks()
     shares, seconds = [], []
     for _ in range(options.repeats):
-        step, alone = clock(whole), clock(networks)
+        step, alone = cpu_clock(whole), cpu_clock(networks)
         shares.append(100 * (step - alone) / step)
         seconds.append(step)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}")
@@ -81,13 +81,6 @@ def build(batch: int, size: int) -> tuple[Callable[[], None], Callable[[], None]
         moco.encoder_q(plain).sum().backward()
 
     return whole, networks
-
-
-def clock(run: Callable[[], None]) -> float:
-    """CPU seconds of this process, which other work on the machine disturbs least."""
-    start = time.process_time()
-    run()
-    return time.process_time() - start
 
 
 if __name__ == "__main__":
