@@ -15,6 +15,7 @@ Method = Literal["mgd-plus", "mgd", "moco", "simreg", "seed", "compress", "disco
 MATCHES = ("mgd-plus", "mgd")  # solves the matching by itself, others where a weight is given
 DISTILS = (*MATCHES, "simreg", "seed", "compress", "disco")  # of no use without a teacher
 CONTRASTS = ("mgd", "moco", "disco")  # compares a batch's images with each other
+QUEUES = (*CONTRASTS, "seed", "compress")  # keeps embeddings of earlier batches
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any, cast
 from lightning.fabric import Fabric
 from torch import nn
 
-from mgd_ssl.commands.pretrain_config import CONTRASTS, PretrainConfig
+from mgd_ssl.commands.pretrain_config import CONTRASTS, QUEUES, PretrainConfig
 from mgd_ssl.commands.run_parts import load_loader
 from mgd_ssl.data import ImageSource, open_source, subset
 from mgd_ssl.evaluation.online import OnlineKnn
@@ -61,7 +61,7 @@ def _check_batch(config: PretrainConfig, world_size: int, splits: int) -> None:
             f"batch_size: got {batch} on {world_size} processes with {splits} batch norm splits, "
             f"expected a multiple of {world_size * splits}; change --batch-size or --bn-splits"
         )
-    if queue < batch or queue % batch:
+    if config.method in QUEUES and (queue < batch or queue % batch):
         raise ValueError(
             f"moco_k: got a queue of {queue} keys and batches of {batch}, expected a queue "
             f"divisible by the batch; nearest --moco-k {max(1, round(queue / batch)) * batch}"

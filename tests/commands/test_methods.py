@@ -82,6 +82,12 @@ def test_every_part_of_the_recommended_recipe_can_be_said_otherwise(
     assert losses(tmp_path / "run") == parts
 
 
+def test_a_method_without_a_queue_takes_any_batch(tmp_path: Path, teacher: Path) -> None:
+    argv = arguments(tmp_path / "run", teacher, "--epochs", "1", "-b", "10")
+    assert pretrain.main([*argv, "--method", "mgd"]) == 1  # its queue is no multiple of 10
+    assert pretrain.main([*argv, "--method", "mgd-plus"]) == 0
+
+
 @pytest.mark.parametrize("method", ["mgd-plus", "seed", "compress"])
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, teacher: Path, method: str) -> None:
     more = ("--method", method, "--compress-queues", "2", "--save-every", "1", "-p", "1")
