@@ -43,8 +43,8 @@ class ObjectiveOptions:
     objective_weight: float = 1.0
     """Factor on the objective's losses; 0 leaves the matching alone."""
     regression_head: Head | None = None
-    """mgd-plus and simreg: layers of the head that is thrown away. [linear in mgd-plus, else
-    four]"""
+    """mgd-plus and simreg: layers of the head that is thrown away. [linear in mgd-plus, four
+    in simreg]"""
     seed_t: float = 0.2
     """seed: temperature of the student."""
     seed_teacher_t: float = 0.01
@@ -142,12 +142,13 @@ PLUS: Defaults = {
     "objective": {"regression_head": "linear"},
     "mgd": {"mgd_adapter": "expand", "mgd_start": 0.3},
 }
+FOUR: Defaults = {"objective": {"regression_head": "four"}}
 RECIPES: dict[Method, tuple[Defaults, Defaults]] = {
     "mgd-plus": ({**PLUS, "optim": {"lr": 0.05}}, {**PLUS, "optim": {"lr": 1.0}}),
     "mgd": ({"mgd": {"mgd_loss_factor": 1e4}}, {"mgd": {"mgd_loss_factor": 100.0}}),
-    "simreg": ({"optim": {"lr": 0.05}}, {"optim": {"lr": 1.0}}),
-    "compress": ({"optim": {"lr": 0.01}}, {"optim": {"lr": 1.0}}),
-    "seed": ({}, {"optim": {"lr": 1.0}}),
+    "simreg": ({**FOUR, "optim": {"lr": 0.05}}, {**FOUR, "optim": {"lr": 1.0}}),
+    "compress": ({"optim": {"lr": 0.01}}, {"optim": {"lr": 0.3}}),
+    "seed": ({}, {"optim": {"lr": 0.3}}),
 }
 
 

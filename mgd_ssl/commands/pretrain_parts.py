@@ -12,6 +12,7 @@ from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth
 from mgd_ssl.models import KeyReport, split_batch_norms
 from mgd_ssl.objectives import SEED, CompRess, DisCo, MoCo, Objective, SimReg, SimSiam
+from mgd_ssl.objectives.simreg import Head
 from mgd_ssl.training.logging import logger
 
 HEALTH_NEIGHBOURS = 20
@@ -35,7 +36,7 @@ def build_objective(
     assert report is not None
     target = report.features
     if config.method in ("mgd-plus", "simreg"):
-        return SimReg(features, target, options.regression_head or "four")
+        return SimReg(features, target, cast(Head, options.regression_head))
     if config.method == "seed":
         return SEED(features, target, queue, options.seed_t, options.seed_teacher_t)
     if config.method == "compress":

@@ -137,8 +137,8 @@ class OptimiserOptions:
     optimizer: Literal["sgd", "adamw"] | None = None
     """[sgd; adamw in detect on the embedded data]"""
     lr: float | None = None
-    """For the batch size given; it is not scaled. [pretrain 0.03, classify 0.1, detect 0.01;
-    0.06, 0.1 and 0.001 on the embedded data]"""
+    """For the batch size given; it is not scaled. [pretrain by method 0.01 to 0.05, classify
+    0.1, detect 0.01; 0.06 to 1, 0.1 and 0.001 on the embedded data]"""
     momentum: float = 0.9
     """Of SGD."""
     nesterov: bool = False
