@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from mgd_ssl.distiller import (
     FeatureDistiller,
     StageMatching,
-    update_matching,
 )
 from mgd_ssl.matching import AssignmentMode, detection_weights, kd_loss
 from mgd_ssl.models import DictBackbone, TappedNetwork, evaluating, returns_dict
@@ -136,12 +135,12 @@ class MGDistiller(nn.Module):
         """
         self.distiller.set_margins(self._margins())
         with evaluating(self.s_net):
-            return update_matching(
-                self.distiller,
-                lambda x: self._read(self.s_net, x)[0],
-                lambda x: self._read(self.t_net, x)[0],
-                batches,
-            )
+            pairs = ((self._maps(self.s_net, x), self._maps(self.t_net, x)) for x in batches)
+            return self.distiller.solve(self.distiller.costs(pairs))
+
+    @torch.no_grad()
+    def _maps(self, network: Any, x: Tensor) -> Sequence[Tensor]:
+        return self._read(network, x)[0]
 
 
 class SMDistiller(MGDistiller):

@@ -18,13 +18,12 @@ from mgd_ssl.matching import (
     ASSIGNMENT_MODES,
     REDUCERS,
     AssignmentMode,
-    CostAccumulator,
     assign_channels,
     matching_loss,
     stage_weights,
     total_cost,
 )
-from mgd_ssl.stages import Stage
+from mgd_ssl.stages import Stage, gather_costs
 
 Adapter = Literal["batch", "group", "expand"]
 Reduction = Literal["sum", "image", "element"]
@@ -287,47 +286,3 @@ def _owners(assignment: Tensor, teacher_channels: int) -> Tensor:
     held = assignment >= 0
     owners[assignment[held]] = rows[held]
     return owners
-
-
-def gather_costs(
-    stages: Sequence[Stage],
-    pairs: Iterable[tuple[Sequence[Tensor], Sequence[Tensor]]],
-    device: torch.device | str = "cpu",
-) -> list[Tensor]:
-    """Mean cost (C_s,C_t) of each stage that takes part, over all images of all ranks.
-
-    Args:
-        stages: from `plan_stages`.
-        pairs: (student maps, teacher maps) of each batch of this rank's share.
-        device: of the maps, where a rank without any batch keeps its sums.
-    """
-    active = [stage for stage in stages if not stage.ignored]
-    accumulators = [CostAccumulator(s.student_channels, s.teacher_channels, device) for s in active]
-    for student_maps, teacher_maps in pairs:
-        for stage, accumulator in zip(active, accumulators, strict=True):
-            accumulator.update(student_maps[stage.index], teacher_maps[stage.index])
-    for accumulator in accumulators:
-        for tensor in accumulator.state():
-            distributed.all_reduce_sum(tensor)
-    return [accumulator.result() for accumulator in accumulators]
-
-
-@torch.no_grad()
-def update_matching(
-    distiller: FeatureDistiller,
-    read_student: Callable[[Tensor], Sequence[Tensor]],
-    read_teacher: Callable[[Tensor], Sequence[Tensor]],
-    images: Iterable[Any],
-) -> list[StageMatching]:
-    """Gather the costs over batches of images and solve every stage's assignment.
-
-    The caller puts both networks in eval mode; see `mgd_ssl.models.evaluating`.
-
-    Args:
-        distiller: gets the new assignment.
-        read_student: images -> the student's raw maps.
-        read_teacher: images -> the teacher's maps.
-        images: whatever the two functions take, a batch at a time.
-    """
-    pairs = ((read_student(x), read_teacher(x)) for x in images)
-    return distiller.solve(distiller.costs(pairs))

@@ -1,11 +1,13 @@
 """Which map of the student meets which of the teacher; checked before a run starts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from mgd_ssl import distributed
+from mgd_ssl.matching import CostAccumulator
 from mgd_ssl.matching.margins import batchnorm_margin, is_batch_norm
 
 UNBOUNDED = -1e30  # finite, so that means over a group stay finite
@@ -136,3 +138,26 @@ def read_margins(norms: Sequence[nn.Module | None], stages: Sequence[Stage]) -> 
             )
         margins.append(batchnorm_margin(norm))
     return margins
+
+
+def gather_costs(
+    stages: Sequence[Stage],
+    pairs: Iterable[tuple[Sequence[Tensor], Sequence[Tensor]]],
+    device: torch.device | str = "cpu",
+) -> list[Tensor]:
+    """Mean cost (C_s,C_t) of each stage that takes part, over all images of all ranks.
+
+    Args:
+        stages: from `plan_stages`.
+        pairs: (student maps, teacher maps) of each batch of this rank's share.
+        device: of the maps, where a rank without any batch keeps its sums.
+    """
+    active = [stage for stage in stages if not stage.ignored]
+    accumulators = [CostAccumulator(s.student_channels, s.teacher_channels, device) for s in active]
+    for student_maps, teacher_maps in pairs:
+        for stage, accumulator in zip(active, accumulators, strict=True):
+            accumulator.update(student_maps[stage.index], teacher_maps[stage.index])
+    for accumulator in accumulators:
+        for tensor in accumulator.state():
+            distributed.all_reduce_sum(tensor)
+    return [accumulator.result() for accumulator in accumulators]

@@ -7,12 +7,11 @@ import torch.nn.functional as F
 from forms_table import Form
 from torch import Tensor, nn
 
-from mgd_ssl.distiller import gather_costs
 from mgd_ssl.matching import REDUCERS, assign_channels
 from mgd_ssl.matching.reducers import gather_groups, gather_margin
 from mgd_ssl.objectives import SEED, CompRess
 from mgd_ssl.objectives.objective import Views, mlp, unit
-from mgd_ssl.stages import Stage
+from mgd_ssl.stages import Stage, gather_costs
 
 Pairs = Iterable[tuple[list[Tensor], list[Tensor]]]
 

@@ -13,11 +13,9 @@ from torch import nn
 
 from mgd_ssl.distiller import (
     FeatureDistiller,
-    gather_costs,
-    update_matching,
 )
 from mgd_ssl.matching import channel_cost
-from mgd_ssl.stages import Stage, plan_stages, read_margins
+from mgd_ssl.stages import Stage, gather_costs, plan_stages, read_margins
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "mgd_reference.npz")
 # case -> (stages, ignored, how the first implementation assigned)
@@ -234,15 +232,14 @@ def test_expanded_maps_are_matched_one_to_one_and_only_once():
     assert distiller.is_settled
 
 
-def test_an_update_reads_both_networks_and_solves():
+def test_costs_of_batches_solve_as_the_whole_does():
     distiller, student, teacher = golden_distiller("divisible", "amp")
     expected = [distiller.assignment(stage).clone() for stage in distiller.stages]
     fresh = copy.deepcopy(distiller)
     for stage in fresh.stages:
         fresh.assignment(stage).fill_(-1)
-    results = update_matching(
-        fresh, lambda i: [s[i] for s in student], lambda i: [t[i] for t in teacher], [[0, 1], [2]]
-    )
+    pairs = (([s[i] for s in student], [t[i] for t in teacher]) for i in ([0, 1], [2]))
+    results = fresh.solve(fresh.costs(pairs))
     assert [result.name for result in results] == ["s0", "s1"]
     for stage, assignment in zip(fresh.stages, expected, strict=True):
         assert torch.equal(fresh.assignment(stage), assignment)
