@@ -15,7 +15,7 @@ from mgd_ssl.commands.options import (
     TeacherOptions,
 )
 from mgd_ssl.distiller import Adapter
-from mgd_ssl.training.schedules import LearningRate
+from mgd_ssl.training.schedules import Kind, LearningRate
 
 WEIGHTS = ("mgd_loss_factor", "mgd_weight", "mgd_start")  # ways to weigh the stages, one a run
 Defaults = dict[str, dict[str, Any]]
@@ -146,7 +146,9 @@ class OptimiserOptions:
     weight_decay: Annotated[float | None, arg(aliases=["--wd"])] = None
     """[1e-4; 5e-4 on the embedded data]"""
     cos: bool = True
-    """Cosine schedule; --no-cos multiplies by 0.1 at each of --schedule."""
+    """Cosine schedule, step by step; --no-cos multiplies by 0.1 at each of --schedule."""
+    cos_per_epoch: bool = False
+    """Let the cosine move once an epoch, as MoCo's code does."""
     schedule: tuple[int, ...] = (120, 160)
     """Epochs, from 0, at which the rate drops, with --no-cos."""
     warmup_epochs: int = 0
@@ -160,6 +162,8 @@ class OptimiserOptions:
                 raise ValueError(f"{name}: got {value}, expected {least} or more")
         if not self.momentum < 1:
             raise ValueError(f"momentum: got {self.momentum}, expected below 1")
+        if self.cos_per_epoch and not self.cos:
+            raise ValueError("got --cos-per-epoch and --no-cos, expected one of them")
         if self.nesterov and self.optimizer != "adamw" and self.momentum == 0:
             raise ValueError("nesterov: got it with momentum 0, expected above 0; --no-nesterov")
 
@@ -171,7 +175,8 @@ class OptimiserOptions:
             warmup: epochs, or parts of one, instead of ``warmup_epochs``.
         """
         assert self.lr is not None and self.epochs is not None
-        kind: Literal["cosine", "steps"] = "cosine" if self.cos else "steps"
+        cosine: Kind = "cosine_per_epoch" if self.cos_per_epoch else "cosine"
+        kind: Kind = cosine if self.cos else "steps"
         later = self.warmup_epochs if extend else 0
         milestones = [m + later for m in self.schedule]
         warmup = self.warmup_epochs if warmup is None else warmup

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+Kind = Literal["cosine", "cosine_per_epoch", "steps"]
+
 
 @dataclass(frozen=True)
 class LearningRate:
@@ -13,7 +15,8 @@ class LearningRate:
     Attributes:
         base: after the warm-up, above 0.
         epochs: length of the run, warm-up included.
-        kind: ``cosine`` per epoch, as in MoCo v2, or ``steps``.
+        kind: ``cosine`` falls step by step to 0, ``cosine_per_epoch`` once an epoch, as MoCo v2's
+            code does, and ``steps`` at the milestones.
         milestones: epochs (0-based) from which a further factor applies; for ``steps``.
         factor: of each milestone.
         warmup: epochs, or parts of one, over which the rate rises from 0, step by step.
@@ -21,7 +24,7 @@ class LearningRate:
 
     base: float
     epochs: int
-    kind: Literal["cosine", "steps"] = "cosine"
+    kind: Kind = "cosine"
     milestones: Sequence[int] = (120, 160)
     factor: float = 0.1
     warmup: float = 0
@@ -37,7 +40,8 @@ class LearningRate:
         taken = epoch * steps + step
         if taken < self.warmup * steps:
             return self.base * (taken + 1) / max(self.warmup * steps, taken + 1)
-        if self.kind == "cosine":
-            done = max(epoch - self.warmup, 0) / (self.epochs - self.warmup)
-            return self.base * 0.5 * (1 + math.cos(math.pi * done))
-        return self.base * self.factor ** sum(epoch >= m for m in self.milestones)
+        if self.kind == "steps":
+            return self.base * self.factor ** sum(epoch >= m for m in self.milestones)
+        reached = epoch if self.kind == "cosine_per_epoch" else taken / steps
+        done = max(reached - self.warmup, 0) / (self.epochs - self.warmup)
+        return self.base * 0.5 * (1 + math.cos(math.pi * done))

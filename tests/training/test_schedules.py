@@ -1,6 +1,7 @@
 """Learning rates held against figures worked out by hand."""
 
 import pytest
+import torch
 
 from mgd_ssl.training.schedules import LearningRate
 
@@ -9,10 +10,23 @@ from mgd_ssl.training.schedules import LearningRate
     ("epoch", "expected"),
     [(0, 0.03), (50, 0.0256066017), (100, 0.015), (150, 0.0043933983), (199, 1.8505128e-6)],
 )
-def test_cosine_moves_once_an_epoch(epoch: int, expected: float) -> None:
-    rate = LearningRate(0.03, 200)
+def test_the_cosine_of_moco_moves_once_an_epoch(epoch: int, expected: float) -> None:
+    rate = LearningRate(0.03, 200, "cosine_per_epoch")
     assert rate(epoch, 0, 7) == pytest.approx(expected, rel=1e-6)
     assert rate(epoch, 6, 7) == rate(epoch, 0, 7)
+
+
+def test_the_cosine_falls_step_by_step_and_anneals_a_run_of_two_epochs() -> None:
+    """Held against torch's own schedule, stepped once a step."""
+    weight = torch.nn.Parameter(torch.zeros(()))
+    optimizer = torch.optim.SGD([weight], 0.8)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=2 * 5)
+    rate = LearningRate(0.8, 2)
+    for taken in range(10):
+        assert rate(*divmod(taken, 5), 5) == pytest.approx(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    assert rate(1, 4, 5) < 0.03 * rate(0, 0, 5)
 
 
 @pytest.mark.parametrize(
