@@ -49,7 +49,13 @@ def run_rows(rows: Sequence[Row], run: Callable[[Row, int], dict[str, Any]], out
 
 
 def evaluate(
-    checkpoint: Path, data: Path, out: Path, images: int, size: int, ks: Sequence[int]
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    images: int,
+    size: int,
+    ks: Sequence[int],
+    more: Sequence[str] = (),
 ) -> dict[str, float]:
     """kNN (T 0.1) and linear (cached protocol) top-1 of a checkpoint over all test images.
 
@@ -60,9 +66,10 @@ def evaluate(
         images: training images, at most, in the bank and for the probe.
         size: side of the images in pixels.
         ks: neighbours that vote.
+        more: options of both evaluators.
     """
     given = [str(checkpoint), str(data), "--limit", str(images), "--size", str(size)]
-    given += ["--out", str(out)]
+    given += ["--out", str(out), *more]
     knn = [*given, "--knn-t", "0.1", "--knn-k", *map(str, ks)]
     near = knn_eval.run(parse(knn_eval.KnnConfig, "knn_eval.py", knn))
     probe = linear_eval.run(parse(linear_eval.LinearEvalConfig, "linear_eval.py", given))
