@@ -14,6 +14,7 @@ from mgd_ssl.commands.pretrain_parts import (
     build_health,
     build_knn,
     build_objective,
+    hold_out,
     split_norms,
 )
 from mgd_ssl.commands.run import execute
@@ -61,6 +62,7 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     if config.device.strategy == "dp":
         raise ValueError("strategy: got dp, expected auto or ddp; MoCo's queue needs processes")
     source = open_source(config.data, "train")
+    source, held_out = hold_out(config, source)
     source = subset(source, config.loader.limit) if config.loader.limit else source
     teacher, report = load_teacher(config) if config.teacher.teacher else (None, None)
     student = create_backbone(**config.network.spec)
@@ -75,7 +77,7 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     normalize = Normalize(config.loader.mean, config.loader.std)
     weight = config.objective.objective_weight
     task = Pretraining(student, objective, normalize, weight, **parts)
-    return PretrainRun(config, fabric, task, source, report)
+    return PretrainRun(config, fabric, task, source, held_out, report)
 
 
 class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
@@ -89,6 +91,7 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
         fabric: Fabric,
         task: Pretraining,
         source: ImageSource,
+        held_out: ImageSource | None,
         report: KeyReport | None,
     ) -> None:
         rate, freq = config.optim.learning_rate(), config.mgd.mgd_update_freq
@@ -96,7 +99,7 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
         super().__init__(config, fabric, task, source, config.views, rate, solves)
         self.report = report
         self.knn = build_knn(config, fabric)
-        self.health = build_health(config, fabric, source)
+        self.health = build_health(config, fabric, held_out) if held_out else None
         self.teacher_top1: float | None = None
 
     def step(self, batch: Batch) -> dict[str, Tensor]:

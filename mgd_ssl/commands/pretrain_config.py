@@ -77,7 +77,8 @@ class EvaluationOptions:
     health_every: int = 1
     """Epochs between two looks at the student's health, which needs no labels; 0 never."""
     health_images: int = 512
-    """Images that it is taken from: of val, or of train where there is no val."""
+    """Images, at most, that it is taken from: of val, or where there is no val part a twentieth of
+    train, which is then kept out of training."""
 
 
 @dataclass(frozen=True)

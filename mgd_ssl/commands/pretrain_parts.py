@@ -7,7 +7,7 @@ from torch import nn
 
 from mgd_ssl.commands.pretrain_config import CONTRASTS, QUEUES, PretrainConfig
 from mgd_ssl.commands.run_parts import load_loader
-from mgd_ssl.data import ImageSource, open_source, subset
+from mgd_ssl.data import ImageSource, open_source, split_off, subset
 from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth
 from mgd_ssl.models import KeyReport, split_batch_norms
@@ -16,6 +16,8 @@ from mgd_ssl.objectives.simreg import Head
 from mgd_ssl.training.logging import logger
 
 HEALTH_NEIGHBOURS = 20
+HELD_OUT_SHARE = 0.05  # of train, where there is no val part
+FEWEST_TO_SPLIT = 20
 
 
 def build_objective(
@@ -69,18 +71,38 @@ def _check_batch(config: PretrainConfig, world_size: int, splits: int) -> None:
         )
 
 
-def build_health(
-    config: PretrainConfig, fabric: Fabric, source: ImageSource
-) -> OnlineHealth | None:
-    """The label-free figures, on val where there is one."""
+def hold_out(config: PretrainConfig, source: ImageSource) -> tuple[ImageSource, ImageSource | None]:
+    """Images to train on, and images that the health figures are taken from.
+
+    These are val's where there is a val part, else a share of ``source`` that is kept out of
+    training. Seed, data and the options decide which, so that a resumed run finds the same.
+    """
     options = config.evaluation
     if options.health_every == 0:
-        return None
+        return source, None
     try:
-        held_out = open_source(config.data, "val")
+        val = open_source(config.data, "val")
     except ValueError:
-        held_out = source
-    images = subset(held_out, options.health_images, config.seed)
+        return _keep_out(source, options.health_images, config.seed)
+    return source, subset(val, options.health_images, config.seed)
+
+
+def _keep_out(source: ImageSource, most: int, seed: int) -> tuple[ImageSource, ImageSource | None]:
+    if len(source) < FEWEST_TO_SPLIT or most < 2:
+        logger.warning("health: no val part, and too few images to keep some out of training")
+        return source, None
+    count = min(most, max(2, int(HELD_OUT_SHARE * len(source))))
+    rest, held_out = split_off(source, count, seed)
+    logger.info(
+        "no val part: %d of %d images are kept out of training for the health figures "
+        "(--health-every 0 keeps none out)",
+        *(count, len(source)),
+    )
+    return rest, held_out
+
+
+def build_health(config: PretrainConfig, fabric: Fabric, images: ImageSource) -> OnlineHealth:
+    """The label-free figures, from images that are not trained on."""
     loader = load_loader(config, fabric, images, shard=False)
     return OnlineHealth(loader, HEALTH_NEIGHBOURS, fabric.device)
 

@@ -23,7 +23,14 @@ from mgd_ssl.data.loading import (
     make_loader,
 )
 from mgd_ssl.data.sampling import ResumableBatchSampler
-from mgd_ssl.data.sources import ArraySource, FolderSource, ImageSource, open_source, subset
+from mgd_ssl.data.sources import (
+    ArraySource,
+    FolderSource,
+    ImageSource,
+    open_source,
+    split_off,
+    subset,
+)
 from mgd_ssl.data.views import (
     PRESETS,
     EvalTransform,
@@ -70,6 +77,7 @@ __all__ = [
     "make_loader",
     "open_detection",
     "open_source",
+    "split_off",
     "subset",
     "subset_detection",
     "write_coco",

@@ -179,6 +179,19 @@ def subset(source: ImageSource, count: int, seed: int = 0) -> ImageSource:
     return SubsetSource(source, np.sort(chosen).astype(np.int64))
 
 
+def split_off(source: ImageSource, count: int, seed: int = 0) -> tuple[ImageSource, ImageSource]:
+    """The other images, and a fixed random choice of ``count``, both in source order.
+
+    Raises:
+        ValueError: one of the two would be empty.
+    """
+    if not 0 < count < len(source):
+        raise ValueError(f"{count} of {len(source)} images split off; expected some, and not all.")
+    order = np.random.default_rng(seed).permutation(len(source))
+    rest, chosen = np.sort(order[count:]), np.sort(order[:count])
+    return SubsetSource(source, rest), SubsetSource(source, chosen)
+
+
 def open_source(path: Path | None, split: Split, labelled: bool = False) -> ImageSource:
     """Open the images at ``path``, recognising the layout by looking.
 

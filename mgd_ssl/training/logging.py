@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,8 +16,24 @@ logger = logging.getLogger("mgd_ssl")
 console = Console()
 
 
+class _Early(logging.Handler):
+    """Keeps what is said before a run has a directory, for its train.log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: deque[logging.LogRecord] = deque(maxlen=1000)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record."""
+        self.records.append(record)
+
+
 def start_logging(path: Path | None = None) -> None:
-    """Send the package's log to the screen, and to a file where a path is given."""
+    """Send the package's log to the screen, and to a file where a path is given.
+
+    The file begins with what was said since the last call without a path.
+    """
+    early = [r for h in logger.handlers if isinstance(h, _Early) for r in h.records]
     logger.handlers.clear()
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -31,6 +48,10 @@ def start_logging(path: Path | None = None) -> None:
         file = logging.FileHandler(path)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
+        for record in early:
+            file.emit(record)
+    else:
+        logger.addHandler(_Early())
 
 
 class MetricWriter:
