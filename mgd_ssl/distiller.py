@@ -19,6 +19,7 @@ from mgd_ssl.matching import (
     REDUCERS,
     AssignmentMode,
     assign_channels,
+    float64_device,
     matching_loss,
     stage_weights,
     total_cost,
@@ -141,10 +142,11 @@ class FeatureDistiller(nn.Module):
             ValueError: a stage's loss is zero or not finite, so that no scale brings it there.
         """
         self.scales, self.gain = [1.0] * len(self.stages), 1.0
-        sums = torch.zeros(len(self.stages) + 1, dtype=torch.float64, device=self.device)
+        place = float64_device(self.device)
+        sums = torch.zeros(len(self.stages) + 1, dtype=torch.float64, device=place)
         for student_maps, teacher_maps in pairs:
             losses = self(student_maps, teacher_maps)
-            sums += torch.stack([*losses.values(), sums.new_ones(())])
+            sums += torch.stack([*(loss.to(place) for loss in losses.values()), sums.new_ones(())])
         *totals, batches = distributed.all_reduce_sum(sums).tolist()
         for stage, total in zip(self.stages, totals, strict=True):
             if not 0 < total < float("inf"):

@@ -40,7 +40,7 @@ def classifier_accuracy(
     Raises:
         ValueError: no image, or a label that the classifier has no output for.
     """
-    hits = torch.zeros(3, dtype=torch.float64, device=device)  # top-1, top-5, images
+    hits = torch.zeros(3, dtype=torch.int64, device=device)  # top-1, top-5, images
     with evaluating(network):
         for batch in loader:
             kept = batch.failed < 0

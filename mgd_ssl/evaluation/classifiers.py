@@ -152,3 +152,27 @@ def accuracies(
     sound = classifiers.weight.isfinite().all(dim=2).all(dim=0)
     sound &= classifiers.bias.isfinite().all(dim=1)
     return torch.where(sound[:, None], 100 * right.double() / len(rows), torch.nan)
+
+
+@torch.no_grad()
+def mean_losses(
+    classifiers: LinearClassifiers,
+    features: Float[Tensor, "m d"],
+    labels: Int[Tensor, " m"],
+    rows: Int[Tensor, " r"],
+) -> Float[Tensor, " l"]:
+    """Mean cross-entropy of each classifier over some rows; NaN where it diverged.
+
+    Args:
+        classifiers: L of them, K classes.
+        features: (M,D).
+        labels: classes (M,), below K.
+        rows: (R,).
+    """
+    count = len(classifiers.bias)
+    total = torch.zeros(count, device=features.device)
+    for block in torch.split(rows, max(1, ROW_BLOCK // count)):
+        logits = classifiers.logits(classifiers.standardise(features[block])).movedim(1, 2)
+        truth = labels[block, None].expand(-1, count)
+        total += F.cross_entropy(logits, truth, reduction="none").sum(dim=0)
+    return total / len(rows)

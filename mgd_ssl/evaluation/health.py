@@ -8,12 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mgd_ssl.evaluation.inputs import Array, as_features
 from mgd_ssl.evaluation.retrieval import neighbours
 
 
-def neighbour_overlap(
-    teacher: Float[Tensor, "n d_t"], student: Float[Tensor, "n d_s"], k: int = 10
-) -> float:
+def neighbour_overlap(teacher: Array, student: Array, k: int = 10) -> float:
     """Mean share of an image's k nearest neighbours that two networks agree on, in [0,1].
 
     By cosine, within the same N images, an image never its own neighbour. Two unrelated networks
@@ -27,6 +26,7 @@ def neighbour_overlap(
     Raises:
         ValueError: the two differ in N, or as ``knn_search``.
     """
+    teacher, student = as_features("teacher", teacher), as_features("student", student)
     _check_same_images(teacher, student)
     own = torch.arange(len(teacher), device=teacher.device)
     of_teacher = neighbours(teacher, teacher, k, own).indices.sort(dim=1).values
@@ -36,7 +36,7 @@ def neighbour_overlap(
     return float(agreed.double().mean())
 
 
-def linear_cka(x: Float[Tensor, "n d_x"], y: Float[Tensor, "n d_y"]) -> float:
+def linear_cka(x: Array, y: Array) -> float:
     """Linear centred kernel alignment of two networks' features of the same images, in [0,1].
 
     |YᵀX|² / (|XᵀX| |YᵀY|), Frobenius norms of column-centred features, in float64. It does not
@@ -50,6 +50,7 @@ def linear_cka(x: Float[Tensor, "n d_x"], y: Float[Tensor, "n d_y"]) -> float:
     Raises:
         ValueError: the two differ in N, or one is constant or not finite.
     """
+    x, y = as_features("x", x), as_features("y", y)
     _check_same_images(x, y)
     x, y = _centred("x", x), _centred("y", y)
     cross = torch.linalg.matrix_norm(y.T @ x).square()
@@ -57,7 +58,7 @@ def linear_cka(x: Float[Tensor, "n d_x"], y: Float[Tensor, "n d_y"]) -> float:
     return float(cross / own)
 
 
-def effective_rank(features: Float[Tensor, "n d"]) -> float:
+def effective_rank(features: Array) -> float:
     """How many directions the features spread over: exp(entropy of the singular values' shares).
 
     Of the column-centred features, in float64: from 1, all on one line (a collapse), to
@@ -69,7 +70,7 @@ def effective_rank(features: Float[Tensor, "n d"]) -> float:
     Raises:
         ValueError: the features are constant or not finite.
     """
-    x = _centred("features", features)
+    x = _centred("features", as_features("features", features))
     # Eigenvalues of the smaller Gram matrix: tens of times faster than singular values of x.
     gram = x.T @ x if x.shape[1] <= x.shape[0] else x @ x.T
     values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
@@ -77,7 +78,7 @@ def effective_rank(features: Float[Tensor, "n d"]) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-def feature_deviation(features: Float[Tensor, "n d"]) -> float:
+def feature_deviation(features: Array) -> float:
     """Standard deviation of a feature of unit-length rows, times √D, mean over features, in [0,1].
 
     0 where every image has the same direction, near 1 where directions spread evenly. Chen, He,
@@ -89,12 +90,13 @@ def feature_deviation(features: Float[Tensor, "n d"]) -> float:
     Raises:
         ValueError: fewer than two images, or features that are not finite.
     """
+    features = as_features("features", features)
     if len(features) < 2 or not features.isfinite().all():
         raise ValueError(
             f"features of {len(features)} images, expected two or more, all finite; look for a "
             "diverged network"
         )
-    rows = torch.nn.functional.normalize(features.detach().double(), dim=1)
+    rows = torch.nn.functional.normalize(features.double(), dim=1)
     return float(rows.std(dim=0, correction=0).mean() * rows.shape[1] ** 0.5)
 
 
@@ -108,7 +110,7 @@ def _check_same_images(x: Tensor, y: Tensor) -> None:
 
 def _centred(name: str, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Columns of mean zero, scaled as a whole to a largest entry of 1, in float64."""
-    x = x.detach().double()
+    x = x.double()
     x = x - x.mean(dim=0)
     largest = x.abs().amax()
     if not largest.isfinite() or largest == 0:

@@ -5,11 +5,23 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from mgd_ssl.evaluation.classifiers import LinearClassifiers, accuracies, train_classifiers
-from mgd_ssl.evaluation.knn import check_labels, check_pair
+from mgd_ssl.evaluation.classifiers import (
+    LinearClassifiers,
+    accuracies,
+    mean_losses,
+    train_classifiers,
+)
+from mgd_ssl.evaluation.inputs import (
+    Array,
+    as_features,
+    as_labels,
+    check_finite,
+    check_pair,
+    numbered,
+)
 
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 
@@ -23,20 +35,21 @@ class RateResult(TypedDict):
 
 
 class ProbeResult(TypedDict):
-    """What ``linear_probe`` found; accuracies in percent."""
+    """What ``linear_probe`` found; accuracies in percent, the final classifier's loss on train."""
 
     top1: float
     top5: float
     learning_rate: float
+    train_loss: float
     holdout_top1: float
     per_lr: list[RateResult]
 
 
 def linear_probe(
-    train_features: Float[Tensor, "m d"],
-    train_labels: Int[Tensor, " m"],
-    test_features: Float[Tensor, "q d"],
-    test_labels: Int[Tensor, " q"],
+    train_features: Array,
+    train_labels: Array,
+    test_features: Array,
+    test_labels: Array,
     *,
     learning_rates: Sequence[float] = LEARNING_RATES,
     epochs: int = 100,
@@ -58,9 +71,9 @@ def linear_probe(
 
     Args:
         train_features: (M,D).
-        train_labels: classes (M,), 0 or more.
+        train_labels: classes (M,), whole numbers from 0, of any type.
         test_features: (Q,D).
-        test_labels: classes (Q,), 0 or more; one that train lacks counts as wrong.
+        test_labels: classes (Q,); one that train lacks counts as wrong.
         learning_rates: to choose from, for a mean over the batch, each above 0.
         epochs: passes over train, 1 or more.
         batch_size: rows a step, 1 or more.
@@ -69,24 +82,30 @@ def linear_probe(
         seed: of the held-out part and of the order of rows.
 
     Returns:
-        Test ``top1`` and ``top5``, the ``learning_rate`` chosen, its ``holdout_top1``, and
-        ``per_lr`` for every rate, in rising order.
+        Test ``top1`` and ``top5``, the ``learning_rate`` chosen, the final classifier's mean
+        cross-entropy ``train_loss``, the rate's ``holdout_top1``, and ``per_lr`` for every rate,
+        in rising order.
 
     Raises:
         ValueError: features or labels that do not fit, a setting out of range, too few rows to
             hold any out, or every learning rate diverged.
     """
-    _check_data(train_features, train_labels, test_features, test_labels)
+    x, x_test = as_features("train", train_features), as_features("test", test_features)
+    x, x_test = x.float(), x_test.float()
+    check_pair(x_test, x)
+    y, y_test = as_labels("train", train_labels, x), as_labels("test", test_labels, x_test)
+    for name, features in (("train features", x), ("test features", x_test)):
+        check_finite(name, features)
+    y, y_test = numbered(y, y_test)
     _check_settings(learning_rates, epochs, batch_size, weight_decay, holdout)
-    device, rates = train_features.device, sorted(learning_rates)
-    train_labels, test_labels = train_labels.to(device), test_labels.to(device)
+    device, rates = x.device, sorted(learning_rates)
     generator = torch.Generator().manual_seed(seed)
-    held = held_out(train_labels.cpu(), holdout, generator).to(device)
+    held = held_out(y.cpu(), holdout, generator).to(device)
 
     def fit(rows: Tensor, rates: Sequence[float]) -> LinearClassifiers:
         return train_classifiers(
-            train_features,
-            train_labels,
+            x,
+            y,
             rows,
             rates,
             epochs=epochs,
@@ -96,16 +115,24 @@ def linear_probe(
         )
 
     (kept,), (part,) = (~held).nonzero(as_tuple=True), held.nonzero(as_tuple=True)
-    scores = accuracies(fit(kept, rates), train_features, train_labels, part)
+    scores = accuracies(fit(kept, rates), x, y, part)
     per_lr = _per_rate(rates, scores[:, 0].tolist())
     best = max(per_lr, key=lambda row: row["holdout_top1"])  # the first, smallest, of equals
-    final = fit(torch.arange(len(held), device=device), [best["learning_rate"]])
-    rows = torch.arange(len(test_labels), device=device)
-    top1, top5 = accuracies(final, test_features, test_labels, rows)[0].tolist()
+    every = torch.arange(len(held), device=device)
+    final = fit(every, [best["learning_rate"]])
+    top1, top5 = accuracies(final, x_test, y_test, torch.arange(len(y_test), device=device))[0]
+    loss = mean_losses(final, x, y, every)[0]
+    if not loss.isfinite():
+        raise ValueError(
+            f"learning_rates: {best['learning_rate']} was the best of {tuple(rates)} on the "
+            "held-out part and diverged on all of train, expected one that does not: give smaller "
+            "ones"
+        )
     return ProbeResult(
-        top1=top1,
-        top5=top5,
+        top1=float(top1),
+        top5=float(top5),
         learning_rate=best["learning_rate"],
+        train_loss=float(loss),
         holdout_top1=best["holdout_top1"],
         per_lr=per_lr,
     )
@@ -152,21 +179,6 @@ def _per_rate(rates: Sequence[float], top1: Sequence[float]) -> list[RateResult]
             "add smaller ones"
         )
     return rows
-
-
-def _check_data(
-    train_features: Tensor, train_labels: Tensor, test_features: Tensor, test_labels: Tensor
-) -> None:
-    check_pair(test_features, train_features)
-    check_labels("train", train_features, train_labels)
-    check_labels("test", test_features, test_labels)
-    for name, x in (("train", train_features), ("test", test_features)):
-        bad = (~x.isfinite().all(dim=1)).nonzero()
-        if len(bad):
-            raise ValueError(
-                f"{name} features: {len(bad)} of {len(x)} rows hold NaN or inf, the first is row "
-                f"{int(bad[0])}; expected finite features: look for a diverged network"
-            )
 
 
 def _check_settings(

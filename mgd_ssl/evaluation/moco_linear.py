@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
 from mgd_ssl.evaluation.features import Transform, collect_features, pool
-from mgd_ssl.evaluation.knn import check_labels
+from mgd_ssl.evaluation.inputs import as_labels
 from mgd_ssl.models import evaluating
 
 
@@ -107,7 +107,7 @@ def train_linear_classifier(
     """
     before = {name: entry.detach().clone() for name, entry in network.state_dict().items()}
     val = collect_features(network, val_loader, transform=val_transform, device=device)
-    check_labels("validation", val.features, val.labels)
+    as_labels("validation", val.labels, val.features)
     _start(head, config.seed)
     optimizer = torch.optim.SGD(
         head.parameters(),
@@ -190,7 +190,7 @@ def _train_epoch(
 
 
 def _check_fit(head: nn.Linear, features: Tensor, labels: Tensor) -> None:
-    check_labels("train", features, labels)
+    as_labels("train", labels, features)
     if features.shape[1] != head.in_features or int(labels.max()) >= head.out_features:
         raise ValueError(
             f"head: takes {head.in_features} features and {head.out_features} classes, got "

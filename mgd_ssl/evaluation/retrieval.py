@@ -1,14 +1,23 @@
 """Retrieval: neighbours, precision@k and mean average precision."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mgd_ssl.evaluation.knn import check_labels, check_pair, full_float32, knn_search, normalise
+from mgd_ssl.evaluation.inputs import (
+    Array,
+    as_count,
+    as_features,
+    as_labels,
+    as_tensor,
+    check_pair,
+    normalise,
+)
+from mgd_ssl.evaluation.knn import full_float32, knn_search
 
 # Similarities held at once: 32 MiB.
 RANK_BLOCK = 1 << 23
@@ -22,10 +31,10 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(
-    query: Float[Tensor, "q d"],
-    bank: Float[Tensor, "m d"],
-    k: int,
-    own_rows: Int[Tensor, " q"] | None = None,
+    query: Array,
+    bank: Array,
+    k: SupportsIndex,
+    own_rows: Array | None = None,
 ) -> Neighbours:
     """``knn_search`` that can leave each query's own row of the bank out.
 
@@ -40,13 +49,15 @@ def neighbours(
     """
     if own_rows is None:
         return Neighbours(*knn_search(query, bank, k))
+    query, bank, k = as_features("query", query), as_features("bank", bank), as_count("k", k)
+    own_rows = _own_rows(own_rows, query, bank)
     if not 1 <= k < len(bank):
         raise ValueError(
             f"k: got {k}, expected 1 to {len(bank) - 1}, the rows of the bank without the query's "
             "own: take a smaller k or more images"
         )
     similarities, indices = knn_search(query, bank, k + 1)
-    own = indices == own_rows.to(indices.device)[:, None]
+    own = indices == own_rows[:, None]
     # Among more than k equal images a query's own row may not be there: the last goes instead.
     own[:, -1] |= ~own.any(dim=1)
     shape = len(indices), k
@@ -54,13 +65,13 @@ def neighbours(
 
 
 def retrieval_scores(
-    query: Float[Tensor, "q d"],
-    bank: Float[Tensor, "m d"],
-    query_labels: Int[Tensor, " q"],
-    bank_labels: Int[Tensor, " m"],
+    query: Array,
+    bank: Array,
+    query_labels: Array,
+    bank_labels: Array,
     *,
-    ks: Sequence[int] = (1, 5, 10),
-    own_rows: Int[Tensor, " q"] | None = None,
+    ks: Sequence[SupportsIndex] = (1, 5, 10),
+    own_rows: Array | None = None,
 ) -> dict[str, float]:
     """Precision among the first k, and mean average precision over the ranking of the whole bank.
 
@@ -86,49 +97,57 @@ def retrieval_scores(
         ValueError: labels that do not fit, a k out of range, no query with a relevant image, or
             features as in ``knn_search``.
     """
-    _check(query, bank, query_labels, bank_labels, ks, own_rows)
+    query, bank = as_features("query", query), as_features("bank", bank)
+    check_pair(query, bank)
+    query_labels = as_labels("query", query_labels, query)
+    bank_labels = as_labels("bank", bank_labels, bank)
+    own_rows = None if own_rows is None else _own_rows(own_rows, query, bank)
+    counts = _checked_ks(ks, len(bank) - (own_rows is not None))
     query, bank = normalise("query", query), normalise("bank", bank)
-    query_labels, bank_labels = query_labels.to(bank.device), bank_labels.to(bank.device)
     every = torch.arange(len(query), device=bank.device)
     precisions, averages = [], []
     for rows in torch.split(every, max(1, RANK_BLOCK // len(bank))):
-        own = None if own_rows is None else own_rows.to(bank.device)[rows]
+        own = None if own_rows is None else own_rows[rows]
         similarities = _similarities(query[rows], bank, own)
         relevant = bank_labels == query_labels[rows, None]
         if own is not None:
             relevant.scatter_(1, own[:, None], False)
-        nearest = relevant.gather(1, similarities.topk(max(ks), dim=1).indices).double()
-        precisions.append(torch.stack([nearest[:, :k].mean(dim=1) for k in ks]))
+        nearest = relevant.gather(1, similarities.topk(max(counts), dim=1).indices).double()
+        precisions.append(torch.stack([nearest[:, :k].mean(dim=1) for k in counts]))
         averages += [average_precision(*row) for row in zip(similarities, relevant, strict=True)]
     scores = torch.cat(precisions, dim=1).mean(dim=1)
     average = torch.stack(averages)
     if average.isnan().all():
         raise ValueError("labels: no query has an image of its class in the bank, expected some")
     return {
-        **{f"precision@{k}": 100 * float(score) for k, score in zip(ks, scores, strict=True)},
+        **{f"precision@{k}": 100 * float(score) for k, score in zip(counts, scores, strict=True)},
         "map": 100 * float(average.nanmean()),
         "queries_without_match": float(average.isnan().sum()),
     }
 
 
-def _check(
-    query: Tensor,
-    bank: Tensor,
-    query_labels: Tensor,
-    bank_labels: Tensor,
-    ks: Sequence[int],
-    own_rows: Tensor | None,
-) -> None:
-    check_pair(query, bank)
-    check_labels("query", query, query_labels)
-    check_labels("bank", bank, bank_labels)
-    most = len(bank) - (own_rows is not None)
-    if own_rows is not None and own_rows.shape != query_labels.shape:
+def _own_rows(own_rows: Array, query: Tensor, bank: Tensor) -> Int[Tensor, " q"]:
+    """Each query's own row of the bank, checked, on the bank's device."""
+    found = as_tensor("own_rows", own_rows)
+    if found.shape != query.shape[:1] or found.is_floating_point():
         raise ValueError(
-            f"own_rows: got {len(own_rows)} for {len(query)} queries, expected as many"
+            f"own_rows: got {found.dtype} of shape {tuple(found.shape)} for {len(query)} queries, "
+            "expected as many whole numbers"
         )
-    if not ks or not 1 <= min(ks) <= max(ks) <= most:
-        raise ValueError(f"ks: got {tuple(ks)}, expected each in 1 to {most}, the images ranked")
+    found = found.to(bank.device, torch.int64)
+    if not 0 <= int(found.min()) <= int(found.max()) < len(bank):
+        raise ValueError(
+            f"own_rows: got {int(found.min())} to {int(found.max())}, expected rows of the bank: 0 "
+            f"to {len(bank) - 1}"
+        )
+    return found
+
+
+def _checked_ks(ks: Sequence[SupportsIndex], most: int) -> tuple[int, ...]:
+    counts = tuple(as_count("ks", k) for k in ks)
+    if not counts or not 1 <= min(counts) <= max(counts) <= most:
+        raise ValueError(f"ks: got {counts}, expected each in 1 to {most}, the images ranked")
+    return counts
 
 
 def _similarities(

@@ -1,7 +1,7 @@
 """The method: tensors in, tensors out."""
 
 from mgd_ssl.matching.assignment import AssignmentMode, assign_channels, total_cost
-from mgd_ssl.matching.cost import CostAccumulator, channel_cost
+from mgd_ssl.matching.cost import CostAccumulator, channel_cost, float64_device
 from mgd_ssl.matching.losses import kd_loss, matching_loss, partial_l2
 from mgd_ssl.matching.margins import batchnorm_margin
 from mgd_ssl.matching.reducers import (
@@ -25,6 +25,7 @@ __all__ = [
     "detection_iterations",
     "detection_weights",
     "every",
+    "float64_device",
     "gather_groups",
     "gather_margin",
     "group_mask",

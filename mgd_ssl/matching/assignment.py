@@ -17,7 +17,7 @@ AssignmentMode = Literal["balanced", "shave", "sparse"]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-PROMISING = 8  # pairs tried first: so many times a channel's own share of partners
+PROMISING = 8  # candidate pairs per channel, as a multiple of its group size
 
 
 def assign_channels(
@@ -151,17 +151,25 @@ def _prices(tails: Ints, heads: Ints, costs: Ints, used: Bools) -> Ints:
     """Node prices that leave no arc, and no used arc backwards, with a negative reduced cost.
 
     They are the shortest distances in the residual network (Bellman–Ford), which has no negative
-    cycle since the flow is optimal over these arcs.
+    cycle since the flow is optimal over these arcs: a path of the shortest length has each node
+    once, so that as many rounds as there are nodes suffice.
+
+    Raises:
+        RuntimeError: they do not; the flow is not optimal.
     """
     source, target = np.where(used, heads, tails), np.where(used, tails, heads)
     length = np.where(used, -costs, costs)
     prices = np.zeros(tails.max(initial=heads.max()) + 1, np.int64)
-    while True:
+    for _ in range(len(prices) + 1):
         nearer = prices.copy()
         np.minimum.at(nearer, target, prices[source] + length)
         if (nearer == prices).all():
             return prices
         prices = nearer
+    raise RuntimeError(
+        f"assignment: the prices of {len(prices)} nodes do not settle, so the solver's flow does "
+        "not have the least cost, expected one that has; another version of OR-Tools may find it"
+    )
 
 
 def _improving(cost: Ints, prices: Ints) -> Bools:

@@ -10,6 +10,13 @@ from torch import Tensor
 NORM_FLOOR = 1e-12
 # Normalised values held at a time, student and teacher together.
 CPU_CHUNK, GPU_CHUNK = 2**21, 2**25
+WITHOUT_FLOAT64 = ("mps",)
+
+
+def float64_device(device: torch.device | str) -> torch.device:
+    """Where float64 sums of a device's values are kept: there, or on the CPU where it has none."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
 
 
 class CostAccumulator:
@@ -21,7 +28,8 @@ class CostAccumulator:
     Args:
         student_channels: C_s.
         teacher_channels: C_t.
-        device: Where the sums start; the first update moves them to the features' device.
+        device: Where the sums start; the first update moves them to the features' device, or to
+            the CPU where that has no float64.
 
     Attributes:
         dots: (C_s, C_t) float64, the sum over images of the normalised channels' dot products.
@@ -35,9 +43,9 @@ class CostAccumulator:
         self, student_channels: int, teacher_channels: int, device: torch.device | str = "cpu"
     ) -> None:
         self.dots = torch.zeros(
-            student_channels, teacher_channels, dtype=torch.float64, device=device
+            student_channels, teacher_channels, dtype=torch.float64, device=float64_device(device)
         )
-        self.images = torch.zeros((), dtype=torch.int64, device=device)
+        self.images = torch.zeros((), dtype=torch.int64, device=self.dots.device)
 
     @torch.no_grad()
     def update(
@@ -121,9 +129,15 @@ def _sum_of_dots(student: Tensor, teacher: Tensor) -> Tensor:
     """Σ_n ŝ_n t̂_nᵀ of (N, C, H·W) features: one matrix product over all pixels of some images."""
     per_image = max(1, (student.shape[1] + teacher.shape[1]) * student.shape[2])
     images = max(1, (CPU_CHUNK if student.device.type == "cpu" else GPU_CHUNK) // per_image)
-    total = student.new_zeros(student.shape[1], teacher.shape[1], dtype=torch.float64)
+    total = torch.zeros(
+        student.shape[1],
+        teacher.shape[1],
+        dtype=torch.float64,
+        device=float64_device(student.device),
+    )
     for n in range(0, len(student), images):
-        total += _normalised(student[n : n + images]) @ _normalised(teacher[n : n + images]).T
+        dots = _normalised(student[n : n + images]) @ _normalised(teacher[n : n + images]).T
+        total += dots.to(total.device)
     return total
 
 

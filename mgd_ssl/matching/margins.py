@@ -48,10 +48,11 @@ def batchnorm_margin(norm: nn.Module) -> Float32[Tensor, "c"]:
     """
     gamma, beta = cast("Tensor | None", norm.weight), cast("Tensor | None", norm.bias)
     ones = torch.ones(_width(norm), dtype=torch.float64)
-    sigma = ones if gamma is None else gamma.detach().double().abs()
-    mean = ones * 0 if beta is None else beta.detach().double()
+    sigma = ones if gamma is None else gamma.detach().cpu().double().abs()
+    mean = ones * 0 if beta is None else beta.detach().cpu().double()
     ratio = mean / sigma.where(sigma > 0, 1)
     negative = torch.special.ndtr(-ratio)
     density = torch.exp(-(ratio**2) / 2) / (2 * torch.pi) ** 0.5
     margin = torch.where(negative > TAIL, mean - sigma * density / negative, -3 * sigma)
-    return margin.where(sigma > 0, mean.clamp_max(0)).float()
+    found = margin.where(sigma > 0, mean.clamp_max(0)).float()
+    return found if gamma is None else found.to(gamma.device)

@@ -122,9 +122,8 @@ def test_k_outside_the_bank_is_refused(k: int) -> None:
     ],
 )
 def test_features_that_do_not_fit_are_refused(query: Tensor, bank: Tensor, message: str) -> None:
-    # called by itself: under test the annotations would answer before it
     with pytest.raises(ValueError, match=message):
-        knn.check_pair(query, bank)
+        knn_search(query, bank, 1)
 
 
 # The bank's angles to the one query are 0, 60, 60 and 180 degrees.
@@ -210,4 +209,4 @@ def test_bad_votes_are_refused(changes: dict, message: str) -> None:
 
 def test_labels_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match=r"test labels: got shape \(3,\) for 4 rows"):
-        knn.check_labels("test", BANK, LABELS[:3])
+        knn_accuracy(BANK, LABELS, BANK, LABELS[:3], 2)

@@ -14,7 +14,7 @@ from mgd_ssl.evaluation.classifiers import (
     standardisation,
     train_classifiers,
 )
-from mgd_ssl.evaluation.linear import _check_data, held_out
+from mgd_ssl.evaluation.linear import held_out
 
 
 def rows(n: int, d: int, seed: int) -> Tensor:
@@ -208,4 +208,4 @@ def test_bad_data_are_refused() -> None:
     with pytest.raises(ValueError, match="train labels: 10 are negative"):
         linear_probe(x, y - 1, x, y)
     with pytest.raises(ValueError, match="query has 3 features and bank 6"):
-        _check_data(x, y, x[:, :3], y)
+        linear_probe(x, y, x[:, :3], y)

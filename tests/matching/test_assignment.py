@@ -150,3 +150,10 @@ def test_a_status_other_than_optimal_raises():
     arcs = np.array([0]), np.array([1]), np.array([0])
     with pytest.raises(RuntimeError, match="INFEASIBLE"):
         assignment._min_cost_flow(*arcs, supply=np.array([2, -2]))  # one arc of capacity 1
+
+
+def test_prices_that_do_not_settle_raise_instead_of_going_on_for_ever():
+    # two nodes, an arc of cost 1 there that carries flow and one of -2 back: a negative cycle
+    tails, heads, costs = np.array([0, 1]), np.array([1, 0]), np.array([1, -2])
+    with pytest.raises(RuntimeError, match="prices of 2 nodes do not settle"):
+        assignment._prices(tails, heads, costs, np.array([False, False]))
