@@ -91,6 +91,7 @@ def make_loader(
         workers=0 if source.in_memory else config.loader.workers,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
+        exif=config.loader.exif,
     )
 
 

@@ -41,6 +41,9 @@ class EvaluationConfig:
     batch_size: Annotated[int, arg(aliases=["-b"])] = 256
     workers: Annotated[int, arg(aliases=["-j"])] = 8
     """Decoding processes; data that is in memory gets none."""
+    exif: bool = True
+    """Turn images as their EXIF orientation says; --no-exif takes them as they are stored, as
+    torchvision does."""
     limit: int | None = None
     """Train images, at most: a fixed random choice. [all]"""
     limit_val: int | None = None
@@ -104,6 +107,7 @@ class Evaluated:
             train=train,
             seed=self.config.seed,
             workers=0 if source.in_memory else self.config.workers,
+            exif=self.config.exif,
         )
 
     def features(self, split: str) -> Features:
@@ -122,6 +126,7 @@ class Evaluated:
             "train_images": len(self.sources["train"]),
             "val_images": len(self.sources["val"]),
             "size": self.size,
+            "exif": self.config.exif,
             "mean": list(self.report.mean),
             "std": list(self.report.std),
         }

@@ -80,6 +80,9 @@ class LoaderOptions:
     """Decoding processes; data that is in memory needs none and gets none."""
     bad_images: float = 0.01
     """Share of undecodable images past which the run stops."""
+    exif: bool = True
+    """Turn images as their EXIF orientation says; --no-exif takes them as they are stored, as
+    torchvision does."""
     mean: Rgb = IMAGENET_MEAN
     """Normalisation of the network, per channel of [0,1] images."""
     std: Rgb = IMAGENET_STD

@@ -99,6 +99,7 @@ def load_loader(
         rank=fabric.global_rank if shard else 0,
         world_size=fabric.world_size if shard else 1,
         resize=config.loader.canvas,
+        exif=config.loader.exif,
     )
 
 

@@ -1,15 +1,16 @@
 """Image files that cannot be decoded: replaced by the next that can, named, counted, limited."""
 
 import logging
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from torch import Tensor
-from torchvision.transforms.v2 import functional as TF
 
 from mgd_ssl.data.sources import ImageSource
 
 logger = logging.getLogger(__name__)
 MOST_BAD_IN_A_ROW = 1000
+Read = TypeVar("Read")
 
 
 class Checked(Protocol):
@@ -28,11 +29,18 @@ class DecodeError(ValueError):
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].rstrip())
 
 
-def read_or_next(source: ImageSource, index: int) -> tuple[Tensor, int, int]:
-    """Decode image ``index``, or the next that can be decoded, the first following the last.
+def read_or_next(
+    source: ImageSource, index: int, read: Callable[[int], Read]
+) -> tuple[Read, int, int]:
+    """Read image ``index``, or the next that can be decoded, the first following the last.
+
+    Args:
+        source: of the images.
+        index: of the image.
+        read: an index to what is made of that image; raises where it cannot be decoded.
 
     Returns:
-        The image (3, H, W) uint8, its index, and ``index`` where that one failed, else -1.
+        What was read, its index, and ``index`` where that one failed, else -1.
 
     Raises:
         DecodeError: this image and the thousand after it, or all, cannot be decoded.
@@ -41,11 +49,11 @@ def read_or_next(source: ImageSource, index: int) -> tuple[Tensor, int, int]:
     for step in range(min(MOST_BAD_IN_A_ROW, len(source))):
         used = (index + step) % len(source)
         try:
-            image = TF.pil_to_tensor(source.read(used))
+            found = read(used)
         except Exception as error:  # decoders raise anything on damaged files
             errors.append(f"{source.describe(used)} ({type(error).__name__}: {error})")
             continue
-        return image, used, index if errors else -1
+        return found, used, index if errors else -1
     raise DecodeError(
         f"{len(errors)} images in a row cannot be decoded, among them {', '.join(errors[:3])}; "
         "expected image files that Pillow reads. Check the data folder."

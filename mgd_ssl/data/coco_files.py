@@ -2,13 +2,14 @@
 
 import os
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from mgd_ssl.data.coco_json import CocoTable, read_coco
-from mgd_ssl.data.decoding import decode
+from mgd_ssl.data.decoding import Picture, open_picture
 from mgd_ssl.data.detection import DetectionSource, Objects
 from mgd_ssl.data.folders import PathList
 from mgd_ssl.data.generated import open_generated
@@ -41,19 +42,22 @@ class CocoSource(DetectionSource):
         return len(self._paths)
 
     def read(self, index: int) -> Image.Image:
-        """Decode image ``index`` to RGB.
+        """Decode image ``index`` to RGB, turned as :meth:`open` says."""
+        return self.open(index).load()
+
+    def open(self, index: int, *, exif: bool = True) -> Picture:
+        """Image ``index``, upright unless its boxes were drawn on the image as it is stored.
 
         Raises:
             ValueError: its size is not the one that its boxes were drawn for.
             Exception: whatever the decoder raises on a damaged file.
         """
-        image = decode(self.describe(index))
+        picture = open_picture(self.describe(index), exif=exif)
         height, width = self.size(index)
-        if image.size != (width, height):
-            raise ValueError(
-                f"{image.width}x{image.height} pixels where {self.file.name} says {width}x{height}"
-            )
-        return image
+        if (width, height) not in (picture.size, picture.stored):
+            got = "x".join(map(str, picture.size))
+            raise ValueError(f"{got} pixels where {self.file.name} says {width}x{height}")
+        return picture if picture.size == (width, height) else replace(picture, turn=None)
 
     def describe(self, index: int) -> str:
         """The path of image ``index``."""
@@ -84,6 +88,10 @@ class UnannotatedSource(DetectionSource):
     def read(self, index: int) -> Image.Image:
         """Decode image ``index`` to RGB; raises where it cannot be decoded."""
         return self.images.read(index)
+
+    def open(self, index: int, *, exif: bool = True) -> Picture:
+        """Image ``index``; raises where it cannot be opened."""
+        return self.images.open(index, exif=exif)
 
     def describe(self, index: int) -> str:
         """Where image ``index`` is."""

@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as TF
 
 from mgd_ssl.data.bad_files import read_or_next
+from mgd_ssl.data.decoding import Picture
 from mgd_ssl.data.loading import PositionedLoader
 from mgd_ssl.data.sampling import ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource, SubsetSource, subset
@@ -135,6 +137,10 @@ class SubsetDetection(DetectionSource):
         """Decode image ``index`` of the subset."""
         return self.source.read(int(self.indices[index]))
 
+    def open(self, index: int, *, exif: bool = True) -> Picture:
+        """Open image ``index`` of the subset."""
+        return self.source.open(int(self.indices[index]), exif=exif)
+
     def describe(self, index: int) -> str:
         """Where image ``index`` of the subset is."""
         return self.source.describe(int(self.indices[index]))
@@ -180,10 +186,14 @@ class DetectionDataset(Dataset[DetectionBatch]):
     """Batches of decoded images with their boxes; one that cannot be decoded is replaced.
 
     The next image that can be decoded takes its place, with that image's own boxes.
+
+    Args:
+        source: the images and boxes.
+        exif: turn images as their EXIF orientation says.
     """
 
-    def __init__(self, source: DetectionSource) -> None:
-        self.source = source
+    def __init__(self, source: DetectionSource, exif: bool = True) -> None:
+        self.source, self.exif = source, exif
 
     def __len__(self) -> int:
         """Number of images."""
@@ -195,10 +205,14 @@ class DetectionDataset(Dataset[DetectionBatch]):
         Raises:
             DecodeError: an image and the thousand after it, or all, cannot be decoded.
         """
-        found = [read_or_next(self.source, index) for index in indices]
+        found = [read_or_next(self.source, index, self._read) for index in indices]
         numbers = torch.tensor([(used, failed) for _, used, failed in found], dtype=torch.int64)
         targets = [self.source.target(used) for _, used, _ in found]
         return DetectionBatch([image for image, _, _ in found], targets, *numbers.unbind(1))
+
+    def _read(self, index: int) -> Tensor:
+        image: Tensor = TF.pil_to_tensor(self.source.open(index, exif=self.exif).load())
+        return image
 
 
 class DetectionLoader(PositionedLoader[DetectionBatch]):
@@ -219,6 +233,7 @@ def make_detection_loader(
     rank: int = 0,
     world_size: int = 1,
     start_method: str | None = None,
+    exif: bool = True,
 ) -> DetectionLoader:
     """Batches of images with boxes, shuffled for training or in order for evaluation.
 
@@ -231,6 +246,7 @@ def make_detection_loader(
         rank: number of this process.
         world_size: number of processes; each gets its own share of the images.
         start_method: how workers start ("fork", "spawn", "forkserver"); default the platform's.
+        exif: turn images as their EXIF orientation says.
 
     Raises:
         ValueError: training batch larger than the data set.
@@ -238,5 +254,5 @@ def make_detection_loader(
     sampler = ResumableBatchSampler(
         len(source), batch_size, train=train, seed=seed, rank=rank, world_size=world_size
     )
-    dataset = DetectionDataset(source)
+    dataset = DetectionDataset(source, exif)
     return DetectionLoader(dataset, sampler, seed=seed, workers=workers, start_method=start_method)

@@ -66,18 +66,19 @@ class CanvasDataset(Dataset[Sample]):
         source: the images.
         resize: shorter side in pixels after resizing.
         crop: side in pixels of the square cut from the centre, at most ``resize``.
+        exif: turn images as their EXIF orientation says.
 
     Raises:
         ValueError: ``crop`` larger than ``resize``, or not positive.
     """
 
-    def __init__(self, source: ImageSource, resize: int, crop: int) -> None:
+    def __init__(self, source: ImageSource, resize: int, crop: int, exif: bool = True) -> None:
         if not 0 < crop <= resize:
             raise ValueError(
                 f"crop of {crop} pixels from images resized to {resize}; expected 0 < crop <= "
                 "resize. Make the canvas at least as large as the crop."
             )
-        self.source, self.resize, self.crop = source, resize, crop
+        self.source, self.resize, self.crop, self.exif = source, resize, crop, exif
 
     def __len__(self) -> int:
         """Number of images."""
@@ -89,10 +90,14 @@ class CanvasDataset(Dataset[Sample]):
         Raises:
             DecodeError: this image and the thousand after it, or all, cannot be decoded.
         """
-        image, used, failed = read_or_next(self.source, index)
+        image, used, failed = read_or_next(self.source, index, self._read)
         labels = self.source.labels
         label = -1 if labels is None else int(labels[used])
-        return Sample(resize_and_crop(image, self.resize, self.crop), label, used, failed)
+        return Sample(image, label, used, failed)
+
+    def _read(self, index: int) -> Tensor:
+        image = TF.pil_to_tensor(self.source.open(index, exif=self.exif).load())
+        return resize_and_crop(image, self.resize, self.crop)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """A whole batch; images of one array are resized together."""
@@ -179,6 +184,7 @@ def make_loader(
     resize: int | None = None,
     crop: int | None = None,
     start_method: str | None = None,
+    exif: bool = True,
 ) -> CanvasLoader:
     """Batches of canvases, shuffled for training or in order for evaluation.
 
@@ -197,6 +203,7 @@ def make_loader(
         resize: shorter side in pixels after resizing; default :func:`canvas_size` of ``size``.
         crop: side in pixels of the canvas; default ``resize`` in training, ``size`` in evaluation.
         start_method: how workers start ("fork", "spawn", "forkserver"); default the platform's.
+        exif: turn images as their EXIF orientation says.
 
     Raises:
         ValueError: training batch larger than the data set, or sizes that do not fit.
@@ -206,5 +213,5 @@ def make_loader(
     sampler = ResumableBatchSampler(
         len(source), batch_size, train=train, seed=seed, rank=rank, world_size=world_size
     )
-    dataset = CanvasDataset(source, resize, crop)
+    dataset = CanvasDataset(source, resize, crop, exif)
     return CanvasLoader(dataset, sampler, seed=seed, workers=workers, start_method=start_method)

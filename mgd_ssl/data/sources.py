@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mgd_ssl.data.decoding import decode
+from mgd_ssl.data.decoding import Picture, open_picture
 from mgd_ssl.data.folders import PathList, find_images, label_paths, split_folder
 from mgd_ssl.data.packed import Packed, find_packed, load_packed
 
@@ -42,7 +42,14 @@ class ImageSource(ABC):
 
     @abstractmethod
     def read(self, index: int) -> Image.Image:
-        """Decode image ``index`` to RGB; raises where it cannot be decoded."""
+        """Decode image ``index`` to upright RGB; raises where it cannot be decoded."""
+
+    def open(self, index: int, *, exif: bool = True) -> Picture:
+        """Image ``index``, a JPEG not decoded yet; turned as its EXIF says unless told otherwise.
+
+        Raises where it cannot be opened.
+        """
+        return Picture.of(self.read(index))
 
     @abstractmethod
     def describe(self, index: int) -> str:
@@ -132,8 +139,12 @@ class FolderSource(ImageSource):
         return len(self._paths)
 
     def read(self, index: int) -> Image.Image:
-        """Decode file ``index`` to RGB; raises where it cannot be decoded."""
-        return decode(self.describe(index))
+        """Decode file ``index`` to upright RGB; raises where it cannot be decoded."""
+        return self.open(index).load()
+
+    def open(self, index: int, *, exif: bool = True) -> Picture:
+        """File ``index``; raises where it cannot be opened."""
+        return open_picture(self.describe(index), exif=exif)
 
     def describe(self, index: int) -> str:
         """The path of file ``index``."""
@@ -155,6 +166,10 @@ class SubsetSource(ImageSource):
     def read(self, index: int) -> Image.Image:
         """Decode image ``index`` of the subset."""
         return self.source.read(int(self.indices[index]))
+
+    def open(self, index: int, *, exif: bool = True) -> Picture:
+        """Open image ``index`` of the subset."""
+        return self.source.open(int(self.indices[index]), exif=exif)
 
     def describe(self, index: int) -> str:
         """Where image ``index`` of the subset is."""

@@ -144,7 +144,9 @@ def _student_features(
     network, report = load_backbone(run.path / "student.safetensors")
     size = report.size or int(run.setting("loader.size"))
     source = _open(run, splits)
-    loader = make_loader(subset(source, min(most, len(source)), 0), size, BATCH, train=False)
+    chosen = subset(source, min(most, len(source)), 0)
+    exif = run.setting("loader.exif") is not False
+    loader = make_loader(chosen, size, BATCH, train=False, exif=exif)
     transform = eval_transform(report.mean, report.std)
     return source, collect_features(network, loader, transform=transform, device="cpu"), loader
 

@@ -1,10 +1,12 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 import torch
 from coco_folder import SAMPLE, box, instances, write_split
-from image_files import idx_folder
+from image_files import idx_folder, photo
+from PIL import Image
 
 from mgd_ssl.data import check_same_categories, open_detection
 
@@ -215,6 +217,21 @@ def test_image_of_another_size_than_its_annotations_is_refused_when_read(tmp_pat
     source = open_detection(write_split(tmp_path, data), "train")
     with pytest.raises(ValueError, match=r"48x40 pixels where instances_train\.json says 50x40"):
         source.read(1)
+
+
+@pytest.mark.parametrize(("width", "height"), [(48, 40), (40, 48)])
+def test_image_is_turned_as_its_boxes_were_drawn(tmp_path, width, height):
+    data = instances(3, GOOD[1:2])
+    data["images"][0] |= {"width": width, "height": height}
+    folder = write_split(tmp_path, data)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying, 48x40; upright 40x48
+    path = folder / "train" / data["images"][0]["file_name"]
+    Image.fromarray(photo()).save(path, exif=exif)
+    source = open_detection(folder, "train")
+    stored = np.asarray(Image.open(path).convert("RGB"))
+    expected = stored if width == 48 else np.rot90(stored, -1)
+    np.testing.assert_array_equal(np.asarray(source.read(0)), expected)
 
 
 def test_val_of_other_categories_is_refused(tmp_path):

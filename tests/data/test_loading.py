@@ -200,3 +200,18 @@ def test_guard_judges_by_the_images_seen_once_they_are_many():
 def test_guard_refuses_a_limit_that_is_no_share():
     with pytest.raises(ValueError, match=r"share in \[0, 1\]"):
         DecodeGuard(array_source(), limit=5)
+
+
+# EXIF orientation
+
+
+def test_loader_turns_images_unless_told_otherwise(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(photo(height=40, width=40)).save(tmp_path / "a.png", exif=exif)
+    upright, stored = (
+        next(iter(make_loader(open_source(tmp_path, "train"), 40, 1, train=False, exif=exif)))
+        for exif in (True, False)
+    )
+    assert torch.equal(upright.images, stored.images.rot90(1, (2, 3)))
+    assert not torch.equal(upright.images, stored.images)
