@@ -1,9 +1,14 @@
 """Files that are whole or absent."""
 
+import contextlib
+import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class WriteError(OSError):
@@ -16,18 +21,79 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     Raises:
         WriteError: the disk is full or cannot be written; ``path`` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        _require_plain(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in RuntimeError
-        temporary.unlink(missing_ok=True)
-        kept = f"the one before it stays in {path}" if path.exists() else "nothing was left behind"
-        raise WriteError(
-            f"{path}: could not be written: {error}; {kept}. Free disk space in {path.parent} and "
-            "run again, a training run with --resume"
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise WriteError(f"{path}: could not be written: {error}; {_remedy(path, error)}") from error
+    _flush_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8; see `write_whole`.
+
+    Bytes of a file's name that are no UTF-8 are written as ``\\udcXX``.
+    """
+    content = text.encode("utf-8", "backslashreplace")
+    write_whole(path, lambda file: file.write(content))
+
+
+def require_writable(path: Path, option: str = "--out") -> None:
+    """Refuse a file that could not be written, before the work whose result it is to hold.
+
+    Nothing is left behind, and no folder is made.
+
+    Args:
+        path: the file, which need not exist, nor its folder.
+        option: what names another file, for the message.
+
+    Raises:
+        ValueError: it is a folder or a device, or its folder cannot be written to.
+    """
+    try:
+        _require_plain(path)
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(
+            f"{option}: got {path}, which cannot be written: {error}; expected a file in a folder "
+            f"that can be written to; name one with {option}"
         ) from error
+
+
+def _require_plain(path: Path) -> None:
+    """Refuse what a rename could not replace, or should not: a folder, a device, a pipe."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is a device or a pipe", str(path))
+
+
+def _remedy(path: Path, error: Exception) -> str:
+    """What stands now, and what helps."""
+    kept = "nothing was left behind"
+    with contextlib.suppress(OSError):
+        kept = f"the one before it stays in {path}" if path.is_file() else kept
+    if isinstance(error, OSError) and error.errno not in FULL:
+        return f"{kept}. Name a file in a folder that can be written to, as with --out"
+    return (
+        f"{kept}. Free disk space in {path.parent} and run again, a training run with --resume"
+    )
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a new name outlives a power failure too."""
+    with contextlib.suppress(OSError):  # some file systems cannot, and lose nothing by it
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -213,3 +213,7 @@ class ClassifyRun(ImageRun[ClassifyConfig, Classification]):
     def export(self, directory: Path) -> None:
         """The student without its classifier; last.pt and best.pt have it."""
         export_backbone(self.config, self.task.student, directory)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

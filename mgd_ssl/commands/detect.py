@@ -227,3 +227,7 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
             result = {"protocol": "COCO AP, at most 100 boxes an image", "rows": rows}
             logger.info("written: %s", write_json(config.out / "ap.json", result))
     return rows
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

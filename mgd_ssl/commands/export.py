@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.terminal import guarded
-from mgd_ssl.files import write_whole
+from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.models import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -68,7 +68,7 @@ def run(config: ExportConfig) -> Path:
     write_whole(config.path, lambda file: write_numpy_pickle(file, content))
     _require_same(config.path, state)
     text = yaml.safe_dump(settings, sort_keys=False)
-    write_whole(config.path.with_suffix(".yaml"), lambda file: file.write(text.encode()))
+    write_text(config.path.with_suffix(".yaml"), text)
     logger.info("written and read back: %s, %d entries", config.path, len(state))
     logger.info("its configuration: %s", config.path.with_suffix(".yaml"))
     return config.path
@@ -156,3 +156,7 @@ def _require_same(path: Path, state: Mapping[str, Tensor]) -> None:
             f"{path}: {len(differing)} entries read back differ from those written, "
             f"{', '.join(differing[:3])}; expected the same bits; the disk may be failing"
         )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

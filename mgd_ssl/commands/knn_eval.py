@@ -109,3 +109,7 @@ def _images(evaluated: Evaluated, split: str, indices: Tensor) -> Tensor:
     """(N,3,S,S) uint8, as the network saw them."""
     dataset = evaluated.loader(split).dataset
     return torch.stack([dataset[int(i)].image for i in indices])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -137,3 +137,7 @@ def _log_epoch(result: EpochResult) -> None:
 
 def _on_cpu(head: nn.Linear) -> dict[str, torch.Tensor]:
     return {k: v.cpu() for k, v in head.state_dict().items()}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

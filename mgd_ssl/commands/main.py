@@ -5,6 +5,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from mgd_ssl.streams import tolerant_streams
+
 COMMANDS = {
     "pretrain": "distil a student from a teacher, or train plain MoCo",
     "classify": "train a classifier, alone or distilled from a teacher",
@@ -18,7 +20,11 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    with tolerant_streams():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(args: Sequence[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(_usage())
         return 0 if args else 2

@@ -180,3 +180,7 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
         objective = self.task.objective
         keys = compile_parts(objective.encoder_k) if isinstance(objective, MoCo) else 0
         return super().compile() + keys
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.evaluation.report import write_json
-from mgd_ssl.files import write_whole
+from mgd_ssl.files import write_text
 from mgd_ssl.reporting import Group, group_runs, read_runs, summarise
 from mgd_ssl.reporting.blocks import Block, Section, Words
 from mgd_ssl.reporting.document import build_sections, map_block, retrieval_block
@@ -69,8 +69,8 @@ def run(config: ReportConfig) -> list[Path]:
     sections[-1:-1] = _looks(config, groups)
     page, markdown = to_html(summary, sections), to_markdown(summary, sections)
     paths = [config.out, config.out.with_suffix(".md"), config.out.with_suffix(".json")]
-    write_whole(paths[0], lambda file: file.write(page.encode()))
-    write_whole(paths[1], lambda file: file.write(markdown.encode()))
+    write_text(paths[0], page)
+    write_text(paths[1], markdown)
     write_json(paths[-1], summary)
     for line in summary["verdict"]:
         logger.info("%s", line)
@@ -104,3 +104,7 @@ def _or_why_not(group: Group, draw: Callable[[], Block]) -> Block:
     except (ValueError, OSError) as error:
         logger.warning("%s: no picture: %s", group.name, error)
         return Words(f"{group.name}: no picture: {error}.")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

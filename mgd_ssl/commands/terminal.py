@@ -10,6 +10,7 @@ from torch import nn
 
 from mgd_ssl.models import FeatureReader, Taps
 from mgd_ssl.stages import Stage
+from mgd_ssl.streams import CLOSED, drop_closed, tolerant_streams
 from mgd_ssl.training.logging import console, logger
 from mgd_ssl.training.loop import Interrupted
 from mgd_ssl.training.meter import NonFiniteLossError
@@ -22,6 +23,11 @@ def guarded(run: Callable[[], object]) -> int:
 
     With MGD_SSL_TRACEBACK=1 in the environment they keep their traceback.
     """
+    with tolerant_streams():
+        return _status(run)
+
+
+def _status(run: Callable[[], object]) -> int:
     try:
         run()
     except Interrupted as stop:
@@ -29,6 +35,8 @@ def guarded(run: Callable[[], object]) -> int:
         logger.info("%s. Go on with: %s", stop, shlex.join(["python", *again, "--resume"]))
         return 128 + stop.signum
     except (ValueError, OSError, NonFiniteLossError) as error:
+        if isinstance(error, BrokenPipeError) and drop_closed():
+            return CLOSED
         if os.environ.get(TRACEBACK):
             raise
         print(f"error: {error}", file=sys.stderr)

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from mgd_ssl.files import write_whole
+from mgd_ssl.files import write_text
 
 PACKAGES = ("mgd_ssl", "torch", "torchvision", "faiss-cpu", "numpy")
 
@@ -49,7 +49,7 @@ def write_json(path: str | Path, result: Mapping[str, Any]) -> Path:
         raise ValueError(
             f"result for {path}: {error}; expected finite figures and plain values"
         ) from error
-    write_whole(path, lambda file: file.write(f"{text}\n".encode()))
+    write_text(path, f"{text}\n")
     return path
 
 
@@ -81,7 +81,7 @@ def print_table(
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(format_value(row[c]) if c in row else "" for c in columns))
-    console = console or Console()
+    console = console or Console(markup=False)  # a file's name is no markup
     console.print(table)
     if caption:
         console.print(caption, style="dim", highlight=False)

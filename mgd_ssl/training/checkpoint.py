@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from mgd_ssl.files import write_whole
+from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.models import BackboneSpec, read_checkpoint
 
 LAST, BEST = "last.pt", "best.pt"
@@ -116,7 +116,7 @@ class RunDirectory:
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved settings to ``config.yaml``."""
         text = yaml.safe_dump(dict(config), sort_keys=False)
-        write_whole(self.path / CONFIG, lambda file: file.write(text.encode()))
+        write_text(self.path / CONFIG, text)
 
     def close(self) -> None:
         """Give the directory back."""

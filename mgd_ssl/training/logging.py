@@ -12,8 +12,10 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from mgd_ssl.files import write_text
+
 logger = logging.getLogger("mgd_ssl")
-console = Console()
+console = Console(markup=False)  # names of files and classes are no markup
 
 
 class _Early(logging.Handler):
@@ -45,7 +47,7 @@ def start_logging(path: Path | None = None) -> None:
         logger.addHandler(plain)
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path)
+        file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
         for record in early:
@@ -67,9 +69,8 @@ class MetricWriter:
     def __init__(self, directory: Path, enabled: bool = True, keep: int = 0) -> None:
         path = directory / "metrics.jsonl"
         if enabled and path.exists():
-            rows = path.read_text().splitlines(keepends=True)
-            path.write_text("".join(row for row in rows if _step_of(row) <= keep))
-        self._file = path.open("a") if enabled else None
+            _keep_rows(path, keep)
+        self._file = path.open("a", encoding="utf-8") if enabled else None
         self._board = SummaryWriter(str(directory), purge_step=keep + 1) if enabled else None
 
     def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
@@ -87,6 +88,14 @@ class MetricWriter:
         if self._file and self._board:
             self._file.close()
             self._board.close()
+
+
+def _keep_rows(path: Path, step: int) -> None:
+    """Drop the rows after a step; the file is left alone where there are none."""
+    rows = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [row for row in rows if _step_of(row) <= step]
+    if kept != rows:
+        write_text(path, "".join(kept))
 
 
 def _step_of(row: str) -> float:
