@@ -33,7 +33,9 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in RuntimeError
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise WriteError(f"{path}: could not be written: {error}; {_remedy(path, error)}") from error
+        raise WriteError(
+            f"{path}: could not be written: {error}; {_remedy(path, error)}"
+        ) from error
     _flush_folder(path.parent)
 
 
@@ -84,9 +86,7 @@ def _remedy(path: Path, error: Exception) -> str:
         kept = f"the one before it stays in {path}" if path.is_file() else kept
     if isinstance(error, OSError) and error.errno not in FULL:
         return f"{kept}. Name a file in a folder that can be written to, as with --out"
-    return (
-        f"{kept}. Free disk space in {path.parent} and run again, a training run with --resume"
-    )
+    return f"{kept}. Free disk space in {path.parent} and run again, a training run with --resume"
 
 
 def _flush_folder(folder: Path) -> None:

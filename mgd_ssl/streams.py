@@ -3,8 +3,11 @@
 import codecs
 import contextlib
 import os
+import select
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
 
 CLOSED = 141  # status of a program whose reader went away, 128 + SIGPIPE
 PLAIN = str.maketrans("×–−·→±│─╭╮╰╯├┤", "x--.>~|-++++++") | {ord("…"): "..."}
@@ -28,8 +31,10 @@ def tolerant_streams() -> Iterator[None]:
     Raises:
         SystemExit: the reader of what was printed is gone, as ``head`` goes.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell, or a program without a screen
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        if hasattr(stream := getattr(sys, name), "reconfigure"):
             stream.reconfigure(errors="mgd_ssl.spell")
     try:
         yield
@@ -43,14 +48,17 @@ def tolerant_streams() -> Iterator[None]:
 
 def drop_closed() -> bool:
     """Send nowhere what has no reader, or Python complains of it as it ends; whether it was so."""
-    dropped = False
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            dropped = True
-        except (OSError, ValueError):  # a full disk is for others to say; a closed one is closed
-            continue
-    return dropped
+    closed = [stream for stream in (sys.stdout, sys.stderr) if _lacks_reader(stream)]
+    for stream in closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return bool(closed)
+
+
+def _lacks_reader(stream: TextIO) -> bool:
+    """Whether a stream goes to a pipe whose other end is closed."""
+    poll = select.poll()
+    try:
+        poll.register(stream.fileno(), 0)
+    except (OSError, ValueError):  # no file behind it, as in a notebook; or closed
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))

@@ -1,6 +1,7 @@
 """Rows of metrics.jsonl, means of the losses, and the alarm on a loss that is not finite."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,21 @@ def test_a_resumed_run_drops_the_rows_it_will_write_again(tmp_path: Path) -> Non
         (8, 8.0),
         (12, 0.5),
     ]
+
+
+def test_rows_are_dropped_in_a_new_file_and_never_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = "".join(f'{{"step": {step}, "epoch": 1.0}}\n' for step in (4, 8, 12))
+    (tmp_path / "metrics.jsonl").write_text(rows)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        MetricWriter(tmp_path, keep=8)
+    assert (tmp_path / "metrics.jsonl").read_text() == rows
 
 
 def test_only_the_rank_that_is_enabled_writes(tmp_path: Path) -> None:

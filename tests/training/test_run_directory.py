@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mgd_ssl.files import WriteError, write_whole
+from mgd_ssl.files import WriteError, require_writable, write_text, write_whole
 from mgd_ssl.training.checkpoint import (
     RunDirectory,
     load_checkpoint,
@@ -47,6 +47,32 @@ def test_a_first_checkpoint_that_fails_leaves_nothing(
     with pytest.raises(WriteError, match="nothing was left behind"):
         save_checkpoint(tmp_path / "last.pt", {"progress": {}})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_or_a_device_in_a_files_place_is_named_and_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place, kind in ((tmp_path, "it is a folder"), (tmp_path / "pipe", "a device or a pipe")):
+        with pytest.raises(WriteError) as caught:
+            write_whole(place, lambda file: file.write(b"abc"))
+        assert kind in str(caught.value) and "Free disk space" not in str(caught.value)
+        with pytest.raises(ValueError, match=rf"--out: got .*{kind}.*name one with --out"):
+            require_writable(place)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file")
+    for place in (tmp_path / "file" / "a.json", Path("/proc/a.json")):
+        with pytest.raises(ValueError, match=r"cannot be written: .*name one with --head"):
+            require_writable(place, "--head")
+    require_writable(tmp_path / "new" / "deep" / "a.json")
+    require_writable(tmp_path / "file")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_text_is_written_as_utf_8_whatever_it_holds(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "4×4 \udcff\n")
+    assert (tmp_path / "a.txt").read_bytes() == "4×4 \\udcff\n".encode()
 
 
 def test_a_file_of_another_kind_is_no_checkpoint_to_resume(tmp_path: Path) -> None:
