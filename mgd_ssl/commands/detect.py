@@ -18,7 +18,6 @@ from mgd_ssl.commands.run import TrainingRun, execute
 from mgd_ssl.commands.run_parts import CALIBRATION_BATCHES, convert_sync_bn, share
 from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.data import (
-    DecodeGuard,
     DetectionBatch,
     DetectionLoader,
     DetectionSource,
@@ -89,6 +88,7 @@ def make_loader(
         train=train,
         seed=config.seed,
         workers=0 if source.in_memory else config.loader.workers,
+        bad_images=config.loader.bad_images if train else 1.0,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         exif=config.loader.exif,
@@ -117,13 +117,11 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         self.val_loader = make_loader(config, fabric, val) if val else None
         if val:
             coco_library()  # refused before an epoch is spent, not after
-        self.guard = DecodeGuard(source, config.loader.bad_images)
         steps, freq = self.loop.epochs * len(loader), config.mgd.mgd_update_freq
         self.solve_at = set(range(0, steps, freq) if freq else detection_iterations(steps))
 
     def step(self, batch: DetectionBatch) -> dict[str, Tensor]:
         """Images and boxes, some flipped -> the named losses."""
-        self.guard.check(batch)
         images = [image.float().div_(255) for image in batch.images]
         losses: dict[str, Tensor] = self.module(*flip_randomly(images, batch.targets))
         return losses

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mgd_ssl.commands.run import AnyTask, Config, TrainingRun
 from mgd_ssl.commands.run_parts import first_images, load_loader, unit_images
-from mgd_ssl.data import DecodeGuard, ImageSource, ViewConfig, build_view
+from mgd_ssl.data import ImageSource, ViewConfig, build_view
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.schedules import LearningRate
 
@@ -39,7 +39,6 @@ class ImageRun(TrainingRun[Config, AnyTask]):
         loader = load_loader(config, fabric, source, train=True)
         super().__init__(config, fabric, task, loader, learning_rate)
         self.source, self.solve_before = source, solve_before
-        self.guard = DecodeGuard(source, config.loader.bad_images)
         self.view = build_view(views, cast(int, config.loader.size)).to(fabric.device)
 
     def is_due(self, here: Position) -> bool:

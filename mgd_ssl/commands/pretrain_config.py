@@ -78,7 +78,7 @@ class EvaluationOptions:
     """Epochs between two looks at the student's health, which needs no labels; 0 never."""
     health_images: int = 512
     """Images, at most, that it is taken from: of val, or where there is no val part a twentieth of
-    train, which is then kept out of training."""
+    train (8 at least), which is then kept out of training."""
 
 
 @dataclass(frozen=True)

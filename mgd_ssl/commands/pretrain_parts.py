@@ -17,7 +17,7 @@ from mgd_ssl.training.logging import logger
 
 HEALTH_NEIGHBOURS = 20
 HELD_OUT_SHARE = 0.05  # of train, where there is no val part
-FEWEST_TO_SPLIT = 20
+FEWEST_HELD_OUT, FEWEST_TO_SPLIT = 8, 40
 
 
 def build_objective(
@@ -88,10 +88,10 @@ def hold_out(config: PretrainConfig, source: ImageSource) -> tuple[ImageSource, 
 
 
 def _keep_out(source: ImageSource, most: int, seed: int) -> tuple[ImageSource, ImageSource | None]:
-    if len(source) < FEWEST_TO_SPLIT or most < 2:
+    if len(source) < FEWEST_TO_SPLIT:
         logger.warning("health: no val part, and too few images to keep some out of training")
         return source, None
-    count = min(most, max(2, int(HELD_OUT_SHARE * len(source))))
+    count = min(most, max(FEWEST_HELD_OUT, int(HELD_OUT_SHARE * len(source))))
     rest, held_out = split_off(source, count, seed)
     logger.info(
         "no val part: %d of %d images are kept out of training for the health figures "

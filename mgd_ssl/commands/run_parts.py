@@ -100,6 +100,7 @@ def load_loader(
         world_size=fabric.world_size if shard else 1,
         resize=config.loader.canvas,
         exif=config.loader.exif,
+        bad_images=config.loader.bad_images if train else 1.0,
     )
 
 

@@ -6,11 +6,13 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
+from mgd_ssl.data.formats import explain
 from mgd_ssl.data.sources import ImageSource
 
 logger = logging.getLogger(__name__)
 MOST_BAD_IN_A_ROW = 1000
 Read = TypeVar("Read")
+MOST_NAMED = 20
 
 
 class Checked(Protocol):
@@ -51,7 +53,7 @@ def read_or_next(
         try:
             found = read(used)
         except Exception as error:  # decoders raise anything on damaged files
-            errors.append(f"{source.describe(used)} ({type(error).__name__}: {error})")
+            errors.append(f"{source.describe(used)} ({explain(error)})")
             continue
         return found, used, index if errors else -1
     raise DecodeError(
@@ -60,40 +62,76 @@ def read_or_next(
     )
 
 
+def why_not(source: ImageSource, index: int, exif: bool = True) -> str:
+    """Why image ``index`` cannot be decoded: it is tried again, as workers send no reasons."""
+    try:
+        source.open(index, exif=exif).load()
+    except Exception as error:
+        return explain(error)
+    return "readable now: look at the disk or the network"
+
+
 class DecodeGuard:
-    """Names and counts the files that were replaced, and stops a run that replaces too many.
+    """Names and counts the images that cannot be decoded, and stops a run that has too many.
 
     The share is judged against max(images seen, min(images in the source, 1000)), so that one bad
     file in the first batch of a large set does not stop the run, and one of fifty does.
 
     Args:
         source: where indices are looked up.
-        limit: largest share of bad images, in [0, 1].
+        limit: largest share of bad images, in [0, 1]; 1 never stops.
+        outcome: what becomes of such an image, for the log.
+        exif: whether images are turned as their EXIF orientation says.
     """
 
-    def __init__(self, source: ImageSource, limit: float = 0.01) -> None:
+    def __init__(
+        self,
+        source: ImageSource,
+        limit: float = 0.01,
+        outcome: str = "replaced",
+        exif: bool = True,
+    ) -> None:
         if not 0 <= limit <= 1:
             raise ValueError(f"limit of undecodable images {limit}; expected a share in [0, 1].")
-        self.source, self.limit = source, limit
+        self.source, self.limit, self.outcome, self.exif = source, limit, outcome, exif
         self.seen = self.failures = 0
-        self._named: dict[int, str] = {}
+        self._bad: set[int] = set()
+        self._named: list[str] = []
+
+    @property
+    def unreadable(self) -> int:
+        """Different images that could not be decoded."""
+        return len(self._bad)
 
     def check(self, batch: Checked) -> None:
-        """Count ``batch``, best before it goes to the device.
+        """Count ``batch``, before it goes to the device.
 
         Raises:
-            DecodeError: more than ``limit`` of the images were replaced.
+            DecodeError: more than ``limit`` of the images could not be decoded.
         """
         self.seen += len(batch.failed)
         for index in batch.failed[batch.failed >= 0].tolist():
             self.failures += 1
-            if index not in self._named:
-                self._named[index] = self.source.describe(index)
-                logger.warning("cannot be decoded, replaced: %s", self._named[index])
+            if index not in self._bad:
+                self._bad.add(index)
+                self._name(index)
         judged = max(self.seen, min(len(self.source), 1000))
         if self.failures > self.limit * judged:
-            names = ", ".join(list(self._named.values())[:5])
             raise DecodeError(
-                f"{self.failures} of {self.seen} images cannot be decoded, among them {names}; "
-                f"expected at most {self.limit:.1%}. Remove or repair them, or raise the limit."
+                f"{self.failures} of {self.seen} images cannot be decoded, among them "
+                f"{', '.join(self._named[:5])}; expected at most {self.limit:.1%}. Remove or "
+                "repair them, or raise the limit: --bad-images."
             )
+
+    def _name(self, index: int) -> None:
+        if len(self._bad) <= MOST_NAMED:
+            reason = why_not(self.source, index, self.exif)
+            self._named.append(f"{self.source.describe(index)} ({reason})")
+            logger.warning("cannot be decoded, %s: %s", self.outcome, self._named[-1])
+        elif len(self._bad) == MOST_NAMED + 1:
+            logger.warning("further images that cannot be decoded are counted, and not named")
+
+
+def make_guard(source: ImageSource, limit: float, *, train: bool, exif: bool = True) -> DecodeGuard:
+    """A loader's guard: training replaces images, an evaluation leaves them out."""
+    return DecodeGuard(source, limit, "replaced" if train else "left out", exif)

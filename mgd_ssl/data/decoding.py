@@ -2,12 +2,19 @@
 
 import io
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, cast
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageCms
 from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
+from mgd_ssl.data.formats import open_image
+
+TIFF_BITS = 258  # the tag BitsPerSample
+SIXTEEN_BITS = (PngImageFile, PpmImageFile)  # of mode I, which is of 32 bits elsewhere
 Transpose = Image.Transpose
 TURNS = {  # EXIF orientation -> what makes the image upright
     2: Transpose.FLIP_LEFT_RIGHT,
@@ -74,19 +81,21 @@ class Picture:
         return image if self.turn is None else image.transpose(self.turn)
 
 
-def open_picture(path: str, *, exif: bool = True) -> Picture:
+def open_picture(path: str, *, exif: bool = True, max_pixels: int | None = None) -> Picture:
     """Open the image file at ``path``.
 
     Args:
         path: of the file.
         exif: turn and mirror the image as its EXIF orientation says; False leaves it as it is
             stored, as torchvision's ``ImageFolder`` does. (A TIFF is turned by Pillow itself.)
+        max_pixels: width times height at most; None for Pillow's limit of 89,478,485.
 
     Raises:
+        ValueError: an empty file, or more pixels than allowed.
         Exception: whatever the decoder raises on a file that is truncated or no image.
     """
     with open(path, "rb") as file:
-        image = Image.open(io.BytesIO(file.read()))
+        image = open_image(io.BytesIO(file.read()), max_pixels)
     if not isinstance(image, JpegImageFile):  # a PNG may hold its EXIF behind the pixels
         image.load()
     return Picture(image, image.size, _turn(image) if exif else None)
@@ -99,7 +108,7 @@ def _turn(image: Image.Image) -> Transpose | None:
         return None
 
 
-def decode(path: str, *, exif: bool = True) -> Image.Image:
+def decode(path: str, *, exif: bool = True, max_pixels: int | None = None) -> Image.Image:
     """Decode the file at ``path`` to an upright 8-bit RGB image; see :func:`open_picture`.
 
     Greyscale is repeated to three channels; transparency is dropped, not composited, as
@@ -107,16 +116,41 @@ def decode(path: str, *, exif: bool = True) -> Image.Image:
     conversion clips it at 255).
 
     Raises:
+        ValueError: an empty file, more pixels than allowed, or values of unknown range.
         Exception: whatever the decoder raises on a file that is truncated or no image.
     """
-    return open_picture(path, exif=exif).load()
+    return open_picture(path, exif=exif, max_pixels=max_pixels).load()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any Pillow mode to 8-bit RGB."""
-    if image.mode.startswith("I"):  # 65535 = 255 * 257, so white stays white
-        values = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    """Convert an image of any Pillow mode to 8-bit RGB.
+
+    Raises:
+        ValueError: values of 32 bits, whose white nobody knows.
+    """
+    if image.mode == "F" or (image.mode == "I" and not isinstance(image, SIXTEEN_BITS)):
+        kind = "float" if image.mode == "F" else "or signed integer"
+        raise ValueError(f"32-bit {kind} values; expected 8 or 16 bits without sign")
+    if image.mode.startswith("I"):
+        image = _from_16_bits(image)
+    elif image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = cast(Image.Image, ImageCms.profileToProfile(image, *profiles, outputMode="RGB"))
+    elif image.mode == "La":  # Pillow goes no further than LA
+        image = image.convert("LA")
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns when the palette's transparency is bytes
     return image.convert("RGB")
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    """Scale grey values so that white stays white: 65535 = 255 * 257."""
+    white = 4095 if _stored_bits(image) == 12 else 65535
+    values = np.clip(np.asarray(image, dtype=np.int64), 0, white)
+    return Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
+
+
+def _stored_bits(image: Image.Image) -> int:
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    bits = tags.get(TIFF_BITS, (16,))
+    return int(bits[0] if isinstance(bits, tuple) else bits)

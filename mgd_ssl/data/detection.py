@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as TF
 
-from mgd_ssl.data.bad_files import read_or_next
+from mgd_ssl.data.bad_files import make_guard, read_or_next
 from mgd_ssl.data.decoding import Picture
 from mgd_ssl.data.loading import PositionedLoader
 from mgd_ssl.data.sampling import ResumableBatchSampler
@@ -232,6 +232,7 @@ def make_detection_loader(
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
+    bad_images: float = 1.0,
     start_method: str | None = None,
     exif: bool = True,
 ) -> DetectionLoader:
@@ -245,6 +246,7 @@ def make_detection_loader(
         workers: decoding processes; 0 decodes in this one (best for a source that is in memory).
         rank: number of this process.
         world_size: number of processes; each gets its own share of the images.
+        bad_images: share of images that cannot be decoded past which the iteration stops.
         start_method: how workers start ("fork", "spawn", "forkserver"); default the platform's.
         exif: turn images as their EXIF orientation says.
 
@@ -255,4 +257,11 @@ def make_detection_loader(
         len(source), batch_size, train=train, seed=seed, rank=rank, world_size=world_size
     )
     dataset = DetectionDataset(source, exif)
-    return DetectionLoader(dataset, sampler, seed=seed, workers=workers, start_method=start_method)
+    return DetectionLoader(
+        dataset,
+        sampler,
+        guard=make_guard(source, bad_images, train=train, exif=exif),
+        seed=seed,
+        workers=workers,
+        start_method=start_method,
+    )

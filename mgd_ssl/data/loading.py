@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional as TF
 
-from mgd_ssl.data.bad_files import read_or_next
+from mgd_ssl.data.bad_files import Checked, DecodeGuard, make_guard, read_or_next
 from mgd_ssl.data.sampling import ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
 
@@ -128,6 +128,7 @@ class PositionedLoader(DataLoader[Item]):
         seed: of the loader's own generator.
         workers: decoding processes; 0 decodes in this one.
         start_method: how workers start ("fork", "spawn", "forkserver"); default the platform's.
+        guard: sees every batch before it goes to the device.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class PositionedLoader(DataLoader[Item]):
         dataset: Dataset[Item],
         sampler: ResumableBatchSampler,
         *,
+        guard: DecodeGuard,
         seed: int,
         workers: int,
         start_method: str | None,
@@ -150,6 +152,17 @@ class PositionedLoader(DataLoader[Item]):
             # a generator of its own: the global one, which views are drawn from, stays untouched
             generator=torch.Generator().manual_seed(seed),
         )
+        self.guard = guard
+
+    def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
+        """Iterate over the batches of the position that was set.
+
+        Raises:
+            DecodeError: more images than the guard allows cannot be decoded.
+        """
+        for batch in super().__iter__():
+            self.guard.check(cast(Checked, batch))
+            yield batch
 
     def set_position(self, epoch: int, start_step: int = 0) -> None:
         """Make the next iteration that of ``epoch``, without its first ``start_step`` batches."""
@@ -168,7 +181,7 @@ class CanvasLoader(PositionedLoader[Sample]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Iterate over the batches of the position that was set."""
-        return super().__iter__()
+        return cast(Iterator[Batch], super().__iter__())
 
 
 def make_loader(
@@ -183,6 +196,7 @@ def make_loader(
     world_size: int = 1,
     resize: int | None = None,
     crop: int | None = None,
+    bad_images: float = 1.0,
     start_method: str | None = None,
     exif: bool = True,
 ) -> CanvasLoader:
@@ -202,6 +216,7 @@ def make_loader(
         world_size: number of processes; each gets its own share of the images.
         resize: shorter side in pixels after resizing; default :func:`canvas_size` of ``size``.
         crop: side in pixels of the canvas; default ``resize`` in training, ``size`` in evaluation.
+        bad_images: share of images that cannot be decoded past which the iteration stops.
         start_method: how workers start ("fork", "spawn", "forkserver"); default the platform's.
         exif: turn images as their EXIF orientation says.
 
@@ -214,4 +229,11 @@ def make_loader(
         len(source), batch_size, train=train, seed=seed, rank=rank, world_size=world_size
     )
     dataset = CanvasDataset(source, resize, crop, exif)
-    return CanvasLoader(dataset, sampler, seed=seed, workers=workers, start_method=start_method)
+    return CanvasLoader(
+        dataset,
+        sampler,
+        guard=make_guard(source, bad_images, train=train, exif=exif),
+        seed=seed,
+        workers=workers,
+        start_method=start_method,
+    )

@@ -28,7 +28,7 @@ def config(data: Path, **options: int) -> PretrainConfig:
 
 
 @pytest.mark.parametrize(
-    ("count", "most", "kept_out"), [(100, 512, 5), (100, 3, 3), (20, 512, 2), (59, 512, 2)]
+    ("count", "most", "kept_out"), [(240, 512, 12), (240, 9, 9), (40, 512, 8), (159, 512, 8)]
 )
 def test_without_a_val_part_a_twentieth_is_kept_out_of_training(
     tmp_path: Path, count: int, most: int, kept_out: int
@@ -55,14 +55,14 @@ def test_nothing_is_kept_out_where_health_is_not_measured_or_cannot_be(tmp_path:
     folder = images(tmp_path / "tree", 40)
     source = open_source(folder, "train")
     assert hold_out(config(folder, health_every=0), source) == (source, None)
-    few = images(tmp_path / "few", 19)
+    few = images(tmp_path / "few", 39)
     source = open_source(few, "train")
     assert hold_out(config(few), source) == (source, None)
 
 
 def test_a_run_says_what_it_keeps_out_and_has_the_steps_of_the_rest(tmp_path: Path) -> None:
-    folder, run = images(tmp_path / "tree", 49), tmp_path / "run"  # three steps of all 49
+    folder, run = images(tmp_path / "tree", 55), tmp_path / "run"  # three steps of all 55
     argv = [str(folder), *arguments(run, None, "--epochs", "1", "--limit", "100"), "-j", "0"]
     assert pretrain.main(argv) == 0
-    assert "2 of 49 images are kept out of training" in (run / "train.log").read_text()
+    assert "8 of 55 images are kept out of training" in (run / "train.log").read_text()
     assert read_last(run)["steps_per_epoch"] == 2

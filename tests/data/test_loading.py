@@ -172,7 +172,9 @@ def test_guard_names_each_bad_file_once_and_counts_every_time(damaged, caplog):
         guard.check(batch)
     assert (guard.seen, guard.failures) == (12, 4)
     assert len(caplog.messages) == 2
-    assert caplog.messages[0].endswith("2.jpg") and caplog.messages[1].endswith("3.png")
+    assert caplog.messages[0].endswith("2.jpg (no image of a known format)")
+    assert caplog.messages[1].endswith("3.png (damaged: image file is truncated)")
+    assert guard.unreadable == 2
 
 
 def test_guard_stops_past_its_limit_and_names_the_files(damaged):
