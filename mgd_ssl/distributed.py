@@ -1,6 +1,7 @@
 """The few collectives that the package needs; each does the plain thing on one process."""
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -33,6 +34,57 @@ def all_reduce_sum(x: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(x)
     return x
+
+
+def collective_device() -> torch.device:
+    """Where a tensor must be to be sent: the GPU under NCCL, else the CPU."""
+    return torch.device("cuda" if world_size() > 1 and dist.get_backend() == "nccl" else "cpu")
+
+
+def all_gather_rows(x: Tensor) -> Tensor:
+    """Concatenate matrices (n,D), or vectors (n,), whose n may differ, in the order of the ranks.
+
+    A rank without rows may give any D. The result is on the device of ``x``.
+    """
+    if world_size() == 1:
+        return x
+    shapes = all_gather(torch.tensor([[len(x), x[:1].numel()]], device=collective_device()))
+    most, width = shapes.amax(dim=0).clamp_min(1).tolist()
+    sent = torch.zeros(most, width, dtype=x.dtype, device=collective_device())
+    if len(x):
+        sent[: len(x)] = x.reshape(len(x), -1)
+    parts = torch.split(all_gather(sent), most)
+    rows = [part[:count] for part, count in zip(parts, shapes[:, 0].tolist(), strict=True)]
+    found = torch.cat(rows).to(x.device)
+    return found if x.ndim > 1 else found.flatten()
+
+
+def together(work: Callable[[], T]) -> T:
+    """Do this rank's share of some work, and fail on every rank where it fails on one.
+
+    Without it the others would wait for ever in their next collective. ``work`` itself holds none.
+
+    Raises:
+        ValueError: of the first rank that raised it; so for OSError.
+    """
+    done: list[T] = []
+    refusals: list[ValueError | OSError] = []
+    try:
+        done.append(work())
+    except (ValueError, OSError) as error:
+        refusals.append(error)
+    for refusal in gather_list(refusals):
+        raise refusal
+    return done[0]
+
+
+def gather_on_first(items: list[T]) -> list[T]:
+    """The items of every rank, in the order of the ranks, on rank 0; none on the others."""
+    if world_size() == 1:
+        return items
+    parts: list[Any] | None = [None] * world_size() if rank() == 0 else None
+    dist.gather_object(items, parts, dst=0)
+    return [item for part in parts or [] for item in part]
 
 
 def gather_list(items: list[T]) -> list[T]:

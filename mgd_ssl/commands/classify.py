@@ -169,12 +169,14 @@ class ClassifyRun(ImageRun[ClassifyConfig, Classification]):
         losses: dict[str, Tensor] = self.module(self.view(batch.images), batch.labels)
         return {name: loss.mean() for name, loss in losses.items()}  # one a device under dp
 
-    def prepare(self) -> None:
-        """Say how good the teacher is."""
+    def prepare(self) -> dict[str, float]:
+        """How good the teacher is."""
         if self.teacher and self.teacher[1].classes:
             network, report = self.teacher
             found = self.accuracy(network, report.mean, report.std)
             logger.info("teacher: top-1 %.2f %%, top-5 %.2f %%", found["top1"], found["top5"])
+            return {"teacher_top1": found["top1"], "teacher_top5": found["top5"]}
+        return {}
 
     def measure(self, epoch: int) -> dict[str, float]:
         """Top-1 and top-5 over all validation images."""

@@ -108,10 +108,10 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
         losses: dict[str, Tensor] = self.module(*(self.view(batch.images) for _ in range(views)))
         return losses
 
-    def prepare(self) -> None:
+    def prepare(self) -> dict[str, float]:
         """The teacher's kNN accuracy, once; the student's is given as per cent of it."""
         teacher = self.task.teacher
-        if teacher and self.report and self.fabric.is_global_zero:
+        if teacher and self.report:
             normalisation = (self.report.mean, self.report.std)
             if self.health:
                 self.health.watch(teacher.network, normalisation)
@@ -119,13 +119,12 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
                 self.teacher_top1 = self.knn(teacher.network, normalisation)
                 settings = self.knn.settings
                 logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, settings)
-        self.fabric.barrier()
+                return {"teacher_knn_top1": self.teacher_top1}
+        return {}
 
     def measure(self, epoch: int) -> dict[str, float]:
         """Health and kNN accuracy, each every so many epochs and after the last."""
         options, metrics = self.config.evaluation, dict[str, float]()
-        if not self.fabric.is_global_zero:
-            return metrics
         normalisation = (self.config.loader.mean, self.config.loader.std)
         with without_head(self.task.student) as backbone:
             if self.knn and self._due(epoch, options.knn_every):

@@ -103,7 +103,7 @@ def _keep_out(source: ImageSource, most: int, seed: int) -> tuple[ImageSource, I
 
 def build_health(config: PretrainConfig, fabric: Fabric, images: ImageSource) -> OnlineHealth:
     """The label-free figures, from images that are not trained on."""
-    loader = load_loader(config, fabric, images, shard=False)
+    loader = load_loader(config, fabric, images)
     return OnlineHealth(loader, HEALTH_NEIGHBOURS, fabric.device)
 
 
@@ -123,8 +123,8 @@ def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
         return None
     bank = subset(bank, options.knn_bank, config.seed)
     return OnlineKnn(
-        bank=load_loader(config, fabric, bank, shard=False),
-        queries=load_loader(config, fabric, queries, shard=False),
+        bank=load_loader(config, fabric, bank),
+        queries=load_loader(config, fabric, queries),
         k=cast(int, options.knn_k),
         temperature=options.knn_t,
         device=fabric.device,

@@ -115,7 +115,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     @abstractmethod
     def measure(self, epoch: int) -> dict[str, float]:
-        """Figures of the student after an epoch, from 0; every rank calls it, rank 0's counts."""
+        """Figures of the student after an epoch, from 0; every rank calls it and gets them."""
 
     @abstractmethod
     def networks(self) -> dict[str, Any]:
@@ -129,8 +129,9 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
     def export(self, directory: Path) -> None:
         """Write the student alone."""
 
-    def prepare(self) -> None:
-        """Measure what needs measuring once, before the first step."""
+    def prepare(self) -> dict[str, float]:
+        """Measure what needs measuring once, before the first step; figures for metrics.jsonl."""
+        return {}
 
     def train(self, directory: RunDirectory) -> None:
         """Train to the end, from the last checkpoint where ``--resume`` finds one."""
@@ -148,10 +149,12 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         if content:
             self.optimizer.load_state_dict(content["optimizer"])
             fabric.strategy.precision.load_state_dict(content["precision"])
-        self.prepare()
+        prepared = self.prepare()
         steps = start.epoch * len(self.loader) + start.step
         writer = MetricWriter(directory.path, fabric.is_global_zero, keep=steps)
         try:
+            if steps == 0 and prepared:
+                writer.write(0, 0.0, prepared)
             self._fit(start, writer)
         finally:
             writer.close()

@@ -86,9 +86,8 @@ def load_loader(
     source: ImageSource,
     *,
     train: bool = False,
-    shard: bool = True,
 ) -> CanvasLoader:
-    """Batches of a source, this rank's share unless ``shard`` is False."""
+    """Batches of a source, this rank's share."""
     return make_loader(
         source,
         cast(int, config.loader.size),
@@ -96,8 +95,8 @@ def load_loader(
         train=train,
         seed=config.seed,
         workers=0 if source.in_memory else config.loader.workers,
-        rank=fabric.global_rank if shard else 0,
-        world_size=fabric.world_size if shard else 1,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
         resize=config.loader.canvas,
         exif=config.loader.exif,
         bad_images=config.loader.bad_images if train else 1.0,

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mgd_ssl import distributed
 from mgd_ssl.data import Batch
@@ -40,7 +40,21 @@ def classifier_accuracy(
     Raises:
         ValueError: no image, or a label that the classifier has no output for.
     """
-    hits = torch.zeros(3, dtype=torch.int64, device=device)  # top-1, top-5, images
+    hits = distributed.together(lambda: _count(network, loader, transform, device))
+    top1, top5, images = distributed.all_reduce_sum(hits).tolist()
+    if images == 0:
+        raise ValueError("accuracy: got no image that can be decoded, expected one or more")
+    return Accuracy(top1=100 * top1 / images, top5=100 * top5 / images, images=images)
+
+
+def _count(
+    network: nn.Module,
+    loader: Iterable[Batch],
+    transform: Transform,
+    device: torch.device | str,
+) -> Tensor:
+    """Images that are right, right within the first five, and all, of this process (3,)."""
+    hits = torch.zeros(3, dtype=torch.int64, device=device)
     with evaluating(network):
         for batch in loader:
             kept = batch.failed < 0
@@ -52,10 +66,7 @@ def classifier_accuracy(
             hits += torch.stack(
                 [right[:, 0].sum(), right.any(1).sum(), labels.new_tensor(len(labels))]
             )
-    top1, top5, images = distributed.all_reduce_sum(hits).tolist()
-    if images == 0:
-        raise ValueError("accuracy: got no image that can be decoded, expected one or more")
-    return Accuracy(top1=100 * top1 / images, top5=100 * top5 / images, images=int(images))
+    return hits
 
 
 def _check(labels: torch.Tensor, classes: int) -> None:

@@ -22,7 +22,9 @@ def detector_ap(
     category_ids: Sequence[int],
     device: torch.device | str,
 ) -> dict[str, float]:
-    """COCO's figures in percent; see `coco_ap`.
+    """COCO's figures in percent, the same on every process; see `coco_ap`.
+
+    Several processes share the images out; the first computes the figures.
 
     Args:
         network: images (3,H,W) in [0,1], a list of them -> torchvision's boxes, scores and labels.
@@ -32,8 +34,13 @@ def detector_ap(
             that the source does not have are left out.
         device: of the network.
     """
-    found = detect(network, source, loader, category_ids, device)
-    return coco_ap(source.ground_truth(), distributed.gather_list(found))
+    mine = distributed.together(lambda: detect(network, source, loader, category_ids, device))
+    found = distributed.gather_on_first(mine)
+
+    def measure() -> list[dict[str, float]]:
+        return [coco_ap(source.ground_truth(), found)] if distributed.rank() == 0 else []
+
+    return distributed.gather_list(distributed.together(measure))[0]
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mgd_ssl import distributed
 from mgd_ssl.data import Batch
 from mgd_ssl.models import evaluating
 
@@ -68,6 +69,72 @@ def collect_features(
         ValueError: a feature is not finite (the image is named), the output has another shape,
             or no image was left.
     """
+    found = _collect(network, loader, transform, device, progress)
+    _warn(found.failed)
+    _check_any(found)
+    return found
+
+
+def collect_shared(
+    network: nn.Module,
+    loader: Iterable[Batch],
+    *,
+    transform: Transform,
+    device: torch.device | str,
+) -> Features:
+    """``collect_features`` of a source whose images several processes share out.
+
+    Every process gets the features of all of them, in the order of the source.
+
+    Args:
+        network: as ``collect_features``.
+        loader: this process's share of the images, which may be none.
+        transform: as ``collect_features``.
+        device: as ``collect_features``.
+
+    Raises:
+        ValueError: as ``collect_features``, on every process.
+    """
+    mine = collect_share(network, loader, transform=transform, device=device)
+    columns = (distributed.all_gather_rows(column) for column in mine[:3])
+    features, labels, indices = columns
+    order = indices.argsort()
+    failed = torch.tensor(mine.failed, device=distributed.collective_device())
+    whole = Features(
+        features[order],
+        labels[order],
+        indices[order],
+        int(distributed.all_reduce_sum(failed)),
+    )
+    if distributed.rank() == 0:
+        _warn(whole.failed)
+    _check_any(whole)
+    return whole
+
+
+def collect_share(
+    network: nn.Module,
+    loader: Iterable[Batch],
+    *,
+    transform: Transform,
+    device: torch.device | str,
+) -> Features:
+    """Features of this process's images, which may be none; the others take theirs meanwhile.
+
+    Raises:
+        ValueError: as ``collect_features``, on every process.
+    """
+    return distributed.together(lambda: _collect(network, loader, transform, device))
+
+
+def _collect(
+    network: nn.Module,
+    loader: Iterable[Batch],
+    transform: Transform,
+    device: torch.device | str,
+    progress: Callable[[int], None] | None = None,
+) -> Features:
+    none = torch.empty(0, dtype=torch.int64)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     failed = 0
     with evaluating(network), torch.no_grad():
@@ -80,15 +147,23 @@ def collect_features(
             parts.append((features, batch.labels[kept], batch.indices[kept]))
             if progress is not None:
                 progress(len(kept))
-    if failed:
-        logger.warning("%d images could not be decoded and are left out of the features", failed)
-    if not sum(len(labels) for _, labels, _ in parts):
-        raise ValueError(
-            f"loader: got no image ({failed} could not be decoded), expected at least one: "
-            "check the data folder"
-        )
+    if not parts:
+        return Features(torch.empty(0, 0), none, none, failed)
     features, labels, indices = (torch.cat(column) for column in zip(*parts, strict=True))
     return Features(features, labels, indices, failed)
+
+
+def _warn(failed: int) -> None:
+    if failed:
+        logger.warning("%d images could not be decoded and are left out of the features", failed)
+
+
+def _check_any(found: Features) -> None:
+    if not len(found.labels):
+        raise ValueError(
+            f"loader: got no image ({found.failed} could not be decoded), expected at least one: "
+            "check the data folder"
+        )
 
 
 def pool(features: Float[Tensor, "n d *hw"]) -> Float[Tensor, "n d"]:

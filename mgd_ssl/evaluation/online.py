@@ -1,22 +1,27 @@
 """kNN accuracy of a network as training goes."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from mgd_ssl import distributed
 from mgd_ssl.data import CanvasLoader, eval_transform
-from mgd_ssl.evaluation.features import extract_features
-from mgd_ssl.evaluation.knn import knn_accuracy
+from mgd_ssl.evaluation.features import Features, collect_share, collect_shared
+from mgd_ssl.evaluation.knn import knn_hits
 
 
 @dataclass(frozen=True)
 class OnlineKnn:
     """Top-1 accuracy of a network by its nearest neighbours.
 
+    Several processes take the features of a share of the images each, and each looks up its own
+    queries among all of the bank, on the device: every process calls it, and gets the figure.
+
     Attributes:
-        bank: loader of labelled training images.
-        queries: loader of labelled validation images.
+        bank: loader of labelled training images, this process's share.
+        queries: loader of labelled validation images, this process's share.
         k: neighbours that vote, at most the bank's size.
         temperature: of their votes.
         device: where the network is.
@@ -37,13 +42,34 @@ class OnlineKnn:
         self, network: nn.Module, normalisation: tuple[tuple[float, ...], tuple[float, ...]]
     ) -> float:
         """In percent; ``normalisation`` is (mean, std) of the network's images."""
-        transform = eval_transform(*normalisation).to(self.device)
-        features = [
-            extract_features(network, loader, transform=transform, device=self.device)
-            for loader in (self.bank, self.queries)
-        ]
-        (bank, bank_labels), (queries, labels) = features
-        scores = knn_accuracy(
-            bank, bank_labels, queries, labels, k=self.k, temperature=self.temperature
-        )
-        return float(scores["top1"])
+        common: dict[str, Any] = {
+            "transform": eval_transform(*normalisation).to(self.device),
+            "device": self.device,
+        }
+        bank = collect_shared(network, self.bank, **common)
+        mine = collect_share(network, self.queries, **common)
+        found = distributed.together(lambda: (self._right(bank, mine), len(mine.labels)))
+        sums = torch.tensor(found, device=distributed.collective_device())
+        right, queries = distributed.all_reduce_sum(sums).tolist()
+        if not queries:
+            raise ValueError("kNN: got no query that can be decoded, expected at least one")
+        return float(100 * right / queries)
+
+    def _right(self, bank: Features, queries: Features) -> int:
+        """Queries whose class the vote finds."""
+        if not len(queries.labels):
+            return 0
+        try:
+            return self._right_on(self.device, bank, queries)
+        except torch.cuda.OutOfMemoryError:  # the bank, beside what training holds
+            return self._right_on(torch.device("cpu"), bank, queries)
+
+    def _right_on(self, device: torch.device, bank: Features, queries: Features) -> int:
+        return knn_hits(
+            bank.features.to(device),
+            bank.labels,
+            queries.features.to(device),
+            queries.labels,
+            self.k,
+            self.temperature,
+        )[0]

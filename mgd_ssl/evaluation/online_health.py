@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from mgd_ssl import distributed
 from mgd_ssl.data import CanvasLoader, eval_transform
-from mgd_ssl.evaluation.features import extract_features
+from mgd_ssl.evaluation.features import collect_shared
 from mgd_ssl.evaluation.health import (
     effective_rank,
     feature_deviation,
@@ -25,8 +26,10 @@ LEAST_DEVIATION, LEAST_RANK = 0.02, 2.0
 class OnlineHealth:
     """Neighbour overlap, CKA, effective rank and deviation of a student's features.
 
+    Several processes share the images out; every one calls it, and gets the figures.
+
     Attributes:
-        loader: of held-out images; their labels are not looked at.
+        loader: of held-out images, this process's share; their labels are not looked at.
         k: neighbours of the overlap.
         device: where the networks are.
     """
@@ -51,7 +54,8 @@ class OnlineHealth:
         constant = bool((features == features[0]).all())
         rank = 1.0 if constant else effective_rank(features)
         figures = {"health/effective_rank": rank, "health/deviation": deviation}
-        if deviation < LEAST_DEVIATION or rank < LEAST_RANK:
+        collapsed = deviation < LEAST_DEVIATION or rank < LEAST_RANK
+        if collapsed and distributed.rank() == 0:
             logger.warning(
                 "health: the student's features have collapsed (effective rank %.2f of %d, "
                 "deviation %.3f); lower --lr, match a teacher (--teacher, --mgd-weight), or take "
@@ -66,4 +70,6 @@ class OnlineHealth:
 
     def _features(self, network: nn.Module, normalisation: Normalisation) -> Tensor:
         transform = eval_transform(*normalisation).to(self.device)
-        return extract_features(network, self.loader, transform=transform, device=self.device)[0]
+        return collect_shared(
+            network, self.loader, transform=transform, device=self.device
+        ).features
