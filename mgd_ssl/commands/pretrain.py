@@ -141,8 +141,7 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
     def networks(self) -> dict[str, Any]:
         """facebookresearch/moco's ``arch`` and ``state_dict``, and beside them what they lack.
 
-        The state dict of an objective that holds no encoder begins with ``backbone.`` and
-        ``objective.`` instead of ``module.encoder_q.``.
+        The student is ``module.encoder_q.*``, whatever drives it.
         """
         loader = self.config.loader
         return {
@@ -164,10 +163,11 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
             module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items()})
 
     def _saved(self) -> dict[str, nn.Module]:
-        """What a checkpoint holds, by the prefix of its keys."""
-        if isinstance(self.task.objective, MoCo):
-            return {"module.": self.task.objective}
-        return {"backbone.": self.task.student, "objective.": self.task.objective}
+        """What a checkpoint holds, by the prefix of its keys; MoCo holds the student itself."""
+        student, objective = self.task.student, self.task.objective
+        if isinstance(objective, MoCo):
+            return {"module.": objective}
+        return {"module.encoder_q.": student, "module.objective.": objective}
 
     def export(self, directory: Path) -> None:
         """The backbone without its head, under torchvision's or timm's keys."""

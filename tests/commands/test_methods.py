@@ -2,13 +2,18 @@
 
 import signal
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+import torch
 from test_resume import differences
 from tiny_runs import arguments, read_last, read_rows, signal_at, start
 
 from mgd_ssl.commands import pretrain, terminal
-from mgd_ssl.models import load_backbone
+from mgd_ssl.commands.devices import start_fabric
+from mgd_ssl.commands.options import parse
+from mgd_ssl.commands.pretrain_config import Method, PretrainConfig, resolve
+from mgd_ssl.models import create_classifier, load_backbone
 
 LOSSES = {
     "simreg": {"regression"},
@@ -57,8 +62,8 @@ def test_the_recommended_recipe_regresses_and_matches_one_to_one_once(
     assert losses(tmp_path / "run") == {"regression"} | STAGES
     assert [p.name for p in (tmp_path / "run" / "matching").iterdir()] == ["epoch_0001.npz"]
     last = read_last(tmp_path / "run")
-    heads = {k for k in last["state_dict"] if k.startswith("objective.head.")}
-    assert heads == {"objective.head.0.weight", "objective.head.0.bias"}
+    others = {k for k in last["state_dict"] if not k.startswith("module.encoder_q.")}
+    assert others == {"module.objective.head.0.weight", "module.objective.head.0.bias"}
     for name, partners in last["distiller"].items():
         if name.startswith("assignment_"):
             assert sorted(partners.flatten().tolist()) == list(range(len(partners)))
@@ -100,8 +105,37 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, teacher: Path, me
     left, right = read_last(run), read_last(whole)
     for content in (left, right):
         content.pop("config")
-    assert method == "mgd-plus" or "objective.queue" in right["state_dict"]
+    assert method == "mgd-plus" or "module.objective.queue" in right["state_dict"]
     assert differences(left, right) == []
+
+
+def as_main_lincls_reads(content: dict[str, Any], network: torch.nn.Module) -> list[str]:
+    """facebookresearch/moco's main_lincls.py: load what it finds; the keys that are missing."""
+    state = dict(content["state_dict"])
+    for key in list(state):
+        if key.startswith("module.encoder_q") and not key.startswith("module.encoder_q.fc"):
+            state[key[len("module.encoder_q.") :]] = state[key]
+        del state[key]
+    return list(network.load_state_dict(state, strict=False).missing_keys)
+
+
+@pytest.mark.parametrize("method", get_args(Method))
+def test_mocos_linear_evaluation_finds_the_student_of_every_method(
+    tmp_path: Path, teacher: Path, method: str
+) -> None:
+    with_teacher = None if method in ("moco", "simsiam") else teacher
+    argv = arguments(tmp_path / "run", with_teacher, *SMALL, "--method", method)
+    config = resolve(parse(PretrainConfig, "pretrain.py", argv))
+    run = pretrain.build(config, start_fabric(config.device))
+    torch.save(run.networks(), tmp_path / "last.pt")
+    network = create_classifier(1000, **run.task.student.spec.to_dict())  # torchvision's keys
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert set(as_main_lincls_reads(content, network)) == {"fc.weight", "fc.bias"}
+    loaded, report = load_backbone(tmp_path / "last.pt")
+    assert report.layout == "moco" and report.unexpected == []
+    student = run.task.student.state_dict()
+    for key, value in loaded.state_dict().items():
+        assert torch.equal(network.state_dict()[key], value) and torch.equal(student[key], value)
 
 
 @pytest.mark.parametrize(
