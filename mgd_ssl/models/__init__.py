@@ -8,16 +8,17 @@ from mgd_ssl.models.backbones import (
     set_head,
     without_head,
 )
-from mgd_ssl.models.checkpoints import KeyReport, load_backbone, load_classifier
+from mgd_ssl.models.checkpoints import load_backbone, load_classifier
 from mgd_ssl.models.detector_files import is_detector, load_body, load_detector
 from mgd_ssl.models.detector_reader import BodyReader, body_reader
 from mgd_ssl.models.detectors import DetectorSpec, create_detector, freeze_stem
 from mgd_ssl.models.dict_backbones import DictBackbone, returns_dict
+from mgd_ssl.models.filling import KeyReport
 from mgd_ssl.models.modes import evaluating
 from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, split_batch_norms
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, probe
-from mgd_ssl.models.weights import read_checkpoint
+from mgd_ssl.models.weights import find_checkpoint, read_checkpoint
 
 __all__ = [
     "IMAGENET_MEAN",
@@ -38,6 +39,7 @@ __all__ = [
     "create_classifier",
     "create_detector",
     "evaluating",
+    "find_checkpoint",
     "find_reader",
     "find_taps",
     "freeze_stem",

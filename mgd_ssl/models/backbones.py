@@ -3,10 +3,12 @@
 import difflib
 import importlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal, cast
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -20,6 +22,8 @@ RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
 }
 TORCHVISION = [*RESNETS, "mobilenet_v2", "shufflenet_v2_x1_0"]
 HEADS = ("fc", "classifier", "head")
+LEAST_CHANNELS = 8  # of a thin ResNet's layers
+WIDEST = 16
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,10 @@ class BackboneSpec:
     stem_stride: Literal[1, 2] = 1
 
     def __post_init__(self) -> None:
-        if not self.width > 0:
-            raise ValueError(f"width: got {self.width}, expected a factor above 0")
+        if not 0 < self.width <= WIDEST:
+            raise ValueError(
+                f"width: got {self.width}, expected a factor above 0, at most {WIDEST}"
+            )
         if self.stem not in ("imagenet", "small"):
             raise ValueError(f"stem: got {self.stem!r}, expected 'imagenet' or 'small'")
         if self.stem_stride not in (1, 2):
@@ -67,13 +73,18 @@ class ThinResNet(ResNet):  # type: ignore[misc]
         self.fc = nn.Linear(self._scaled(512) * block.expansion, 1000)
 
     def _scaled(self, channels: int) -> int:
-        return max(8, round(channels * self.width))
+        return scaled(channels, self.width)
 
     def _make_layer(self, block: Any, planes: int, *args: Any, **options: Any) -> nn.Sequential:
         if planes == 64:  # layer1, whose input is the stem's output
             self.inplanes = self._scaled(64)
         layer: nn.Sequential = super()._make_layer(block, self._scaled(planes), *args, **options)
         return layer
+
+
+def scaled(channels: int, width: float) -> int:
+    """Channels of a ResNet's layer at a width."""
+    return max(LEAST_CHANNELS, round(channels * width))
 
 
 def create_backbone(
@@ -143,6 +154,30 @@ def _create(spec: BackboneSpec) -> nn.Module:
         features = _linear_inputs(network.get_submodule(head_name))
     network.num_features, network.head_name, network.spec = features, head_name, spec  # type: ignore[assignment]
     return network
+
+
+@lru_cache
+def backbone_shapes(spec: BackboneSpec) -> dict[str, torch.Size]:
+    """Shapes of a backbone's state; draws no random numbers, and torchvision's is not built.
+
+    Raises:
+        ValueError: see `create_backbone`.
+    """
+    place = torch.device("meta") if spec.arch in TORCHVISION else nullcontext()
+    with torch.random.fork_rng(devices=[]), place:
+        network = create_backbone(**spec.to_dict())
+    return {key: value.shape for key, value in network.state_dict().items()}
+
+
+def is_known(arch: str) -> bool:
+    """Whether torchvision or timm, where it is installed, has a network of this name."""
+    if arch in TORCHVISION:
+        return True
+    try:
+        import timm
+    except ImportError:
+        return False
+    return bool(timm.is_model(timm_name(arch)))
 
 
 def set_head(network: nn.Module, head: nn.Module) -> None:

@@ -1,14 +1,14 @@
-"""Read backbones from the checkpoint layouts of other projects and of this one.
+"""Read backbones from the checkpoints of other projects and of this one.
 
-Layouts: MoCo v1/v2 (``state_dict`` with ``module.encoder_q.``), MoCo v3 (``module.base_encoder.``),
-DINO (``teacher``), SwAV (``module.``), solo-learn and MMSelfSup (``backbone.``), plain torchvision
-and timm state dicts, safetensors, and this project's own, which is MoCo's with more beside it.
+A file is searched for a state dict, and for the prefix of its keys, whose names fit a network: see
+`mgd_ssl.models.layouts`. So MoCo's files, DINO's, SwAV's, solo-learn's, MMSelfSup's, lightly's,
+Lightning's, torchvision's and timm's are read, and this project's own, which are MoCo's with more
+beside it: the student of a run of pretrain.py is ``module.encoder_q.*``, whatever its method.
 """
 
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -16,72 +16,49 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl.models.backbones import (
-    RESNETS,
     BackboneSpec,
+    backbone_shapes,
     create_backbone,
     create_classifier,
+    is_known,
 )
-from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from mgd_ssl.models.weights import read_weights
+from mgd_ssl.models.detectors import DetectorSpec
+from mgd_ssl.models.file_entries import FileEntries, shown
+from mgd_ssl.models.filling import COUNT, KeyReport, check_tensors, fill
+from mgd_ssl.models.guessing import ANCHORS, guess_spec
+from mgd_ssl.models.layouts import Place, find_places, read_place, state_dicts
+from mgd_ssl.models.weights import find_checkpoint, read_weights
 
-# (layout, entry of the checkpoint or None, prefix of the keys); the first that fits is taken.
-LAYOUTS: tuple[tuple[str, str | None, str], ...] = (
-    ("moco", "state_dict", "module.encoder_q."),
-    ("moco", "state_dict", "encoder_q."),
-    ("moco v3", "state_dict", "module.base_encoder."),
-    ("dino", "teacher", "module.backbone."),
-    ("dino", "teacher", "backbone."),
-    ("detector", "state_dict", "backbone.body."),
-    ("backbone", "state_dict", "backbone."),
-    ("swav", "state_dict", "module."),
-    ("state_dict", "state_dict", ""),
-    ("state_dict", "model", ""),
-    ("swav", None, "module."),
-    ("plain", None, ""),
-)
-# Layouts whose head is a projection, even where it is one linear layer.
-PROJECTED = ("moco", "moco v3")
 HEAD_KEY = re.compile(r"^(fc|classifier|head|projection_head|projector|prototypes|predictor)\.")
+Stem = Literal["imagenet", "small"]
 
 
 @dataclass(frozen=True)
-class KeyReport:
-    """What a checkpoint held and what became of it.
+class FoundBackbone:
+    """A backbone's weights in a file, and what it takes to build it.
 
     Attributes:
         path: the file.
-        layout: the layout recognised.
-        spec: the network built.
-        matched: number of entries loaded.
-        missing: entries of the network that the file lacks.
-        unexpected: entries of the file that the network lacks, the head's aside.
-        head: entries of the head, left out.
-        mean: per channel, of the images the network expects, in [0,1].
-        std: per channel.
-        size: side of the images it was trained on, in pixels, where the file says so.
-        classes: outputs of its classifier, where it was loaded with one.
-        features: dimension of its pooled features.
+        entries: what the file says of the network.
+        place: where the weights are.
+        state: everything under the place.
+        spec: of the network.
+        others: places that fit too.
     """
 
     path: Path
-    layout: str
+    entries: FileEntries
+    place: Place
+    state: dict[str, Any]
     spec: BackboneSpec
-    matched: int
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    head: list[str] = field(default_factory=list)
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    size: int | None = None
-    classes: int | None = None
-    features: int = 0
+    others: tuple[Place, ...] = ()
 
-    def __str__(self) -> str:
-        return (
-            f"{self.path}: {self.layout} layout, {self.spec.arch}; keys: {self.matched} matched, "
-            f"{len(self.missing)} missing, {len(self.unexpected)} unexpected, "
-            f"{len(self.head)} of a head left out"
-        )
+    @property
+    def fits(self) -> bool:
+        """Whether every entry of the network is there, of its shape."""
+        wanted = backbone_shapes(self.spec).items()
+        found = {k: getattr(v, "shape", None) for k, v in self.state.items()}
+        return all(found.get(k) == shape for k, shape in wanted if not k.endswith(COUNT))
 
 
 def load_backbone(
@@ -89,15 +66,16 @@ def load_backbone(
     *,
     arch: str | None = None,
     width: float | None = None,
-    stem: Literal["imagenet", "small"] | None = None,
+    stem: Stem | None = None,
     stem_stride: Literal[1, 2] | None = None,
 ) -> tuple[nn.Module, KeyReport]:
     """Build the network that a checkpoint holds and load it, the head left out.
 
     Args:
-        path: the file, or the name of published weights (see `read_weights`); what the layout
-            does not say is read off the shapes of the tensors.
-        arch: overrides the architecture that the file names or that its keys show.
+        path: the file, the directory of a run, or the name of published weights (see
+            `read_weights`); what is not said there is read off the shapes of the tensors.
+        arch: overrides the architecture that the file names or that its keys show. It alone may be
+            ``module:function``: where a file says so, it is refused.
         width: overrides the width that its tensors show.
         stem: overrides the stem that its tensors show.
         stem_stride: stride of a small stem, which no tensor shows; 1 unless given.
@@ -106,8 +84,9 @@ def load_backbone(
         The network in eval mode, and the `KeyReport`.
 
     Raises:
-        ValueError: the file is missing, truncated, holds objects other than tensors, no layout
-            fits, or anything but head keys differs from the network.
+        ValueError: the file is missing, truncated, holds objects other than tensors, or says of
+            its network what cannot be; nothing in it fits, or anything but head keys differs from
+            the network; or a weight is no number.
     """
     given = {"arch": arch, "width": width, "stem": stem, "stem_stride": stem_stride}
     return _load(Path(path), given, classifier=False)
@@ -118,7 +97,7 @@ def load_classifier(
     *,
     arch: str | None = None,
     width: float | None = None,
-    stem: Literal["imagenet", "small"] | None = None,
+    stem: Stem | None = None,
     stem_stride: Literal[1, 2] | None = None,
 ) -> tuple[nn.Module, KeyReport]:
     """Build the network that a checkpoint holds and load it with its linear classifier.
@@ -133,29 +112,116 @@ def load_classifier(
     return _load(Path(path), given, classifier=True)
 
 
+def find_backbone(path: Path, given: Mapping[str, Any]) -> FoundBackbone:
+    """Find a backbone in a file without building it.
+
+    Args:
+        path: see `load_backbone`.
+        given: arch, width, stem and stem_stride where the user says them, else None.
+
+    Raises:
+        ValueError: see `load_backbone`.
+    """
+    content, metadata = read_weights(path)
+    entries = FileEntries.of(find_checkpoint(path), content, metadata)
+    detector = entries.detector(DetectorSpec, given["arch"])
+    if detector:
+        _refuse_other_body(entries.path, detector)
+    own = entries.spec(given["arch"])
+    arch = given["arch"] or (own.arch if own else _known(entries.arch()))
+    candidates, refusals = [], []
+    for place in _places(content, arch):
+        state = read_place(content, place)
+        try:
+            spec = own or guess_spec(entries.path, state, arch)
+            spec = replace(spec, **{k: v for k, v in given.items() if v is not None})
+            candidates.append(FoundBackbone(entries.path, entries, place, state, spec))
+        except ValueError as error:
+            refusals.append(error)
+    fitting = [c for c in candidates if c.fits]
+    if fitting:
+        return replace(fitting[0], others=tuple(c.place for c in fitting[1:]))
+    if candidates:
+        return candidates[0]
+    raise refusals[0] if refusals else _nothing_found(entries, content, arch)
+
+
+def _places(content: Mapping[str, Any], arch: str | None) -> list[Place]:
+    """Where all names of a network are; else where most are; with no name, where any known is."""
+    if arch is None:
+        return list(find_places(content, ANCHORS))
+    wanted = [k for k in backbone_shapes(BackboneSpec(arch)) if not k.endswith(COUNT)]
+    counts = find_places(content, wanted)
+    most = max(counts.values(), default=0)
+    return [place for place, count in counts.items() if count == most]
+
+
+def _known(arch: str | None) -> str | None:
+    """A file's name of its network, where it is one: others' files have names of their own."""
+    return arch if arch and is_known(arch) else None
+
+
+def _nothing_found(
+    entries: FileEntries, content: Mapping[str, Any], arch: str | None
+) -> ValueError:
+    path, state = entries.path, next((s for _, s in state_dicts(content)), None)
+    if state is None:
+        return ValueError(
+            f"checkpoint: {path} holds no state dict; its entries are "
+            f"{', '.join(map(str, list(content)[:8])) or 'none'}; expected one of the layouts of "
+            "MoCo, DINO, SwAV, solo-learn, torchvision or timm"
+        )
+    named = ", ".join(list(state)[:4])
+    if arch:
+        return ValueError(
+            f"checkpoint: {path} holds none of the entries of {arch}; its keys are {named}, …; "
+            f"{_advice(path, content)}"
+        )
+    said = f" The file calls it {shown(entries.arch())}" if entries.arch() else ""
+    return ValueError(
+        f"checkpoint: {path}: the architecture cannot be told from its keys ({named}, …); name it: "
+        f"--arch or --teacher-arch.{said}"
+    )
+
+
 def _load(path: Path, given: dict[str, Any], *, classifier: bool) -> tuple[nn.Module, KeyReport]:
-    checkpoint, metadata = read_weights(path)
-    layout, state = _find_state(path, checkpoint)
-    _refuse_other_body(path, checkpoint)
-    spec = _find_spec(checkpoint, metadata, state, given["arch"])
-    spec = replace(spec, **{k: v for k, v in given.items() if v is not None})
+    found = find_backbone(path, given)
+    entries, state, spec = found.entries, found.state, found.spec
+    check_tensors(found.path, {k: v for k, v in state.items() if isinstance(v, Tensor)})
+    mean, std = entries.normalisation()
     with torch.random.fork_rng(devices=[]):  # what is read from a file draws no random numbers
         network = create_backbone(**spec.to_dict())
-        classes = _classes(network, state) if classifier and layout not in PROJECTED else None
-        if classes:
+        classes = None if found.place.is_projected else _classes(network, state)
+        if classifier and classes:
             network = create_classifier(classes, **spec.to_dict())
-    mean, std = _find_normalisation(checkpoint, metadata)
-    size = checkpoint.get("size", metadata.get("size"))
-    size = None if size is None else int(size)
-    report = _load_state(path, layout, spec, network, state)
-    found: dict[str, Any] = {"mean": mean, "std": std, "size": size, "classes": classes}
-    return network.eval(), replace(report, **found, features=cast(int, network.num_features))
+    classes = classes if classifier else None
+    report = KeyReport(
+        found.path,
+        found.place.layout,
+        spec,
+        mean=mean,
+        std=std,
+        size=entries.size(),
+        classes=classes,
+        class_names=entries.classes(classes) if classes else None,
+        published=not found.path.is_file(),
+        features=cast(int, network.num_features),
+        place=str(found.place),
+        others=[str(place) for place in found.others],
+    )
+    advice = _advice(found.path, state, spec)
+    return network.eval(), fill(network, state, report, advice, _head(network, state))
 
 
-def _refuse_other_body(path: Path, checkpoint: Mapping[str, Any]) -> None:
+def _head(network: nn.Module, state: Iterable[str]) -> list[str]:
+    """Names of a head, the network's own or one of those that others hang on it."""
+    start = f"{network.head_name}."
+    return [k for k in state if k.startswith(start) or HEAD_KEY.match(k)]
+
+
+def _refuse_other_body(path: Path, detector: DetectorSpec) -> None:
     """A detector's body may compute otherwise than torchvision's network of the same keys."""
-    detector = checkpoint.get("detector")
-    if isinstance(detector, Mapping) and (detector["caffe"] or detector["norm_eps"] != 1e-5):
+    if detector.caffe or detector.norm_eps != 1e-5:
         raise ValueError(
             f"checkpoint: {path} is a detector whose body has its stride in the 1×1 convolutions, "
             "or norms of another epsilon, expected torchvision's; use it as a detector, or train "
@@ -163,121 +229,30 @@ def _refuse_other_body(path: Path, checkpoint: Mapping[str, Any]) -> None:
         )
 
 
-def _classes(network: nn.Module, state: Mapping[str, Tensor]) -> int | None:
+def _classes(network: nn.Module, state: Mapping[str, Any]) -> int | None:
     """Outputs of the state's classifier; None where its head is no single linear layer."""
     head = f"{network.head_name}."
     weights = [v for k, v in state.items() if k.startswith(head) and k.endswith("weight")]
-    return len(weights[0]) if len(weights) == 1 and weights[0].ndim == 2 else None
+    is_linear = len(weights) == 1 and isinstance(weights[0], Tensor) and weights[0].ndim == 2
+    return len(weights[0]) if is_linear else None
 
 
-def _find_state(path: Path, checkpoint: dict[str, Any]) -> tuple[str, dict[str, Tensor]]:
-    """The name of the layout and the backbone's state dict, prefix taken off."""
-    for layout, entry, prefix in LAYOUTS:
-        source = checkpoint.get(entry) if entry else checkpoint
-        if not isinstance(source, Mapping):
+def _advice(path: Path, content: Mapping[str, Any], used: BackboneSpec | None = None) -> str:
+    """The options that name the network whose tensors these are."""
+    for place in find_places(content, ANCHORS):
+        try:
+            shown_spec = guess_spec(path, read_place(content, place), None)
+        except ValueError:
             continue
-        state = {
-            key.removeprefix(prefix): value
-            for key, value in source.items()
-            if isinstance(key, str) and key.startswith(prefix) and isinstance(value, Tensor)
-        }
-        if state:
-            return layout, state
-    raise ValueError(
-        f"checkpoint: {path} holds no state dict; its entries are "
-        f"{', '.join(map(str, list(checkpoint)[:8])) or 'none'}; expected one of the layouts of "
-        "MoCo, DINO, SwAV, solo-learn, torchvision or timm"
-    )
-
-
-def _find_spec(
-    checkpoint: dict[str, Any],
-    metadata: dict[str, str],
-    state: dict[str, Tensor],
-    arch: str | None,
-) -> BackboneSpec:
-    own = checkpoint.get("backbone")
-    if isinstance(own, Mapping) and "arch" in own:
-        return BackboneSpec(**own)
-    if "backbone" in metadata:
-        return BackboneSpec(**json.loads(metadata["backbone"]))
-    named = arch or checkpoint.get("arch")
-    return guess_spec(state, named if isinstance(named, str) else None)
-
-
-def guess_spec(state: dict[str, Tensor], arch: str | None) -> BackboneSpec:
-    """Architecture where none is given, width and stem from the tensors' names and shapes."""
-    if "layer1.0.conv1.weight" in state:
-        stem = state.get("conv1.weight")
-        channels, kernel = (stem.shape[0], stem.shape[-1]) if stem is not None else (64, 7)
-        return BackboneSpec(
-            arch or _guess_resnet(state), channels / 64, "small" if kernel == 3 else "imagenet"
+        if used is None or replace(shown_spec, stem_stride=used.stem_stride) != used:
+            options = [f"--arch {shown_spec.arch}", f"--width {shown_spec.width:g}"]
+            options += [f"--stem {shown_spec.stem}"]
+            return (
+                "Name the architecture that the file holds: "
+                f"{' '.join(options)}, of a teacher {' '.join(options).replace('--', '--teacher-')}"
+            )
+        return (
+            f"Its tensors are a {used.arch}'s, of width {used.width:g}, with others or not all: "
+            "save that network's state_dict() alone, and whole"
         )
-    if arch:
-        return BackboneSpec(arch)
-    if "features.18.0.weight" in state:
-        return BackboneSpec("mobilenet_v2")
-    if "stage2.0.branch2.0.weight" in state:
-        return BackboneSpec("shufflenet_v2_x1_0")
-    raise ValueError(
-        "checkpoint: the architecture cannot be told from its keys "
-        f"({', '.join(list(state)[:4])}, …); name it: --arch or --teacher-arch"
-    )
-
-
-def _guess_resnet(state: dict[str, Tensor]) -> str:
-    blocks = [
-        len({k.split(".")[1] for k in state if k.startswith(f"layer{i}.")}) for i in range(1, 5)
-    ]
-    bottleneck = "layer1.0.conv3.weight" in state
-    for name, (block, layers) in RESNETS.items():
-        if layers == blocks and (block.expansion == 4) == bottleneck:
-            return name
-    raise ValueError(
-        f"checkpoint: a ResNet with {blocks} blocks, which is none of {', '.join(RESNETS)}; "
-        "name its architecture: --arch or --teacher-arch"
-    )
-
-
-def _find_normalisation(
-    checkpoint: dict[str, Any], metadata: dict[str, str]
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    own = checkpoint.get("normalisation")
-    if own is None and "normalisation" in metadata:
-        own = json.loads(metadata["normalisation"])
-    if isinstance(own, Mapping):
-        return tuple(own["mean"]), tuple(own["std"])
-    return IMAGENET_MEAN, IMAGENET_STD
-
-
-def _load_state(
-    path: Path, layout: str, spec: BackboneSpec, network: nn.Module, state: dict[str, Tensor]
-) -> KeyReport:
-    own = network.state_dict()
-    head_name = str(network.head_name) + "."
-    head = [k for k in state if k not in own and (k.startswith(head_name) or HEAD_KEY.match(k))]
-    unexpected = [k for k in state if k not in own and k not in head]
-    # Files older than PyTorch 0.4.1 do not count batches; nothing computes with the count.
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
-    matched = sum(k in state for k in own) - len(shapes)
-    report = KeyReport(path, layout, spec, matched, missing, unexpected, head)
-    if missing or unexpected or shapes:
-        raise ValueError(_partial(report, own, state, shapes))
-    network.load_state_dict({k: state[k] for k in own if k in state}, strict=False)
-    return report
-
-
-def _partial(
-    report: KeyReport, own: Mapping[str, Tensor], state: Mapping[str, Tensor], shapes: list[str]
-) -> str:
-    lines = [f"checkpoint: a partial load is refused. {report}, {len(shapes)} of another shape"]
-    lines += [f"  missing: {', '.join(report.missing[:5])}"] if report.missing else []
-    lines += [f"  unexpected: {', '.join(report.unexpected[:5])}"] if report.unexpected else []
-    lines += [
-        f"  shape of {key}: got {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
-        for key in shapes[:3]
-    ]
-    return "\n".join(
-        [*lines, "  Name the architecture that the file holds: --arch or --teacher-arch"]
-    )
+    return "Name the architecture that the file holds: --arch or --teacher-arch"

@@ -1,31 +1,28 @@
 """Read detectors and their bodies: this project's files, torchvision's, Detectron2's."""
 
 import zipfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection import RetinaNet
 
 from mgd_ssl.models import detectron2
 from mgd_ssl.models.backbones import backbone_state
-from mgd_ssl.models.checkpoints import KeyReport, load_backbone
-from mgd_ssl.models.detector_layouts import (
-    COUNT,
-    Layout,
-    find_layout,
-    guess_detector,
-    second_version,
-)
+from mgd_ssl.models.checkpoints import load_backbone
+from mgd_ssl.models.detector_layouts import Layout, find_layout, guess_detector, second_version
 from mgd_ssl.models.detectors import DetectorSpec, create_detector
+from mgd_ssl.models.file_entries import FileEntries
+from mgd_ssl.models.filling import KeyReport, check_tensors, fill
+from mgd_ssl.models.layouts import Place
 from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models.numpy_pickle import read_numpy_pickle
-from mgd_ssl.models.weights import read_checkpoint
+from mgd_ssl.models.weights import find_checkpoint, read_checkpoint
 
+ADVICE = "Build the detector with the network that the file holds"
 NAMES = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2")
 # torchvision's first COCO weights were trained with norms that add nothing to the variance.
 WITHOUT_EPS = torchvision.models.detection.RetinaNet_ResNet50_FPN_Weights.COCO_V1
@@ -57,26 +54,34 @@ def load_detector(
         ValueError: no such file or name, no network to download with, no detector in it, or
             anything in it differs from the detector built.
     """
-    path = Path(source)
+    path = find_checkpoint(Path(source))
     checkpoint, published = _read_detector(path)
-    layout, state = _find_detector(path, checkpoint)
+    layout, place, state = _find_detector(path, checkpoint)
+    check_tensors(path, {k: v for k, v in state.items() if isinstance(v, Tensor)})
     left_out: list[str] = []
     if layout == "detectron2":
         left_out = [k for k in state if detectron2.is_left_out(k)]
         caffe = detectron2.is_caffe(state) if caffe is None else caffe
         state = detectron2.retinanet_from_detectron2(state, caffe=caffe)
     state = {second_version(key): value for key, value in state.items()}
-    if layout == "detect":
-        spec = DetectorSpec(**checkpoint["detector"])
-    else:
+    entries = FileEntries.of(path, checkpoint, {})
+    spec = entries.detector(DetectorSpec, arch)
+    if spec is None:
         spec = guess_detector(path, layout, state, arch)
     if published == WITHOUT_EPS or path.name == Path(WITHOUT_EPS.url).name:
         spec = replace(spec, norm_eps=0.0)
     given |= {k: v for k, v in {"caffe": caffe, "arch": arch}.items() if v is not None}
     with torch.random.fork_rng(devices=[]):  # what is read from a file draws no random numbers
         detector = create_detector(replace(spec, **given))
-    report = KeyReport(path, layout, detector.spec, 0, head=left_out)
-    return detector.eval(), _fill(detector, state, report)
+    report = KeyReport(
+        path,
+        "detect" if "detector" in entries.said else layout,
+        detector.spec,
+        head=left_out,
+        place=str(place),
+        published=published is not None,
+    )
+    return detector.eval(), fill(detector, state, report, ADVICE)
 
 
 def load_body(detector: RetinaNet, path: str | Path) -> KeyReport:
@@ -91,11 +96,12 @@ def load_body(detector: RetinaNet, path: str | Path) -> KeyReport:
         ValueError: the file cannot be read, holds another network than the body, or one for
             images normalised in another way.
     """
-    path, spec = Path(path), detector.spec
+    path, spec = find_checkpoint(Path(path)), detector.spec
     if _is_numpy_pickle(path):
         report, state = _read_detectron2_body(path, spec)
     else:
         given = {"stem_stride": spec.stem_stride} if spec.stem == "small" else {}
+        given |= {"arch": spec.arch} if ":" in spec.arch else {}  # which no file may say
         network, report = load_backbone(path, **given)
         state = backbone_state(network)
     _require_normalisation(report)
@@ -104,12 +110,12 @@ def load_body(detector: RetinaNet, path: str | Path) -> KeyReport:
             f"body: {path} has its strides in the 3×3 convolutions, and the detector, with caffe, "
             "in the 1×1 ones; create the detector without caffe"
         )
-    return _fill(detector.backbone.body, state, replace(report, missing=[], unexpected=[]))
+    return fill(detector.backbone.body, state, report, ADVICE)
 
 
 def is_detector(path: str | Path) -> bool:
     """Whether a file, or a name of published weights, is a detector rather than a backbone."""
-    path = Path(path)
+    path = find_checkpoint(Path(path))
     if not path.is_file():
         return _name(path) in NAMES
     checkpoint = read_numpy_pickle(path) if _is_numpy_pickle(path) else read_checkpoint(path)[0]
@@ -149,7 +155,7 @@ def _read_detector(path: Path) -> tuple[dict[str, Any], Any]:
         ) from error
 
 
-def _find_detector(path: Path, checkpoint: dict[str, Any]) -> tuple[Layout, dict[str, Tensor]]:
+def _find_detector(path: Path, checkpoint: dict[str, Any]) -> tuple[Layout, Place, dict[str, Any]]:
     found = find_layout(checkpoint)
     if found is None:
         raise ValueError(
@@ -158,13 +164,13 @@ def _find_detector(path: Path, checkpoint: dict[str, Any]) -> tuple[Layout, dict
             "mgd-ssl detect, torchvision or Detectron2; a backbone starts a student's body: "
             "--backbone-weights"
         )
-    own = isinstance(checkpoint.get("detector"), Mapping)
-    return ("detect", found[1]) if own else found
+    return found
 
 
 def _read_detectron2_body(path: Path, spec: DetectorSpec) -> tuple[KeyReport, dict[str, Tensor]]:
     content = read_numpy_pickle(path)
-    source = next((content[k] for k in ("model", "blobs") if k in content), content)
+    inside = (content[k] for k in ("model", "blobs") if isinstance(content.get(k), dict))
+    source = next(inside, content)
     state = {
         k: v
         for k, v in source.items()
@@ -188,25 +194,3 @@ def _require_normalisation(report: KeyReport) -> None:
             f"{report.std}, expected ImageNet's, {IMAGENET_MEAN} and {IMAGENET_STD}, which the "
             "detector uses; train the backbone with these"
         )
-
-
-def _fill(network: nn.Module, state: Mapping[str, Tensor], report: KeyReport) -> KeyReport:
-    own = network.state_dict()
-    missing = [k for k in own if k not in state and not k.endswith(COUNT)]
-    unexpected = [k for k in state if k not in own and not k.endswith(COUNT)]
-    shapes = [k for k in own if k in state and own[k].shape != state[k].shape]
-    matched = sum(k in state for k in own) - len(shapes)
-    report = replace(report, matched=matched, missing=missing, unexpected=unexpected)
-    if missing or unexpected or shapes:
-        lines = [f"detector: a partial load is refused. {report}, {len(shapes)} of another shape"]
-        lines += [f"  missing: {', '.join(missing[:5])}"] if missing else []
-        lines += [f"  unexpected: {', '.join(unexpected[:5])}"] if unexpected else []
-        lines += [
-            f"  shape of {k}: got {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
-            for k in shapes[:3]
-        ]
-        raise ValueError(
-            "\n".join([*lines, "  Build the detector with the network that the file holds"])
-        )
-    network.load_state_dict({k: state[k] for k in own if k in state}, strict=False)
-    return report

@@ -8,27 +8,27 @@ from typing import Any, Literal
 from torch import Tensor
 
 from mgd_ssl.models import detectron2
-from mgd_ssl.models.checkpoints import guess_spec
 from mgd_ssl.models.detectors import ANCHORS, DetectorSpec
+from mgd_ssl.models.filling import COUNT
+from mgd_ssl.models.guessing import RESNET, guess_spec
+from mgd_ssl.models.layouts import Place, find_places, read_place
 
-COUNT = "num_batches_tracked"  # nothing computes with it, and frozen norms do not have it
 BODY = "backbone.body."
 CLASSES = "head.classification_head."
 Layout = Literal["detect", "torchvision", "detectron2"]
+BODIES: dict[str, Layout] = {
+    BODY + "conv1.weight": "torchvision",
+    BODY + RESNET: "torchvision",
+    detectron2.BODY + "stem.conv1.weight": "detectron2",
+    detectron2.BODY + "res2.0.conv1.weight": "detectron2",
+}
 
 
-def find_layout(checkpoint: Mapping[str, Any]) -> tuple[Layout, dict[str, Tensor]] | None:
-    """The layout and state of the detector in a checkpoint; None where there is none."""
-    for source in (checkpoint.get("model"), checkpoint.get("state_dict"), checkpoint):
-        if not isinstance(source, Mapping):
-            continue
-        state = {
-            str(k).removeprefix("module."): v for k, v in source.items() if isinstance(v, Tensor)
-        }
-        if any(k.startswith(BODY) for k in state):
-            return "torchvision", state
-        if any(k.startswith(detectron2.BODY) for k in state):
-            return "detectron2", state
+def find_layout(checkpoint: Mapping[str, Any]) -> tuple[Layout, Place, dict[str, Any]] | None:
+    """Layout, place and state of the detector in a checkpoint; None where there is none."""
+    for place in find_places(checkpoint, BODIES):
+        state = read_place(checkpoint, place)
+        return next(layout for key, layout in BODIES.items() if key in state), place, state
     return None
 
 
@@ -42,20 +42,19 @@ def second_version(key: str) -> str:
 
 
 def guess_detector(
-    path: Path, layout: Layout, state: dict[str, Tensor], arch: str | None
+    path: Path, layout: Layout, state: Mapping[str, Any], arch: str | None
 ) -> DetectorSpec:
-    """The detector that the names and shapes of torchvision's entries show."""
-    try:
-        boxes, logits = (
-            len(state[f"head.{name}.weight"])
-            for name in ("regression_head.bbox_reg", "classification_head.cls_logits")
-        )
-        p6 = state["backbone.fpn.extra_blocks.p6.weight"]
-        c5 = state["backbone.fpn.inner_blocks.2.0.weight"]
-    except KeyError as error:
-        raise ValueError(
-            f"detector: {path} lacks {error}, expected the entries of a RetinaNet"
-        ) from error
+    """The detector that the names and shapes of torchvision's entries show.
+
+    Raises:
+        ValueError: an entry of a RetinaNet is not there, or of another shape than any has.
+    """
+    boxes, logits = (
+        len(_weight(path, state, f"head.{name}.weight"))
+        for name in ("regression_head.bbox_reg", "classification_head.cls_logits")
+    )
+    p6 = _weight(path, state, "backbone.fpn.extra_blocks.p6.weight")
+    c5 = _weight(path, state, "backbone.fpn.inner_blocks.2.0.weight")
     if boxes != 4 * ANCHORS:
         raise ValueError(
             f"detector: {path} has {boxes // 4} anchors a place, expected {ANCHORS}: three sizes "
@@ -65,7 +64,7 @@ def guess_detector(
     tower = re.compile(re.escape(CLASSES) + r"conv\.\d+\.0\.weight")
     groups = CLASSES + "conv.0.1.weight" in state
     return DetectorSpec(
-        **guess_spec(body, arch).to_dict(),
+        **guess_spec(path, body, arch).to_dict(),
         category_ids=_guess_categories(layout, logits // ANCHORS),
         fpn_channels=len(p6),
         head_convs=sum(tower.fullmatch(k) is not None for k in state),
@@ -75,6 +74,16 @@ def guess_detector(
         head_norm="group" if groups else "none",
         box_loss="giou" if groups else "l1",
     )
+
+
+def _weight(path: Path, state: Mapping[str, Any], key: str) -> Tensor:
+    """A convolution's weight."""
+    value = state.get(key)
+    if isinstance(value, Tensor) and value.ndim == 4:
+        return value
+    shape = f" of shape {tuple(value.shape)}," if isinstance(value, Tensor) else ""
+    wrong = f"has {key!r}{shape}" if shape else f"lacks {key!r},"
+    raise ValueError(f"detector: {path} {wrong} expected the entries of a RetinaNet")
 
 
 def _guess_categories(layout: Layout, classes: int) -> tuple[int, ...]:

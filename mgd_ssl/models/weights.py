@@ -14,11 +14,12 @@ from torch import nn
 
 from mgd_ssl.models.backbones import TORCHVISION, timm_name
 
+RUN_CHECKPOINTS = ("checkpoints/last.pt", "last.pt")
 Checkpoint = tuple[dict[str, Any], dict[str, str]]
 
 
 def read_weights(source: Path) -> Checkpoint:
-    """Read a file, or weights that a library publishes under a name.
+    """Read a file, a run's last checkpoint, or weights that a library publishes under a name.
 
     Names are torchvision's (``resnet50``, whose first weights are meant, or ``resnet50:NAME`` for
     others) and timm's (``timm/resnet50.a1_in1k``); they are downloaded once, by the library.
@@ -27,9 +28,9 @@ def read_weights(source: Path) -> Checkpoint:
         ValueError: neither a file nor a name, or what `read_checkpoint` refuses, or the weights
             cannot be downloaded.
     """
-    name = str(source)
-    if source.exists() or not _is_name(name):
-        return read_checkpoint(source)
+    name, file = str(source), find_checkpoint(source)
+    if file.exists() or not _is_name(name):
+        return read_checkpoint(file)
     try:
         return _from_timm(name) if _is_timm(name) else _from_torchvision(name)
     except (OSError, RuntimeError) as error:
@@ -37,6 +38,23 @@ def read_weights(source: Path) -> Checkpoint:
             f"weights: {name!r} could not be downloaded: {error}; expected a network, or the "
             "weights in the library's cache; download them elsewhere and give the file's path"
         ) from error
+
+
+def find_checkpoint(source: Path) -> Path:
+    """The file that a path means: a run's directory stands for its last checkpoint.
+
+    Raises:
+        ValueError: a directory without one.
+    """
+    if not source.is_dir():
+        return source
+    for name in RUN_CHECKPOINTS:
+        if (source / name).is_file():
+            return source / name
+    raise ValueError(
+        f"checkpoint: got {source}, a directory without {RUN_CHECKPOINTS[0]}, which is no file; "
+        "expected a checkpoint's path, or the directory of a run"
+    )
 
 
 def _is_name(name: str) -> bool:
@@ -60,6 +78,7 @@ def _from_torchvision(name: str) -> Checkpoint:
         "state_dict": weights.get_state_dict(progress=False, check_hash=True),
         "normalisation": {"mean": tuple(recipe.mean), "std": tuple(recipe.std)},
         "size": recipe.crop_size[0],
+        "classes": weights.meta["categories"],
     }
     return content, {}
 
@@ -76,7 +95,7 @@ def _from_timm(name: str) -> Checkpoint:
     content = {
         "arch": name,
         "state_dict": network.state_dict(),
-        "normalisation": {"mean": recipe["mean"], "std": recipe["std"]},
+        "normalisation": {"mean": list(recipe["mean"]), "std": list(recipe["std"])},
         "size": recipe["input_size"][-1],
     }
     return content, {}

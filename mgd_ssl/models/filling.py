@@ -1,0 +1,172 @@
+"""Put a file's weights into a network: whole, or not at all."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mgd_ssl.models.backbones import BackboneSpec
+from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
+
+# Files older than PyTorch 0.4.1 lack it, and frozen norms do; nothing computes with it.
+COUNT = "num_batches_tracked"
+FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """What a checkpoint held and what became of it.
+
+    Attributes:
+        path: the file.
+        layout: the layout recognised.
+        spec: the network built.
+        matched: number of entries loaded.
+        missing: entries of the network that the file lacks.
+        unexpected: entries of the file that the network lacks, the head's aside.
+        head: entries of the head, left out.
+        mean: per channel, of the images the network expects, in [0,1].
+        std: per channel.
+        size: side of the images it was trained on, in pixels, where the file says so.
+        classes: outputs of its classifier, where it was loaded with one.
+        class_names: their names, in order, where the file says them.
+        published: whether these are a library's weights, by name.
+        features: dimension of its pooled features.
+        place: the entry of the file and the prefix of its keys that were read.
+        others: places that would have fitted too.
+    """
+
+    path: Path
+    layout: str
+    spec: BackboneSpec
+    matched: int = 0
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    head: list[str] = field(default_factory=list)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    size: int | None = None
+    classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+    published: bool = False
+    features: int = 0
+    place: str = ""
+    others: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        where = f" ({self.place})" if self.place else ""
+        text = (
+            f"{self.path}: {self.layout} layout{where}, {self.spec.arch}; keys: {self.matched} "
+            f"matched, {len(self.missing)} missing, {len(self.unexpected)} unexpected, "
+            f"{len(self.head)} of a head left out"
+        )
+        return f"{text}; not read: {'; '.join(self.others)}" if self.others else text
+
+
+def fill(
+    network: nn.Module,
+    state: Mapping[str, Any],
+    report: KeyReport,
+    advice: str,
+    head: Iterable[str] = (),
+) -> KeyReport:
+    """Load a state that fits a network's to the last entry.
+
+    Args:
+        network: what is loaded.
+        state: name -> tensor; whatever else is in it, under names that the network lacks, is left.
+        report: of the file, without its keys.
+        advice: what helps where they do not fit.
+        head: names in the state that are left out.
+
+    Returns:
+        The report with the keys.
+
+    Raises:
+        ValueError: an entry is missing, too many, of another shape, or holds no finite numbers.
+    """
+    own, left_out = network.state_dict(), set(head)
+    check_tensors(report.path, {k: v for k, v in state.items() if k in own})
+    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
+    extra = [k for k in tensors if k not in own and not k.endswith(COUNT)]
+    missing = [k for k in own if k not in tensors and not k.endswith(COUNT)]
+    shapes = [k for k in own if k in tensors and own[k].shape != tensors[k].shape]
+    report = replace(
+        report,
+        matched=sum(k in tensors for k in own) - len(shapes),
+        missing=missing,
+        unexpected=[k for k in extra if k not in left_out],
+        head=[*report.head, *(k for k in extra if k in left_out)],
+    )
+    if missing or report.unexpected or shapes:
+        raise ValueError("\n".join([*_partial(report, own, tensors, shapes), f"  {advice}"]))
+    check_values(report.path, tensors)
+    network.load_state_dict({k: tensors[k] for k in own if k in tensors}, strict=False)
+    return report
+
+
+def _partial(
+    report: KeyReport, own: Mapping[str, Tensor], state: Mapping[str, Tensor], shapes: list[str]
+) -> list[str]:
+    lines = [f"checkpoint: a partial load is refused. {report}, {len(shapes)} of another shape"]
+    lines += [f"  missing: {', '.join(report.missing[:5])}"] if report.missing else []
+    lines += [f"  unexpected: {', '.join(report.unexpected[:5])}"] if report.unexpected else []
+    return lines + [
+        f"  shape of {key}: got {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
+        for key in shapes[:3]
+    ]
+
+
+def check_tensors(path: Path, state: Mapping[str, Any]) -> None:
+    """Refuse what no network here holds: anything but dense tensors of plain numbers.
+
+    Raises:
+        ValueError: names the file, the entry and what it holds.
+    """
+    for key, value in state.items():
+        got = _unfit(value, counts=key.endswith(COUNT))
+        if got:
+            raise ValueError(
+                f"checkpoint: {path}, {key}: got {got}, expected a dense tensor of floating-point "
+                "numbers; save the network's own state_dict(), neither quantized nor pruned"
+            )
+
+
+def _unfit(value: Any, *, counts: bool) -> str:
+    """What is wrong with an entry, "" where nothing is."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    if value.is_quantized:
+        return "a quantized tensor"
+    if value.layout != torch.strided or value.is_nested:
+        return f"a tensor of layout {value.layout}"
+    if value.is_meta:
+        return "a tensor without data, of the device meta"
+    whole = counts and not value.is_complex() and value.dtype != torch.bool
+    return "" if whole or value.dtype in FLOATING else f"{value.dtype}"
+
+
+def check_values(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no numbers, and variances below 0.
+
+    Raises:
+        ValueError: names the file, the entry and how many values are wrong.
+    """
+    for key, value in state.items():
+        if value.dtype not in FLOATING:
+            continue
+        wrong = int((~value.isfinite()).sum())
+        if wrong:
+            raise ValueError(
+                f"checkpoint: {path}, {key}: got {wrong} of {value.numel()} values that are NaN or "
+                "infinite, expected finite ones; the training that wrote it had diverged, or the "
+                "file is damaged: take an earlier one"
+            )
+        if key.endswith("running_var") and value.numel() and value.min() < 0:
+            raise ValueError(
+                f"checkpoint: {path}, {key}: got a variance of {float(value.min()):g}, expected 0 "
+                "or more; the file is damaged: copy or download it again"
+            )
