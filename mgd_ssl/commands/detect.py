@@ -99,6 +99,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
     """Images and boxes, flipped at random; average precision as training goes."""
 
     metric = "val_AP"
+    source: DetectionSource
 
     def __init__(
         self,

@@ -1,6 +1,7 @@
 """Pretraining: wires data, networks, objective, distiller and loop together."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,6 +100,9 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
         super().__init__(config, fabric, task, source, config.views, rate, solves)
         self.report = report
         self.knn = build_knn(config, fabric)
+        if self.knn:  # config.yaml says the k that stands beside the figures
+            evaluation = replace(config.evaluation, knn_k=self.knn.k)
+            self.config = replace(config, evaluation=evaluation)
         self.health = build_health(config, fabric, held_out) if held_out else None
         self.teacher_top1: float | None = None
 

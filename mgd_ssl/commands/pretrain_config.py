@@ -70,7 +70,7 @@ class EvaluationOptions:
     knn_every: int = 10
     """Epochs between two evaluations; 0 never. The last epoch is always evaluated."""
     knn_k: int | None = None
-    """Neighbours that vote. [200; 20 on the embedded data]"""
+    """Neighbours that vote. [200, or as many as the bank holds; 20 on the embedded data]"""
     knn_t: float = 0.1
     knn_bank: int = 50000
     """Training images, at most, in the bank."""
@@ -113,7 +113,6 @@ GENERAL: Defaults = {
         "weight_decay": 1e-4,
     },
     "loader": {"size": 224},
-    "evaluation": {"knn_k": 200},
     "mgd": MATCHING,
 }
 EMBEDDED: Defaults = {
@@ -127,7 +126,6 @@ EMBEDDED: Defaults = {
         "weight_decay": 5e-4,
     },
     "loader": {"size": 32},
-    "evaluation": {"knn_k": 20},
     "mgd": MATCHING,
     # The images are grey: colour jitter would cost time and change nothing.
     "views": {

@@ -15,9 +15,10 @@ from mgd_ssl.objectives import SEED, CompRess, DisCo, MoCo, Objective, SimReg, S
 from mgd_ssl.objectives.simreg import Head
 from mgd_ssl.training.logging import logger
 
-HEALTH_NEIGHBOURS = 20
+HEALTH_NEIGHBOURS, LEAST_HEALTH_IMAGES = 20, 8
 HELD_OUT_SHARE = 0.05  # of train, where there is no val part
-FEWEST_HELD_OUT, FEWEST_TO_SPLIT = 8, 40
+FEWEST_TO_SPLIT = 40
+KNN_NEIGHBOURS, KNN_NEIGHBOURS_EMBEDDED = 200, 20
 
 
 def build_objective(
@@ -84,6 +85,13 @@ def hold_out(config: PretrainConfig, source: ImageSource) -> tuple[ImageSource, 
         val = open_source(config.data, "val")
     except ValueError:
         return _keep_out(source, options.health_images, config.seed)
+    if len(val) < LEAST_HEALTH_IMAGES:
+        logger.warning(
+            "health: %s holds %d images, and fewer than %d say nothing of a network's health, so "
+            "it is not measured",
+            *(val.name, len(val), LEAST_HEALTH_IMAGES),
+        )
+        return source, None
     return source, subset(val, options.health_images, config.seed)
 
 
@@ -91,7 +99,7 @@ def _keep_out(source: ImageSource, most: int, seed: int) -> tuple[ImageSource, I
     if len(source) < FEWEST_TO_SPLIT:
         logger.warning("health: no val part, and too few images to keep some out of training")
         return source, None
-    count = min(most, max(FEWEST_HELD_OUT, int(HELD_OUT_SHARE * len(source))))
+    count = min(most, max(LEAST_HEALTH_IMAGES, int(HELD_OUT_SHARE * len(source))))
     rest, held_out = split_off(source, count, seed)
     logger.info(
         "no val part: %d of %d images are kept out of training for the health figures "
@@ -104,7 +112,7 @@ def _keep_out(source: ImageSource, most: int, seed: int) -> tuple[ImageSource, I
 def build_health(config: PretrainConfig, fabric: Fabric, images: ImageSource) -> OnlineHealth:
     """The label-free figures, from images that are not trained on."""
     loader = load_loader(config, fabric, images)
-    return OnlineHealth(loader, HEALTH_NEIGHBOURS, fabric.device)
+    return OnlineHealth(loader, min(HEALTH_NEIGHBOURS, len(images) // 3), fabric.device)
 
 
 def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
@@ -125,7 +133,25 @@ def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
     return OnlineKnn(
         bank=load_loader(config, fabric, bank),
         queries=load_loader(config, fabric, queries),
-        k=cast(int, options.knn_k),
+        k=_neighbours(config, len(bank)),
         temperature=options.knn_t,
         device=fabric.device,
     )
+
+
+def _neighbours(config: PretrainConfig, bank: int) -> int:
+    """How many neighbours vote: those asked for, else the usual number where the bank has it.
+
+    Raises:
+        ValueError: more are asked for than the bank holds.
+    """
+    k = config.evaluation.knn_k
+    if k is not None and not 1 <= k <= bank:
+        raise ValueError(
+            f"knn_k: got {k} neighbours and a bank of {bank} labelled training images, expected 1 "
+            f"to {bank}; give --knn-k {bank} or less, or --knn-every 0"
+        )
+    usual = KNN_NEIGHBOURS_EMBEDDED if config.data is None else KNN_NEIGHBOURS
+    if k is None and usual > bank:
+        logger.info("kNN: the bank holds %d images, so that k is %d and not %d", bank, bank, usual)
+    return k or min(usual, bank)

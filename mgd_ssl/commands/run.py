@@ -16,7 +16,8 @@ from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import to_dict
 from mgd_ssl.commands.run_config import RunConfig
 from mgd_ssl.commands.run_parts import build_optimizer
-from mgd_ssl.commands.run_state import check_same_run, weights_digest
+from mgd_ssl.commands.run_state import check_same_run, start_digest, weights_digest
+from mgd_ssl.data import ImageSource, data_digest
 from mgd_ssl.distiller import StageMatching
 from mgd_ssl.files import write_whole
 from mgd_ssl.models.compiling import compile_parts, tapped_modules
@@ -70,9 +71,11 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     Attributes:
         metric: name of the figure whose best value chooses best.pt; the more the better.
+        source: training images.
     """
 
     metric: str
+    source: ImageSource
 
     def __init__(
         self,
@@ -90,8 +93,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             learning_rate.epochs, config.seed, config.print_freq, config.save_every
         )
         self.optimizer: Any = build_optimizer(config, self.task)
-        teacher = task.teacher
-        self.teacher_digest = weights_digest(teacher.network.state_dict()) if teacher else None
+        self.sources: dict[str, Any] = {}
         self.best, self.is_best = float("-inf"), False
 
     @abstractmethod
@@ -136,7 +138,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
     def train(self, directory: RunDirectory) -> None:
         """Train to the end, from the last checkpoint where ``--resume`` finds one."""
         config, fabric = self.config, self.fabric
-        self.directory = directory
+        self.directory, self.sources = directory, self._identify()
         content = self._read_checkpoint()
         start = self._restore(content) if content else Position()
         if fabric.is_global_zero:  # a refused resumption has left the run's own settings there
@@ -160,6 +162,17 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             writer.close()
         student = directory.path / "student.safetensors"
         logger.info("done; the student is %s", student if student.exists() else directory.path)
+
+    def _identify(self) -> dict[str, Any]:
+        """What the run is made from, wherever it lies; see `check_same_run`."""
+        teacher = self.task.teacher
+        mine = [data_digest(self.source)] if self.fabric.is_global_zero else []
+        return {
+            "teacher": weights_digest(teacher.network.state_dict()) if teacher else None,
+            "start": start_digest(self.config),
+            "images": len(self.source),
+            "data": distributed.gather_list(mine)[0],
+        }
 
     def _fit(self, start: Position, writer: MetricWriter) -> None:
         fit(
@@ -221,12 +234,30 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
         """Measure the student, and note whether it was never better."""
-        metrics = self.measure(epoch)
+        metrics = self._measured(epoch)
         if self.metric in metrics:
             figure = metrics[self.metric]
             self.is_best, self.best = figure > self.best, max(figure, self.best)
         self.fabric.barrier()
         return metrics
+
+    def _measured(self, epoch: int) -> dict[str, float]:
+        """The epoch's figures; where they cannot be taken the epoch is kept, and that is said.
+
+        Raises:
+            ValueError: the student itself is not finite, so that there is nothing to keep.
+        """
+        try:
+            return self.measure(epoch)
+        except (ValueError, OSError, RuntimeError) as error:
+            if not all(p.isfinite().all() for p in self.task.student.parameters()):
+                raise
+            logger.warning(
+                "the student could not be measured after epoch %d: %s. Its weights are kept, and "
+                "the run goes on",
+                *(epoch + 1, error),
+            )
+            return {}
 
     def save(self, position: Position) -> None:
         """Write last.pt, best.pt where the student was never better, and the student alone."""
@@ -249,7 +280,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             "precision": self.fabric.strategy.precision.state_dict(),
             "progress": {"epoch": position.epoch, "step": position.step, "best": self.best},
             "steps_per_epoch": len(self.loader),
-            "teacher": self.teacher_digest,
+            **self.sources,
         }
 
     def _read_checkpoint(self) -> dict[str, Any] | None:
@@ -263,7 +294,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     def _restore(self, content: dict[str, Any]) -> Position:
         path = self.directory.path / CONFIG
-        check_same_run(self.config, content, self.teacher_digest, len(self.loader), path)
+        check_same_run(self.config, content, self.sources, len(self.loader), path)
         self.restore(content)
         if self.task.distiller:
             self.task.distiller.load_state_dict(content["distiller"])

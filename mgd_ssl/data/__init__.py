@@ -14,6 +14,7 @@ from mgd_ssl.data.detection import (
 from mgd_ssl.data.flips import flip_boxes, flip_randomly
 from mgd_ssl.data.fractions import label_fraction
 from mgd_ssl.data.generated import GeneratedSource, generate_scene, write_coco
+from mgd_ssl.data.identity import data_digest
 from mgd_ssl.data.loading import (
     Batch,
     CanvasDataset,
@@ -68,6 +69,7 @@ __all__ = [
     "build_view",
     "canvas_size",
     "check_same_categories",
+    "data_digest",
     "eval_transform",
     "flip_boxes",
     "flip_randomly",

@@ -142,6 +142,7 @@ def fit(
                     save(here)
                 if stopping:
                     raise Interrupted(stop.signum or signal.SIGTERM, here)
+            meter.check()
             meter.finish(epoch, after_epoch(epoch))
             here = Position(epoch + 1, 0)
             save(here)

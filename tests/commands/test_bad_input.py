@@ -214,10 +214,11 @@ def test_overwrite_of_a_directory_that_is_no_run(
 @pytest.mark.parametrize(
     ("option", "name"),
     [
-        (["--lr", "0.5"], "optim"),
-        (["--seed", "3"], "seed"),
-        (["--mgd-reducer", "rd"], "mgd"),
-        (["--limit", "48"], "number of images"),
+        (["--lr", "0.5"], "--lr: 0.02 in the checkpoint, 0.5 now"),
+        (["--seed", "3"], "--seed: 0 in the checkpoint, 3 now"),
+        (["--mgd-reducer", "rd"], "--mgd-reducer: amp in the checkpoint, rd now"),
+        (["--limit", "48"], "--limit: 64 in the checkpoint, 48 now; DATA: 64 images"),
+        (["--no-cos"], "--cos: True in the checkpoint, False now"),
     ],
 )
 def test_a_resume_with_other_settings_names_them(

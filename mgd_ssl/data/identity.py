@@ -1,0 +1,63 @@
+"""Whether two sources hold the same images: a digest that no path enters."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgd_ssl.data.detection import DetectionSource
+from mgd_ssl.data.sources import ImageSource
+
+BLOCK = 4096
+THREADS = 16  # a network drive answers many questions at once
+
+
+def data_digest(source: ImageSource) -> str:
+    """SHA-256 of a source's images: what they are called below its folder, and how large they are.
+
+    The same folder under another path, a link to it or a copy of it has the same digest. Of images
+    that are in memory the pixels and labels count, of a detection source the boxes too. No file is
+    read.
+    """
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for part in _mapped(pool, source):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+def _mapped(pool: ThreadPoolExecutor, source: ImageSource) -> Iterator[bytes]:
+    """The blocks' parts in order, a few of them at a time: pixels are not all copied at once."""
+    blocks = (
+        np.arange(start, min(start + BLOCK, len(source))) for start in range(0, len(source), BLOCK)
+    )
+    while some := list(islice(blocks, THREADS)):
+        yield from pool.map(lambda block: _block(source, block), some)
+
+
+def _block(source: ImageSource, indices: NDArray[np.int64]) -> bytes:
+    array = source.read_array(indices)
+    if array is None:
+        parts = [_file(source, index) for index in indices.tolist()]
+    else:
+        labels = source.labels
+        parts = [repr(array.shape).encode(), np.ascontiguousarray(array).tobytes()]
+        parts += [] if labels is None else [labels[indices].tobytes()]
+    if isinstance(source, DetectionSource):
+        objects = [source.objects(index) for index in indices.tolist()]
+        parts += [np.ascontiguousarray(column).tobytes() for found in objects for column in found]
+    return b"".join(parts)
+
+
+def _file(source: ImageSource, index: int) -> bytes:
+    path = source.describe(index)
+    try:
+        size = os.stat(path).st_size
+    except OSError:  # no file of its own, or one that cannot be read: it counts by its name
+        size = -1
+    name = path.removeprefix(source.name).removeprefix(os.sep)
+    return os.fsencode(name) + b"\0" + str(size).encode() + b"\n"

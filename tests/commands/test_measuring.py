@@ -1,0 +1,90 @@
+"""What is measured as training goes: fitted to the data at the start, and never an epoch's loss."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from image_files import class_tree
+from tiny_runs import arguments, read_last, read_rows
+
+from mgd_ssl.commands import pretrain
+
+Capture = pytest.CaptureFixture[str]
+FLAGS = ["--limit", "32", "-j", "0", "--epochs", "1"]
+
+
+def argv(folder: Path, run: Path, *more: str, every: str = "1") -> list[str]:
+    """A run without a teacher that measures kNN accuracy."""
+    return [str(folder), *arguments(run, None, *FLAGS, "--knn-every", every), *more]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    class_tree(tmp_path / "images" / "train", {"a": 18, "b": 18})
+    class_tree(tmp_path / "images" / "val", {"a": 5, "b": 5})
+    return tmp_path / "images"
+
+
+def test_the_usual_k_is_made_to_fit_the_bank_and_said(
+    tmp_path: Path, folder: Path, capsys: Capture
+) -> None:
+    assert pretrain.main(argv(folder, tmp_path / "run")) == 0
+    assert "the bank holds 36 images, so that k is 36 and not 200" in capsys.readouterr().err
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert settings["evaluation"]["knn_k"] == 36
+    assert "val_knn_top1" in read_rows(tmp_path / "run")[-1]
+
+
+def test_a_k_that_was_asked_for_and_does_not_fit_is_refused_before_anything(
+    tmp_path: Path, folder: Path, capsys: Capture
+) -> None:
+    assert pretrain.main(argv(folder, tmp_path / "run", "--knn-k", "37")) == 1
+    assert "knn_k: got 37 neighbours and a bank of 36" in (said := capsys.readouterr().err)
+    assert "--knn-k 36" in said and not (tmp_path / "run").exists()
+    assert pretrain.main(argv(folder, tmp_path / "run", "--knn-k", "36")) == 0
+
+
+def test_a_single_validation_image_does_not_stop_a_run(tmp_path: Path, capsys: Capture) -> None:
+    class_tree(tmp_path / "images" / "train", {"a": 18, "b": 18})
+    class_tree(tmp_path / "images" / "val", {"a": 1})
+    assert pretrain.main(argv(tmp_path / "images", tmp_path / "run")) == 0
+    assert "val holds 1 images, and fewer than 8" in capsys.readouterr().err
+    assert read_last(tmp_path / "run")["progress"]["epoch"] == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("k is wrong"), OSError("the drive is gone")])
+def test_a_measurement_that_fails_costs_its_figures_alone(
+    tmp_path: Path,
+    folder: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def fail(*_: Any) -> dict[str, float]:
+        raise error
+
+    monkeypatch.setattr(pretrain.PretrainRun, "measure", fail)
+    assert pretrain.main(argv(folder, tmp_path / "run")) == 0
+    said = capsys.readouterr().err
+    assert f"could not be measured after epoch 1: {error}" in said
+    assert read_last(tmp_path / "run")["progress"]["epoch"] == 1
+    assert "train_loss" in read_rows(tmp_path / "run")[-1]
+
+
+def test_a_student_that_is_not_finite_stops_the_run_and_is_not_saved(
+    tmp_path: Path, folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = pretrain.PretrainRun.measure
+
+    def measure(self: Any, epoch: int) -> dict[str, float]:
+        with torch.no_grad():  # as the last step of an epoch may leave it, its loss being finite
+            next(self.task.student.parameters()).fill_(math.nan)
+        return original(self, epoch)
+
+    monkeypatch.setattr(pretrain.PretrainRun, "measure", measure)
+    assert pretrain.main(argv(folder, tmp_path / "run")) == 1
+    assert "features: not finite" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoints").exists()
