@@ -44,10 +44,10 @@ def test_without_a_val_part_a_twentieth_is_kept_out_of_training(
 
 def test_val_is_held_out_where_there_is_one(tmp_path: Path) -> None:
     images(tmp_path / "d" / "train", 40)
-    val = images(tmp_path / "d" / "val", 6)
+    val = images(tmp_path / "d" / "val", 12)
     source = open_source(tmp_path / "d", "train")
-    train, held_out = hold_out(config(tmp_path / "d", health_images=4), source)
-    assert train is source and held_out is not None and len(held_out) == 4
+    train, held_out = hold_out(config(tmp_path / "d", health_images=8), source)
+    assert train is source and held_out is not None and len(held_out) == 8
     assert all(Path(path).parent == val for path in paths(held_out))
 
 
