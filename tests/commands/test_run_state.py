@@ -132,7 +132,7 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_moved_run_goes_on_to_the_same_bits_and_one_with_other_images_does_not(
     tmp_path: Path, teacher: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = class_tree(tmp_path / "images", {"a": 24, "b": 24})
+    data = class_tree(tmp_path / "images", {"a": 28, "b": 28})  # 8 are held out
     more = ["--limit", "48", "-j", "0", "--method", "mgd-plus"]
 
     def argv(folder: str | Path, run: str, path: Path, *flags: str) -> list[str]:
