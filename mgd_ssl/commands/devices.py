@@ -2,6 +2,7 @@
 
 import os
 
+import torch
 from lightning.fabric import Fabric
 
 from mgd_ssl.commands.options import DeviceOptions
@@ -21,7 +22,7 @@ def start_fabric(options: DeviceOptions) -> Fabric:
     if strategy == "auto" and devices * nodes > 1:
         strategy = "ddp"
     fabric = Fabric(
-        accelerator=options.accelerator,
+        accelerator=_accelerator(options.accelerator),
         devices=devices,
         num_nodes=nodes,
         strategy=strategy,
@@ -33,3 +34,13 @@ def start_fabric(options: DeviceOptions) -> Fabric:
         )
     fabric.launch()
     return fabric
+
+
+def _accelerator(name: str) -> str:
+    """CUDA where it is there, else the CPU, for auto; MPS is refused."""
+    if name == "mps":
+        raise ValueError(
+            "accelerator: got mps, which has no float64, in which costs of the matching are "
+            "summed; expected cuda or cpu: --accelerator cpu"
+        )
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name

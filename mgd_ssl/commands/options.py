@@ -2,22 +2,40 @@
 
 import dataclasses
 import sys
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
-import yaml
 from tyro.conf import OmitArgPrefixes, Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
+from mgd_ssl.commands.config_file import checked, read_config, require_own_words, withhold
+from mgd_ssl.commands.words import lists_last, take_config
 from mgd_ssl.data import IMAGENET_MEAN, IMAGENET_STD
 
 T = TypeVar("T")
 Stem = Literal["imagenet", "small"]
 Rgb = tuple[float, float, float]
+
+
+def _tap(words: list[str]) -> str:
+    if "=" not in words[0]:
+        raise ValueError(f"got {words[0]}, expected NAME=module.path")
+    return words[0]
+
+
+Tap = Annotated[
+    str,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NAME=MODULE",
+        instance_from_str=_tap,
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -32,7 +50,7 @@ class NetworkOptions:
     """small: 3×3 first convolution, no max-pool. [imagenet; small on the embedded data]"""
     stem_stride: Literal[1, 2] | None = None
     """Stride of the small stem. [1; 2 on the embedded data]"""
-    taps: tuple[str, ...] = ()
+    taps: tuple[Tap, ...] = ()
     """Where features are read: NAME=module.path, one a stage. [found]"""
 
     @property
@@ -56,7 +74,7 @@ class TeacherOptions:
     """[as the checkpoint shows]"""
     teacher_stem_stride: Literal[1, 2] | None = None
     """[as the checkpoint says, else 1]"""
-    teacher_taps: tuple[str, ...] = ()
+    teacher_taps: tuple[Tap, ...] = ()
     """[found]"""
 
     @property
@@ -107,7 +125,7 @@ class DeviceOptions:
     """Devices, processes and precision."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """auto takes a GPU where there is one."""
+    """auto takes CUDA where there is some, else the CPU; mps is refused, for it has no float64."""
     devices: int = 1
     """Processes on this machine, one a device; torchrun and SLURM set their own."""
     strategy: Literal["auto", "ddp", "dp"] = "auto"
@@ -129,34 +147,23 @@ def parse(config: type[T], prog: str, argv: Sequence[str] | None = None) -> T:
     """Read a command line; ``--config FILE`` gives the defaults from a run's config.yaml.
 
     Unknown options end the program with the nearest known one named.
+
+    Raises:
+        ValueError: the file is refused, or a number is NaN or infinite.
     """
-    args = list(sys.argv[1:] if argv is None else argv)
-    default = None
-    if "--config" in args:
-        place = args.index("--config")
-        if place + 1 >= len(args):
-            raise ValueError("config: no file given, expected --config FILE")
-        default = from_dict(config, _read_yaml(Path(args[place + 1])))
-        del args[place : place + 2]
+    args, file = take_config(sys.argv[1:] if argv is None else argv)
+    default, withheld = withhold(read_config(config, file)) if file else (None, {})
     doc = (config.__doc__ or "").strip()
     parsed: T = tyro.cli(  # type: ignore[assignment]
         config,
         prog=prog,
         description=doc,
-        args=args,
+        args=lists_last(config, args),
         default=default,
         config=(OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
     )
-    return parsed
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"config: got {path}, which is no file; expected a run's config.yaml")
-    content = yaml.safe_load(path.read_text())
-    if not isinstance(content, dict):
-        raise ValueError(f"config: {path} holds no mapping, expected a run's config.yaml")
-    return content
+    require_own_words(parsed, withheld, file)
+    return checked(parsed)
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -170,27 +177,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def from_dict(config: type[T], content: Mapping[str, Any]) -> T:
-    """Counterpart of `to_dict`.
-
-    Raises:
-        ValueError: an entry that the dataclass does not have.
-    """
-    hints = typing.get_type_hints(config)
-    unknown = [k for k in content if k not in hints]
-    if unknown:
-        raise ValueError(
-            f"config: unknown entry {unknown[0]!r}, expected some of {', '.join(hints)}"
-        )
-    return config(**{k: _typed(hints[k], v) for k, v in content.items()})
-
-
-def _typed(hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value)
-    if isinstance(value, list):
-        return tuple(value)
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    return Path(value) if isinstance(value, str) and Path in options else value

@@ -42,6 +42,11 @@ class ReportConfig:
     """Draw this many queries with their nearest training images; runs the networks."""
 
     def __post_init__(self) -> None:
+        if self.baseline and not self.runs:
+            raise ValueError(
+                "runs: got none beside --baseline, which takes every name behind it; expected the "
+                "runs before it: mgd-ssl report RUN ... --baseline RUN ..."
+            )
         if self.retrieve < 0:
             raise ValueError(f"retrieve: got {self.retrieve}, expected 0 or more")
         if self.out.suffix.lower() not in (".html", ".htm"):

@@ -1,35 +1,11 @@
-"""Settings: what stands where nothing was said, and their way to a file and back."""
+"""Settings: what stands where nothing was said."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
-from mgd_ssl.commands.options import from_dict, parse, to_dict
+from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.pretrain_config import EMBEDDED_TEACHER, PretrainConfig, resolve
-
-
-def test_settings_come_back_from_yaml_as_they_were() -> None:
-    argv = ["images", "--teacher", "t.pt", "--schedule", "30", "40", "--taps", "a=layer1"]
-    config = resolve(parse(PretrainConfig, "pretrain.py", argv))
-    again = from_dict(PretrainConfig, yaml.safe_load(yaml.safe_dump(to_dict(config))))
-    assert again == config
-    assert again.data == Path("images") and again.teacher.teacher == Path("t.pt")
-    assert again.optim.schedule == (30, 40) and again.network.taps == ("a=layer1",)
-
-
-@pytest.mark.parametrize("content", [{"epoch": 3}, {"optim": {"epoch": 3}}])
-def test_an_unknown_entry_is_refused(content: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="unknown entry 'epoch', expected some of"):
-        from_dict(PretrainConfig, content)
-
-
-def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
-    config = resolve(parse(PretrainConfig, "pretrain.py", ["--method", "moco", "--lr", "0.5"]))
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dict(config)))
-    argv = ["--config", str(tmp_path / "config.yaml"), "--seed", "9"]
-    assert resolve(parse(PretrainConfig, "pretrain.py", argv)) == replace(config, seed=9)
 
 
 def test_no_argument_distils_the_embedded_teacher_on_the_embedded_images() -> None:

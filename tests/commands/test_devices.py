@@ -9,6 +9,8 @@ import torch
 from tiny_runs import arguments, read_last, read_rows, start
 
 from mgd_ssl.commands import pretrain
+from mgd_ssl.commands.devices import start_fabric
+from mgd_ssl.commands.options import DeviceOptions
 
 TWO = ("--bn-splits", "1", "--accelerator", "cpu", "--epochs", "1")
 
@@ -90,3 +92,13 @@ def test_the_blocks_that_no_tap_stands_in_are_compiled(
     assert run["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-4)
     weights = (set(read_last(tmp_path / name)["state_dict"]) for name in ("plain", "run"))
     assert next(weights) == next(weights)
+
+
+def test_auto_is_cuda_or_the_cpu_and_mps_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert start_fabric(DeviceOptions()).device.type == "cpu"
+    with pytest.raises(ValueError, match=r"got mps, which has no float64.*--accelerator cpu"):
+        start_fabric(DeviceOptions(accelerator="mps"))

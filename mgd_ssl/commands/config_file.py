@@ -1,0 +1,212 @@
+"""A run's config.yaml, held against the same types as the words of a command line."""
+
+import dataclasses
+import difflib
+import math
+import re
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+T = TypeVar("T")
+# What only a user's own command line may say: MODULE:FUNCTION is called, and a run is deleted.
+OWN_WORDS: dict[str, Callable[[Any], bool]] = {
+    "arch": lambda value: ":" in (value or ""),
+    "teacher_arch": lambda value: ":" in (value or ""),
+    "overwrite": bool,
+}
+READ = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
+
+
+class _Loader(yaml.SafeLoader):
+    """Leaves numbers and dates as they are written, as a command line does; no key stands twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that stands twice."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.MarkedYAMLError(None, None, f"{twice[0]} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag in READ]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_config(config: type[T], path: Path) -> T:
+    """Read settings as `to_dict` gives them; what the file lacks has its default.
+
+    Raises:
+        ValueError: the file holds no settings, an entry that the dataclass does not have, or a
+            value that the command line would refuse.
+    """
+    if not path.is_file():
+        raise ValueError(f"config: got {path}, which is no file; expected a run's config.yaml")
+    try:
+        content = yaml.load(path.read_bytes(), _Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"config: {path} is no YAML: {error}") from error
+    try:
+        return _section(config, content, "", list(_names(config)))
+    except ValueError as error:
+        raise ValueError(f"config: {path}: {error}") from error
+
+
+def withhold(settings: T) -> tuple[T, dict[str, Any]]:
+    """Settings without what a file may not choose, and that by its name."""
+    kept: dict[str, Any] = {}
+
+    def take(name: str, value: Any) -> Any:
+        if name in OWN_WORDS and OWN_WORDS[name](value):
+            kept[name] = value
+            return type(value)() if isinstance(value, bool) else None
+        return value
+
+    return _mapped(settings, take), kept
+
+
+def require_own_words(settings: object, withheld: dict[str, Any], path: Path | None) -> None:
+    """Refuse to leave out what was withheld, unless the command line said it itself.
+
+    Raises:
+        ValueError: names the words that say it.
+    """
+
+    def require(name: str, value: Any) -> Any:
+        if name in withheld and not value:
+            words = f"--{name.replace('_', '-')}" + (f" {withheld[name]}" * (value is None))
+            raise ValueError(
+                f"config: {path}: {name}: got {_shown(withheld[name])}, expected none in a file, "
+                f"which may neither choose code nor delete; if it is what you want, say {words}"
+            )
+        return value
+
+    _mapped(settings, require)
+
+
+def checked(settings: T) -> T:
+    """Settings with ``~`` written out in every path.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    return _mapped(settings, _check)
+
+
+def _mapped(settings: T, change: Callable[[str, Any], Any], name: str = "") -> T:
+    """Settings with every value, of the sections too, changed."""
+    if not dataclasses.is_dataclass(settings):
+        return typing.cast(T, change(name, settings))
+    names = [field.name for field in dataclasses.fields(settings)]
+    now = {name: _mapped(getattr(settings, name), change, name) for name in names}
+    return dataclasses.replace(settings, **now)  # type: ignore[type-var]
+
+
+def _check(name: str, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_check(name, v) for v in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name}: got {value}, expected a finite number")
+    if not isinstance(value, Path):
+        return value
+    try:
+        return value.expanduser()
+    except RuntimeError:  # ~NAME of no user is a name like others
+        return value
+
+
+def leaves(config: type) -> Iterator[tuple[str, Any]]:
+    """Name and type of every setting, those of the sections too, without their prefix."""
+    for name, hint in typing.get_type_hints(config, include_extras=True).items():
+        yield from leaves(hint) if dataclasses.is_dataclass(hint) else [(name, hint)]  # type: ignore[arg-type]
+
+
+def reader_of(hint: Any) -> PrimitiveConstructorSpec[Any]:
+    """What makes a value of a type from the words of a command line."""
+    found = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(hint, set()))
+    assert isinstance(found, PrimitiveConstructorSpec)
+    return found
+
+
+def _names(config: type, section: str = "") -> Iterator[str]:
+    for name, hint in typing.get_type_hints(config).items():
+        nested = dataclasses.is_dataclass(hint)
+        yield from _names(hint, f"{section}{name}.") if nested else [f"{section}{name}"]
+
+
+def _section(config: type[T], content: Any, place: str, known: list[str]) -> T:
+    if not isinstance(content, dict):
+        what = f"{place.rstrip('.')}: " if place else ""
+        raise ValueError(f"{what}got {_shown(content)}, expected settings, as optim: {{lr: 0.1}}")
+    hints = typing.get_type_hints(config, include_extras=True)
+    for key in content:
+        if key not in hints:
+            raise ValueError(f"unknown entry {place}{key}, expected {_nearest(key, known)}")
+    values = {key: _entry(hints[key], value, place, key, known) for key, value in content.items()}
+    try:
+        return config(**values)
+    except (TypeError, ValueError) as error:  # one that it needs, or a range of its own
+        raise ValueError(f"{place}{error}") from error
+
+
+def _entry(hint: Any, value: Any, place: str, key: str, known: list[str]) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _section(typing.cast(type, hint), value, f"{place}{key}.", known)
+    reader = reader_of(hint)
+    try:
+        return _check(key, _made(reader, hint, value))
+    except (ValueError, IndexError) as error:
+        wanted = _wanted(reader, value)
+        raise ValueError(f"{place}{key}: got {_shown(value)}, expected {wanted}") from error
+
+
+def _made(reader: PrimitiveConstructorSpec[Any], hint: Any, value: Any) -> Any:
+    """The value that the command line would make of the same words."""
+    if value is None and reader.is_instance(None):
+        return None
+    words = value if isinstance(value, list) else [value]
+    one = reader.nargs == 1
+    flag = PrimitiveTypeInfo.make(hint, set()).type is bool
+    if isinstance(value, list) == one or any(isinstance(word, bool) != flag for word in words):
+        raise ValueError
+    if not all(isinstance(word, str | bool) for word in words):
+        raise ValueError
+    if isinstance(reader.nargs, int) and len(words) != reader.nargs:
+        raise ValueError
+    return reader.instance_from_str([str(word) for word in words])
+
+
+def _wanted(reader: PrimitiveConstructorSpec[Any], value: Any) -> str:
+    """What a reader takes, in words, and the nearest choice where it has some."""
+    null = " or null" if reader.is_instance(None) else ""
+    form = reader.metavar.replace("None,", "").replace("{None}|", "")
+    choices = re.search(r"\{(\w.*?)\}", form)
+    many = {"*": "a list of ", 1: ""}.get(reader.nargs, f"a list of {reader.nargs} of ")
+    if not choices:
+        return f"{many}{re.findall('[A-Z]+', form)[0]}{null}"
+    names = choices[1].split(",")
+    texts = [str(v) for v in (value if isinstance(value, list) else [value])]
+    near = [
+        n for text in texts for n in difflib.get_close_matches(text, names, 1) if n not in texts
+    ]
+    return f"{many}{', '.join(names)}{null}" + (f"; nearest: {near[0]}" if near else "")
+
+
+def _nearest(key: Any, known: list[str]) -> str:
+    """The entry that was meant, where it stands; or all."""
+    last = {name.rpartition(".")[2]: name for name in known}
+    near = difflib.get_close_matches(str(key), last, n=1)
+    return last[near[0]] if near else f"some of {', '.join(known)}"
+
+
+def _shown(value: Any) -> str:
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    )
