@@ -24,7 +24,6 @@ from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.objectives import Task
 from mgd_ssl.training.checkpoint import (
     BEST,
-    CONFIG,
     LAST,
     RunDirectory,
     load_checkpoint,
@@ -32,6 +31,7 @@ from mgd_ssl.training.checkpoint import (
 )
 from mgd_ssl.training.logging import MetricWriter, logger, start_logging
 from mgd_ssl.training.loop import Loader, LoopConfig, Position, fit
+from mgd_ssl.training.run_files import CONFIG
 from mgd_ssl.training.schedules import LearningRate
 
 Config = TypeVar("Config", bound=RunConfig)

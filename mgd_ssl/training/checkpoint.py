@@ -1,9 +1,10 @@
 """Checkpoints, and the directory of a run."""
 
+import errno
 import fcntl
 import json
-import shutil
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,9 +15,19 @@ from torch import Tensor
 
 from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.models import BackboneSpec, read_checkpoint
+from mgd_ssl.training.logging import logger
+from mgd_ssl.training.run_files import (
+    CONFIG,
+    FOLDERS,
+    LOCK,
+    holds_settings,
+    is_run,
+    strangers,
+    temporaries,
+    written,
+)
 
 LAST, BEST = "last.pt", "best.pt"
-CONFIG = "config.yaml"
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -70,48 +81,96 @@ class RunDirectory:
         self._lock: IO[str] | None = None
 
     def open(self, *, resume: bool, overwrite: bool) -> None:
-        """Take the directory for a run.
+        """Take the directory for a run; what a killed save left in it goes.
 
         Raises:
             ValueError: it is in use, or it holds something and neither flag is given, or
-                ``overwrite`` would delete what is no run.
+                ``overwrite`` would delete what no run wrote, or it cannot be written to.
         """
+        try:
+            self._open(resume, overwrite)
+        except OSError as error:
+            self.close()
+            raise ValueError(
+                f"out: {self.path} cannot be written to: {error}; name another directory with --out"
+            ) from error
+        except ValueError:
+            self.close()
+            raise
+
+    def _open(self, resume: bool, overwrite: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out: {self.path} is a file, expected a directory")
-        held = self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir())
+        held = self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir())
         if held and not (resume or overwrite):
             raise ValueError(
                 f"out: {self.path} is not empty, expected a new directory; go on with --resume, "
                 "start anew with --overwrite, or name another with --out"
             )
+        if (self.path / LOCK).exists():  # a run at work is told before anything else
+            self._acquire()
+        delete = held and overwrite and not resume
+        if delete:
+            self._require_deletable()
+        elif held:
+            self._require_resumable()
         self.path.mkdir(parents=True, exist_ok=True)
         self._acquire()
-        if held and overwrite and not resume:
+        for path in temporaries(self.path):
+            path.unlink()
+        if delete:
             self._clear()
 
     def _acquire(self) -> None:
-        self._lock = (self.path / ".lock").open("w")
+        if self._lock:
+            return
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        self._lock = os.fdopen(os.open(self.path / LOCK, flags, 0o666), "r+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
+                logger.warning(
+                    "%s has no locks (%s): make sure that no other run uses it", self.path, error
+                )
+                return
             raise ValueError(
                 f"out: {self.path} is in use by another run; wait for it, stop it, or name another "
                 "directory with --out"
             ) from error
 
-    def _clear(self) -> None:
-        if not (self.path / CONFIG).is_file():
+    def _require_deletable(self) -> None:
+        """Refuse to delete what no run wrote."""
+        foreign = strangers(self.path)
+        if not is_run(self.path):
+            what = "another project's" if (self.path / CONFIG).exists() else "no"
             raise ValueError(
-                f"out: {self.path} holds no {CONFIG}, so it is no run and is not deleted; name "
+                f"out: {self.path} holds {what} {CONFIG}, so it is no run and is not deleted; name "
                 "another directory with --out"
             )
-        for entry in self.path.iterdir():
-            if entry.name == ".lock":
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+        if foreign:
+            raise ValueError(
+                f"out: {self.path} holds {_named(foreign)}, which no run writes, so nothing is "
+                "deleted; move that away, or name another directory with --out"
+            )
+
+    def _require_resumable(self) -> None:
+        """Refuse to write among, or over, what no run wrote."""
+        foreign, config = strangers(self.path), self.path / CONFIG
+        begun = is_run(self.path) or (self.checkpoints / LAST).is_file()
+        if (foreign and not begun) or (config.exists() and not holds_settings(config)):
+            raise ValueError(
+                f"out: {self.path} holds {_named(foreign or [CONFIG])} and no run to go on with; "
+                "name another directory with --out"
+            )
+
+    def _clear(self) -> None:
+        """Delete the run, its settings last: until then it is known as one."""
+        for path in written(self.path):
+            path.unlink()
+        for folder in FOLDERS:
+            if (self.path / folder).is_dir():
+                (self.path / folder).rmdir()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved settings to ``config.yaml``."""
@@ -123,3 +182,7 @@ class RunDirectory:
         if self._lock:
             self._lock.close()
             self._lock = None
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + ", ..." * (len(names) > 5)

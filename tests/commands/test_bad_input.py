@@ -202,6 +202,24 @@ def test_a_run_directory_in_use(tmp_path: Path, teacher: Path, capsys: Capture) 
     assert listing(run) == {".lock": b"", "config.yaml": b"seed: 7\n"}
 
 
+def test_a_run_is_overwritten_with_what_was_measured_of_it_and_nothing_else(
+    tmp_path: Path, teacher: Path, capsys: Capture
+) -> None:
+    run = tmp_path / "run"
+    argv = arguments(run, teacher, "--epochs", "1", "--save-every", "2")
+    assert pretrain.main(argv) == 0
+    last = run / "checkpoints" / "last.pt"
+    assert knn_eval.main([str(last), "--limit", "60", "--limit-val", "30", "--knn-k", "1"]) == 0
+    assert (run / "checkpoints" / "last.pt.knn.json").exists()
+    (run / "notes.txt").write_text("mine")
+    before = listing(run)
+    refused([*argv, "--overwrite"], capsys, "notes.txt, which no run writes", "nothing is deleted")
+    assert listing(run) == before
+    (run / "notes.txt").unlink()
+    assert pretrain.main([*argv, "--overwrite"]) == 0
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.pt"}
+
+
 def test_overwrite_of_a_directory_that_is_no_run(
     tmp_path: Path, teacher: Path, capsys: Capture
 ) -> None:

@@ -1,18 +1,54 @@
 """Files that are whole or absent, and the directory of a run."""
 
 import errno
+import fcntl
+import logging
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from mgd_ssl.commands.options import to_dict
+from mgd_ssl.commands.pretrain_config import PretrainConfig
 from mgd_ssl.files import WriteError, require_writable, write_text, write_whole
 from mgd_ssl.training.checkpoint import (
     RunDirectory,
     load_checkpoint,
     save_checkpoint,
 )
+from mgd_ssl.training.logging import MetricWriter
+
+SETTINGS = to_dict(PretrainConfig())
+
+
+def take(path: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+    directory = RunDirectory(path)
+    directory.open(resume=resume, overwrite=overwrite)
+    directory.close()
+
+
+def write_run(path: Path) -> Path:
+    """A directory with one file of each kind that a run writes."""
+    take(path)
+    RunDirectory(path).write_config(SETTINGS)
+    save_checkpoint(path / "checkpoints" / "last.pt", {"progress": {}})
+    save_checkpoint(path / "checkpoints" / "best.pt", {"progress": {}})
+    writer = MetricWriter(path)
+    writer.write(1, 1.0, {"train_loss": 1.0})
+    writer.close()
+    (path / "matching").mkdir()
+    names = "train.log", "student.safetensors", "matching/epoch_0001.npz"
+    for name in (*names, "matching/epoch_0012_step_000345.npz", ".config.yaml.3.tmp"):
+        (path / name).write_text(name)
+    return path
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    found = (p for p in directory.rglob("*") if p.is_file())
+    return {str(p.relative_to(directory)): p.read_bytes() for p in found}
 
 
 def _full_disk(_: int) -> None:
@@ -94,10 +130,11 @@ def test_a_directory_in_use_is_refused_and_free_once_it_is_closed(tmp_path: Path
 def test_overwrite_does_not_clear_a_directory_in_use(tmp_path: Path) -> None:
     first = RunDirectory(tmp_path / "run")
     first.open(resume=False, overwrite=False)
-    first.write_config({"seed": 1})
+    first.write_config(SETTINGS)
+    before = (tmp_path / "run" / "config.yaml").read_bytes()
     with pytest.raises(ValueError, match="in use"):
         RunDirectory(tmp_path / "run").open(resume=False, overwrite=True)
-    assert (tmp_path / "run" / "config.yaml").read_text() == "seed: 1\n"
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
     first.close()
 
 
@@ -108,20 +145,143 @@ def test_a_directory_that_is_not_empty_needs_a_flag(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_overwrite_deletes_a_run(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("seed: 1\n")
-    save_checkpoint(tmp_path / "checkpoints" / "last.pt", {"progress": {}})
-    directory = RunDirectory(tmp_path)
-    directory.open(resume=False, overwrite=True)
-    directory.close()
-    assert [p.name for p in tmp_path.iterdir()] == [".lock"]
+def test_overwrite_deletes_all_that_a_run_writes_and_what_was_measured_of_it(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "run")
+    for name in ("checkpoints/last.pt.knn.json", "checkpoints/best.pt.linear-moco-2.json"):
+        (run / name).write_text("{}")
+    take(run, overwrite=True)
+    assert [p.name for p in run.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "notes.txt",
+        "src/thesis.tex",
+        "checkpoints/mine.pt",
+        "matching/plot.png",
+        "checkpoints/old/last.pt",
+        "config.yaml.bak",
+        "EVENTS",
+        "..tmp",
+        ".notes.txt.12.tmp",
+    ],
+)
+def test_overwrite_names_what_no_run_writes_and_deletes_nothing(tmp_path: Path, name: str) -> None:
+    run = write_run(tmp_path / "run")
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).write_text("years of work")
+    before = files(run)
+    with pytest.raises(ValueError, match=r"which no run writes, so nothing is deleted") as caught:
+        take(run, overwrite=True)
+    assert name.split("/old")[0].split("src/")[0] in str(caught.value)
+    assert files(run) == before
+
+
+def test_overwrite_follows_no_link(tmp_path: Path) -> None:
+    run, thesis = write_run(tmp_path / "run"), tmp_path / "thesis"
+    thesis.mkdir()
+    (thesis / "last.pt").write_text("years of work")
+    shutil.rmtree(run / "checkpoints")
+    for link, target in (("checkpoints", thesis), ("student.safetensors", thesis / "last.pt")):
+        (run / link).unlink(missing_ok=True)
+        (run / link).symlink_to(target)
+        with pytest.raises(ValueError, match=f"{link}.*which no run writes"):
+            take(run, overwrite=True)
+        (run / link).unlink()
+    assert (thesis / "last.pt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("text", ["seed: 1\n", "network: 3\noptim: {}\n", "[", "", "\0"])
+def test_a_config_of_another_project_makes_no_run(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=r"another project's config\.yaml, so it is no run"):
+        take(tmp_path, overwrite=True)
+    with pytest.raises(ValueError, match=r"thesis\.tex and no run to go on with"):
+        take(tmp_path, resume=True)
+    assert files(tmp_path) == before
+
+
+def test_a_config_of_another_project_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("theirs: 1\n")
+    with pytest.raises(ValueError, match=r"config\.yaml and no run to go on with"):
+        take(tmp_path, resume=True)
+    assert files(tmp_path) == {"config.yaml": b"theirs: 1\n"}
+
+
+def test_settings_alone_are_no_run(tmp_path: Path) -> None:
+    write_text(tmp_path / "config.yaml", yaml.safe_dump(SETTINGS))
+    with pytest.raises(ValueError, match=r"so it is no run"):
+        take(tmp_path, overwrite=True)
 
 
 def test_overwrite_deletes_nothing_that_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match=r"holds no config\.yaml, so it is no run"):
-        RunDirectory(tmp_path).open(resume=False, overwrite=True)
+        take(tmp_path, overwrite=True)
+    assert files(tmp_path) == {"thesis.tex": b"years of work"}
+
+
+def test_a_run_is_gone_on_with_beside_what_was_put_there_or_from_its_checkpoint_alone(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "notes.txt").write_text("mine")
+    take(run, resume=True)
+    save_checkpoint(tmp_path / "moved" / "checkpoints" / "last.pt", {"progress": {}})
+    take(tmp_path / "moved", resume=True)
+    assert (run / "notes.txt").exists() and (run / "config.yaml").exists()
+
+
+def test_temporary_files_of_killed_saves_go_when_the_directory_is_next_taken(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "run")
+    left = ["checkpoints/.last.pt.71.tmp", ".metrics.jsonl.8.tmp", "matching/.epoch_0001.npz.9.tmp"]
+    others = ["checkpoints/.last.pt.knn.json.7.tmp", ".notes.txt.7.tmp"]
+    for name in [*left, *others]:
+        (run / name).write_text("half")
+    directory = RunDirectory(run)
+    directory.open(resume=True, overwrite=False)
+    (run / left[0]).write_text("being written")
+    with pytest.raises(ValueError, match="in use"):
+        take(run, resume=True)
+    assert (run / left[0]).exists()
+    directory.close()
+    take(run, resume=True)
+    assert not any((run / name).exists() for name in left)
+    assert all((run / name).exists() for name in others)
+
+
+def test_a_file_system_without_locks_is_not_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    logging.getLogger("mgd_ssl").addHandler(caplog.handler)
+    take(tmp_path / "run")
+    assert "has no locks" in caplog.text and "no other run uses it" in caplog.text
+
+
+def test_a_lock_that_is_a_link_is_not_written_to(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    run = write_run(tmp_path / "run")
+    (run / ".lock").unlink()
+    (run / ".lock").symlink_to(tmp_path / "thesis.tex")
+    with pytest.raises(ValueError, match=r"out: .*cannot be written to"):
+        take(run, resume=True)
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_place_that_cannot_be_written_names_out() -> None:
+    with pytest.raises(ValueError, match=r"out: /proc/run cannot be written to.*with --out"):
+        take(Path("/proc/run"))
 
 
 def test_a_file_in_the_directorys_place_is_refused(tmp_path: Path) -> None:
