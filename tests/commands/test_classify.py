@@ -20,6 +20,7 @@ from mgd_ssl.commands.options import LoaderOptions
 from mgd_ssl.data import ArraySource, ViewConfig
 from mgd_ssl.models import create_classifier, load_classifier
 from mgd_ssl.training.logging import logger
+from mgd_ssl.training.run_files import strangers
 
 SMALL = ["--size", "32", "--limit", "96", "-b", "16", "--lr", "0.02"]
 
@@ -61,6 +62,7 @@ def test_metrics_hold_each_loss_and_the_accuracies(distilled: Path) -> None:
     assert all(0 <= row["val_top1"] <= row["val_top5"] <= 100 for row in rows)
     assert (distilled / "matching" / "epoch_0001.npz").exists()
     assert not (distilled / "matching" / "epoch_0002.npz").exists()  # every 2 epochs
+    assert strangers(distilled) == []  # --overwrite knows every file
 
 
 def test_the_checkpoint_is_torchvisions_network_with_its_classifier(distilled: Path) -> None:
