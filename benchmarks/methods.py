@@ -71,8 +71,7 @@ def build(
     trained = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, 0.05, momentum=0.9, weight_decay=1e-4)
     view = build_view(ViewConfig("moco_v2" if size > 96 else "small"), size)
-    side = round(size * 256 / 224)
-    images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
+    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
 
     def step() -> None:
         loss = torch.stack(list(task(view(images)).values())).sum()

@@ -35,7 +35,7 @@ from torchvision.io import write_png
 from mgd_ssl.commands import pretrain
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
-from mgd_ssl.data import CanvasDataset, canvas_size, open_source, subset
+from mgd_ssl.data import CentreCrop, ImageDataset, canvas_size, open_source, subset
 from mgd_ssl.models import BackboneSpec
 
 sys.path.append(str(Path(__file__).parents[1] / "recipes"))
@@ -123,15 +123,16 @@ def setting_of(options: argparse.Namespace) -> Setting:
 
 
 def write_images(data: Path, count: int, size: int, out: Path) -> Path:
-    """A folder of PNG files: the canvases that this project would cut its crops from."""
+    """A folder of PNG files: the centres of the images, which both tools cut their crops from."""
     folder, side = out / f"images-{count}-{size}", canvas_size(size)
     if folder.exists():
         return folder
     part = folder.with_suffix(".part")
     part.mkdir(parents=True, exist_ok=True)
-    canvases = CanvasDataset(subset(open_source(data, "train"), count), side, side)
-    for index in range(len(canvases)):
-        write_png(canvases[index].image, str(part / f"{index:07d}.png"))
+    images = subset(open_source(data, "train"), count)
+    centres = ImageDataset(images, CentreCrop(side, side))
+    for index in range(len(centres)):
+        write_png(centres[index].image, str(part / f"{index:07d}.png"))
     return part.rename(folder)
 
 

@@ -63,8 +63,7 @@ def build(batch: int, size: int) -> tuple[Callable[[], None], Callable[[], None]
     parameters = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, 0.03, momentum=0.9, weight_decay=1e-4)
     view = build_view(ViewConfig(), size)
-    side = round(size * 256 / 224)
-    images = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
+    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
     plain = torch.rand(batch, 3, size, size)
 
     def whole() -> None:

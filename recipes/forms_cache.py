@@ -32,13 +32,13 @@ class Cache:
     def _fill(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         view = build_view(VIEWS, SIZE)
-        loader = make_loader(self.source, SIZE, BATCH, train=True)
+        loader = make_loader(self.source, SIZE, BATCH, train=True, crops=VIEWS.crops(SIZE, 2))
         total, count, files = self.epochs * self.steps * BATCH, 0, dict[str, Any]()
         for epoch in range(self.epochs):
             loader.set_position(epoch)
             for step, batch in enumerate(loader):
                 torch.manual_seed(epoch * self.steps + step)
-                first, second = view(batch.images), view(batch.images)
+                first, second = (view(crops) for crops in batch.images.unbind(1))
                 found = dict(zip(self.reader.names, *self.teach(first)[:1], strict=True))
                 found |= {"embedding": self.teach(first)[1], "second": self.teach(second)[1]}
                 found["views"] = (first * 255).round()

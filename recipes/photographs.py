@@ -68,7 +68,7 @@ def train(row: Row, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     out = options.out / f"{row.name}-{seed}"
     arguments = [str(options.data), "--teacher", str(options.teacher), "--width", "0.25"]
     arguments += ["--teacher-arch", options.teacher_arch] if options.teacher_arch else []
-    arguments += ["--size", str(SIZE), "--canvas", "128", "-b", options.batch_size, "-j", "0"]
+    arguments += ["--size", str(SIZE), "-b", options.batch_size, "-j", "0"]
     arguments += ["--epochs", options.epochs, "--knn-every", "0", "--health-every", "0"]
     arguments += ["--seed", str(seed), "--out", str(out), "--resume", *row.options]
     if status := pretrain.main(arguments):

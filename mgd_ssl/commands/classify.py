@@ -166,7 +166,7 @@ class ClassifyRun(ImageRun[ClassifyConfig, Classification]):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """A view of a batch -> the named losses."""
-        losses: dict[str, Tensor] = self.module(self.view(batch.images), batch.labels)
+        losses: dict[str, Tensor] = self.module(*self.views(batch), batch.labels)
         return {name: loss.mean() for name, loss in losses.items()}  # one a device under dp
 
     def prepare(self) -> dict[str, float]:

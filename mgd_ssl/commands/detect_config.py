@@ -144,7 +144,6 @@ def _check(config: DetectConfig) -> None:
 WITHOUT_EFFECT = {
     "loader": {
         "size": "--min-size and --max-size",
-        "canvas": "--min-size and --max-size",
         "mean": "ImageNet's normalisation, which torchvision's detectors have",
         "std": "ImageNet's normalisation, which torchvision's detectors have",
     },

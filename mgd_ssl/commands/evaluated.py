@@ -15,6 +15,7 @@ from mgd_ssl.data import (
     CanvasLoader,
     EvalTransform,
     ImageSource,
+    RandomCrops,
     eval_transform,
     make_loader,
     open_source,
@@ -97,14 +98,15 @@ class Evaluated:
         assert labels is not None  # the sources were opened as labelled
         return labels
 
-    def loader(self, split: str, *, train: bool = False) -> CanvasLoader:
-        """Batches of a split, shuffled for training or in order."""
+    def loader(self, split: str, crops: RandomCrops | None = None) -> CanvasLoader:
+        """Batches of a split: shuffled random crops, or the centres in order."""
         source = self.sources[split]
         return make_loader(
             source,
             self.size,
             self.config.batch_size,
-            train=train,
+            train=crops is not None,
+            crops=crops,
             seed=self.config.seed,
             workers=0 if source.in_memory else self.config.workers,
             exif=self.config.exif,

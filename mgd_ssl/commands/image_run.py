@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mgd_ssl.commands.run import AnyTask, Config, TrainingRun
 from mgd_ssl.commands.run_parts import first_images, load_loader, unit_images
-from mgd_ssl.data import ImageSource, ViewConfig, build_view
+from mgd_ssl.data import Batch, ImageSource, ViewConfig, build_view
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.schedules import LearningRate
 
@@ -22,6 +22,7 @@ class ImageRun(TrainingRun[Config, AnyTask]):
         task: what is trained.
         source: training images.
         views: how a view is drawn.
+        count: views of each image.
         learning_rate: of the run, whose length it has.
         solve_before: epochs, from 1, before which the matching is solved.
     """
@@ -35,11 +36,18 @@ class ImageRun(TrainingRun[Config, AnyTask]):
         views: ViewConfig,
         learning_rate: LearningRate,
         solve_before: Sequence[int],
+        count: int = 1,
     ) -> None:
-        loader = load_loader(config, fabric, source, train=True)
+        size = cast(int, config.loader.size)
+        crops = views.crops(size, count, config.seed)
+        loader = load_loader(config, fabric, source, train=True, crops=crops)
         super().__init__(config, fabric, task, loader, learning_rate)
         self.source, self.solve_before = source, solve_before
-        self.view = build_view(views, cast(int, config.loader.size)).to(fabric.device)
+        self.view = build_view(views, size).to(fabric.device)
+
+    def views(self, batch: Batch) -> list[Tensor]:
+        """The random views (B,3,S,S) in [0,1] of a batch on the device."""
+        return [self.view(crops) for crops in batch.images.unbind(1)]
 
     def is_due(self, here: Position) -> bool:
         """Before the first step of some epochs."""

@@ -105,14 +105,15 @@ def train_moco(
     )
     classes = int(max(evaluated.labels("train").max(), evaluated.labels("val").max())) + 1
     head = nn.Linear(cast(int, evaluated.network.num_features), classes).to(evaluated.device)
-    view = build_view(ViewConfig(preset="linear"), evaluated.size).to(evaluated.device)
+    views, size = ViewConfig(preset="linear"), evaluated.size
+    view = build_view(views, size).to(evaluated.device)
     results = train_linear_classifier(
         evaluated.network,
         head,
-        evaluated.loader("train", train=True),
+        evaluated.loader("train", views.crops(size, seed=config.seed)),
         evaluated.loader("val"),
         recipe,
-        train_transform=lambda images: evaluated.transform.normalize(view(images)),
+        train_transform=lambda crops: evaluated.transform.normalize(view(crops.squeeze(1))),
         val_transform=evaluated.transform,
         device=evaluated.device,
         on_epoch=_log_epoch,

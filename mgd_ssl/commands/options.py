@@ -90,8 +90,6 @@ class LoaderOptions:
 
     size: int | None = None
     """Side of the images that the network sees, in pixels. [224; 32 on the embedded data]"""
-    canvas: int | None = None
-    """Side that images are decoded to, from which crops are cut. [size × 256/224; size below 96]"""
     limit: int | None = None
     """Train on a fixed random choice of this many images. [all]"""
     workers: Annotated[int, arg(aliases=["-j"])] = 8
@@ -112,7 +110,7 @@ class LoaderOptions:
         return {"mean": list(self.mean), "std": list(self.std)}
 
     def __post_init__(self) -> None:
-        for name in ("size", "canvas", "limit"):
+        for name in ("size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: got {value}, expected at least 1")

@@ -97,7 +97,8 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
     ) -> None:
         rate, freq = config.optim.learning_rate(), config.mgd.mgd_update_freq
         solves = every(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)
-        super().__init__(config, fabric, task, source, config.views, rate, solves)
+        count = 2 if task.objective.needs_key else 1
+        super().__init__(config, fabric, task, source, config.views, rate, solves, count)
         self.report = report
         self.knn = build_knn(config, fabric)
         if self.knn:  # config.yaml says the k that stands beside the figures
@@ -108,8 +109,7 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One or two views of a batch -> the named losses."""
-        views = 2 if self.task.objective.needs_key else 1
-        losses: dict[str, Tensor] = self.module(*(self.view(batch.images) for _ in range(views)))
+        losses: dict[str, Tensor] = self.module(*self.views(batch))
         return losses
 
     def prepare(self) -> dict[str, float]:

@@ -8,12 +8,18 @@ from typing import cast
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as TF
 
 from mgd_ssl import distributed
 from mgd_ssl.commands.run_config import RunConfig
 from mgd_ssl.commands.terminal import print_plan
-from mgd_ssl.data import CanvasLoader, ImageSource, Normalize, make_loader, subset
+from mgd_ssl.data import (
+    CanvasLoader,
+    ImageSource,
+    Normalize,
+    RandomCrops,
+    make_loader,
+    subset,
+)
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.distiller import Adapter, FeatureDistiller
 from mgd_ssl.matching import stage_weights
@@ -86,18 +92,19 @@ def load_loader(
     source: ImageSource,
     *,
     train: bool = False,
+    crops: RandomCrops | None = None,
 ) -> CanvasLoader:
-    """Batches of a source, this rank's share."""
+    """Batches of a source, this rank's share; without ``crops`` the evaluation's centres."""
     return make_loader(
         source,
         cast(int, config.loader.size),
         share(config, fabric),
         train=train,
+        crops=crops,
         seed=config.seed,
         workers=0 if source.in_memory else config.loader.workers,
         rank=fabric.global_rank,
         world_size=fabric.world_size,
-        resize=config.loader.canvas,
         exif=config.loader.exif,
         bad_images=config.loader.bad_images if train else 1.0,
     )
@@ -116,10 +123,8 @@ def unit_images(
 def first_images(config: RunConfig, fabric: Fabric, source: ImageSource) -> Iterator[Tensor]:
     """(B,3,S,S) in [0,1] on the device: centres of the first steps' images, of whole batches."""
     loader = load_loader(config, fabric, source, train=True)
-    size = cast(int, config.loader.size)
     for batch in islice(loader, CALIBRATION_BATCHES):
-        images = TF.center_crop(batch.images, [size, size])
-        yield to_unit(fabric.to_device(images))
+        yield to_unit(fabric.to_device(batch.images))
 
 
 def share(config: RunConfig, fabric: Fabric) -> int:

@@ -2,6 +2,7 @@
 
 from mgd_ssl.data.bad_files import DecodeError, DecodeGuard
 from mgd_ssl.data.coco_files import CocoSource, UnannotatedSource, open_detection
+from mgd_ssl.data.cropping import CentreCrop, RandomCrops
 from mgd_ssl.data.detection import (
     DetectionBatch,
     DetectionDataset,
@@ -17,8 +18,8 @@ from mgd_ssl.data.generated import GeneratedSource, generate_scene, write_coco
 from mgd_ssl.data.identity import data_digest
 from mgd_ssl.data.loading import (
     Batch,
-    CanvasDataset,
     CanvasLoader,
+    ImageDataset,
     Sample,
     canvas_size,
     make_loader,
@@ -48,8 +49,8 @@ __all__ = [
     "PRESETS",
     "ArraySource",
     "Batch",
-    "CanvasDataset",
     "CanvasLoader",
+    "CentreCrop",
     "CocoSource",
     "DecodeError",
     "DecodeGuard",
@@ -60,8 +61,10 @@ __all__ = [
     "EvalTransform",
     "FolderSource",
     "GeneratedSource",
+    "ImageDataset",
     "ImageSource",
     "Normalize",
+    "RandomCrops",
     "ResumableBatchSampler",
     "Sample",
     "UnannotatedSource",

@@ -1,4 +1,4 @@
-"""From a source to batches of uint8 canvases: resizing, order, position."""
+"""From a source to batches of uint8 images of one size: order, position."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as TF
 
 from mgd_ssl.data.bad_files import Checked, DecodeGuard, make_guard, read_or_next
-from mgd_ssl.data.sampling import ResumableBatchSampler
+from mgd_ssl.data.cropping import CentreCrop, Cropping, Draws, RandomCrops
+from mgd_ssl.data.sampling import Indices, ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
 
 Item = TypeVar("Item", covariant=True)
+LARGEST_AT_ONCE = 128  # side in pixels of an array's images that are cut together
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image (3, crop, crop) uint8, its label (-1 unknown), its index, and which failed (-1)."""
+    """One image (..., 3, S, S) uint8, its label (-1 unknown), its index, and which failed (-1)."""
 
     image: Tensor
     label: int
@@ -29,7 +30,10 @@ class Sample:
 
 
 class Batch(NamedTuple):
-    """Images (B, 3, S, S) uint8; labels, indices, failed indices (B,) int64, -1 for none."""
+    """Images uint8; labels, indices, failed indices (B,) int64, -1 for none.
+
+    Images are (B, 3, S, S) in evaluation, (B, V, 3, S, S) where V random crops of each are cut.
+    """
 
     images: Tensor
     labels: Tensor
@@ -45,78 +49,63 @@ def canvas_size(size: int) -> int:
     return size if size < 96 else round(size * 256 / 224)
 
 
-def resize_and_crop(images: Tensor, resize: int, crop: int) -> Tensor:
-    """Resize the shorter side to ``resize`` (bilinear, antialiased), then crop the centre.
-
-    Args:
-        images: (..., 3, H, W) uint8.
-        resize: shorter side in pixels after resizing.
-        crop: side of the square in pixels, at most ``resize``.
-    """
-    if min(images.shape[-2:]) != resize:
-        images = TF.resize(images, [resize], antialias=True)
-    cropped: Tensor = TF.center_crop(images, [crop, crop])
-    return cropped
-
-
-class CanvasDataset(Dataset[Sample]):
-    """Decoded images of one size; one that cannot be decoded is replaced by the next that can.
+class ImageDataset(Dataset[Sample]):
+    """Images cut to one size; one that cannot be decoded is replaced by the next that can.
 
     Args:
         source: the images.
-        resize: shorter side in pixels after resizing.
-        crop: side in pixels of the square cut from the centre, at most ``resize``.
+        cropping: what is cut from them.
         exif: turn images as their EXIF orientation says.
-
-    Raises:
-        ValueError: ``crop`` larger than ``resize``, or not positive.
     """
 
-    def __init__(self, source: ImageSource, resize: int, crop: int, exif: bool = True) -> None:
-        if not 0 < crop <= resize:
-            raise ValueError(
-                f"crop of {crop} pixels from images resized to {resize}; expected 0 < crop <= "
-                "resize. Make the canvas at least as large as the crop."
-            )
-        self.source, self.resize, self.crop, self.exif = source, resize, crop, exif
+    def __init__(self, source: ImageSource, cropping: Cropping, exif: bool = True) -> None:
+        self.source, self.cropping, self.exif = source, cropping, exif
+        first = source.read_array(np.zeros(1, dtype=np.int64))
+        self.at_once = first is not None and max(first.shape[1:3]) <= LARGEST_AT_ONCE
 
     def __len__(self) -> int:
         """Number of images."""
         return len(self.source)
 
     def __getitem__(self, index: int) -> Sample:
-        """Image ``index``, or the next that can be decoded with ``failed`` set to ``index``.
+        """Image ``index`` in epoch 0; see :meth:`__getitems__`."""
+        return self._sample(index, self.cropping.draw(0, np.array([index]))[0])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """A whole batch of the epoch that :class:`Indices` say, or of epoch 0.
+
+        An image that cannot be decoded is replaced by the next that can, with ``failed`` set to
+        the index of the first. Small images of one array are cut together.
 
         Raises:
-            DecodeError: this image and the thousand after it, or all, cannot be decoded.
+            DecodeError: an image and the thousand after it, or all, cannot be decoded.
         """
-        image, used, failed = read_or_next(self.source, index, self._read)
+        wanted = np.asarray(indices, dtype=np.int64)
+        draws = self.cropping.draw(indices.epoch if isinstance(indices, Indices) else 0, wanted)
+        if self.at_once:
+            return self._from_array(wanted, draws)
+        samples = [self._sample(index, drawn) for index, drawn in zip(indices, draws, strict=True)]
+        numbers = torch.tensor([(sample.label, sample.index, sample.failed) for sample in samples])
+        return Batch(torch.stack([sample.image for sample in samples]), *numbers.unbind(1))
+
+    def _sample(self, index: int, draws: Draws) -> Sample:
+        def read(used: int) -> Tensor:
+            return self.cropping.one(self.source.open(used, exif=self.exif), draws)
+
+        image, used, failed = read_or_next(self.source, index, read)
         labels = self.source.labels
         label = -1 if labels is None else int(labels[used])
         return Sample(image, label, used, failed)
 
-    def _read(self, index: int) -> Tensor:
-        image = TF.pil_to_tensor(self.source.open(index, exif=self.exif).load())
-        return resize_and_crop(image, self.resize, self.crop)
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """A whole batch; images of one array are resized together."""
-        wanted = np.asarray(indices, dtype=np.int64)
-        array = self.source.read_array(wanted)
-        if array is not None:
-            return self._from_array(array, wanted)
-        samples = [self[index] for index in indices]
-        numbers = torch.tensor([(sample.label, sample.index, sample.failed) for sample in samples])
-        return Batch(torch.stack([sample.image for sample in samples]), *numbers.unbind(1))
-
-    def _from_array(self, array: NDArray[np.uint8], indices: NDArray[np.int64]) -> Batch:
+    def _from_array(self, indices: NDArray[np.int64], draws: list[Draws]) -> Batch:
+        array = self.source.read_array(indices)
+        assert array is not None
         images = torch.from_numpy(array)
         images = images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2)
-        canvas = resize_and_crop(images, self.resize, self.crop).expand(-1, 3, -1, -1)
-        none = torch.full((len(indices),), -1)
-        labels = self.source.labels
+        none, labels = torch.full((len(indices),), -1), self.source.labels
         found = none if labels is None else torch.from_numpy(labels[indices])
-        return Batch(canvas.contiguous(), found, torch.from_numpy(indices), none)
+        cropped = self.cropping.many(images, draws).contiguous()
+        return Batch(cropped, found, torch.from_numpy(indices), none)
 
 
 class PositionedLoader(DataLoader[Item]):
@@ -190,45 +179,39 @@ def make_loader(
     batch_size: int,
     *,
     train: bool,
+    crops: RandomCrops | None = None,
     seed: int = 0,
     workers: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    resize: int | None = None,
-    crop: int | None = None,
     bad_images: float = 1.0,
     start_method: str | None = None,
     exif: bool = True,
 ) -> CanvasLoader:
-    """Batches of canvases, shuffled for training or in order for evaluation.
-
-    In training the canvas is square of side ``resize``, from which views are cut on the device;
-    in evaluation it is the centre crop of side ``size``.
+    """Batches of images, shuffled for training or in order for evaluation.
 
     Args:
         source: the images.
         size: side in pixels of what the network sees.
         batch_size: images a batch on this process.
         train: shuffle and drop the last partial batch; else keep the order and drop nothing.
+        crops: random crops to cut; without them the evaluation's centre crop, of images whose
+            shorter side is resized to :func:`canvas_size` of ``size``.
         seed: of the order.
         workers: decoding processes; 0 decodes in this one (best for a source that is in memory).
         rank: number of this process.
         world_size: number of processes; each gets its own share of the images.
-        resize: shorter side in pixels after resizing; default :func:`canvas_size` of ``size``.
-        crop: side in pixels of the canvas; default ``resize`` in training, ``size`` in evaluation.
         bad_images: share of images that cannot be decoded past which the iteration stops.
         start_method: how workers start ("fork", "spawn", "forkserver"); default the platform's.
         exif: turn images as their EXIF orientation says.
 
     Raises:
-        ValueError: training batch larger than the data set, or sizes that do not fit.
+        ValueError: training batch larger than the data set.
     """
-    resize = resize or canvas_size(size)
-    crop = crop or (resize if train else size)
     sampler = ResumableBatchSampler(
         len(source), batch_size, train=train, seed=seed, rank=rank, world_size=world_size
     )
-    dataset = CanvasDataset(source, resize, crop, exif)
+    dataset = ImageDataset(source, crops or CentreCrop(canvas_size(size), size), exif)
     return CanvasLoader(
         dataset,
         sampler,

@@ -1,9 +1,23 @@
 """The order of images: a pure function of seed and epoch, that can start anywhere."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Self
 
 import numpy as np
 from torch.utils.data import Sampler
+
+
+class Indices(list[int]):
+    """Images of a batch, and the epoch, from 0, that it belongs to."""
+
+    epoch: int = 0
+
+    @classmethod
+    def of(cls, indices: Iterable[int], epoch: int) -> Self:
+        """These images in an epoch."""
+        made = cls(indices)
+        made.epoch = epoch
+        return made
 
 
 class ResumableBatchSampler(Sampler[list[int]]):
@@ -60,11 +74,12 @@ class ResumableBatchSampler(Sampler[list[int]]):
         share = len(range(self.rank, self.length, self.world_size))
         return -(-share // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Indices]:
         """Yield the indices of each batch, from the starting step on."""
-        mine = self._share()
+        mine, epoch = self._share(), self.epoch
         for step in range(self.start_step, len(self)):
-            yield mine[step * self.batch_size : (step + 1) * self.batch_size].tolist()
+            batch = mine[step * self.batch_size : (step + 1) * self.batch_size]
+            yield Indices.of(batch.tolist(), epoch)
 
     def _share(self) -> np.ndarray:
         if not self.train:

@@ -1,4 +1,4 @@
-"""Random views of a batch, made on its device by kornia, and normalisation apart from them."""
+"""Random views of a batch of crops, made on its device by kornia; normalisation apart from them."""
 
 from dataclasses import dataclass, fields
 from typing import Literal
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from mgd_ssl.data.cropping import RandomCrops
 from mgd_ssl.models import IMAGENET_MEAN, IMAGENET_STD
 
 Preset = Literal["moco_v1", "moco_v2", "small", "weak", "linear"]
@@ -51,8 +52,8 @@ class ViewConfig:
 
     Attributes:
         preset: moco_v1, moco_v2, small (28 to 64 pixels), weak or linear (the probe's training).
-        crop_min: least area of the crop, as a share of the canvas.
-        crop_max: largest area of the crop, as a share of the canvas.
+        crop_min: least area of the crop, as a share of the image's.
+        crop_max: largest area of the crop, as a share of the image's.
         flip_p: probability of a horizontal flip.
         jitter_brightness: factor drawn from [1 - x, 1 + x].
         jitter_contrast: factor drawn from [1 - x, 1 + x].
@@ -106,6 +107,11 @@ class ViewConfig:
         values |= {n: own for n in values if (own := getattr(self, n, None)) is not None}
         return ViewParameters(**values)
 
+    def crops(self, size: int, views: int = 1, seed: int = 0) -> RandomCrops:
+        """The crops that views are made of, which the loader cuts: ``size`` pixels a side."""
+        p = self.parameters()
+        return RandomCrops(size, views, (p.crop_min, p.crop_max), seed)
+
 
 def _validate(p: ViewParameters) -> None:
     def demand(holds: bool, what: str, expected: str) -> None:
@@ -139,10 +145,10 @@ def to_unit(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
 
 class View(nn.Module):
-    """uint8 (N,3,S,S) to one random view each: float (N,3,size,size) in [0, 1], not normalised.
+    """Crops (N,3,S,S) uint8 to a random view of each: colour, blur and flip.
 
-    Every parameter is drawn for each image from torch's global generator; the order of the four
-    jitter steps is drawn once a batch.
+    Views are floats (N,3,S,S) in [0, 1], not normalised. Every parameter is drawn for each image
+    from torch's global generator; the order of the four jitter steps is drawn once a batch.
     """
 
     def __init__(self, parameters: ViewParameters, size: int) -> None:
@@ -150,9 +156,8 @@ class View(nn.Module):
         self.steps = nn.Sequential(*_steps(parameters, size))
 
     @torch.no_grad()
-    def forward(self, images: UInt8[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 t t"]:
-        """Draw one view of every image."""
-        # half precision would round the corners of the crops to whole pixels
+    def forward(self, images: UInt8[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:
+        """Draw one view of every crop."""
         with torch.autocast(images.device.type, enabled=False):
             view: Tensor = self.steps(to_unit(images))
         return view.clamp_(0, 1)
@@ -160,9 +165,6 @@ class View(nn.Module):
 
 def _steps(p: ViewParameters, size: int) -> list[nn.Module]:
     """The steps of a view in order; those that never happen are left out."""
-    crop = K.RandomResizedCrop(
-        (size, size), scale=(p.crop_min, p.crop_max), cropping_mode="resample"
-    )
     colour: list[nn.Module] = []
     strengths = (p.jitter_brightness, p.jitter_contrast, p.jitter_saturation, p.jitter_hue)
     if p.jitter_p and any(strengths):
@@ -173,7 +175,7 @@ def _steps(p: ViewParameters, size: int) -> list[nn.Module]:
     if p.blur_p:
         colour.append(_blur(p, size))
     flip = [K.RandomHorizontalFlip(p=p.flip_p)] if p.flip_p else []
-    return [crop, *colour, *flip]
+    return [*colour, *flip]
 
 
 def _blur(p: ViewParameters, size: int) -> nn.Module:
@@ -186,9 +188,10 @@ def _blur(p: ViewParameters, size: int) -> nn.Module:
 
 
 def build_view(config: ViewConfig, size: int) -> View:
-    """A module from uint8 (N,3,S,S) to one float view (N,3,size,size) in [0, 1] of each image.
+    """A module from crops (N,3,size,size) uint8 to a float view in [0, 1] of each.
 
-    The same state of torch's generator gives the same views.
+    The crops are those of :meth:`ViewConfig.crops`. The same state of torch's generator gives the
+    same views.
     """
     return View(config.parameters(), size)
 

@@ -157,7 +157,7 @@ def test_speed_counts_the_steps_between_the_first_and_the_last_of_an_epoch(scrip
     assert module.middle([2.5]) == 2.5
 
 
-def test_images_on_disk_are_the_canvases_of_the_source(script, tmp_path):
+def test_images_on_disk_are_the_centres_of_the_sources(script, tmp_path):
     folder = script("side_by_side").write_images(None, 3, 28, tmp_path)
     expected = subset(open_source(None, "train"), 3)
     files = sorted(folder.iterdir())

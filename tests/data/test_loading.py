@@ -10,15 +10,16 @@ from torch._utils import ExceptionWrapper
 from mgd_ssl.data import (
     ArraySource,
     Batch,
-    CanvasDataset,
+    CentreCrop,
     DecodeError,
     DecodeGuard,
+    ImageDataset,
+    RandomCrops,
     canvas_size,
     make_loader,
     open_source,
     subset,
 )
-from mgd_ssl.data.loading import resize_and_crop
 
 
 def array_source(count: int = 40, side: int = 8, colour: bool = False) -> ArraySource:
@@ -39,18 +40,11 @@ def test_canvas_is_256_for_224_and_small_images_keep_their_size():
     assert [canvas_size(s) for s in (224, 112, 96, 95, 32)] == [256, 128, 110, 95, 32]
 
 
-def test_resize_agrees_with_pillow_bilinear():
-    image = photo(height=60, width=90)
-    got = resize_and_crop(torch.from_numpy(image.copy()).permute(2, 0, 1), 32, 32)
-    reference = Image.fromarray(image).resize((48, 32), Image.Resampling.BILINEAR)
-    expected = np.asarray(reference)[:, 8:40].astype(int)
-    assert np.abs(got.permute(1, 2, 0).numpy() - expected).max() <= 1
-
-
 @pytest.mark.parametrize("colour", [True, False])
 @pytest.mark.parametrize(("resize", "crop"), [(8, 8), (12, 12), (12, 10), (6, 5)])
 def test_whole_batches_of_an_array_equal_images_read_one_by_one(colour, resize, crop):
-    dataset = CanvasDataset(subset(array_source(colour=colour), 20, seed=1), resize, crop)
+    source = subset(array_source(colour=colour), 20, seed=1)
+    dataset = ImageDataset(source, CentreCrop(resize, crop))
     batch = dataset.__getitems__([3, 0, 11])
     for row, index in enumerate([3, 0, 11]):
         sample = dataset[index]
@@ -64,28 +58,21 @@ def test_unlabelled_images_have_label_minus_one(tmp_path):
     save(tmp_path / "a.png", photo())
     folder, array = open_source(tmp_path, "train"), ArraySource(np.zeros((1, 4, 4), np.uint8))
     for source in (folder, array):
-        batch = CanvasDataset(source, 8, 8).__getitems__([0])
+        batch = ImageDataset(source, CentreCrop(8, 8)).__getitems__([0])
         assert batch.labels.tolist() == [-1] and batch.labels.dtype == torch.int64
-
-
-@pytest.mark.parametrize(("resize", "crop"), [(8, 9), (8, 0)])
-def test_crop_that_does_not_fit_is_refused(resize, crop):
-    with pytest.raises(ValueError, match="expected 0 < crop <= resize"):
-        CanvasDataset(array_source(), resize, crop)
 
 
 # loaders
 
 
-def test_training_canvas_is_larger_than_the_evaluation_crop(tmp_path):
+@pytest.mark.parametrize(("size", "resize"), [(112, 128), (64, 64)])
+def test_evaluation_gives_the_centre_of_the_resized_image(tmp_path, size, resize):
     save(tmp_path / "a.png", photo())
     source = open_source(tmp_path, "train")
-    train = next(iter(make_loader(source, 112, 1, train=True)))
-    val = next(iter(make_loader(source, 112, 1, train=False)))
-    assert train.images.shape[-2:] == (128, 128) and val.images.shape[-2:] == (112, 112)
-    own = next(iter(make_loader(source, 112, 1, train=True, resize=140)))
-    assert own.images.shape[-2:] == (140, 140)
-    assert torch.equal(val.images, train.images[..., 8:120, 8:120])
+    for train in (False, True):
+        batch = next(iter(make_loader(source, size, 1, train=train)))
+        expected = ImageDataset(source, CentreCrop(resize, size))[0].image
+        assert torch.equal(batch.images[0], expected)
 
 
 def test_evaluation_gives_every_image_once_in_order():
@@ -105,8 +92,9 @@ def test_iterating_leaves_the_global_generator_alone():
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_workers_resume_where_they_are_told_and_agree_with_none(tmp_path, start_method):
     source = open_source(class_tree(tmp_path, {"a": 9, "b": 9}), "train", labelled=True)
-    plain = make_loader(source, 16, 3, train=True, seed=4)
-    workers = make_loader(source, 16, 3, train=True, seed=4, workers=1, start_method=start_method)
+    wanted = {"train": True, "seed": 4, "crops": RandomCrops(16, 2, seed=4)}
+    plain = make_loader(source, 16, 3, **wanted)
+    workers = make_loader(source, 16, 3, **wanted, workers=1, start_method=start_method)
     workers.set_position(0)
     next(iter(workers))  # abandoned, with batches already under way
     for position in ((2, 0), (2, 4), (3, 1)):
@@ -117,6 +105,77 @@ def test_workers_resume_where_they_are_told_and_agree_with_none(tmp_path, start_
         for a, b in zip(got, expected, strict=True):
             assert isinstance(a, Batch)
             assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+# random crops
+
+
+def crops_of(loader) -> dict[int, torch.Tensor]:
+    """Crops by the index of their image."""
+    found: dict[int, torch.Tensor] = {}
+    for batch in loader:
+        found |= dict(zip(batch.indices.tolist(), batch.images, strict=True))
+    return found
+
+
+def folder_source(tmp_path):
+    return open_source(class_tree(tmp_path, {"a": 9, "b": 9}), "train")
+
+
+def small_source(_):
+    return array_source(18, side=20)
+
+
+@pytest.mark.parametrize("opened", [folder_source, small_source])
+def test_crops_do_not_depend_on_batches_or_processes_and_change_with_the_epoch(tmp_path, opened):
+    source, crops = opened(tmp_path), RandomCrops(16, 2, seed=5)
+    whole = make_loader(source, 16, 18, train=True, crops=crops)
+    shares = [
+        make_loader(source, 16, 3, train=True, crops=crops, rank=rank, world_size=2)
+        for rank in (0, 1)
+    ]
+    for loader in (whole, *shares):
+        loader.set_position(4)
+    expected = crops_of(whole)
+    got = crops_of(shares[0]) | crops_of(shares[1])
+    assert len(got) == len(expected) == 18
+    assert all(torch.equal(got[index], expected[index]) for index in expected)
+    first, second = expected[7]
+    assert first.shape == (3, 16, 16) and not torch.equal(first, second)
+    whole.set_position(5)
+    assert not torch.equal(crops_of(whole)[7], expected[7])
+
+
+@pytest.mark.parametrize("opened", [folder_source, small_source])
+def test_crops_of_a_resumed_epoch_are_those_of_the_uninterrupted_one(tmp_path, opened):
+    loader = make_loader(opened(tmp_path), 16, 3, train=True, crops=RandomCrops(16, 2, seed=5))
+    loader.set_position(2)
+    expected = list(loader)[4:]
+    again = make_loader(opened(tmp_path), 16, 3, train=True, crops=RandomCrops(16, 2, seed=5))
+    again.set_position(2, 4)
+    for a, b in zip(again, expected, strict=True):
+        assert torch.equal(a.indices, b.indices) and torch.equal(a.images, b.images)
+
+
+def test_crops_of_an_array_of_large_images_are_those_of_files(tmp_path):
+    images = np.stack([photo(i, 150, 140) for i in range(3)])
+    for i, image in enumerate(images):
+        save(tmp_path / f"{i}.png", image)
+    sources = (ArraySource(images), open_source(tmp_path, "train"))
+    from_array, from_files = (
+        next(iter(make_loader(source, 32, 3, train=True, crops=RandomCrops(32)))).images
+        for source in sources
+    )
+    assert from_array.shape == (3, 1, 3, 32, 32) and torch.equal(from_array, from_files)
+
+
+def test_replaced_image_is_cropped_with_the_numbers_of_the_one_that_failed(tmp_path):
+    save(tmp_path / "1.png", photo())
+    text_named_jpg(tmp_path / "0.jpg")
+    dataset = ImageDataset(open_source(tmp_path, "train"), RandomCrops(16))
+    batch = dataset.__getitems__([0, 1])
+    assert batch.indices.tolist() == [1, 1] and batch.failed.tolist() == [0, -1]
+    assert not torch.equal(batch.images[0], batch.images[1])
 
 
 # files that cannot be decoded
@@ -133,7 +192,7 @@ def damaged(tmp_path):
 
 
 def test_undecodable_file_is_replaced_by_the_next_decodable_one(damaged):
-    dataset = CanvasDataset(damaged, 16, 16)
+    dataset = ImageDataset(damaged, CentreCrop(16, 16))
     batch = dataset.__getitems__([1, 2, 3, 4])
     assert batch.failed.tolist() == [-1, 2, 3, -1]
     assert batch.indices.tolist() == [1, 4, 4, 4] and batch.labels.tolist() == [0, 1, 1, 1]
@@ -143,7 +202,7 @@ def test_undecodable_file_is_replaced_by_the_next_decodable_one(damaged):
 def test_last_file_is_replaced_by_the_first(tmp_path):
     class_tree(tmp_path, {"a": 2})
     text_named_jpg(tmp_path / "z.jpg")
-    sample = CanvasDataset(open_source(tmp_path, "train"), 16, 16)[2]
+    sample = ImageDataset(open_source(tmp_path, "train"), CentreCrop(16, 16))[2]
     assert (sample.index, sample.failed) == (0, 2)
 
 
@@ -166,7 +225,7 @@ def test_error_that_a_worker_sends_keeps_its_plain_message():
 
 def test_guard_names_each_bad_file_once_and_counts_every_time(damaged, caplog):
     guard = DecodeGuard(damaged, limit=0.5)
-    batch = CanvasDataset(damaged, 16, 16).__getitems__(range(6))
+    batch = ImageDataset(damaged, CentreCrop(16, 16)).__getitems__(range(6))
     with caplog.at_level(logging.WARNING):
         guard.check(batch)
         guard.check(batch)
@@ -178,7 +237,7 @@ def test_guard_names_each_bad_file_once_and_counts_every_time(damaged, caplog):
 
 
 def test_guard_stops_past_its_limit_and_names_the_files(damaged):
-    batch = CanvasDataset(damaged, 16, 16).__getitems__(range(6))
+    batch = ImageDataset(damaged, CentreCrop(16, 16)).__getitems__(range(6))
     with pytest.raises(DecodeError, match=r"2 of 6 images.*2\.jpg.*3\.png.*at most 1\.0%"):
         DecodeGuard(damaged).check(batch)
 
