@@ -7,9 +7,11 @@ from typing import Any, cast
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from mgd_ssl.commands.class_names import Names, count_classes, match_classes
 from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
 from mgd_ssl.commands.classify_eval import evaluate
 from mgd_ssl.commands.image_run import ImageRun
+from mgd_ssl.commands.inherited import say_inherited
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.run import execute
 from mgd_ssl.commands.run_parts import (
@@ -61,8 +63,8 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     """The parts of a run, each checked."""
     source, val = open_labelled(config)
     classes = count_classes(source, val)
-    teacher = load_teacher(config, classes)
-    student = build_student(config, classes)
+    teacher = load_teacher(config, classes, source.classes)
+    student = build_student(config, classes, source.classes)
     parts: dict[str, Any] = {"kd_weight": config.kd.kd_weight if config.kd.kd else 0.0}
     if teacher:
         frozen = make_teacher(config, *teacher, config.kd.matching)
@@ -71,6 +73,9 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
             reader = find_reader(student, config.network.taps, cast(int, config.loader.size))
             parts["reader"] = reader
             parts["distiller"] = build_distiller(config, frozen, student, reader)
+    if teacher:
+        spec = cast(BackboneSpec, student.spec)
+        say_inherited(config.loader.size, spec, teacher[1])
     normalize = Normalize(config.loader.mean, config.loader.std)
     task = Classification(student, normalize, kd_temperature=config.kd.kd_t, **parts)
     if config.sync_bn:
@@ -89,17 +94,13 @@ def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
     return source, val
 
 
-def count_classes(source: ImageSource, val: ImageSource) -> int:
-    """As many as have names; where none have, labels count from 0 to the last class of either."""
-    assert source.labels is not None and val.labels is not None
-    return len(source.classes or range(max(source.labels.max(), val.labels.max()) + 1))
-
-
-def load_teacher(config: ClassifyConfig, classes: int) -> tuple[nn.Module, KeyReport] | None:
-    """The teacher with its classifier, where it has one of these classes.
+def load_teacher(
+    config: ClassifyConfig, classes: int, names: Names = None
+) -> tuple[nn.Module, KeyReport] | None:
+    """The teacher with its classifier, where it has one of these classes, in the data's order.
 
     Raises:
-        ValueError: its classifier is of another number of classes, or ``--kd`` finds none.
+        ValueError: its classifier is of other classes, or ``--kd`` finds none.
     """
     options = config.teacher
     if options.teacher is None:
@@ -110,10 +111,10 @@ def load_teacher(config: ClassifyConfig, classes: int) -> tuple[nn.Module, KeyRe
             f"teacher {options.teacher}: it has no classifier, expected one of {classes} classes "
             f"for --kd; {_fine_tune(config)}, or leave --kd out"
         )
-    if report.classes not in (None, classes):
+    differs = report.classes and match_classes(network, report, classes, names)
+    if differs:
         raise ValueError(
-            f"teacher {options.teacher}: its classifier has {report.classes} classes, the data "
-            f"{classes}, expected the same; {_fine_tune(config)}"
+            f"teacher {options.teacher}: {differs}, expected the same; {_fine_tune(config)}"
         )
     return network, report
 
@@ -125,8 +126,11 @@ def _fine_tune(config: ClassifyConfig) -> str:
     )
 
 
-def build_student(config: ClassifyConfig, classes: int) -> nn.Module:
-    """A new network, or one that starts from ``--student-weights``."""
+def build_student(config: ClassifyConfig, classes: int, names: Names = None) -> nn.Module:
+    """A new network, or one that starts from ``--student-weights``.
+
+    The classifier of those weights is kept where it is of the same classes.
+    """
     if config.student_weights is None:
         return create_classifier(classes, **config.network.spec)
     network, report = load_classifier(config.student_weights, **config.network.spec)
@@ -137,9 +141,11 @@ def build_student(config: ClassifyConfig, classes: int) -> nn.Module:
             "student_weights: for images normalised otherwise; to go on so: --mean %s --std %s",
             *values,
         )
-    if report.classes == classes:
+    differs = report.classes and match_classes(network, report, classes, names)
+    if report.classes and not differs:
         return network
-    logger.info("the classifier of %d classes is new", classes)
+    why = f": of {report.path}, {differs}" if differs else ""
+    logger.info("the classifier of %d classes is new%s", classes, why)
     student = create_classifier(classes, **report.spec.to_dict())
     student.load_state_dict(backbone_state(network), strict=False)  # all but the classifier
     return student

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mgd_ssl.commands.inherited import inherit
 from mgd_ssl.commands.run_config import Defaults, OptimiserOptions, RunConfig
 from mgd_ssl.data import ViewConfig
 
@@ -90,6 +91,10 @@ def resolve(config: ClassifyConfig) -> ClassifyConfig:
     defaults = EMBEDDED if config.data is None else GENERAL
     if config.student_weights:  # the file says what it holds
         defaults = {k: v for k, v in defaults.items() if k != "network"}
+    if not config.evaluate:  # which measures each network at the size of its own file
+        teacher = config.teacher
+        defaults = inherit(defaults, config, teacher.teacher, teacher.spec)
+        defaults = inherit(defaults, config, config.student_weights, config.network.spec)
     config = config.filled(defaults, "classify-")
     _check(config)
     size = config.loader.size

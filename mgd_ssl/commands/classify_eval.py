@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.fabric import Fabric
 
+from mgd_ssl.commands.class_names import count_classes, match_classes
 from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
 from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.run_parts import load_loader
@@ -48,6 +49,13 @@ def evaluate_one(
         raise ValueError(
             f"evaluate: {source} has no classifier, expected one; train it with mgd-ssl classify, "
             "or measure it with linear_eval.py or knn_eval.py"
+        )
+    classes = count_classes(val, val)
+    differs = match_classes(network, report, classes, val.classes)
+    if differs:
+        raise ValueError(
+            f"evaluate {source}: {differs}, expected the same; measure it on data of its own "
+            f"classes, or train it on these: mgd-ssl classify DATA --student-weights {source}"
         )
     if config.loader.size is None and report.size:
         config = replace(config, loader=replace(config.loader, size=report.size))

@@ -10,8 +10,9 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 
+from mgd_ssl.commands.class_names import match_categories
 from mgd_ssl.commands.detect_config import DetectConfig, resolve
-from mgd_ssl.commands.detect_parts import build_detection, load_student, load_teacher
+from mgd_ssl.commands.detect_parts import build_detection, load_teacher, load_weights
 from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.run import TrainingRun, execute
@@ -169,7 +170,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
             "state_dict": student.state_dict(),
             "detector": student.spec.to_dict(),
             "backbone": body.to_dict(),
-            "classes": self.source.classes,
+            "classes": student.class_names,
             "normalisation": normalisation,
             "size": student.spec.min_size,
         }
@@ -214,10 +215,12 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
     resolved = resolve(config)
     val = open_detection(config.data, "val")
     loader, rows = make_loader(resolved, fabric, val), []
-    networks = {"student": load_student(resolved)}
+    networks = {"student": load_weights(resolved)}
     if config.teacher.teacher:
         networks["teacher"] = load_teacher(resolved)
-    for name, network in networks.items():
+    for name, (network, report) in networks.items():
+        ids = network.spec.category_ids
+        match_categories(report, ids, val.category_ids, val.classes, what=name)
         found = ap_of(network.to(fabric.device).eval(), val, loader, fabric)
         rows.append({"network": name, **found})
     if fabric.is_global_zero:

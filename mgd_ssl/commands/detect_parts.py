@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.models.detection import RetinaNet
 
 from mgd_ssl import distributed
+from mgd_ssl.commands.class_names import match_categories
 from mgd_ssl.commands.detect_config import DetectConfig
 from mgd_ssl.commands.terminal import print_plan
 from mgd_ssl.data import DetectionSource
@@ -16,6 +17,7 @@ from mgd_ssl.distiller import Adapter, FeatureDistiller
 from mgd_ssl.matching import detection_weights
 from mgd_ssl.models import (
     DetectorSpec,
+    KeyReport,
     body_reader,
     create_detector,
     evaluating,
@@ -31,20 +33,18 @@ from mgd_ssl.training.logging import logger
 
 def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
     """Student, teacher and distiller, the student's stem frozen where its weights are given."""
-    teacher = load_teacher(config) if config.teacher.teacher else None
-    ids = tuple(teacher.spec.category_ids if config.unlabelled and teacher else source.category_ids)
-    student = load_student(config, ids)
+    teacher, report = load_teacher(config) if config.teacher.teacher else (None, None)
+    ids, names = tuple(source.category_ids), tuple(source.classes)
+    if teacher and report and config.unlabelled:
+        ids, names = tuple(teacher.spec.category_ids), tuple(report.class_names or ())
+    student = load_student(config, ids, names)
     reader = body_reader(student, config.levels)
-    if teacher is None:
+    if teacher is None or report is None:
         return Detection(student, reader)
     teacher_reader = body_reader(teacher, config.levels)
     frozen = DetectorTeacher(teacher, teacher_reader, ids)
-    if config.teacher_boxes is not None and not (frozen.labels >= 0).any():
-        raise ValueError(
-            f"teacher_boxes: the teacher finds the categories {teacher.spec.category_ids[:5]}, …, "
-            f"and the data has {ids[:5]}, …, expected some ids in both; correct the annotations' "
-            "ids, or leave --teacher-boxes out"
-        )
+    if config.teacher_boxes is not None:
+        match_categories(report, teacher.spec.category_ids, ids, names, what="teacher_boxes")
     distiller = build_distiller(config, frozen, student, reader)
     boxes = not config.unlabelled or config.teacher_boxes is not None
     if not boxes:
@@ -71,7 +71,7 @@ def freeze_untrained(student: RetinaNet, reader: BodyReader, stages: Sequence[St
         parameter.requires_grad_(gradient is not None)
 
 
-def load_teacher(config: DetectConfig) -> RetinaNet:
+def load_teacher(config: DetectConfig) -> tuple[RetinaNet, KeyReport]:
     """The teacher: published weights by name, or a checkpoint."""
     assert config.teacher.teacher is not None
     caffe = True if config.teacher_caffe else None
@@ -79,34 +79,45 @@ def load_teacher(config: DetectConfig) -> RetinaNet:
         config.teacher.teacher, caffe=caffe, **_said(config.teacher.spec)
     )
     logger.info("teacher %s", report)
-    return network
+    return network, report
 
 
-def load_student(config: DetectConfig, category_ids: Sequence[int] = ()) -> RetinaNet:
-    """A new detector of these categories, or one that starts from weights.
+def load_student(config: DetectConfig, ids: Sequence[int], names: Sequence[str]) -> RetinaNet:
+    """A new detector of these categories, or one that starts from weights; it carries the names.
 
     Raises:
         ValueError: ``--student-weights`` is of other categories.
     """
     if config.student_weights:
-        given = _said(config.network.spec | _detector_options(config))
-        network, report = load_detector(config.student_weights, **given)
-        logger.info("student %s", report)
-        if category_ids and tuple(network.spec.category_ids) != tuple(category_ids):
+        student, report = load_weights(config)
+        own = tuple(student.spec.category_ids)
+        match_categories(report, own, ids, names, what="student_weights")
+        if own != tuple(ids):
             raise ValueError(
-                f"student_weights: {config.student_weights} finds {len(network.spec.category_ids)} "
-                f"categories, the data has {len(category_ids)} or others, expected the same; start "
-                "its backbone alone: --backbone-weights"
+                f"student_weights: {report.path} finds {len(own)} categories, {own[:5]}, …, the "
+                f"data has {len(ids)}, {tuple(ids[:5])}, …, expected the same in the same order; "
+                "start its backbone alone: --backbone-weights"
             )
-        freeze_stem(network)
-        return network
+        student.class_names = tuple(names) or report.class_names
+        freeze_stem(student)
+        return student
     options = config.network.spec | _detector_options(config)
-    spec = DetectorSpec(**options, category_ids=tuple(category_ids))
+    spec = DetectorSpec(**options, category_ids=tuple(ids))
     student = create_detector(spec)
+    student.class_names = tuple(names) or None
     if config.backbone_weights:
         logger.info("backbone %s", load_body(student, config.backbone_weights))
         freeze_stem(student)
     return student
+
+
+def load_weights(config: DetectConfig) -> tuple[RetinaNet, KeyReport]:
+    """The detector of ``--student-weights``, as it is."""
+    assert config.student_weights is not None
+    given = _said(config.network.spec | _detector_options(config))
+    network, report = load_detector(config.student_weights, **given)
+    logger.info("student %s", report)
+    return network, report
 
 
 def _detector_options(config: DetectConfig) -> dict[str, Any]:

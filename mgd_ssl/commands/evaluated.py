@@ -1,6 +1,6 @@
 """What both evaluators share: a network from any checkpoint, and the images it is measured on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +22,7 @@ from mgd_ssl.data import (
     subset,
 )
 from mgd_ssl.evaluation import Features, collect_features
-from mgd_ssl.models import load_backbone
+from mgd_ssl.models import find_checkpoint, load_backbone
 from mgd_ssl.models.compiling import compile_parts
 from mgd_ssl.training.logging import logger
 
@@ -65,6 +65,7 @@ class Evaluated:
     """The network that a checkpoint holds, on its device, and the images it is measured on."""
 
     def __init__(self, config: EvaluationConfig) -> None:
+        config = replace(config, checkpoint=find_checkpoint(config.checkpoint))
         self.config = config
         self.sources = {"train": self._open("train"), "val": self._open("val")}
         options = config.network

@@ -9,6 +9,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl.commands.image_run import ImageRun
+from mgd_ssl.commands.inherited import say_inherited
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.pretrain_config import PretrainConfig, matches, resolve
 from mgd_ssl.commands.pretrain_parts import (
@@ -67,6 +68,8 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     source = subset(source, config.loader.limit) if config.loader.limit else source
     teacher, report = load_teacher(config) if config.teacher.teacher else (None, None)
     student = create_backbone(**config.network.spec)
+    if report:
+        say_inherited(config.loader.size, cast(BackboneSpec, student.spec), report)
     reader = None
     if teacher or config.network.taps:
         reader = find_reader(student, config.network.taps, cast(int, config.loader.size))

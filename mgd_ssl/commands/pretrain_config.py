@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from mgd_ssl.commands.inherited import inherit
 from mgd_ssl.commands.run_config import Defaults, RunConfig
 from mgd_ssl.data import ViewConfig
 from mgd_ssl.objectives.simreg import Head
@@ -158,7 +159,9 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
         ValueError: options that exclude each other.
     """
     config = _resolve_method(config)
-    config = config.filled(_defaults(config))
+    teacher = config.teacher
+    defaults = inherit(_defaults(config), config, teacher.teacher, teacher.spec)
+    config = config.filled(defaults)
     size = config.loader.size
     assert size is not None
     if config.aug_plus and config.views.preset not in (None, "moco_v2"):

@@ -15,6 +15,7 @@ from mgd_ssl.commands.options import (
     TeacherOptions,
 )
 from mgd_ssl.distiller import Adapter
+from mgd_ssl.models import find_checkpoint
 from mgd_ssl.training.schedules import Kind, LearningRate
 
 WEIGHTS = ("mgd_loss_factor", "mgd_weight", "mgd_start")  # ways to weigh the stages, one a run
@@ -222,6 +223,9 @@ class RunConfig:
             config = replace(config, **{section: _filled(getattr(config, section), values)})
         config.mgd.check()
         config.optim.check()
+        if config.teacher.teacher:
+            teacher = find_checkpoint(config.teacher.teacher)  # of a run's directory the last one
+            config = replace(config, teacher=replace(config.teacher, teacher=teacher))
         arch = (config.network.arch or "student").replace("/", "-").replace(":", "-")
         return replace(config, out=config.out or Path("runs") / f"{prefix}{arch}")
 

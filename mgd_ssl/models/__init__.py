@@ -8,7 +8,7 @@ from mgd_ssl.models.backbones import (
     set_head,
     without_head,
 )
-from mgd_ssl.models.checkpoints import load_backbone, load_classifier
+from mgd_ssl.models.checkpoints import find_backbone, load_backbone, load_classifier
 from mgd_ssl.models.detector_files import is_detector, load_body, load_detector
 from mgd_ssl.models.detector_reader import BodyReader, body_reader
 from mgd_ssl.models.detectors import DetectorSpec, create_detector, freeze_stem
@@ -39,6 +39,7 @@ __all__ = [
     "create_classifier",
     "create_detector",
     "evaluating",
+    "find_backbone",
     "find_checkpoint",
     "find_reader",
     "find_taps",

@@ -25,7 +25,7 @@ from mgd_ssl.models.backbones import (
 from mgd_ssl.models.detectors import DetectorSpec
 from mgd_ssl.models.file_entries import FileEntries, shown
 from mgd_ssl.models.filling import COUNT, KeyReport, check_tensors, fill
-from mgd_ssl.models.guessing import ANCHORS, guess_spec
+from mgd_ssl.models.guessing import ANCHORS, RESNET, guess_spec
 from mgd_ssl.models.layouts import Place, find_places, read_place, state_dicts
 from mgd_ssl.models.weights import find_checkpoint, read_weights
 
@@ -52,6 +52,11 @@ class FoundBackbone:
     state: dict[str, Any]
     spec: BackboneSpec
     others: tuple[Place, ...] = ()
+
+    @property
+    def shows_stem(self) -> bool:
+        """Whether the file tells the stem, in words or by the shape of a ResNet's."""
+        return "backbone" in self.entries.said or RESNET in self.state
 
     @property
     def fits(self) -> bool:

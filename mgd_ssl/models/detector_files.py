@@ -73,11 +73,14 @@ def load_detector(
     given |= {k: v for k, v in {"caffe": caffe, "arch": arch}.items() if v is not None}
     with torch.random.fork_rng(devices=[]):  # what is read from a file draws no random numbers
         detector = create_detector(replace(spec, **given))
+    classes = len(detector.spec.category_ids)
     report = KeyReport(
         path,
         "detect" if "detector" in entries.said else layout,
         detector.spec,
         head=left_out,
+        classes=classes,
+        class_names=published.meta["categories"] if published else entries.classes(classes),
         place=str(place),
         published=published is not None,
     )

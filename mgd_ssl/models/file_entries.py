@@ -119,8 +119,8 @@ class FileEntries:
         return size
 
     def classes(self, count: int) -> tuple[str, ...] | None:
-        """Names of a classifier's ``count`` outputs; None where the file has none."""
-        if self.said.get("classes") is None:
+        """Names of a network's ``count`` outputs; None where the file has none."""
+        if self.said.get("classes") in (None, [], ()):
             return None
         said, hint = self.said["classes"], tuple[str, ...]
         names: tuple[str, ...] = read_value(hint, said, self.path, "classes")

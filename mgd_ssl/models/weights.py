@@ -29,7 +29,7 @@ def read_weights(source: Path) -> Checkpoint:
             cannot be downloaded.
     """
     name, file = str(source), find_checkpoint(source)
-    if file.exists() or not _is_name(name):
+    if file.is_file() or not _is_name(name):
         return read_checkpoint(file)
     try:
         return _from_timm(name) if _is_timm(name) else _from_torchvision(name)
@@ -51,6 +51,8 @@ def find_checkpoint(source: Path) -> Path:
     for name in RUN_CHECKPOINTS:
         if (source / name).is_file():
             return source / name
+    if _is_name(str(source)):  # a folder that is called as published weights are
+        return source
     raise ValueError(
         f"checkpoint: got {source}, a directory without {RUN_CHECKPOINTS[0]}, which is no file; "
         "expected a checkpoint's path, or the directory of a run"

@@ -1,0 +1,120 @@
+"""Classes go by name: those of a classifier or a detector, and those of the data it meets."""
+
+import re
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mgd_ssl.data import ImageSource
+from mgd_ssl.models import KeyReport
+from mgd_ssl.training.logging import logger
+
+Names = Sequence[str] | None
+CODE = re.compile(r"n\d{8}|\d+")  # WordNet's ids, as ImageNet's folders have, or numbers
+UNNAMED = ("__background__", "N/A")  # of torchvision's detectors
+
+
+def count_classes(source: ImageSource, val: ImageSource) -> int:
+    """As many as have names; where none have, labels count from 0 to the last class of either."""
+    assert source.labels is not None and val.labels is not None
+    return len(source.classes or range(max(source.labels.max(), val.labels.max()) + 1))
+
+
+def match_classes(network: nn.Module, report: KeyReport, count: int, names: Names) -> str | None:
+    """Put a classifier's outputs into the order of the data's classes.
+
+    Args:
+        network: from `load_classifier`; rows of its last layer change places where the same names
+            come in another order.
+        report: of its file.
+        count: classes of the data.
+        names: of the data's classes, in order; None where the data has none.
+
+    Returns:
+        What differs where the classes are not the same, in words; None where they are.
+    """
+    theirs, said = report.class_names, f"{report.path}: {report.classes} classes"
+    if report.classes != count:
+        return (
+            f"its classifier has {report.classes} classes{_few(theirs)}, the data {count}"
+            f"{_few(names)}"
+        )
+    if theirs is None or names is None:
+        whose = "the file" if theirs is None else "the data"
+        logger.info("%s, as the data; their names were not compared: %s has none", said, whose)
+    elif sorted(theirs) != sorted(names) or len(set(names)) < count:
+        if not (report.published and _are_codes(theirs) != _are_codes(names)):
+            return f"its classifier has the classes{_few(theirs)}, the data{_few(names)}"
+        logger.info(
+            "%s%s, as many as the data%s; taken to be in the same order, as the names cannot be "
+            "compared",
+            *(said, _few(theirs), _few(names)),
+        )
+    elif list(theirs) != list(names):
+        _reorder(network, [theirs.index(name) for name in names])
+        logger.info("%s%s, put into the data's order%s", said, _few(theirs), _few(names))
+    return None
+
+
+def _few(names: Names) -> str:
+    """The first names, in brackets; nothing where there are none."""
+    if not names:
+        return ""
+    return f" ({', '.join(names[:4])}{', …' if len(names) > 4 else ''})"
+
+
+def _are_codes(names: Sequence[str]) -> bool:
+    return all(CODE.fullmatch(name) for name in names)
+
+
+@torch.no_grad()
+def _reorder(network: nn.Module, order: list[int]) -> None:
+    """Let a classifier's output i be what its output ``order[i]`` was."""
+    head = network.get_submodule(str(network.head_name))
+    last = [m for m in head.modules() if isinstance(m, nn.Linear)][-1]
+    for parameter in (last.weight, cast(Tensor | None, last.bias)):
+        if parameter is not None:
+            parameter.copy_(parameter[order].clone())
+
+
+def match_categories(
+    report: KeyReport, ids: Sequence[int], data_ids: Sequence[int], data_names: Names, *, what: str
+) -> None:
+    """Hold a detector's categories against the data's, by their ids and names.
+
+    Args:
+        report: of the detector's file.
+        ids: of its outputs.
+        data_ids: of the data's categories.
+        data_names: their names, in the same order.
+        what: the option that gave the file.
+
+    Raises:
+        ValueError: no id is in both, or one has another name in the data.
+    """
+    theirs = dict(zip(ids, report.class_names or (), strict=False))
+    ours = dict(zip(data_ids, data_names or (), strict=False))
+    if not set(ids) & set(data_ids):
+        raise ValueError(
+            f"{what}: {report.path} finds the categories {_listed(ids, theirs)}, and the data has "
+            f"{_listed(data_ids, ours)}, expected some ids in both; correct the annotations' ids, "
+            "or take another detector"
+        )
+    named = [i for i in ours if i in theirs and theirs[i] not in UNNAMED]
+    differing = [i for i in named if theirs[i] != ours[i]]
+    if differing:
+        raise ValueError(
+            f"{what}: {report.path} finds the categories {_listed(differing, theirs)}, which the "
+            f"data calls {_listed(differing, ours)}, expected the same names for the same ids; "
+            "correct the annotations' ids, or take another detector"
+        )
+    if not named:
+        whose = "the file" if not theirs else "the data"
+        logger.info("%s: categories were compared by id; %s has no names", report.path, whose)
+
+
+def _listed(ids: Sequence[int], names: dict[int, str]) -> str:
+    words = [f"{i} {names[i]}" if i in names else str(i) for i in ids[:4]]
+    return ", ".join(words) + (", …" if len(ids) > 4 else "")
