@@ -183,7 +183,7 @@ def test_a_teacher_of_another_class_count(
     stem = {"width": 0.25, "stem": "small", "stem_stride": 2}
     path = save_state(create_classifier(7, "resnet18", **stem), tmp_path / "seven.pth")  # type: ignore[arg-type]
     message = said(options(tmp_path / "run", "--teacher", path), capsys)
-    assert "its classifier has 7 classes, the data 10, expected the same" in message
+    assert "its classifier has 7 classes, the data 10 (T-shirt/top, Trouser" in message
     assert f"--student-weights {path}" in message and not (tmp_path / "run").exists()
 
 
