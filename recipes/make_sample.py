@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mgd_ssl.data.sources import SAMPLE, open_source
+from mgd_ssl.data.opening import SAMPLE, open_source
 
 SEED = 2017
 PER_CLASS = {"train": 600, "val": 100}

@@ -26,6 +26,7 @@ from mgd_ssl.data import (
     Batch,
     ImageSource,
     Normalize,
+    data_line,
     eval_transform,
     label_fraction,
     open_source,
@@ -80,13 +81,16 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     task = Classification(student, normalize, kd_temperature=config.kd.kd_t, **parts)
     if config.sync_bn:
         convert_sync_bn(task, fabric)
+    if fabric.is_global_zero:
+        logger.info(data_line({"training": source, "top-1": val}))
     return ClassifyRun(config, fabric, task, source, val, teacher)
 
 
 def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
     """Training images, as many as the options say, and all validation images."""
-    source = open_source(config.data, "train", labelled=True)
-    val = open_source(config.data, "val", labelled=True)
+    opening = config.loader.opening
+    source = open_source(config.data, "train", labelled=True, **opening)
+    val = open_source(config.data, "val", labelled=True, **opening)
     source = subset(source, config.loader.limit) if config.loader.limit else source
     source = label_fraction(source, config.label_fraction, config.seed)
     if config.label_fraction < 1:
@@ -190,7 +194,8 @@ class ClassifyRun(ImageRun[ClassifyConfig, Classification]):
             return {}
         loader = self.config.loader
         found = self.accuracy(self.task.student, loader.mean, loader.std)
-        return {"val_top1": found["top1"], "val_top5": found["top5"]}
+        figures = {f"val_{name}": float(figure) for name, figure in found.items()}  # type: ignore[arg-type]
+        return figures | {"val_unreadable": float(len(self.val.guard.source) - found["images"])}
 
     def accuracy(self, network: nn.Module, mean: Any, std: Any) -> Accuracy:
         """Accuracy of a network under the evaluation transform."""

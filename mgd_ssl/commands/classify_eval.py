@@ -10,7 +10,7 @@ from mgd_ssl.commands.class_names import count_classes, match_classes
 from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
 from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.run_parts import load_loader
-from mgd_ssl.data import ImageSource, eval_transform, open_source
+from mgd_ssl.data import ImageSource, data_line, eval_transform, open_source
 from mgd_ssl.evaluation import classifier_accuracy, print_table, write_json
 from mgd_ssl.models import load_classifier
 from mgd_ssl.training.logging import logger, start_logging
@@ -21,7 +21,9 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
     start_logging()
     fabric = start_fabric(config.device)
     resolve(config)  # refuses what does not go together
-    val, rows = open_source(config.data, "val", labelled=True), []
+    val, rows = open_source(config.data, "val", labelled=True, **config.loader.opening), []
+    if fabric.is_global_zero:
+        logger.info(data_line({"accuracy": val}))
     sources = [("student", config.student_weights, config.network.spec)]
     sources += [("teacher", config.teacher.teacher, config.teacher.spec)]
     for name, source, given in sources:
@@ -64,4 +66,8 @@ def evaluate_one(
     transform = eval_transform(report.mean, report.std).to(fabric.device)
     network.to(fabric.device)
     found = classifier_accuracy(network, loader, transform=transform, device=fabric.device)
-    return {**found, "size": resolved.loader.size}
+    return {
+        **found,
+        "unreadable": len(val) - found["images"],
+        "size": resolved.loader.size,
+    }

@@ -23,6 +23,7 @@ from mgd_ssl.data import (
     DetectionLoader,
     DetectionSource,
     check_same_categories,
+    data_line,
     flip_randomly,
     make_detection_loader,
     open_detection,
@@ -55,6 +56,9 @@ def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
     if config.device.strategy == "dp":
         raise ValueError("strategy: got dp, expected auto or ddp; a detector needs processes")
     source, val = open_sources(config)
+    if fabric.is_global_zero:
+        uses = {"training": source} | ({"average precision": val} if val else {})
+        logger.info(data_line(uses))
     task = build_detection(config, source)
     if config.sync_bn:
         convert_sync_bn(task, fabric)
@@ -63,17 +67,19 @@ def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
 
 def open_sources(config: DetectConfig) -> tuple[DetectionSource, DetectionSource | None]:
     """Training images, and annotated validation images where the run can be measured on some."""
-    source = open_detection(config.data, "train", annotated=not config.unlabelled)
+    source = open_detection(
+        config.data, "train", annotated=not config.unlabelled, **config.loader.opening
+    )
     if config.loader.limit:
         source = subset_detection(source, config.loader.limit)
     if not config.unlabelled:
-        val = open_detection(config.data, "val")
+        val = open_detection(config.data, "val", **config.loader.opening)
         check_same_categories(source, val)
         return source, val
     if config.teacher_boxes is None:  # the heads are not trained
         return source, None
     try:
-        return source, open_detection(config.data, "val")
+        return source, open_detection(config.data, "val", **config.loader.opening)
     except ValueError as error:
         logger.info("no average precision, for want of annotated val images: %s", error)
         return source, None
@@ -213,7 +219,9 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
     start_logging()
     fabric = start_fabric(config.device)
     resolved = resolve(config)
-    val = open_detection(config.data, "val")
+    val = open_detection(config.data, "val", **config.loader.opening)
+    if fabric.is_global_zero:
+        logger.info(data_line({"average precision": val}))
     loader, rows = make_loader(resolved, fabric, val), []
     networks = {"student": load_weights(resolved)}
     if config.teacher.teacher:

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from tyro.conf import Positional, arg
 
 from mgd_ssl.commands.devices import start_fabric
-from mgd_ssl.commands.options import Data, DeviceOptions, NetworkOptions
+from mgd_ssl.commands.options import Data, DeviceOptions, FolderOptions, NetworkOptions
 from mgd_ssl.data import (
     CanvasLoader,
+    DecodeGuard,
     EvalTransform,
     ImageSource,
     RandomCrops,
+    data_line,
     eval_transform,
     make_loader,
     open_source,
@@ -50,6 +52,7 @@ class EvaluationConfig:
     limit_val: int | None = None
     """Val images, at most: a fixed random choice. [all]"""
     seed: int = 0
+    folders: FolderOptions = field(default_factory=FolderOptions)
     network: NetworkOptions = field(default_factory=NetworkOptions)
     device: DeviceOptions = field(default_factory=DeviceOptions)
 
@@ -62,12 +65,19 @@ class EvaluationConfig:
 
 
 class Evaluated:
-    """The network that a checkpoint holds, on its device, and the images it is measured on."""
+    """The network that a checkpoint holds, on its device, and the images it is measured on.
 
-    def __init__(self, config: EvaluationConfig) -> None:
+    Args:
+        config: of the evaluator.
+        uses: what is done with the train and with the val images.
+    """
+
+    def __init__(self, config: EvaluationConfig, uses: tuple[str, str]) -> None:
         config = replace(config, checkpoint=find_checkpoint(config.checkpoint))
         self.config = config
         self.sources = {"train": self._open("train"), "val": self._open("val")}
+        self._guards: dict[str, DecodeGuard] = {}
+        logger.info(data_line(dict(zip(uses, self.sources.values(), strict=True))))
         options = config.network
         self.network, self.report = load_backbone(
             config.checkpoint,
@@ -89,7 +99,12 @@ class Evaluated:
 
     def _open(self, split: str) -> ImageSource:
         config = self.config
-        source = open_source(config.data, split, labelled=True)  # type: ignore[arg-type]
+        source = open_source(
+            config.data,
+            split,  # type: ignore[arg-type]
+            labelled=True,
+            **config.folders.opening,
+        )
         limit = config.limit if split == "train" else config.limit_val
         return subset(source, limit, config.seed) if limit else source
 
@@ -102,7 +117,7 @@ class Evaluated:
     def loader(self, split: str, crops: RandomCrops | None = None) -> CanvasLoader:
         """Batches of a split: shuffled random crops, or the centres in order."""
         source = self.sources[split]
-        return make_loader(
+        loader = make_loader(
             source,
             self.size,
             self.config.batch_size,
@@ -112,6 +127,8 @@ class Evaluated:
             workers=0 if source.in_memory else self.config.workers,
             exif=self.config.exif,
         )
+        self._guards.setdefault(split, loader.guard)
+        return loader
 
     def features(self, split: str) -> Features:
         """Pooled features of a split under the evaluation transform."""
@@ -126,13 +143,22 @@ class Evaluated:
             "layout": self.report.layout,
             "network": self.report.spec.to_dict(),
             "data": str(self.config.data or "embedded sample of Fashion-MNIST"),
-            "train_images": len(self.sources["train"]),
-            "val_images": len(self.sources["val"]),
+            **self.counts(),
             "size": self.size,
             "exif": self.config.exif,
             "mean": list(self.report.mean),
             "std": list(self.report.std),
         }
+
+    def counts(self) -> dict[str, int]:
+        """Images that were used, and those that could not be decoded and were left out."""
+        readable = {f"{split}_images": guard.readable for split, guard in self._guards.items()}
+        return readable | {f"{s}_unreadable": guard.unreadable for s, guard in self._guards.items()}
+
+    def coverage(self) -> str:
+        """The same in words."""
+        parts = [f"{g.readable:,} of {len(g.source):,} {s}" for s, g in self._guards.items()]
+        return f"{' and '.join(parts)} images"
 
     def result_path(self, name: str) -> Path:
         """Where the JSON goes."""

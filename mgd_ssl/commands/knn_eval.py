@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: KnnConfig) -> dict[str, Any]:
     """Measure, print, draw, write the JSON; returns what was written."""
     start_logging()
-    evaluated = Evaluated(config)
+    evaluated = Evaluated(config, ("the bank", "kNN"))
     _check_k(config, len(evaluated.sources["train"]))
     bank, queries = evaluated.features("train"), evaluated.features("val")
     rows = knn_sweep(
@@ -67,7 +67,7 @@ def run(config: KnnConfig) -> dict[str, Any]:
         **evaluated.settings(),
         "knn": rows,
     }
-    print_table(f"kNN accuracy, per cent: {config.checkpoint}", rows)
+    print_table(f"kNN accuracy, per cent, {evaluated.coverage()}: {config.checkpoint}", rows)
     if config.retrieve:
         result["retrieval"] = retrieve(config, evaluated, bank, queries)
         print_table("Retrieval, per cent", [result["retrieval"]])

@@ -52,12 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: LinearEvalConfig) -> dict[str, Any]:
     """Measure, print, write the JSON; returns what was written."""
     start_logging()
-    evaluated = Evaluated(config)
+    evaluated = Evaluated(config, ("the probe", "accuracy"))
     measure = probe_cached if config.protocol == "cached" else train_moco
     figures, recipe = measure(config, evaluated)
     result = {"protocol": f"linear, {config.protocol}", **recipe, **evaluated.settings(), **figures}
     shown = {k: figures[k] for k in ("top1", "top5")}
-    print_table(f"Linear accuracy, per cent: {config.checkpoint}", [shown], recipe)
+    title = f"Linear accuracy, per cent, {evaluated.coverage()}: {config.checkpoint}"
+    print_table(title, [shown], recipe)
     path = evaluated.result_path(f"linear-{config.protocol}")
     write_json(path, result)
     logger.info("written: %s", path)

@@ -85,7 +85,25 @@ class TeacherOptions:
 
 
 @dataclass(frozen=True)
-class LoaderOptions:
+class FolderOptions:
+    """Which images of DATA are read."""
+
+    train_folder: str | None = None
+    """Folder in DATA of the training images; . for all of DATA. [told by its name]"""
+    val_folder: str | None = None
+    """Folder in DATA of the validation images. [told by its name]"""
+    max_pixels: int | None = None
+    """Largest image that is decoded, width times height. [89478485, Pillow's limit]"""
+
+    @property
+    def opening(self) -> dict[str, Any]:
+        """What `open_source` is told."""
+        names = (f.name for f in dataclasses.fields(FolderOptions))
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class LoaderOptions(FolderOptions):
     """Images and their decoding."""
 
     size: int | None = None
@@ -110,7 +128,7 @@ class LoaderOptions:
         return {"mean": list(self.mean), "std": list(self.std)}
 
     def __post_init__(self) -> None:
-        for name in ("size", "limit"):
+        for name in ("size", "limit", "max_pixels"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: got {value}, expected at least 1")

@@ -30,6 +30,7 @@ from mgd_ssl.data import (
     Batch,
     ImageSource,
     Normalize,
+    data_line,
     open_source,
     subset,
 )
@@ -63,7 +64,7 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     """The parts of a run, each checked."""
     if config.device.strategy == "dp":
         raise ValueError("strategy: got dp, expected auto or ddp; MoCo's queue needs processes")
-    source = open_source(config.data, "train")
+    source = open_source(config.data, "train", **config.loader.opening)
     source, held_out = hold_out(config, source)
     source = subset(source, config.loader.limit) if config.loader.limit else source
     teacher, report = load_teacher(config) if config.teacher.teacher else (None, None)
@@ -81,7 +82,10 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     normalize = Normalize(config.loader.mean, config.loader.std)
     weight = config.objective.objective_weight
     task = Pretraining(student, objective, normalize, weight, **parts)
-    return PretrainRun(config, fabric, task, source, held_out, report)
+    run = PretrainRun(config, fabric, task, source, held_out, report)
+    if fabric.is_global_zero:
+        logger.info(data_line(run.uses(held_out)))
+    return run
 
 
 class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
@@ -115,6 +119,13 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
         losses: dict[str, Tensor] = self.module(*self.views(batch))
         return losses
 
+    def uses(self, held_out: ImageSource | None) -> dict[str, ImageSource]:
+        """What is done with which images."""
+        uses = {"training": self.source, "health": held_out}
+        if self.knn:
+            uses |= {"kNN's bank": self.knn.bank.guard.source, "kNN": self.knn.queries.guard.source}
+        return {use: source for use, source in uses.items() if source is not None}
+
     def prepare(self) -> dict[str, float]:
         """The teacher's kNN accuracy, once; the student's is given as per cent of it."""
         teacher = self.task.teacher
@@ -138,6 +149,7 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
                 metrics["val_knn_top1"] = top1 = self.knn(backbone, normalisation)
                 if self.teacher_top1:
                     metrics["val_knn_top1_percent_of_teacher"] = 100 * top1 / self.teacher_top1
+                metrics |= self.knn.counts
             if self.health and self._due(epoch, options.health_every):
                 metrics |= self.health(backbone, normalisation)
         return metrics

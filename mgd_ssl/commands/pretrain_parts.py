@@ -7,7 +7,7 @@ from torch import nn
 
 from mgd_ssl.commands.pretrain_config import CONTRASTS, QUEUES, PretrainConfig
 from mgd_ssl.commands.run_parts import load_loader
-from mgd_ssl.data import ImageSource, open_source, split_off, subset
+from mgd_ssl.data import ImageSource, NoValidationError, open_source, split_off, subset
 from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth
 from mgd_ssl.models import KeyReport, split_batch_norms
@@ -82,8 +82,8 @@ def hold_out(config: PretrainConfig, source: ImageSource) -> tuple[ImageSource, 
     if options.health_every == 0:
         return source, None
     try:
-        val = open_source(config.data, "val")
-    except ValueError:
+        val = open_source(config.data, "val", **config.loader.opening)
+    except NoValidationError:
         return _keep_out(source, options.health_images, config.seed)
     if len(val) < LEAST_HEALTH_IMAGES:
         logger.warning(
@@ -120,14 +120,16 @@ def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
     options = config.evaluation
     if options.knn_every == 0:
         return None
-    data = options.eval_data or config.data
+    data, opening = config.data, config.loader.opening
+    if options.eval_data:  # a data set of its own, whose folders have names of their own
+        data, opening = options.eval_data, {"max_pixels": config.loader.max_pixels}
     try:
-        bank = open_source(data, "train", labelled=True)
-        queries = open_source(data, "val", labelled=True)
-    except ValueError:
+        bank = open_source(data, "train", labelled=True, **opening)
+        queries = open_source(data, "val", labelled=True, **opening)
+    except ValueError as error:
         if options.eval_data:
             raise
-        logger.info("no labelled train and val parts in %s: no kNN as training goes", data)
+        logger.info("no kNN as training goes, for want of labelled train and val parts: %s", error)
         return None
     bank = subset(bank, options.knn_bank, config.seed)
     return OnlineKnn(

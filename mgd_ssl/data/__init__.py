@@ -24,15 +24,17 @@ from mgd_ssl.data.loading import (
     canvas_size,
     make_loader,
 )
+from mgd_ssl.data.opening import open_source
 from mgd_ssl.data.sampling import ResumableBatchSampler
 from mgd_ssl.data.sources import (
     ArraySource,
     FolderSource,
     ImageSource,
-    open_source,
+    NoValidationError,
     split_off,
     subset,
 )
+from mgd_ssl.data.summary import data_line
 from mgd_ssl.data.views import (
     PRESETS,
     EvalTransform,
@@ -63,6 +65,7 @@ __all__ = [
     "GeneratedSource",
     "ImageDataset",
     "ImageSource",
+    "NoValidationError",
     "Normalize",
     "RandomCrops",
     "ResumableBatchSampler",
@@ -73,6 +76,7 @@ __all__ = [
     "canvas_size",
     "check_same_categories",
     "data_digest",
+    "data_line",
     "eval_transform",
     "flip_boxes",
     "flip_randomly",

@@ -103,6 +103,11 @@ class DecodeGuard:
         """Different images that could not be decoded."""
         return len(self._bad)
 
+    @property
+    def readable(self) -> int:
+        """All other images of the source."""
+        return len(self.source) - self.unreadable
+
     def check(self, batch: Checked) -> None:
         """Count ``batch``, before it goes to the device.
 

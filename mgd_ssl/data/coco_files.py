@@ -11,9 +11,12 @@ from PIL import Image
 from mgd_ssl.data.coco_json import CocoTable, read_coco
 from mgd_ssl.data.decoding import Picture, open_picture
 from mgd_ssl.data.detection import DetectionSource, Objects
-from mgd_ssl.data.folders import PathList
+from mgd_ssl.data.folders import PathList, folders_of
+from mgd_ssl.data.formats import extensions
 from mgd_ssl.data.generated import open_generated
-from mgd_ssl.data.sources import ImageSource, Split, open_source
+from mgd_ssl.data.layout import split_kinds
+from mgd_ssl.data.opening import Split, open_source
+from mgd_ssl.data.sources import ImageSource
 
 
 class CocoSource(DetectionSource):
@@ -22,16 +25,17 @@ class CocoSource(DetectionSource):
     Args:
         root: folder that the annotations' file names are relative to.
         file: annotations in COCO's "instances" format.
+        max_pixels: of an image that is decoded; None for Pillow's limit of 89,478,485.
 
     Raises:
         ValueError: a file that cannot be used (:func:`read_coco`), or one that names images that
             are not there.
     """
 
-    def __init__(self, root: Path, file: Path) -> None:
+    def __init__(self, root: Path, file: Path, max_pixels: int | None = None) -> None:
         table = read_coco(file)
-        _check_images(root, file, table)
-        self.name, self.file = str(root), file
+        self.skipped = _check_images(root, file, table)
+        self.name, self.file, self.max_pixels = str(root), file, max_pixels
         self.category_ids, self.classes = table.category_ids, table.classes
         self.image_ids, self.dropped = table.image_ids, table.dropped
         self._paths = PathList(table.file_names)
@@ -52,7 +56,7 @@ class CocoSource(DetectionSource):
             ValueError: its size is not the one that its boxes were drawn for.
             Exception: whatever the decoder raises on a damaged file.
         """
-        picture = open_picture(self.describe(index), exif=exif)
+        picture = open_picture(self.describe(index), exif=exif, max_pixels=self.max_pixels)
         height, width = self.size(index)
         if (width, height) not in (picture.size, picture.stored):
             got = "x".join(map(str, picture.size))
@@ -80,6 +84,7 @@ class UnannotatedSource(DetectionSource):
         self.name, self.in_memory, self.images = images.name, images.in_memory, images
         self.category_ids, self.classes, self.dropped = [], [], {}
         self.image_ids = list(range(len(images)))
+        self.skipped, self.unused = images.skipped, images.unused
 
     def __len__(self) -> int:
         """Number of images."""
@@ -110,7 +115,15 @@ class UnannotatedSource(DetectionSource):
         )
 
 
-def open_detection(path: Path | None, split: Split, *, annotated: bool = True) -> DetectionSource:
+def open_detection(
+    path: Path | None,
+    split: Split,
+    *,
+    annotated: bool = True,
+    train_folder: str | None = None,
+    val_folder: str | None = None,
+    max_pixels: int | None = None,
+) -> DetectionSource:
     """Open the images and boxes at ``path``.
 
     None is scenes generated in memory from the embedded sample, 300 to train on and 100 to
@@ -122,28 +135,42 @@ def open_detection(path: Path | None, split: Split, *, annotated: bool = True) -
         path: folder, or None.
         split: "train" or "val".
         annotated: read the annotations; else the targets are empty.
+        train_folder: the folder under ``path`` of the training images, NAME in
+            ``annotations/instances_NAME.json``; by default it is told by its name.
+        val_folder: the folder under ``path`` of the validation images.
+        max_pixels: of an image that is decoded; None for Pillow's limit of 89,478,485.
 
     Raises:
         ValueError: no such folder, images or annotations, or annotations that cannot be used.
     """
     if path is None:
+        if train_folder or val_folder:
+            raise ValueError(
+                "--train-folder, --val-folder: got one with generated scenes, expected DATA with it"
+            )
         scenes = open_generated(split)
         return scenes if annotated else UnannotatedSource(scenes)
     if not annotated:
-        year = path / f"{split}2017"
-        return UnannotatedSource(
-            open_source(*((year, "train") if year.is_dir() else (path, split)))
+        images = open_source(
+            path, split, train_folder=train_folder, val_folder=val_folder, max_pixels=max_pixels
         )
-    return CocoSource(*_find_coco(path, split))
+        return UnannotatedSource(images)
+    given = train_folder if split == "train" else val_folder
+    return CocoSource(*_find_coco(path, split, given), max_pixels)
 
 
-def _find_coco(path: Path, split: Split) -> tuple[Path, Path]:
+def _find_coco(path: Path, split: Split, given: str | None) -> tuple[Path, Path]:
     """The folder of images and the annotation file of ``split``."""
-    names = (f"{split}2017", split)
+    names = [given] if given else _called(path, split)
     pairs = [(path / name, path / "annotations" / f"instances_{name}.json") for name in names]
-    for folder, file in pairs:
-        if folder.is_dir() and file.is_file():
-            return folder, file
+    whole = [pair for pair in pairs if pair[0].is_dir() and pair[1].is_file()]
+    if len(whole) > 1:
+        raise ValueError(
+            f"{path}: {', '.join(f'{folder.name}/' for folder, _ in whole)} all have annotations; "
+            f"expected one of them. Name it: --{split}-folder {whole[0][0].name}"
+        )
+    if whole:
+        return whole[0]
     folders = [folder.name for folder, _ in pairs if folder.is_dir()]
     files = [file.name for _, file in pairs if file.is_file()]
     got = ", ".join(f"{name}/" for name in folders) or f"no {split} images"
@@ -157,19 +184,39 @@ def _find_coco(path: Path, split: Split) -> tuple[Path, Path]:
     )
 
 
-def _check_images(root: Path, file: Path, table: CocoTable) -> None:
-    """Look every file name up in the listing of its folder: one listing, not a query a file."""
-    folders = defaultdict(list)
+def _called(path: Path, split: Split) -> list[str]:
+    """Names that a split's folder may have: COCO's, and those of the folders that are there."""
+    kinds = split_kinds(folders_of(path)) if path.is_dir() else {}
+    there = [name for name, kind in kinds.items() if kind == split]
+    return list(dict.fromkeys([f"{split}2017", split, *there]))
+
+
+def _check_images(root: Path, file: Path, table: CocoTable) -> str:
+    """Look every file name up in the listing of its folder: one listing, not a query a file.
+
+    Returns:
+        What the folders hold that is not named, in words.
+    """
+    folders = defaultdict(set)
     for name in table.file_names:
         folder, base = os.path.split(name)
-        folders[folder].append(base)
-    missing = []
+        folders[folder].add(base)
+    missing, others = list[str](), 0
     for folder, bases in folders.items():
-        there = set(os.listdir(root / folder)) if (root / folder).is_dir() else set()
-        missing += [os.path.join(folder, base) for base in bases if base not in there]
+        there = _files(root / folder)
+        missing += [os.path.join(folder, base) for base in sorted(bases - there)]
+        others += sum(base.lower().endswith(extensions()) for base in there - bases)
     if missing:
         raise ValueError(
             f"{file}: {len(missing)} of {len(table.file_names)} images are not in {root}, among "
             f"them {', '.join(missing[:3])}; expected every image that is named. Add them, or "
             "remove them from the annotations."
         )
+    return f"{others:,} images that {file.name} does not name" if others else ""
+
+
+def _files(folder: Path) -> set[str]:
+    if not folder.is_dir():
+        return set()
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if entry.is_file()}

@@ -1,7 +1,7 @@
 """COCO's instances_*.json to arrays: every entry checked, boxes clipped, useless ones counted."""
 
-import json
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mgd_ssl.data.coco_checks import is_crowd, load_sections
 from mgd_ssl.data.detection import Objects
 
 logger = logging.getLogger(__name__)
-LARGEST = 2**63 - 1  # ids are kept as int64
-KEYS = {
-    "images": ("id", "file_name", "width", "height"),
-    "annotations": ("image_id", "category_id", "bbox"),
-    "categories": ("id", "name"),
-}
 
 
 @dataclass(frozen=True)
@@ -55,9 +50,10 @@ def read_coco(file: Path) -> CocoTable:
         ValueError: broken JSON, missing or malformed entries, ids that occur twice or nowhere, or
             no annotation that can be used.
     """
-    data = _load(file)
+    data = load_sections(file)
     categories = sorted(data["categories"], key=lambda category: category["id"])
     image_ids = _ids(file, data, "images")
+    _check_names(file, [image["file_name"] for image in data["images"]])
     category_ids = sorted(_ids(file, data, "categories"))
     annotations = data["annotations"]
     owner = _positions(file, annotations, "image_id", image_ids)
@@ -77,56 +73,6 @@ def read_coco(file: Path) -> CocoTable:
     )
 
 
-def _load(file: Path) -> dict[str, list[dict[str, Any]]]:
-    try:
-        data = json.loads(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(
-            f"{file}: {error}; expected COCO's JSON. Write or fetch the file again."
-        ) from error
-    for section, keys in KEYS.items():
-        entries = data.get(section) if isinstance(data, dict) else None
-        if not isinstance(entries, list):
-            raise ValueError(
-                f'{file}: no list "{section}"; expected the lists {", ".join(KEYS)} of COCO\'s '
-                "instances files. Name or write a file of that format."
-            )
-        for number, entry in enumerate(entries):
-            wrong = _what_is_wrong(entry, keys)
-            if wrong:
-                raise ValueError(
-                    f"{file}: {section}[{number}] {wrong}; expected {', '.join(keys)} as COCO "
-                    "defines them. Correct the file."
-                )
-    checked: dict[str, list[dict[str, Any]]] = data
-    return checked
-
-
-def _what_is_wrong(entry: Any, keys: tuple[str, ...]) -> str:
-    if not isinstance(entry, dict):
-        return f"is {type(entry).__name__}, no object of keys and values"
-    for key in keys:
-        if key not in entry:
-            return f'has no "{key}"'
-        if not _is_valid(key, entry[key]):
-            return f'has "{key}" {entry[key]!r}'
-    area = entry.get("area", 0)
-    return "" if area is None or _is_finite(area) else f'has "area" {area!r}'
-
-
-def _is_valid(key: str, value: Any) -> bool:
-    if key in ("file_name", "name"):
-        return isinstance(value, str)
-    if key == "bbox":
-        return isinstance(value, list) and len(value) == 4 and all(map(_is_finite, value))
-    least = 1 if key in ("width", "height") else -LARGEST
-    return type(value) is int and least <= value <= LARGEST
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < float("inf")
-
-
 def _ids(file: Path, data: dict[str, list[dict[str, Any]]], section: str) -> list[int]:
     ids = [entry["id"] for entry in data[section]]
     values, counts = np.unique(np.array(ids, np.int64), return_counts=True)
@@ -137,6 +83,15 @@ def _ids(file: Path, data: dict[str, list[dict[str, Any]]], section: str) -> lis
             f"{twice}; expected an id of its own for each. Number them again."
         )
     return ids
+
+
+def _check_names(file: Path, names: list[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{file}: {len(twice)} images are named more than once, among them "
+            f"{', '.join(twice[:3])}; expected one entry an image. Give its boxes one image id."
+        )
 
 
 def _positions(
@@ -163,7 +118,7 @@ def _objects(annotations: list[dict[str, Any]], labels: NDArray[np.int64]) -> Ob
     for number, entry in enumerate(annotations):
         if entry.get("area") is not None:
             areas[number] = entry["area"]
-    crowd = np.array([bool(entry.get("iscrowd", 0)) for entry in annotations], np.bool_)
+    crowd = np.array([is_crowd(entry) for entry in annotations], np.bool_)
     boxes[:, 2:] += boxes[:, :2]
     return Objects(boxes, labels, areas, crowd)
 
@@ -201,5 +156,5 @@ def _report(file: Path, dropped: dict[str, int], cut: int, left: int) -> None:
             f"{file}: no annotations: {got}; expected boxes inside the images. Annotate them, or "
             "use the images without annotations."
         )
-    if cut or set(dropped) - {"crowd"}:
+    if cut or dropped:
         logger.warning("%s: boxes left out: %s; clipped: %d", file, found or "none", cut)

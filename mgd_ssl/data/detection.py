@@ -125,6 +125,7 @@ class SubsetDetection(DetectionSource):
 
     def __init__(self, source: DetectionSource, indices: NDArray[np.int64]) -> None:
         self.name, self.in_memory, self.dropped = source.name, source.in_memory, source.dropped
+        self.skipped, self.unused = source.skipped, source.unused
         self.category_ids, self.classes = source.category_ids, source.classes
         self.image_ids = [source.image_ids[index] for index in indices]
         self.source, self.indices = source, indices

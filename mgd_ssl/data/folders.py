@@ -1,14 +1,25 @@
-"""Folder trees of image files: splits, classes, and a scan that is fast for millions of files."""
+"""Folder trees of image files: a scan that is fast for millions of files, and class labels."""
 
 import os
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-VAL_NAMES = ("val", "valid", "validation", "test")
+from mgd_ssl.data.formats import FOREIGN, extensions
+
+# What systems, network drives and photo programs leave beside images.
+JUNK = {
+    *("__macosx", "@eadir", "@tmp", "@__thumb", "@transcode", "@synoresource", "#snapshot"),
+    *("#recycle", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "recycled"),
+    *("system volume information", "lost+found", "network trash folder", "temporary items"),
+    *("__pycache__", "dfsrprivate", "$extend", "windowsimagebackup"),
+}
+JUNK_NAMES = re.compile(r".*\.lr(data|cat-data)|found\.\d{3}|.*\.cocatalogdb", re.IGNORECASE)
 
 
 class PathList:
@@ -33,51 +44,100 @@ class PathList:
         return os.fsdecode(self._bytes[start : self._ends[index]].tobytes())
 
 
-def split_folder(path: Path, split: str) -> Path:
-    """The folder of ``split`` under ``path``; ``path`` itself where it has no such folders.
+@dataclass
+class Scan:
+    """What a folder holds.
 
-    Raises:
-        ValueError: "val" is wanted and there is none, or ``val/`` stands there without ``train/``.
+    Attributes:
+        paths: sorted relative paths of the images.
+        skipped: what was left out, counted by reason, under the top folder that it is in ("" for
+            none).
+        trees: the names of the folders beside each other, under the folder that they are in.
     """
-    train = path / "train"
-    val = next((path / name for name in VAL_NAMES if (path / name).is_dir()), None)
-    if split == "val":
-        if val is None:
-            raise ValueError(
-                f"{path}: no validation images; expected a folder named {', '.join(VAL_NAMES)} "
-                "beside train. Add one, or use a command that needs only training images."
-            )
-        return val
-    if train.is_dir():
-        return train
-    if val is not None:
-        raise ValueError(
-            f"{path}: {val.name}/ without train/; expected both. Add train/, or name {val} itself "
-            "to train on its images."
-        )
-    return path
+
+    paths: list[str] = field(default_factory=list)
+    skipped: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    trees: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """What was left out of the whole folder, counted by reason."""
+        return sum(self.skipped.values(), Counter[str]())
+
+    @property
+    def barren(self) -> dict[str, Counter[str]]:
+        """Top folders without an image, and what was skipped in each."""
+        fruitful = {path.partition(os.sep)[0] for path in self.paths}
+        return {n: self.skipped[n] for n in self.trees.get("", []) if n not in fruitful}
 
 
-def find_images(root: Path) -> list[str]:
-    """Sorted relative paths of the images under ``root``, hidden files and folders left out."""
-    return sorted(_walk(str(root)))
+def scan(root: Path) -> Scan:
+    """List the images under ``root``: files, and links to files, of a known extension.
+
+    Hidden files and folders, folders of :data:`JUNK`, links that lead nowhere, pipes and sockets
+    are left out; every other file is counted by its extension. No file is opened.
+    """
+    found = Scan()
+    for _ in _walk(str(root), found):
+        pass
+    found.paths.sort()
+    return found
 
 
-def _walk(root: str) -> Iterator[str]:
+def holds_images(root: Path) -> bool:
+    """Whether there is an image under ``root``; the search ends with the first."""
+    return next(_walk(str(root), Scan()), None) is not None
+
+
+def class_folders(root: Path) -> list[str]:
+    """Sorted names of the folders of ``root`` that hold images."""
+    return [name for name in folders_of(root) if holds_images(root / name)]
+
+
+def folders_of(root: Path) -> list[str]:
+    """Sorted names of the folders of ``root``, hidden ones and junk left out."""
+    with os.scandir(root) as entries:
+        return sorted(e.name for e in entries if not _is_unwanted(e.name) and e.is_dir())
+
+
+def _is_unwanted(name: str) -> bool:
+    return name.startswith(".") or name.lower() in JUNK or bool(JUNK_NAMES.fullmatch(name))
+
+
+def _walk(root: str, found: Scan) -> Iterator[str]:
+    """Fill ``found``, and yield the path of each image as it is found."""
+    known = extensions()
     folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
     while folders:
         relative, trail = folders.pop()
+        below = found.trees[relative] = []
         with os.scandir(os.path.join(root, relative)) as entries:
             for entry in entries:
                 path = os.path.join(relative, entry.name)
+                reason = None
                 if entry.name.startswith("."):
-                    continue
-                if entry.name.lower().endswith(EXTENSIONS):
+                    reason = "hidden"
+                elif entry.name.lower().endswith(known) and entry.is_file():
+                    found.paths.append(path)
                     yield path
-                elif entry.is_dir():
-                    below = _follow(entry, trail)
-                    if below is not None:
-                        folders.append((path, below))
+                elif not entry.is_dir():
+                    reason = _why_skipped(entry)
+                elif _is_unwanted(entry.name):
+                    reason = f"{entry.name}/"
+                else:
+                    further = _follow(entry, trail)
+                    if further is not None:
+                        folders.append((path, further))
+                        below.append(entry.name)
+                if reason is not None:
+                    found.skipped[relative.partition(os.sep)[0]][reason] += 1
+
+
+def _why_skipped(entry: os.DirEntry[str]) -> str:
+    if not entry.is_file():
+        return "links that lead nowhere" if entry.is_symlink() else "pipes, sockets or devices"
+    extension = os.path.splitext(entry.name)[1].lower()
+    return extension if 1 < len(extension) < 12 else "without an extension"
 
 
 def _follow(entry: os.DirEntry[str], trail: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -90,35 +150,41 @@ def _follow(entry: os.DirEntry[str], trail: tuple[str, ...]) -> tuple[str, ...] 
     return None if leads_back else trail
 
 
-def label_paths(path: Path, root: Path, paths: list[str]) -> tuple[list[str], NDArray[np.int64]]:
+def counted(reasons: Counter[str]) -> str:
+    """``12 .txt, 3 hidden``, the most frequent first."""
+    rows = sorted(reasons.items(), key=lambda row: (-row[1], row[0]))
+    return ", ".join(f"{count:,} {reason}" for reason, count in rows)
+
+
+def label_paths(root: Path, found: Scan, train: Path | None) -> tuple[list[str], NDArray[np.int64]]:
     """Classes, and labels from the first folder of every path.
 
-    The classes of a validation folder are those of ``train/`` beside it, so that a class that it
-    lacks does not shift the labels.
+    The classes of a validation folder are those of the training folder, so that a class that it
+    lacks does not shift the labels. Folders without images are no classes.
 
     Args:
-        path: the data folder.
-        root: the folder of the split, ``path`` or under it.
-        paths: relative to ``root``.
+        root: the folder of the split.
+        found: its images.
+        train: the folder of the training images where that is another.
 
     Returns:
         Sorted class names, and labels (N,) into them.
 
     Raises:
-        ValueError: images outside class folders, fewer than two classes, or a class that
-            ``train/`` lacks.
+        ValueError: images outside class folders, fewer than two classes, a class that the training
+            folder lacks, or one whose images are all of a format that is not read.
     """
-    first = [relative.partition(os.sep)[0] if os.sep in relative else "" for relative in paths]
-    found = sorted(set(first))
-    if "" in found or len(found) < 2:
-        got = f"{paths[first.index('')]} outside one" if "" in found else f"only {found[0]}/"
+    first = [path.partition(os.sep)[0] if os.sep in path else "" for path in found.paths]
+    names = sorted(set(first))
+    if "" in names or len(names) < 2:
+        got = f"{found.paths[first.index('')]} outside one" if "" in names else f"only {names[0]}/"
         raise ValueError(
             f"{root}: no labels, as class folders are wanted and there is {got}; expected two or "
             "more with every image in one. Sort the images, or use a command without labels."
         )
-    train = path / "train"
-    classes = _subfolders(train) if train.is_dir() else found
-    unknown = sorted(set(found) - set(classes))
+    _check_barren(root, found)
+    classes = names if train is None else class_folders(train)
+    unknown = sorted(set(names) - set(classes))
     if unknown:
         raise ValueError(
             f"{root}: classes that {train} has not: {', '.join(unknown[:5])}; expected the same "
@@ -128,6 +194,12 @@ def label_paths(path: Path, root: Path, paths: list[str]) -> tuple[list[str], ND
     return classes, np.array([number[name] for name in first], dtype=np.int64)
 
 
-def _subfolders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+def _check_barren(root: Path, found: Scan) -> None:
+    lost = {name: c for name, c in found.barren.items() if set(c) & set(FOREIGN)}
+    if lost:
+        name, reasons = next(iter(lost.items()))
+        raise ValueError(
+            f"{root}: {name}/ would be a class, but of its images none can be read "
+            f"({counted(reasons)}); expected formats such as .jpg, .png or .webp. Convert them, or "
+            f"move {name}/ away."
+        )

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mgd_ssl.data.detection import DetectionSource, Objects
-from mgd_ssl.data.sources import ArraySource, Split, open_source
+from mgd_ssl.data.opening import Split, open_source
+from mgd_ssl.data.sources import ArraySource
 from mgd_ssl.files import write_whole
 
 SCENE_SIDE = (112, 160)  # pixels, both ends included, as below

@@ -1,24 +1,19 @@
-"""Where images come from: folders, IDX files, CIFAR, arrays, the embedded sample."""
+"""Sources of images: arrays, files of a folder, and parts of either."""
 
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from mgd_ssl.data.decoding import Picture, open_picture
-from mgd_ssl.data.folders import PathList, find_images, label_paths, split_folder
-from mgd_ssl.data.packed import Packed, find_packed, load_packed
+from mgd_ssl.data.folders import PathList
 
-Split = Literal["train", "val"]
-SAMPLE = Path(__file__).parent / "sample" / "fashion_mnist.npz"
-FASHION_CLASSES = [
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat",
-    "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
-]  # fmt: skip
+
+class NoValidationError(ValueError):
+    """The data has no validation part."""
 
 
 class ImageSource(ABC):
@@ -29,12 +24,16 @@ class ImageSource(ABC):
         labels: (N,) int64 class of every image, or None.
         classes: class names in the order of the labels, or None.
         in_memory: True where reading is cheap and worker processes would only cost time.
+        skipped: what was left out of the folder, in words, or "".
+        unused: what else holds images beside the folder.
     """
 
     name: str
     labels: NDArray[np.int64] | None = None
     classes: list[str] | None = None
     in_memory: bool = False
+    skipped: str = ""
+    unused: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -122,6 +121,7 @@ class FolderSource(ImageSource):
         paths: relative paths of the images.
         labels: (N,) classes, or None.
         classes: class names, or None.
+        max_pixels: of an image that is decoded; None for Pillow's limit of 89,478,485.
     """
 
     def __init__(
@@ -130,8 +130,10 @@ class FolderSource(ImageSource):
         paths: list[str],
         labels: NDArray[np.int64] | None = None,
         classes: list[str] | None = None,
+        max_pixels: int | None = None,
     ) -> None:
         self.name, self.labels, self.classes = str(root), labels, classes
+        self.max_pixels = max_pixels
         self._paths = PathList(paths)
 
     def __len__(self) -> int:
@@ -144,7 +146,7 @@ class FolderSource(ImageSource):
 
     def open(self, index: int, *, exif: bool = True) -> Picture:
         """File ``index``; raises where it cannot be opened."""
-        return open_picture(self.describe(index), exif=exif)
+        return open_picture(self.describe(index), exif=exif, max_pixels=self.max_pixels)
 
     def describe(self, index: int) -> str:
         """The path of file ``index``."""
@@ -156,6 +158,7 @@ class SubsetSource(ImageSource):
 
     def __init__(self, source: ImageSource, indices: NDArray[np.int64]) -> None:
         self.name, self.classes, self.in_memory = source.name, source.classes, source.in_memory
+        self.skipped, self.unused = source.skipped, source.unused
         self.labels = None if source.labels is None else source.labels[indices]
         self.source, self.indices = source, indices
 
@@ -205,67 +208,3 @@ def split_off(source: ImageSource, count: int, seed: int = 0) -> tuple[ImageSour
     order = np.random.default_rng(seed).permutation(len(source))
     rest, chosen = np.sort(order[count:]), np.sort(order[:count])
     return SubsetSource(source, rest), SubsetSource(source, chosen)
-
-
-def open_source(path: Path | None, split: Split, labelled: bool = False) -> ImageSource:
-    """Open the images at ``path``, recognising the layout by looking.
-
-    None is the embedded sample. A folder may hold IDX files (MNIST, Fashion-MNIST), CIFAR-10 or
-    CIFAR-100 as torchvision lays them out, ``train/`` and ``val/`` (or ``valid/``, ``validation/``,
-    ``test/``) of class folders, or any tree of images, which is then all of split "train".
-
-    Args:
-        path: folder, or None.
-        split: "train" or "val".
-        labelled: refuse a source without labels.
-
-    Raises:
-        ValueError: no such folder, no images, no such split, or no labels where they are wanted.
-    """
-    if split not in ("train", "val"):
-        raise ValueError(f'split {split!r}; expected "train" or "val".')
-    if path is None:
-        return _open_sample(split)
-    if not path.is_dir():
-        got = "it is a file" if path.exists() else "there is no such folder"
-        raise ValueError(
-            f"data folder {path}: {got}; expected a folder of images, of IDX files or of CIFAR "
-            "batches. Check the path, or give none to run on the embedded sample."
-        )
-    packed = find_packed(path)
-    source = _open_packed(packed, split) if packed else _open_folder(path, split, labelled)
-    if labelled and source.labels is None:
-        raise ValueError(
-            f"{source.name}: {len(source)} images without labels; expected a label for each. "
-            "Use a command that needs no labels, or add the file of labels."
-        )
-    return source
-
-
-def _open_sample(split: Split) -> ArraySource:
-    with np.load(SAMPLE, allow_pickle=False) as arrays:
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-    name = f"Fashion-MNIST sample, {split}"
-    return ArraySource(images, labels, name=name, classes=FASHION_CLASSES, origin=str(SAMPLE))
-
-
-def _open_packed(packed: Packed, split: Split) -> ArraySource:
-    images, labels, classes, origin = load_packed(packed, split)
-    return ArraySource(images, labels, name=origin, classes=classes, origin=origin)
-
-
-def _open_folder(path: Path, split: Split, labelled: bool) -> FolderSource:
-    root = split_folder(path, split)
-    paths = find_images(root)
-    if not paths:
-        raise ValueError(
-            f"{root}: a folder without images; expected files such as .jpg, .png or .webp in it or "
-            "in folders under it. Check the path."
-        )
-    try:
-        classes, labels = label_paths(path, root, paths)
-    except ValueError:
-        if labelled:
-            raise
-        return FolderSource(root, paths)
-    return FolderSource(root, paths, labels, classes)

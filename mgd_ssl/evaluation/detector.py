@@ -22,9 +22,10 @@ def detector_ap(
     category_ids: Sequence[int],
     device: torch.device | str,
 ) -> dict[str, float]:
-    """COCO's figures in percent, the same on every process; see `coco_ap`.
+    """COCO's figures in percent (see `coco_ap`), over so many "images"; "unreadable" others.
 
-    Several processes share the images out; the first computes the figures.
+    Images that cannot be decoded are left out, with their boxes. Several processes share the images
+    out; the first computes the figures, and all get them.
 
     Args:
         network: images (3,H,W) in [0,1], a list of them -> torchvision's boxes, scores and labels.
@@ -35,12 +36,23 @@ def detector_ap(
         device: of the network.
     """
     mine = distributed.together(lambda: detect(network, source, loader, category_ids, device))
-    found = distributed.gather_on_first(mine)
+    found, failed = (distributed.gather_on_first(part) for part in mine)
 
     def measure() -> list[dict[str, float]]:
-        return [coco_ap(source.ground_truth(), found)] if distributed.rank() == 0 else []
+        if distributed.rank() > 0:
+            return []
+        truth = _without(source.ground_truth(), {source.image_ids[index] for index in failed})
+        counts = {"images": len(truth["images"]), "unreadable": len(failed)}
+        return [coco_ap(truth, found) | counts]
 
     return distributed.gather_list(distributed.together(measure))[0]
+
+
+def _without(truth: dict[str, Any], image_ids: set[int]) -> dict[str, Any]:
+    """The ground truth without some images and their boxes."""
+    images = [image for image in truth["images"] if image["id"] not in image_ids]
+    boxes = [entry for entry in truth["annotations"] if entry["image_id"] not in image_ids]
+    return {**truth, "images": images, "annotations": boxes}
 
 
 @torch.no_grad()
@@ -50,16 +62,18 @@ def detect(
     loader: Iterable[DetectionBatch],
     category_ids: Sequence[int],
     device: torch.device | str,
-) -> list[dict[str, Any]]:
-    """Detections of the loader's images in COCO's format; undecodable images have none."""
-    known, found = set(source.category_ids), []
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Detections of the loader's images in COCO's format, and which could not be decoded."""
+    known, found, unreadable = set(source.category_ids), list[dict[str, Any]](), list[int]()
     with evaluating(network):
         for batch in loader:
             images = [image.to(device).float().div_(255) for image in batch.images]
             outputs = network(images)
             places = zip(outputs, batch.indices.tolist(), batch.failed.tolist(), strict=True)
             for output, index, failed in places:
-                if failed < 0:
+                if failed >= 0:
+                    unreadable.append(failed)
+                else:
                     boxes, scores, labels = (output[k].cpu() for k in PARTS)
                     found += to_coco(boxes, scores, labels, source.image_ids[index], category_ids)
-    return [d for d in found if d["category_id"] in known]
+    return [d for d in found if d["category_id"] in known], unreadable

@@ -70,7 +70,7 @@ def collect_features(
             or no image was left.
     """
     found = _collect(network, loader, transform, device, progress)
-    _warn(found.failed)
+    _warn(found)
     _check_any(found)
     return found
 
@@ -107,7 +107,7 @@ def collect_shared(
         int(distributed.all_reduce_sum(failed)),
     )
     if distributed.rank() == 0:
-        _warn(whole.failed)
+        _warn(whole)
     _check_any(whole)
     return whole
 
@@ -153,9 +153,12 @@ def _collect(
     return Features(features, labels, indices, failed)
 
 
-def _warn(failed: int) -> None:
-    if failed:
-        logger.warning("%d images could not be decoded and are left out of the features", failed)
+def _warn(found: Features) -> None:
+    if found.failed:
+        total = found.failed + len(found.labels)
+        logger.warning(
+            "%d images could not be decoded and are left out, of %d", found.failed, total
+        )
 
 
 def _check_any(found: Features) -> None:

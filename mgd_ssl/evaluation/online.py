@@ -1,6 +1,6 @@
 """kNN accuracy of a network as training goes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from mgd_ssl.evaluation.features import Features, collect_share, collect_shared
 from mgd_ssl.evaluation.knn import knn_hits
 
 
-@dataclass(frozen=True)
+@dataclass
 class OnlineKnn:
     """Top-1 accuracy of a network by its nearest neighbours.
 
@@ -25,6 +25,7 @@ class OnlineKnn:
         k: neighbours that vote, at most the bank's size.
         temperature: of their votes.
         device: where the network is.
+        counts: images that the last figure is over, and those that could not be decoded.
     """
 
     bank: CanvasLoader
@@ -32,6 +33,7 @@ class OnlineKnn:
     k: int
     temperature: float
     device: torch.device
+    counts: dict[str, float] = field(default_factory=dict, init=False)
 
     @property
     def settings(self) -> str:
@@ -48,9 +50,16 @@ class OnlineKnn:
         }
         bank = collect_shared(network, self.bank, **common)
         mine = collect_share(network, self.queries, **common)
-        found = distributed.together(lambda: (self._right(bank, mine), len(mine.labels)))
+        right = distributed.together(lambda: self._right(bank, mine))
+        found = (right, len(mine.labels), mine.failed)
         sums = torch.tensor(found, device=distributed.collective_device())
-        right, queries = distributed.all_reduce_sum(sums).tolist()
+        right, queries, failed = distributed.all_reduce_sum(sums).tolist()
+        self.counts = {
+            "bank_images": float(len(bank.labels)),
+            "bank_unreadable": float(bank.failed),
+            "val_images": float(queries),
+            "val_unreadable": float(failed),
+        }
         if not queries:
             raise ValueError("kNN: got no query that can be decoded, expected at least one")
         return float(100 * right / queries)

@@ -152,11 +152,14 @@ def _student_features(
 
 
 def _open(run: Run, splits: Sequence[str]) -> ImageSource:
-    data = run.setting("evaluation.eval_data") or run.setting("data")
+    own = run.setting("evaluation.eval_data")
+    data = own or run.setting("data")
+    names = () if own else ("train_folder", "val_folder", "max_pixels")
+    opening = {name: run.setting(f"loader.{name}") for name in names}
     *others, last = splits
     for split in others:
         try:
-            return open_source(Path(data) if data else None, split)  # type: ignore[arg-type]
+            return open_source(Path(data) if data else None, split, **opening)  # type: ignore[arg-type]
         except ValueError:
             continue  # unlabelled images often have no val part
-    return open_source(Path(data) if data else None, last)  # type: ignore[arg-type]
+    return open_source(Path(data) if data else None, last, **opening)  # type: ignore[arg-type]

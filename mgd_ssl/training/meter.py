@@ -104,7 +104,7 @@ class Meter:
         rate = self.optimizer.param_groups[0]["lr"]
         row = {**self._means(), "lr": rate, "images_per_second": round(speed, 1)}
         row |= {"peak_memory_gib": round(peak_memory(), 3), **metrics}
-        text = "  ".join(f"{k} {v:.4g}" for k, v in row.items())
+        text = "  ".join(f"{k} {_short(v)}" for k, v in row.items())
         logger.info("epoch %d/%d done  %s", epoch + 1, self.epochs, text)
         self.write(epoch, self.steps, row)
         self._measured = "  ".join(f"{k} {v:.3g}" for k, v in metrics.items())
@@ -122,3 +122,9 @@ def peak_memory() -> float:
         return torch.cuda.max_memory_allocated() / 2**30
     kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kibibytes / 2**20 / (1024 if sys.platform == "darwin" else 1)  # macOS counts bytes
+
+
+def _short(figure: float) -> str:
+    """Four places, and a count in full."""
+    whole = abs(figure) >= 1e4 and float(figure).is_integer()
+    return f"{figure:.0f}" if whole else f"{figure:.4g}"

@@ -6,7 +6,7 @@ import pytest
 from image_files import class_tree, idx_folder, photo, save, truncate, write_idx
 
 from mgd_ssl.data import ArraySource, open_source, subset
-from mgd_ssl.data.sources import SAMPLE
+from mgd_ssl.data.opening import SAMPLE
 
 
 def paths(source) -> list[str]:

@@ -1,0 +1,198 @@
+"""What a folder of images means: which part is trained on, which is held out, what is left over."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mgd_ssl.data.folders import folders_of, holds_images
+from mgd_ssl.data.formats import extensions
+
+TRAIN, VAL, TEST, UNLABELLED = "train", "val", "test", "unlabelled"
+KINDS = {
+    **dict.fromkeys(("train", "training", "trainset", "trainingset"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "valset", "validationset"), VAL),
+    **dict.fromkeys(("test", "testing", "testset", "testingset"), TEST),
+    **dict.fromkeys(("unlabeled", "unlabelled"), UNLABELLED),
+}
+NEUTRAL = {"set", "data", "dataset", "split", "part", "images", "image", "imgs", "img", "photos"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a data folder means.
+
+    Attributes:
+        train: folder of the training images; None where there is only a validation part.
+        val: folder of the validation images; None where there is none.
+        unused: what else holds images, and belongs to neither.
+        chosen: whether the training folder was named, and not told by its name.
+    """
+
+    train: Path | None
+    val: Path | None = None
+    unused: tuple[str, ...] = ()
+    chosen: bool = False
+
+
+def find_layout(
+    path: Path,
+    *,
+    labelled: bool = False,
+    train_folder: str | None = None,
+    val_folder: str | None = None,
+) -> Layout:
+    """Tell by the names of its folders what a data folder means.
+
+    Folders are the parts of a data set where they are called so in any case, with a year or a
+    neutral word (``Train``, ``val2017``, ``test_set``), or where two are called alike but for that
+    (``seg_train``, ``seg_test``). Val is taken before test. A tree without such folders is training
+    images as a whole; so are ``train`` and ``unlabeled`` without val where no labels are wanted.
+
+    Args:
+        path: an existing folder.
+        labelled: whether labels are wanted, so that a folder ``unlabeled`` is of no use.
+        train_folder: the folder under ``path`` of the training images; "." for all of ``path``.
+        val_folder: the folder under ``path`` of the validation images.
+
+    Raises:
+        ValueError: the names leave open which images are meant, or a folder given is none.
+    """
+    names = folders_of(path)
+    kinds = split_kinds(names)
+    train, val = _given(path, train_folder, "train"), _given(path, val_folder, "val")
+    if train is None:
+        train = _one(path, [name for name in names if kinds.get(name) == TRAIN], "train")
+    if val is None and train != path:
+        val = _one(path, _validation(path, kinds), "val")
+    if train is None and val is None:
+        return Layout(path)
+    unused = [] if train == path else _unused(path, names, [f for f in (train, val) if f])
+    if val is None and train_folder is None and not labelled and _all_unlabelled(unused, kinds):
+        return Layout(path)  # nothing is held out, and nothing needs labels
+    if val_folder is not None:
+        _check_apart(path, train, val_folder)
+    if train_folder is None:
+        _check_guess(path, Layout(train, val, tuple(unused)), kinds, labelled)
+    return Layout(train, val, tuple(unused), chosen=train_folder is not None)
+
+
+def split_kinds(names: Sequence[str]) -> dict[str, str]:
+    """Kinds of those of the folders beside each other that are called like parts of a data set."""
+    read = {name: found for name in names if (found := _read(name))}
+    return {
+        name: kind
+        for name, (kind, rest) in read.items()
+        if not rest or any(rest == its and kind != other for other, its in read.values())
+    }
+
+
+def _read(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """The kind that a name says, and its words that are of no kind; None for other names."""
+    words = re.findall(r"[^\W\d_]+", name.lower())
+    kinds = [KINDS[word] for word in words if word in KINDS]
+    if len(kinds) != 1:
+        return None
+    return kinds[0], tuple(word for word in words if word not in KINDS and word not in NEUTRAL)
+
+
+def _given(path: Path, name: str | None, part: str) -> Path | None:
+    """The folder that the user named."""
+    if name is None:
+        return None
+    folder = Path(os.path.normpath(path / name))
+    if not folder.is_dir():
+        there = ", ".join(folders_of(path)[:10]) or "none"
+        raise ValueError(
+            f"--{part}-folder: got {name}, which is no folder in {path}; expected one of {there}"
+            + ("; or . for all of it." if part == "train" else ".")
+        )
+    return path if folder == Path(os.path.normpath(path)) else folder
+
+
+def _one(path: Path, found: Sequence[str], part: str) -> Path | None:
+    """The one folder of a kind, None where there is none."""
+    if len(found) > 1:
+        whole = ", or all of the tree: --train-folder ." if part == "train" else ""
+        raise ValueError(
+            f"{path}: {_listed(found)} are all called like its {part} part; expected one. Name it: "
+            f"--{part}-folder {found[0]}{whole}"
+        )
+    return path / found[0] if found else None
+
+
+def _validation(path: Path, kinds: dict[str, str]) -> list[str]:
+    """Folders called val; where there are none, folders called test."""
+    filled = {name: kind for name, kind in kinds.items() if kind in (VAL, TEST)}
+    filled = {name: kind for name, kind in filled.items() if holds_images(path / name)}
+    return [n for n in filled if filled[n] == VAL] or list(filled)
+
+
+def _unused(path: Path, names: Sequence[str], used: Sequence[Path]) -> list[str]:
+    """What else under ``path`` holds images."""
+    heads = {folder.relative_to(path).parts[0] for folder in used if folder.is_relative_to(path)}
+    others = [f"{n}/" for n in names if n not in heads and holds_images(path / n)]
+    with os.scandir(path) as entries:
+        images = (e for e in entries if e.name.lower().endswith(extensions()) and e.is_file())
+        loose = sum(not entry.name.startswith(".") for entry in images)
+    return [*others, f"{loose} images outside folders"] if loose else others
+
+
+def _all_unlabelled(unused: Sequence[str], kinds: dict[str, str]) -> bool:
+    return bool(unused) and all(kinds.get(name.rstrip("/")) == UNLABELLED for name in unused)
+
+
+def _check_apart(path: Path, train: Path | None, val_folder: str) -> None:
+    val = _given(path, val_folder, "val")
+    assert val is not None
+    if train is None:
+        raise ValueError(
+            f"--val-folder: got {val_folder} without a training folder in {path}; expected both. "
+            "Name it too: --train-folder NAME"
+        )
+    if val.is_relative_to(train) or train.is_relative_to(val):
+        raise ValueError(
+            f"--val-folder: got {val_folder}, which has images in common with the training folder "
+            f"{train}; expected images of its own. Name two folders beside each other."
+        )
+
+
+def _check_guess(path: Path, layout: Layout, kinds: dict[str, str], labelled: bool) -> None:
+    """Refuse names that leave open which images are meant."""
+    parts = [folder.name for folder in (layout.train, layout.val) if folder]
+    others = [u for u in layout.unused if kinds.get(u.rstrip("/")) not in (VAL, TEST)]
+    unlabelled = [u for u in others if kinds.get(u.rstrip("/")) == UNLABELLED]
+    whole = layout.train is not None and layout.val is not None
+    if not others or (whole and not unlabelled) or (labelled and (whole or others == unlabelled)):
+        return
+    options = " or ".join(f"--train-folder {n}" for n in [*parts, *(u[:-1] for u in unlabelled)])
+    raise ValueError(
+        f"{path}: images in {_listed(parts)} and in {', '.join(others[:5])}; expected train/ and "
+        "val/ alone, or folders of which none is called like a part of a data set. Say which "
+        f"images to train on: {options}, or all of the tree: --train-folder ."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(f"{name}/" for name in names)
+
+
+def check_no_parts_below(root: Path, trees: dict[str, list[str]]) -> None:
+    """Refuse a tree that holds the parts of data sets further down.
+
+    Args:
+        root: of the tree.
+        trees: names of the folders beside each other, under the folder that they are in.
+
+    Raises:
+        ValueError: a training and a validation folder are beside each other somewhere.
+    """
+    for folder, names in trees.items():
+        kinds = split_kinds(names)
+        if folder and TRAIN in kinds.values() and {VAL, TEST} & set(kinds.values()):
+            raise ValueError(
+                f"{root}: {folder}/ holds {_listed(list(kinds))}, so that validation images would "
+                f"be trained on; expected the parts at the top. Name {root / folder} as the data, "
+                "or say that all of the tree is meant: --train-folder ."
+            )

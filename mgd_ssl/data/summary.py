@@ -1,0 +1,50 @@
+"""The line that says which images are used, for what, and what is left out."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from mgd_ssl.data.detection import DetectionSource, SubsetDetection
+from mgd_ssl.data.sources import ImageSource, SubsetSource
+
+
+def data_line(uses: Mapping[str, ImageSource]) -> str:
+    """Say which folders are used, how many of their images serve what, and what is left out.
+
+    Args:
+        uses: the images of each use, such as "training" or "kNN".
+    """
+    folders: dict[str, list[str]] = {}
+    unused, left_out = dict[str, None](), dict[str, str]()
+    for use, source in uses.items():
+        folders.setdefault(_folder(source), []).append(f"{len(source):,} for {use}")
+        unused |= dict.fromkeys(source.unused)
+        if source.skipped:
+            left_out[source.name] = source.skipped
+    parts = [f"{folder}: {', '.join(served)}" for folder, served in folders.items()]
+    parts += [f"not used: {', '.join(unused)}"] if unused else []
+    parts += [f"skipped in {name}: {reasons}" for name, reasons in left_out.items()]
+    return f"data: {'; '.join(parts)}"
+
+
+def whole(source: ImageSource) -> ImageSource:
+    """The source that a subset, or a subset of a subset, is of."""
+    while isinstance(source, SubsetSource | SubsetDetection):
+        source = source.source
+    return source
+
+
+def _folder(source: ImageSource) -> str:
+    of = whole(source)
+    return f"{of.name} ({len(of):,} images, {_classes(of)})"
+
+
+def _classes(source: ImageSource) -> str:
+    if isinstance(source, DetectionSource):
+        count = len(source.category_ids)
+        return f"boxes of {count} categories" if count else "no boxes"
+    if source.labels is None:
+        return "no labels"
+    present = len(np.unique(source.labels))
+    total = len(source.classes or range(int(source.labels.max()) + 1))
+    return f"{present} classes" if present == total else f"{present} of {total} classes"
