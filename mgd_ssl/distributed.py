@@ -1,5 +1,6 @@
 """The few collectives that the package needs; each does the plain thing on one process."""
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,6 +19,12 @@ def world_size() -> int:
 def rank() -> int:
     """This process's rank; 0 where no process group is initialised."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+def launched_rank() -> int:
+    """This process's rank as whoever started it says, before there is a process group too."""
+    told = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
+    return rank() if world_size() > 1 else int(told)
 
 
 def all_gather(x: Tensor) -> Tensor:

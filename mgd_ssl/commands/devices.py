@@ -5,6 +5,7 @@ import os
 import torch
 from lightning.fabric import Fabric
 
+from mgd_ssl import process
 from mgd_ssl.commands.options import DeviceOptions
 
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -32,7 +33,9 @@ def start_fabric(options: DeviceOptions) -> Fabric:
         raise ValueError(
             f"strategy: got dp on {fabric.device.type}, expected cuda; use --strategy ddp"
         )
+    threads = threads_of(options.threads)
     fabric.launch()
+    torch.set_num_threads(threads)
     return fabric
 
 
@@ -44,3 +47,16 @@ def _accelerator(name: str) -> str:
             "summed; expected cuda or cpu: --accelerator cpu"
         )
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def threads_of(asked: int | None) -> int:
+    """Threads of this process: as asked, else as OMP_NUM_THREADS says, else its share of the cores.
+
+    Raises:
+        ValueError: fewer than one is asked.
+    """
+    if asked is not None and asked < 1:
+        raise ValueError(f"threads: got {asked}, expected 1 or more")
+    if asked is None and "OMP_NUM_THREADS" in os.environ:
+        return torch.get_num_threads()
+    return asked or max(1, process.cores() // process.local_processes())

@@ -18,6 +18,7 @@ from mgd_ssl.data import (
     ImageSource,
     RandomCrops,
     data_line,
+    decoding_workers,
     eval_transform,
     make_loader,
     open_source,
@@ -42,8 +43,8 @@ class EvaluationConfig:
     size: int | None = None
     """Side of the images that the network sees. [as the checkpoint says, else 224]"""
     batch_size: Annotated[int, arg(aliases=["-b"])] = 256
-    workers: Annotated[int, arg(aliases=["-j"])] = 8
-    """Decoding processes; data that is in memory gets none."""
+    workers: Annotated[int | None, arg(aliases=["-j"])] = None
+    """Decoding processes, at most the cores; data that is in memory gets none. [8, or the cores]"""
     exif: bool = True
     """Turn images as their EXIF orientation says; --no-exif takes them as they are stored, as
     torchvision does."""
@@ -57,7 +58,7 @@ class EvaluationConfig:
     device: DeviceOptions = field(default_factory=DeviceOptions)
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.workers < 0:
+        if self.batch_size < 1 or (self.workers or 0) < 0:
             raise ValueError(
                 f"got batch_size {self.batch_size}, workers {self.workers}, "
                 "expected at least 1 and 0"
@@ -124,7 +125,7 @@ class Evaluated:
             train=crops is not None,
             crops=crops,
             seed=self.config.seed,
-            workers=0 if source.in_memory else self.config.workers,
+            workers=0 if source.in_memory else decoding_workers(self.config.workers),
             exif=self.config.exif,
         )
         self._guards.setdefault(split, loader.guard)

@@ -110,8 +110,9 @@ class LoaderOptions(FolderOptions):
     """Side of the images that the network sees, in pixels. [224; 32 on the embedded data]"""
     limit: int | None = None
     """Train on a fixed random choice of this many images. [all]"""
-    workers: Annotated[int, arg(aliases=["-j"])] = 8
-    """Decoding processes; data that is in memory needs none and gets none."""
+    workers: Annotated[int | None, arg(aliases=["-j"])] = None
+    """Decoding processes of each process, at most its cores; data that is in memory needs none and
+    gets none. [8, or as many as there are cores]"""
     bad_images: float = 0.01
     """Share of undecodable images past which the run stops."""
     exif: bool = True
@@ -132,7 +133,7 @@ class LoaderOptions(FolderOptions):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: got {value}, expected at least 1")
-        if self.workers < 0:
+        if self.workers is not None and self.workers < 0:
             raise ValueError(f"workers: got {self.workers}, expected 0 or more")
 
 
@@ -148,6 +149,9 @@ class DeviceOptions:
     """How several devices share a step: ddp a process each, dp one process (classify alone)."""
     num_nodes: int = 1
     """Machines."""
+    threads: int | None = None
+    """Threads of each process. [what OMP_NUM_THREADS says, else the cores that the process may
+    use, shared among the processes on this machine]"""
     precision: Literal["32", "bf16", "fp16"] = "32"
     """Of the networks; losses and matching are float32 or better."""
     channels_last: bool = False

@@ -17,6 +17,7 @@ from mgd_ssl.data import (
     ImageSource,
     Normalize,
     RandomCrops,
+    decoding_workers,
     make_loader,
     subset,
 )
@@ -102,7 +103,7 @@ def load_loader(
         train=train,
         crops=crops,
         seed=config.seed,
-        workers=0 if source.in_memory else config.loader.workers,
+        workers=0 if source.in_memory else decoding_workers(config.loader.workers),
         rank=fabric.global_rank,
         world_size=fabric.world_size,
         exif=config.loader.exif,

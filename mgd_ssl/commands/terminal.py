@@ -2,12 +2,15 @@
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
 from rich.table import Table
 from torch import nn
 
+from mgd_ssl import distributed
+from mgd_ssl.commands.signals import stoppable
 from mgd_ssl.models import FeatureReader, Taps
 from mgd_ssl.stages import Stage
 from mgd_ssl.streams import CLOSED, drop_closed, tolerant_streams
@@ -29,7 +32,12 @@ def guarded(run: Callable[[], object]) -> int:
 
 def _status(run: Callable[[], object]) -> int:
     try:
-        run()
+        with stoppable():
+            run()
+    except KeyboardInterrupt as stop:
+        if distributed.launched_rank() == 0:
+            print("interrupted", file=sys.stderr)
+        return 128 + getattr(stop, "signum", signal.SIGINT)
     except Interrupted as stop:
         again = [word for word in sys.argv if word not in ("--resume", "--overwrite")]
         logger.info("%s. Go on with: %s", stop, shlex.join(["python", *again, "--resume"]))

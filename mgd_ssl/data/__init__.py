@@ -43,6 +43,7 @@ from mgd_ssl.data.views import (
     build_view,
     eval_transform,
 )
+from mgd_ssl.data.workers import decoding_workers
 from mgd_ssl.models import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "check_same_categories",
     "data_digest",
     "data_line",
+    "decoding_workers",
     "eval_transform",
     "flip_boxes",
     "flip_randomly",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mgd_ssl.data.formats import explain
 from mgd_ssl.data.sources import ImageSource
+from mgd_ssl.data.workers import WorkerError
 
 logger = logging.getLogger(__name__)
 MOST_BAD_IN_A_ROW = 1000
@@ -23,12 +24,8 @@ class Checked(Protocol):
         """Index of the image that could not be decoded, or -1."""
 
 
-class DecodeError(ValueError):
+class DecodeError(WorkerError):
     """Too many files of a source cannot be decoded."""
-
-    def __init__(self, message: str) -> None:
-        # a loader raises a worker's error again with the worker's traceback before the message
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].rstrip())
 
 
 def read_or_next(

@@ -265,4 +265,5 @@ def make_detection_loader(
         seed=seed,
         workers=workers,
         start_method=start_method,
+        lasting=train,
     )

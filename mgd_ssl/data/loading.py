@@ -14,6 +14,13 @@ from mgd_ssl.data.bad_files import Checked, DecodeGuard, make_guard, read_or_nex
 from mgd_ssl.data.cropping import CentreCrop, Cropping, Draws, RandomCrops
 from mgd_ssl.data.sampling import Indices, ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
+from mgd_ssl.data.workers import (
+    begin,
+    free_shared_memory,
+    size_of,
+    stops_held,
+    workers_that_fit,
+)
 
 Item = TypeVar("Item", covariant=True)
 LARGEST_AT_ONCE = 128  # side in pixels of an array's images that are cut together
@@ -115,9 +122,10 @@ class PositionedLoader(DataLoader[Item]):
         dataset: its ``__getitems__`` returns a batch.
         sampler: the order of the images.
         seed: of the loader's own generator.
-        workers: decoding processes; 0 decodes in this one.
+        workers: decoding processes; 0 decodes in this one. Fewer where shared memory is short.
         start_method: how workers start ("fork", "spawn", "forkserver"); default the platform's.
         guard: sees every batch before it goes to the device.
+        lasting: keep the workers from one iteration to the next; else they end with each.
     """
 
     def __init__(
@@ -129,13 +137,15 @@ class PositionedLoader(DataLoader[Item]):
         seed: int,
         workers: int,
         start_method: str | None,
+        lasting: bool,
     ) -> None:
         super().__init__(
             dataset,
             batch_sampler=sampler,
             collate_fn=_as_it_is,
             num_workers=workers,
-            persistent_workers=workers > 0,
+            persistent_workers=lasting and workers > 0,
+            worker_init_fn=begin,
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context=start_method if workers else None,
             # a generator of its own: the global one, which views are drawn from, stays untouched
@@ -149,9 +159,27 @@ class PositionedLoader(DataLoader[Item]):
         Raises:
             DecodeError: more images than the guard allows cannot be decoded.
         """
-        for batch in super().__iter__():
+        if self.num_workers and self._iterator is None:
+            self.num_workers = self._workers_that_fit()
+        with stops_held():
+            batches = super().__iter__()
+        for batch in batches:
             self.guard.check(cast(Checked, batch))
             yield batch
+
+    def _workers_that_fit(self) -> int:
+        """As many workers as shared memory has room for, judged by one image."""
+        free = free_shared_memory()
+        first = next(iter(self.batch_sampler or ()), None)
+        if not first or free == float("inf"):
+            return self.num_workers
+        try:
+            image = size_of(cast(Any, self.dataset).__getitems__(first[:1]))
+        except ValueError:  # nothing can be decoded: raised again where it is to be
+            return self.num_workers
+        return workers_that_fit(
+            self.num_workers, image * len(first), self.prefetch_factor or 1, free
+        )
 
     def set_position(self, epoch: int, start_step: int = 0) -> None:
         """Make the next iteration that of ``epoch``, without its first ``start_step`` batches."""
@@ -219,4 +247,5 @@ def make_loader(
         seed=seed,
         workers=workers,
         start_method=start_method,
+        lasting=train,
     )

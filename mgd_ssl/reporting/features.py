@@ -87,6 +87,7 @@ def principal(features: NDArray[np.float32]) -> tuple[NDArray[Any], float]:
 def cluster(features: NDArray[np.float32]) -> list[int]:
     """k-means cluster of each row of features (N,D), of ten at most, numbered from 0."""
     count = min(CLUSTERS, len(features))
+    faiss.omp_set_num_threads(torch.get_num_threads())
     means = faiss.Kmeans(features.shape[1], count, seed=0, min_points_per_centroid=1)
     means.train(features)
     _, nearest = means.index.search(features, 1)

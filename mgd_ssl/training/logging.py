@@ -12,6 +12,7 @@ from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
+from mgd_ssl import distributed
 from mgd_ssl.files import write_text
 
 logger = logging.getLogger("mgd_ssl")
@@ -39,12 +40,7 @@ def start_logging(path: Path | None = None) -> None:
     logger.handlers.clear()
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    if console.is_terminal:
-        logger.addHandler(RichHandler(console=console, show_path=False, show_level=False))
-    else:
-        plain = logging.StreamHandler()
-        plain.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        logger.addHandler(plain)
+    logger.addHandler(_screen())
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
@@ -54,6 +50,18 @@ def start_logging(path: Path | None = None) -> None:
             file.emit(record)
     else:
         logger.addHandler(_Early())
+
+
+def _screen() -> logging.Handler:
+    """One process speaks for all; of another only its own undecodable images are worth a line."""
+    screen: logging.Handler = logging.StreamHandler()
+    if console.is_terminal:
+        screen = RichHandler(console=console, show_path=False, show_level=False)
+    else:
+        screen.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    if distributed.launched_rank():
+        screen.addFilter(logging.Filter("mgd_ssl.data.bad_files"))
+    return screen
 
 
 class MetricWriter:

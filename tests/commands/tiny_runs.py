@@ -46,7 +46,9 @@ def arguments(out: Path, teacher: Path | None, *more: str) -> list[str]:
     return [*given, *more]
 
 
-def start(*command: str, **environment: str) -> subprocess.Popen[str]:
+def start(
+    *command: str, start_new_session: bool = False, **environment: str
+) -> subprocess.Popen[str]:
     """A command in a process of its own, on one thread."""
     return subprocess.Popen(
         [sys.executable, *command],
@@ -55,6 +57,7 @@ def start(*command: str, **environment: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=start_new_session,
     )
 
 

@@ -1,0 +1,114 @@
+"""This process: the cores it may use, threads that sleep while they wait, memory that is kept.
+
+Loads no torch, so that it can act before torch does.
+"""
+
+import ctypes
+import math
+import os
+import sys
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from types import TracebackType
+
+CGROUP = Path("/sys/fs/cgroup")
+# glibc's <malloc.h>
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+NEVER, STEP = -1, 64 * 2**20
+
+
+def prepare() -> None:
+    """Do all that is due at a program's start, before torch loads."""
+    interrupt_quietly()
+    let_waiting_threads_sleep()
+    keep_memory()
+
+
+def interrupt_quietly() -> None:
+    """Let Ctrl-C outside of a command, while it is imported above all, end with one line."""
+    shown = sys.excepthook
+
+    def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            print("interrupted", file=sys.stderr)
+        else:
+            shown(kind, error, trace)
+
+    sys.excepthook = show
+
+
+def let_waiting_threads_sleep(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Tell OpenMP not to spin where a thread waits; what the user set of it stays.
+
+    A thread that spins takes a core from whatever else runs, the thread it waits for among it.
+    OpenMP reads this as it is loaded, and child processes inherit it: call it before torch loads.
+    """
+    if not any(name in environment for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")):
+        environment.update(OMP_WAIT_POLICY="passive", GOMP_SPINCOUNT="0")
+
+
+def keep_memory(environment: Mapping[str, str] = os.environ) -> bool:
+    """Let glibc keep the memory that a step gives back, for the next step; whether it does.
+
+    Large tensors are otherwise mapped anew, and zeroed page by page by the kernel, at each step:
+    half of a step's time on the CPU. Another allocator than glibc's, and one that the user set
+    (``MALLOC_…`` or ``GLIBC_TUNABLES``), is left alone.
+    """
+    chosen = any(name.startswith("MALLOC_") for name in environment)
+    if chosen or "glibc.malloc" in environment.get("GLIBC_TUNABLES", ""):
+        return False
+    if not sys.platform.startswith("linux") or not hasattr(os, "confstr"):
+        return False
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "gnu_get_libc_version"):
+        return False
+    settings = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: NEVER, M_TOP_PAD: STEP}
+    return all(library.mallopt(name, value) for name, value in settings.items())
+
+
+def cores() -> int:
+    """Cores that this process may use: of its affinity, and of its container's share of time."""
+    available = getattr(os, "sched_getaffinity", None)
+    allowed = len(available(0)) if available else os.cpu_count() or 1
+    return max(1, int(min(allowed, cpu_quota())))
+
+
+def local_processes() -> int:
+    """Processes of this run on this machine, as whoever started them says."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def cpu_quota(root: Path = CGROUP, groups: Path = Path("/proc/self/cgroup")) -> float:
+    """Cores' worth of time that control groups, of version 1 or 2, grant; infinite without one."""
+    found = [math.inf]
+    for line in _text(groups).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "" or "cpu" in controllers.split(","):
+            top = root / "cpu" if controllers else root
+            found += [_quota(folder) for folder in _folders(top, path)]
+    return min(found)
+
+
+def _folders(top: Path, path: str) -> list[Path]:
+    """A group's folder and those above it; a container sees its own as the topmost."""
+    here = top / path.lstrip("/")
+    return [here, *(p for p in here.parents if p == top or top in p.parents)]
+
+
+def _quota(folder: Path) -> float:
+    """Cores that one group grants."""
+    words = _text(folder / "cpu.max").split()  # version 2
+    if not words:
+        words = [_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    try:
+        quota, period = (float(word) for word in words)
+    except ValueError:  # "max", or no such file
+        return math.inf
+    return quota / period if quota > 0 and period > 0 else math.inf
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
