@@ -19,6 +19,7 @@ OWN_WORDS: dict[str, Callable[[Any], bool]] = {
     "teacher_arch": lambda value: ":" in (value or ""),
     "overwrite": bool,
 }
+RETIRED = ("loader.canvas",)  # null in the files of older runs
 READ = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 
 
@@ -146,6 +147,7 @@ def _section(config: type[T], content: Any, place: str, known: list[str]) -> T:
         what = f"{place.rstrip('.')}: " if place else ""
         raise ValueError(f"{what}got {_shown(content)}, expected settings, as optim: {{lr: 0.1}}")
     hints = typing.get_type_hints(config, include_extras=True)
+    content = {k: v for k, v in content.items() if v is not None or f"{place}{k}" not in RETIRED}
     for key in content:
         if key not in hints:
             raise ValueError(f"unknown entry {place}{key}, expected {_nearest(key, known)}")

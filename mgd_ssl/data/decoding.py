@@ -140,7 +140,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("LA")
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow warns when the palette's transparency is bytes
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy it
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:

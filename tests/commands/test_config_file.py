@@ -66,6 +66,10 @@ def test_what_an_older_file_lacks_has_its_default(tmp_path: Path) -> None:
     assert read(tmp_path / "c.yaml", "seed: 3\noptim: {}\n") == replace(PretrainConfig(), seed=3)
 
 
+def test_an_older_files_option_that_is_gone_was_left_open(tmp_path: Path) -> None:
+    assert read(tmp_path / "c.yaml", "loader: {canvas: null}") == PretrainConfig()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -99,6 +103,7 @@ def test_what_an_older_file_lacks_has_its_default(tmp_path: Path) -> None:
         ("network: {lr: 0.1}", "unknown entry network.lr, expected optim.lr"),
         ("zzz: 0.1", "unknown entry zzz, expected some of data, out"),
         ("3: 0.1", "unknown entry 3, expected"),
+        ("loader: {canvas: 128}", "unknown entry loader.canvas, expected"),
         ("seed: 1\nseed: 2", "seed stands twice"),
         ("seed: [", "is no YAML"),
         ("- seed", r"got \['seed'\], expected settings"),
