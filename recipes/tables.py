@@ -62,17 +62,19 @@ def evaluate(
     Args:
         checkpoint: of a backbone.
         data: labelled folder with train and val parts.
-        out: JSON file that the evaluators write, one after the other.
+        out: JSON file; each evaluator writes one beside it, NAME-knn.json and NAME-linear.json.
         images: training images, at most, in the bank and for the probe.
         size: side of the images in pixels.
         ks: neighbours that vote.
         more: options of both evaluators.
     """
     given = [str(checkpoint), str(data), "--limit", str(images), "--size", str(size)]
-    given += ["--out", str(out), *more]
-    knn = [*given, "--knn-t", "0.1", "--knn-k", *map(str, ks)]
+    given += more
+    knn = [*given, "--out", str(out.with_stem(f"{out.stem}-knn"))]
+    knn += ["--knn-t", "0.1", "--knn-k", *map(str, ks)]
+    linear = [*given, "--out", str(out.with_stem(f"{out.stem}-linear"))]
     near = knn_eval.run(parse(knn_eval.KnnConfig, "knn_eval.py", knn))
-    probe = linear_eval.run(parse(linear_eval.LinearEvalConfig, "linear_eval.py", given))
+    probe = linear_eval.run(parse(linear_eval.LinearEvalConfig, "linear_eval.py", linear))
     return {f"knn{row['k']}": row["top1"] for row in near["knn"]} | {"linear": probe["top1"]}
 
 

@@ -9,6 +9,7 @@ from lightning.fabric import Fabric
 from mgd_ssl.commands.class_names import count_classes, match_classes
 from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
 from mgd_ssl.commands.devices import start_fabric
+from mgd_ssl.commands.outputs import refuse_other
 from mgd_ssl.commands.run_parts import load_loader
 from mgd_ssl.data import ImageSource, data_line, eval_transform, open_source
 from mgd_ssl.evaluation import classifier_accuracy, print_table, write_json
@@ -21,6 +22,13 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
     start_logging()
     fabric = start_fabric(config.device)
     resolve(config)  # refuses what does not go together
+    result = {
+        "protocol": "classification, centre crop",
+        "checkpoint": str(config.student_weights),
+        "data": str(config.data or "embedded sample of Fashion-MNIST"),
+    }
+    if config.out:
+        refuse_other(config.out / "accuracy.json", result)
     val, rows = open_source(config.data, "val", labelled=True, **config.loader.opening), []
     if fabric.is_global_zero:
         logger.info(data_line({"accuracy": val}))
@@ -33,8 +41,8 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
     if fabric.is_global_zero:
         print_table(f"Accuracy, per cent: {val.name}", rows)
         if config.out:
-            result = {"protocol": "classification, centre crop", "rows": rows}
-            logger.info("written: %s", write_json(config.out / "accuracy.json", result))
+            path = write_json(config.out / "accuracy.json", {**result, "rows": rows})
+            logger.info("written: %s", path)
     return rows
 
 

@@ -15,6 +15,7 @@ from mgd_ssl.commands.detect_config import DetectConfig, resolve
 from mgd_ssl.commands.detect_parts import build_detection, load_teacher, load_weights
 from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import parse
+from mgd_ssl.commands.outputs import refuse_other
 from mgd_ssl.commands.run import TrainingRun, execute
 from mgd_ssl.commands.run_parts import CALIBRATION_BATCHES, convert_sync_bn, share
 from mgd_ssl.commands.terminal import guarded
@@ -220,6 +221,13 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
     start_logging()
     fabric = start_fabric(config.device)
     resolved = resolve(config)
+    result = {
+        "protocol": "COCO AP, at most 100 boxes an image",
+        "checkpoint": str(config.student_weights),
+        "data": str(config.data or "scenes of Fashion-MNIST"),
+    }
+    if config.out:
+        refuse_other(config.out / "ap.json", result)
     val = open_detection(config.data, "val", **config.loader.opening)
     if fabric.is_global_zero:
         logger.info(data_line({"average precision": val}))
@@ -235,8 +243,8 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
     if fabric.is_global_zero:
         print_table(f"Average precision, per cent: {val.name}", rows)
         if config.out:
-            result = {"protocol": "COCO AP, at most 100 boxes an image", "rows": rows}
-            logger.info("written: %s", write_json(config.out / "ap.json", result))
+            path = write_json(config.out / "ap.json", {**result, "rows": rows})
+            logger.info("written: %s", path)
     return rows
 
 

@@ -1,5 +1,7 @@
 """What both evaluators share: a network from any checkpoint, and the images it is measured on."""
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ from tyro.conf import Positional, arg
 
 from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import Data, DeviceOptions, FolderOptions, NetworkOptions
+from mgd_ssl.commands.outputs import has_other_picture, refuse_other
 from mgd_ssl.data import (
     CanvasLoader,
     DecodeGuard,
@@ -25,6 +28,8 @@ from mgd_ssl.data import (
     subset,
 )
 from mgd_ssl.evaluation import Features, collect_features
+from mgd_ssl.evaluation.report import difference
+from mgd_ssl.files import require_writable
 from mgd_ssl.models import find_checkpoint, load_backbone
 from mgd_ssl.models.compiling import compile_parts
 from mgd_ssl.training.logging import logger
@@ -144,6 +149,9 @@ class Evaluated:
             "layout": self.report.layout,
             "network": self.report.spec.to_dict(),
             "data": str(self.config.data or "embedded sample of Fashion-MNIST"),
+            "limit": self.config.limit,
+            "limit_val": self.config.limit_val,
+            **self.config.folders.opening,
             **self.counts(),
             "size": self.size,
             "exif": self.config.exif,
@@ -161,10 +169,31 @@ class Evaluated:
         parts = [f"{g.readable:,} of {len(g.source):,} {s}" for s, g in self._guards.items()]
         return f"{' and '.join(parts)} images"
 
-    def result_path(self, name: str) -> Path:
-        """Where the JSON goes."""
-        checkpoint = self.config.checkpoint
-        return self.config.out or checkpoint.with_name(f"{checkpoint.name}.{name}.json")
+    def result_path(self, name: str, recipe: Mapping[str, Any], *, picture: bool = False) -> Path:
+        """Where the JSON goes: over an earlier result of the same measurement, and nothing else.
+
+        Beside the checkpoint another measurement gets the next free name, ``NAME-2.json``.
+
+        Args:
+            name: of the evaluator.
+            recipe: protocol and settings that the result will have beside `settings`.
+            picture: whether a PNG of the same name goes there too.
+
+        Raises:
+            ValueError: ``--out`` holds something else, or the place cannot be written to.
+        """
+        result, out = {**recipe, **self.settings()}, self.config.out
+        if out:
+            refuse_other(out, result, picture=picture)
+            return out
+        place = self.config.checkpoint.with_name(f"{self.config.checkpoint.name}.{name}.json")
+        require_writable(place)
+        names = (place.with_stem(f"{place.stem}-{n}") for n in itertools.count(2))
+        return next(
+            path
+            for path in itertools.chain([place], names)
+            if not (difference(path, result) or (picture and has_other_picture(path)))
+        )
 
 
 __all__ = ["Evaluated", "EvaluationConfig"]

@@ -12,6 +12,7 @@ from torchvision.models.resnet import BasicBlock
 from tyro.conf import Positional
 
 from mgd_ssl.commands.options import parse
+from mgd_ssl.commands.outputs import refuse_foreign
 from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.models import (
@@ -29,6 +30,8 @@ from mgd_ssl.models.detectors import anchor_sizes
 from mgd_ssl.models.detectron2 import backbone_to_detectron2, retinanet_to_detectron2
 from mgd_ssl.models.numpy_pickle import read_numpy_pickle, write_numpy_pickle
 from mgd_ssl.training.logging import logger, start_logging
+
+AUTHOR = "mgd_ssl"
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: ExportConfig) -> Path:
     """Write the file and its configuration; returns the file's path."""
     start_logging()
+    refuse_foreign([config.path, config.path.with_suffix(".yaml")], lambda: _is_export(config.path))
     state, settings = _convert(config.checkpoint)
     # As MoCo's converter writes it: a backbone's names are found inside a detector's by their ends.
-    content = {"model": state, "__author__": "mgd_ssl", "matching_heuristics": True}
+    content = {"model": state, "__author__": AUTHOR, "matching_heuristics": True}
     write_whole(config.path, lambda file: write_numpy_pickle(file, content))
     _require_same(config.path, state)
     text = yaml.safe_dump(settings, sort_keys=False)
@@ -72,6 +76,13 @@ def run(config: ExportConfig) -> Path:
     logger.info("written and read back: %s, %d entries", config.path, len(state))
     logger.info("its configuration: %s", config.path.with_suffix(".yaml"))
     return config.path
+
+
+def _is_export(path: Path) -> bool:
+    try:
+        return read_numpy_pickle(path).get("__author__") == AUTHOR
+    except ValueError:
+        return False
 
 
 def _convert(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,6 +54,8 @@ def run(config: KnnConfig) -> dict[str, Any]:
     start_logging()
     evaluated = Evaluated(config, ("the bank", "kNN"))
     _check_k(config, len(evaluated.sources["train"]))
+    recipe = {"protocol": "kNN, exact cosine, weighted vote"}
+    path = evaluated.result_path("knn", recipe, picture=config.retrieve > 0)
     bank, queries = evaluated.features("train"), evaluated.features("val")
     rows = knn_sweep(
         bank.features.to(evaluated.device),
@@ -62,16 +65,12 @@ def run(config: KnnConfig) -> dict[str, Any]:
         ks=config.knn_k,
         temperatures=config.knn_t,
     )
-    result: dict[str, Any] = {
-        "protocol": "kNN, exact cosine, weighted vote",
-        **evaluated.settings(),
-        "knn": rows,
-    }
+    result: dict[str, Any] = {**recipe, **evaluated.settings(), "knn": rows}
     print_table(f"kNN accuracy, per cent, {evaluated.coverage()}: {config.checkpoint}", rows)
     if config.retrieve:
-        result["retrieval"] = retrieve(config, evaluated, bank, queries)
+        picture = path.with_suffix(".png")
+        result["retrieval"] = retrieve(config, evaluated, bank, queries, picture)
         print_table("Retrieval, per cent", [result["retrieval"]])
-    path = evaluated.result_path("knn")
     write_json(path, result)
     logger.info("written: %s", path)
     return result
@@ -86,7 +85,7 @@ def _check_k(config: KnnConfig, bank: int) -> None:
 
 
 def retrieve(
-    config: KnnConfig, evaluated: Evaluated, bank: Features, queries: Features
+    config: KnnConfig, evaluated: Evaluated, bank: Features, queries: Features, path: Path
 ) -> dict[str, float]:
     """Scores over all queries, and a picture of some, chosen by the seed."""
     scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels)
@@ -94,7 +93,6 @@ def retrieve(
     shown = torch.randperm(len(queries.labels), generator=generator)[: config.retrieve]
     found = neighbours(queries.features[shown], bank.features, config.neighbours)
     pictures = [_images(evaluated, "train", bank.indices[row]) for row in found.indices]
-    path = evaluated.result_path("knn").with_suffix(".png")
     retrieval_picture(
         _images(evaluated, "val", queries.indices[shown]),
         torch.stack(pictures),

@@ -16,6 +16,8 @@ from mgd_ssl.evaluation import linear_probe
 from mgd_ssl.evaluation.linear import LEARNING_RATES
 from mgd_ssl.evaluation.moco_linear import EpochResult, LinearConfig, train_linear_classifier
 from mgd_ssl.evaluation.report import print_table, write_json
+from mgd_ssl.files import require_writable
+from mgd_ssl.models import read_checkpoint
 from mgd_ssl.training.checkpoint import save_checkpoint
 from mgd_ssl.training.logging import logger, start_logging
 
@@ -53,22 +55,56 @@ def run(config: LinearEvalConfig) -> dict[str, Any]:
     """Measure, print, write the JSON; returns what was written."""
     start_logging()
     evaluated = Evaluated(config, ("the probe", "accuracy"))
+    recipe = _recipe(config)
+    path = evaluated.result_path(f"linear-{config.protocol}", recipe)
+    if config.save_head:
+        _refuse_other_head(config.save_head)
     measure = probe_cached if config.protocol == "cached" else train_moco
-    figures, recipe = measure(config, evaluated)
-    result = {"protocol": f"linear, {config.protocol}", **recipe, **evaluated.settings(), **figures}
+    figures = measure(config, evaluated)
+    result = {**recipe, **evaluated.settings(), **figures}
     shown = {k: figures[k] for k in ("top1", "top5")}
+    settings = {k: result[k] for k in ("learning_rate", *recipe) if k != "protocol"}
     title = f"Linear accuracy, per cent, {evaluated.coverage()}: {config.checkpoint}"
-    print_table(title, [shown], recipe)
-    path = evaluated.result_path(f"linear-{config.protocol}")
+    print_table(title, [shown], settings)
     write_json(path, result)
     logger.info("written: %s", path)
     return result
 
 
-def probe_cached(
-    config: LinearEvalConfig, evaluated: Evaluated
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Figures and recipe of the cached protocol."""
+def _recipe(config: LinearEvalConfig) -> dict[str, Any]:
+    """What stands beside the figures, but for the cached protocol's rate, which it chooses."""
+    own: dict[str, Any] = {"holdout": config.holdout}
+    if config.protocol == "moco":
+        own = {"learning_rate": config.lr, "schedule": list(config.schedule)}
+    shared = ("epochs", "batch_size", "weight_decay", "seed")
+    protocol = f"linear, {config.protocol}"
+    return {"protocol": protocol, **own, **{name: getattr(config, name) for name in shared}}
+
+
+def _refuse_other_head(path: Path) -> None:
+    """Refuse to save a layer over what is none, before it is trained.
+
+    Raises:
+        ValueError: names the file.
+    """
+    require_writable(path, "--save-head")
+    if path.exists() and not _is_head(path):
+        raise ValueError(
+            f"save_head: {path} holds something else than a layer saved here, which is not written "
+            "over; name another file with --save-head"
+        )
+
+
+def _is_head(path: Path) -> bool:
+    try:
+        content, _ = read_checkpoint(path)
+    except ValueError:
+        return False
+    return set(content) == {"fc"}
+
+
+def probe_cached(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]:
+    """Figures of the cached protocol, and the rate that it chose."""
     train, val = evaluated.features("train"), evaluated.features("val")
     probe = linear_probe(
         train.features.to(evaluated.device),
@@ -82,21 +118,11 @@ def probe_cached(
         holdout=config.holdout,
         seed=config.seed,
     )
-    recipe = {
-        "learning_rate": probe["learning_rate"],
-        "holdout": config.holdout,
-        "epochs": config.epochs,
-        "batch_size": config.batch_size,
-        "weight_decay": config.weight_decay,
-        "seed": config.seed,
-    }
-    return dict(probe), recipe
+    return dict(probe)
 
 
-def train_moco(
-    config: LinearEvalConfig, evaluated: Evaluated
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Figures and recipe of MoCo's protocol."""
+def train_moco(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]:
+    """Figures of MoCo's protocol."""
     recipe = LinearConfig(
         epochs=config.epochs,
         learning_rate=config.lr,
@@ -121,16 +147,8 @@ def train_moco(
     )
     if config.save_head:
         save_checkpoint(config.save_head, {"fc": _on_cpu(head)})
-    settings = {
-        "learning_rate": config.lr,
-        "schedule": list(config.schedule),
-        "epochs": config.epochs,
-        "batch_size": config.batch_size,
-        "weight_decay": config.weight_decay,
-        "seed": config.seed,
-    }
     last = results[-1]
-    return {"top1": last["top1"], "top5": last["top5"], "epochs_run": results}, settings
+    return {"top1": last["top1"], "top5": last["top5"], "epochs_run": results}
 
 
 def _log_epoch(result: EpochResult) -> None:

@@ -1,6 +1,7 @@
 """``mgd-ssl report``: one page of runs, for people who would rather look."""
 
 import importlib.util
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from mgd_ssl.commands.options import parse
+from mgd_ssl.commands.outputs import refuse_foreign
 from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.evaluation.report import write_json
 from mgd_ssl.files import write_text
@@ -68,12 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(config: ReportConfig) -> list[Path]:
     """Read the runs and write page, Markdown and JSON; returns their paths."""
     start_logging()
+    paths = [config.out, config.out.with_suffix(".md"), config.out.with_suffix(".json")]
+    refuse_foreign(paths, lambda: _is_report(paths[-1]))
     groups = group_runs(read_runs(config.runs, config.baseline))
     summary = summarise(config.title, groups)
     sections = build_sections(summary, groups)
     sections[-1:-1] = _looks(config, groups)
     page, markdown = to_html(summary, sections), to_markdown(summary, sections)
-    paths = [config.out, config.out.with_suffix(".md"), config.out.with_suffix(".json")]
     write_text(paths[0], page)
     write_text(paths[1], markdown)
     write_json(paths[-1], summary)
@@ -81,6 +84,14 @@ def run(config: ReportConfig) -> list[Path]:
         logger.info("%s", line)
     logger.info("written: %s", ", ".join(map(str, paths)))
     return paths
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"title", "verdict", "groups", "runs"} <= content.keys()
 
 
 def _looks(config: ReportConfig, groups: Sequence[Group]) -> Iterator[Section]:

@@ -12,6 +12,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mgd_ssl.files import write_whole
+
 GAP = 0.12  # of a tile's side, between tiles
 TILE_INCHES = 0.9
 MOST_TILES = 200  # to a side: a picture of 200 × 0.9 inches at 100 dpi is 18,000 pixels wide
@@ -58,8 +60,7 @@ def retrieval_picture(
             x, y = gap + column * (width + gap), gap + row * (height + gap)
             _mark(axes, x, y, width, height, *(RIGHT if right else WRONG))
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
+    write_whole(path, FigureCanvasAgg(figure).print_png)
     return path
 
 

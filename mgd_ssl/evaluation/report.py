@@ -1,8 +1,9 @@
 """Results as JSON that is whole or absent, and as a table on the screen."""
 
 import json
+import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,42 @@ def write_json(path: str | Path, result: Mapping[str, Any]) -> Path:
         ) from error
     write_text(path, f"{text}\n")
     return path
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote of a measurement; empty where the file holds something else."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    known = isinstance(content, dict) and isinstance(content.get("protocol"), str)
+    return content if known else {}
+
+
+def difference(path: Path, result: Mapping[str, Any], names: Iterable[str] = ()) -> str:
+    """Why a result must not be written over a file; empty where it may.
+
+    Args:
+        path: of the file; one that is not there, or empty, is written over.
+        result: protocol and settings of the new result.
+        names: of what must be equal where both have it. [all]
+    """
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return ""
+    earlier = read_result(path)
+    if not earlier:
+        return "no result of this project"
+    for name in [name for name in names or result if name in earlier]:
+        old, new = (_comparable(name, content.get(name)) for content in (earlier, result))
+        if old != new:
+            return f"a result of another measurement ({name} {old}, now {new})"
+    return ""
+
+
+def _comparable(name: str, value: object) -> str:
+    if name in ("data", "checkpoint"):  # however their place was written
+        return os.path.realpath(str(value))
+    return json.dumps(value, sort_keys=True, default=_as_text)
 
 
 def _as_text(value: object) -> str:

@@ -1,11 +1,11 @@
 """Results that the evaluators wrote of a run and of its teacher."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mgd_ssl.evaluation.report import read_result
 from mgd_ssl.reporting.runs import Run
 
 RECIPE = ("epochs", "learning_rate", "batch_size", "weight_decay", "holdout", "seed")
@@ -63,7 +63,7 @@ def _literal(name: str) -> str:
 
 def _owner(run: Run, path: Path) -> str | None:
     """Whose result a file is, by the checkpoint that it names."""
-    checkpoint = _read(path).get("checkpoint")
+    checkpoint = read_result(path).get("checkpoint")
     if not isinstance(checkpoint, str):
         return None
     place = Path(checkpoint).resolve()
@@ -73,18 +73,8 @@ def _owner(run: Run, path: Path) -> str | None:
     return "student" if run.path.resolve() in place.parents else None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A result file's content; empty where it holds none."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    known = isinstance(content, dict) and isinstance(content.get("protocol"), str)
-    return content if known else {}
-
-
 def _results(path: Path, of: str) -> Iterator[Result]:
-    content = _read(path)
+    content = read_result(path)
     if not content:
         return
     checkpoint = Path(str(content.get("checkpoint", ""))).name
