@@ -1,9 +1,10 @@
 """Settings of ``mgd-ssl classify``: what a user may say, and what stands where nothing was said."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from mgd_ssl.commands.effects import Needs, refuse_without_effect, shared_rules
 from mgd_ssl.commands.inherited import inherit
 from mgd_ssl.commands.run_config import Defaults, OptimiserOptions, RunConfig
 from mgd_ssl.data import ViewConfig
@@ -82,6 +83,34 @@ EMBEDDED: Defaults = {
 }
 
 
+def _matches(config: Any) -> bool:
+    return config.teacher.teacher is not None and config.kd.matching
+
+
+# What --evaluate reads none of.
+OF_TRAINING = [
+    *(f"optim.{f.name}" for f in fields(ClassifyOptimiser) if f.name != "batch_size"),
+    *("mgd.*", "kd.*", "views.*", "network.taps", "teacher.teacher_taps"),
+    *("loader.limit", "loader.bad_images", "loader.mean", "loader.std"),
+    *("resume", "print_freq", "save_every", "label_fraction", "sync_bn", "val_every"),
+]
+RULES = [
+    Needs(OF_TRAINING, lambda c: not c.evaluate, "with --evaluate", "train without --evaluate"),
+    Needs(["kd.kd_t", "kd.kd_weight"], lambda c: c.kd.kd, "without --kd", "add --kd"),
+    Needs(
+        ["kd.matching"],
+        lambda c: c.teacher.teacher is not None,
+        "without a teacher",
+        "name one: --teacher",
+    ),
+    *shared_rules(
+        _matches,
+        "where no maps are matched",
+        "match a teacher's: --teacher, without --no-matching",
+    ),
+]
+
+
 def resolve(config: ClassifyConfig) -> ClassifyConfig:
     """Fill what was left open; the result says everything that a run depends on.
 
@@ -95,8 +124,9 @@ def resolve(config: ClassifyConfig) -> ClassifyConfig:
         teacher = config.teacher
         defaults = inherit(defaults, config, teacher.teacher, teacher.spec)
         defaults = inherit(defaults, config, config.student_weights, config.network.spec)
-    config = config.filled(defaults, "classify-")
+    said, config = config, config.filled(defaults, "classify-")
     _check(config)
+    refuse_without_effect(said, config, RULES, defaults)
     size = config.loader.size
     assert size is not None
     preset = config.views.preset or ("weak" if size < 96 else "linear")

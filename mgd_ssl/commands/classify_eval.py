@@ -8,7 +8,7 @@ from lightning.fabric import Fabric
 
 from mgd_ssl.commands.class_names import count_classes, match_classes
 from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
-from mgd_ssl.commands.devices import start_fabric
+from mgd_ssl.commands.devices import place, start_fabric
 from mgd_ssl.commands.outputs import refuse_other
 from mgd_ssl.commands.run_parts import load_loader
 from mgd_ssl.data import ImageSource, data_line, eval_transform, open_source
@@ -72,8 +72,9 @@ def evaluate_one(
     resolved = resolve(config)
     loader = load_loader(resolved, fabric, val)
     transform = eval_transform(report.mean, report.std).to(fabric.device)
-    network.to(fabric.device)
-    found = classifier_accuracy(network, loader, transform=transform, device=fabric.device)
+    place(network, config.device, fabric.device)
+    with fabric.autocast():
+        found = classifier_accuracy(network, loader, transform=transform, device=fabric.device)
     return {
         **found,
         "unreadable": len(val) - found["images"],

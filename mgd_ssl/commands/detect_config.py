@@ -1,9 +1,10 @@
 """Settings of ``mgd-ssl detect``: what a user may say, and what stands where nothing was said."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from mgd_ssl.commands.effects import Needs, refuse_without_effect, shared_rules
 from mgd_ssl.commands.run_config import Defaults, OptimiserOptions, RunConfig
 
 LEVELS = ("c2", "c3", "c4", "c5", "p3", "p4", "p5", "p6", "p7")
@@ -100,6 +101,34 @@ EMBEDDED: Defaults = {
 }
 
 
+def _has_teacher(config: Any) -> bool:
+    return config.teacher.teacher is not None
+
+
+NORMALISATION = "torchvision's detectors have ImageNet's normalisation"
+# What --evaluate reads none of: torchvision's boxes would be of half precision too under autocast.
+OF_TRAINING = [
+    *(f"optim.{f.name}" for f in fields(DetectOptimiser) if f.name != "batch_size"),
+    *("mgd.*", "loader.limit", "loader.bad_images", "backbone_weights", "levels"),
+    *("resume", "print_freq", "save_every", "sync_bn", "val_every", "unlabelled"),
+    *("teacher_boxes", "device.precision", "device.channels_last", "device.compile"),
+]
+RULES = [
+    Needs(OF_TRAINING, lambda c: not c.evaluate, "with --evaluate", "train without --evaluate"),
+    Needs(
+        ["loader.size"],
+        lambda _: False,
+        "in detect",
+        "give --min-size and --max-size",
+    ),
+    Needs(["loader.mean", "loader.std"], lambda _: False, "in detect", NORMALISATION),
+    Needs(["network.taps", "teacher.teacher_taps"], lambda _: False, "in detect", "give --levels"),
+    Needs(["optim.warmup_epochs"], lambda _: False, "in detect", "give --warmup-steps"),
+    Needs(["levels", "teacher_caffe"], _has_teacher, "without a teacher", "name one: --teacher"),
+    *shared_rules(_has_teacher, "without a teacher", "name one: --teacher"),
+]
+
+
 def resolve(config: DetectConfig) -> DetectConfig:
     """Fill what was left open; the result says everything that a run depends on.
 
@@ -110,9 +139,9 @@ def resolve(config: DetectConfig) -> DetectConfig:
     defaults = EMBEDDED if embedded else GENERAL
     if config.student_weights:  # the file says what it holds
         defaults = {k: v for k, v in defaults.items() if k not in ("network", "detector")}
-    config = config.filled(defaults, "detect-")
+    said, config = config, config.filled(defaults, "detect-")
     _check(config)
-    _refuse_without_effect(config)
+    refuse_without_effect(said, config, RULES, defaults)
     optim, detector = config.optim, config.detector
     if optim.warmup_steps is None:
         optim = replace(optim, warmup_steps=50 if embedded else 1000)
@@ -139,27 +168,3 @@ def _check(config: DetectConfig) -> None:
         )
     if not config.levels or len(set(config.levels)) < len(config.levels):
         raise ValueError(f"levels: got {config.levels}, expected one or more, each once")
-
-
-WITHOUT_EFFECT = {
-    "loader": {
-        "size": "--min-size and --max-size",
-        "mean": "ImageNet's normalisation, which torchvision's detectors have",
-        "std": "ImageNet's normalisation, which torchvision's detectors have",
-    },
-    "network": {"taps": "--levels"},
-    "teacher": {"teacher_taps": "--levels"},
-    "optim": {"warmup_epochs": "--warmup-steps"},
-}
-
-
-def _refuse_without_effect(config: DetectConfig) -> None:
-    """Refuse the shared settings that a detector does not read, rather than leave them unread."""
-    plain = RunConfig()
-    for section, names in WITHOUT_EFFECT.items():
-        for name, instead in names.items():
-            got = getattr(getattr(config, section), name)
-            if got != getattr(getattr(plain, section), name):
-                raise ValueError(
-                    f"{name}: got {got}, which has no effect in detect, expected {instead}"
-                )

@@ -4,9 +4,11 @@ import os
 
 import torch
 from lightning.fabric import Fabric
+from torch import nn
 
 from mgd_ssl import process
-from mgd_ssl.commands.options import DeviceOptions
+from mgd_ssl.commands.options import ComputeOptions, DeviceOptions
+from mgd_ssl.models.compiling import compile_parts
 
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -60,3 +62,12 @@ def threads_of(asked: int | None) -> int:
     if asked is None and "OMP_NUM_THREADS" in os.environ:
         return torch.get_num_threads()
     return asked or max(1, process.cores() // process.local_processes())
+
+
+def place(network: nn.Module, options: ComputeOptions, device: torch.device) -> None:
+    """Put a network that is only run on its device, laid out and compiled as the options say."""
+    network.to(device)
+    if options.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if options.compile:
+        compile_parts(network)

@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
+from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from tyro.conf import Positional, arg
 
-from mgd_ssl.commands.devices import start_fabric
-from mgd_ssl.commands.options import Data, DeviceOptions, FolderOptions, NetworkOptions
+from mgd_ssl.commands.devices import place, start_fabric
+from mgd_ssl.commands.effects import STEM_STRIDE, Needs, refuse_without_effect
+from mgd_ssl.commands.options import (
+    BackboneOptions,
+    ComputeOptions,
+    Data,
+    DeviceOptions,
+    FolderOptions,
+)
 from mgd_ssl.commands.outputs import has_other_picture, refuse_other
+from mgd_ssl.commands.run_config import require_least
 from mgd_ssl.data import (
     CanvasLoader,
     DecodeGuard,
@@ -31,7 +39,6 @@ from mgd_ssl.evaluation import Features, collect_features
 from mgd_ssl.evaluation.report import difference
 from mgd_ssl.files import require_writable
 from mgd_ssl.models import find_checkpoint, load_backbone
-from mgd_ssl.models.compiling import compile_parts
 from mgd_ssl.training.logging import logger
 
 
@@ -59,15 +66,17 @@ class EvaluationConfig:
     """Val images, at most: a fixed random choice. [all]"""
     seed: int = 0
     folders: FolderOptions = field(default_factory=FolderOptions)
-    network: NetworkOptions = field(default_factory=NetworkOptions)
-    device: DeviceOptions = field(default_factory=DeviceOptions)
+    network: BackboneOptions = field(default_factory=BackboneOptions)
+    device: ComputeOptions = field(default_factory=ComputeOptions)
 
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or (self.workers or 0) < 0:
-            raise ValueError(
-                f"got batch_size {self.batch_size}, workers {self.workers}, "
-                "expected at least 1 and 0"
-            )
+    def check(self) -> None:
+        """Refuse what is out of range, and what has no effect."""
+        require_least(self, batch_size=1, workers=0, size=1, limit=1, limit_val=1)
+        refuse_without_effect(self, self, self.rules())
+
+    def rules(self) -> list[Needs]:
+        """What options need to have an effect."""
+        return [STEM_STRIDE]
 
 
 class Evaluated:
@@ -79,6 +88,7 @@ class Evaluated:
     """
 
     def __init__(self, config: EvaluationConfig, uses: tuple[str, str]) -> None:
+        config.check()
         config = replace(config, checkpoint=find_checkpoint(config.checkpoint))
         self.config = config
         self.sources = {"train": self._open("train"), "val": self._open("val")}
@@ -94,12 +104,10 @@ class Evaluated:
         )
         logger.info("%s", self.report)
         self.size = config.size or self.report.size or (32 if config.data is None else 224)
-        self.device = start_fabric(config.device).device
-        self.network.to(self.device)
-        if config.device.channels_last:
-            self.network.to(memory_format=torch.channels_last)
-        if config.device.compile:
-            compile_parts(self.network)
+        fabric = _one_process(config.device)
+        self.device = fabric.device
+        place(self.network, config.device, self.device)
+        self.network = fabric.setup_module(self.network)  # runs in the precision
         self.transform: EvalTransform = eval_transform(self.report.mean, self.report.std)
         self.transform.to(self.device)
 
@@ -155,6 +163,7 @@ class Evaluated:
             **self.counts(),
             "size": self.size,
             "exif": self.config.exif,
+            "precision": self.config.device.precision,
             "mean": list(self.report.mean),
             "std": list(self.report.std),
         }
@@ -196,4 +205,20 @@ class Evaluated:
         )
 
 
-__all__ = ["Evaluated", "EvaluationConfig"]
+def _one_process(options: ComputeOptions) -> Fabric:
+    """A device in its precision.
+
+    Raises:
+        ValueError: several processes were started, each of which would do the same.
+    """
+    fabric = start_fabric(
+        DeviceOptions(
+            accelerator=options.accelerator, threads=options.threads, precision=options.precision
+        )
+    )
+    if fabric.world_size > 1:
+        raise ValueError(
+            f"got {fabric.world_size} processes, expected one, for an evaluator is not shared out; "
+            "start it with python, without torchrun or srun"
+        )
+    return fabric

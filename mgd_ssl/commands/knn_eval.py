@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mgd_ssl.commands.effects import Needs
 from mgd_ssl.commands.evaluated import Evaluated, EvaluationConfig
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.terminal import guarded
@@ -35,13 +36,19 @@ class KnnConfig(EvaluationConfig):
     neighbours: int = 10
     """Neighbours drawn for each query."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        """Refuse what is out of range, and what has no effect."""
+        super().check()
         if not self.knn_k or not self.knn_t or self.retrieve < 0 or self.neighbours < 1:
             raise ValueError(
                 "expected one or more of --knn-k and --knn-t, --retrieve 0 or more, --neighbours "
                 "1 or more"
             )
+
+    def rules(self) -> list[Needs]:
+        """What options need to have an effect."""
+        retrieve = Needs(["neighbours"], lambda c: c.retrieve > 0, "without --retrieve", "add it")
+        return [*super().rules(), retrieve]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
+from mgd_ssl.commands.effects import Needs
 from mgd_ssl.commands.evaluated import Evaluated, EvaluationConfig
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.terminal import guarded
@@ -44,6 +45,32 @@ class LinearEvalConfig(EvaluationConfig):
     weight_decay: float = 0.0
     save_head: Path | None = None
     """moco: where the trained layer is saved."""
+
+    def rules(self) -> list[Needs]:
+        """What options need to have an effect."""
+        return [*super().rules(), *RULES]
+
+
+RULES = [
+    Needs(
+        ["lr", "schedule", "save_head"],
+        lambda c: c.protocol == "moco",
+        "on the protocol cached",
+        "say --protocol moco",
+    ),
+    Needs(
+        ["learning_rates", "holdout"],
+        lambda c: c.protocol == "cached",
+        "on the protocol moco",
+        "say --protocol cached",
+    ),
+    Needs(
+        ["schedule"],
+        lambda c: min(c.schedule, default=0) < c.epochs,
+        "where the rate would drop after the last epoch",
+        "give earlier epochs",
+    ),
+]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -39,8 +39,8 @@ Tap = Annotated[
 
 
 @dataclass(frozen=True)
-class NetworkOptions:
-    """The student (or the network to train)."""
+class BackboneOptions:
+    """The network."""
 
     arch: Annotated[str | None, arg(aliases=["-a"])] = None
     """torchvision or timm name, or MODULE:FUNCTION. [resnet18]"""
@@ -50,13 +50,19 @@ class NetworkOptions:
     """small: 3×3 first convolution, no max-pool. [imagenet; small on the embedded data]"""
     stem_stride: Literal[1, 2] | None = None
     """Stride of the small stem. [1; 2 on the embedded data]"""
-    taps: tuple[Tap, ...] = ()
-    """Where features are read: NAME=module.path, one a stage. [found]"""
 
     @property
     def spec(self) -> dict[str, Any]:
         """What builds the network; None, before a default fills it, is what was not said."""
         return {k: getattr(self, k) for k in ("arch", "width", "stem", "stem_stride")}
+
+
+@dataclass(frozen=True)
+class NetworkOptions(BackboneOptions):
+    """The student (or the network to train)."""
+
+    taps: tuple[Tap, ...] = ()
+    """Where features are read: NAME=module.path, one a stage. [found]"""
 
 
 @dataclass(frozen=True)
@@ -138,17 +144,11 @@ class LoaderOptions(FolderOptions):
 
 
 @dataclass(frozen=True)
-class DeviceOptions:
-    """Devices, processes and precision."""
+class ComputeOptions:
+    """Device and precision."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto takes CUDA where there is some, else the CPU; mps is refused, for it has no float64."""
-    devices: int = 1
-    """Processes on this machine, one a device; torchrun and SLURM set their own."""
-    strategy: Literal["auto", "ddp", "dp"] = "auto"
-    """How several devices share a step: ddp a process each, dp one process (classify alone)."""
-    num_nodes: int = 1
-    """Machines."""
     threads: int | None = None
     """Threads of each process. [what OMP_NUM_THREADS says, else the cores that the process may
     use, shared among the processes on this machine]"""
@@ -158,6 +158,18 @@ class DeviceOptions:
     """Keep images in NHWC order in memory."""
     compile: bool = False
     """Compile the networks' blocks with torch.compile, those aside that taps stand in."""
+
+
+@dataclass(frozen=True)
+class DeviceOptions(ComputeOptions):
+    """Devices, processes and precision."""
+
+    devices: int = 1
+    """Processes on this machine, one a device; torchrun and SLURM set their own."""
+    strategy: Literal["auto", "ddp", "dp"] = "auto"
+    """How several devices share a step: ddp a process each, dp one process (classify alone)."""
+    num_nodes: int = 1
+    """Machines."""
 
 
 Data = Positional[Path | None]

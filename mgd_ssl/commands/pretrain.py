@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from mgd_ssl.commands.image_run import ImageRun
 from mgd_ssl.commands.inherited import say_inherited
+from mgd_ssl.commands.methods import matches
 from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.pretrain_config import PretrainConfig, matches, resolve
+from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
 from mgd_ssl.commands.pretrain_parts import (
     build_health,
     build_knn,

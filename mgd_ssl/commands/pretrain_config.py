@@ -4,19 +4,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from mgd_ssl.commands.effects import refuse_without_effect
 from mgd_ssl.commands.inherited import inherit
-from mgd_ssl.commands.run_config import Defaults, RunConfig
+from mgd_ssl.commands.methods import DISTILS, RULES, Method, matches, weighed
+from mgd_ssl.commands.run_config import Defaults, RunConfig, require_least
 from mgd_ssl.data import ViewConfig
 from mgd_ssl.objectives.simreg import Head
 
+LEAST_HEALTH_IMAGES = 8  # fewer say nothing of a network's health
 EMBEDDED_TEACHER = Path(__file__).parents[1] / "data" / "sample" / "teacher.pth.tar"
-
-
-Method = Literal["mgd-plus", "mgd", "moco", "simreg", "seed", "compress", "disco", "simsiam"]
-MATCHES = ("mgd-plus", "mgd")  # solves the matching by itself, others where a weight is given
-DISTILS = (*MATCHES, "simreg", "seed", "compress", "disco")  # of no use without a teacher
-CONTRASTS = ("mgd", "moco", "disco")  # compares a batch's images with each other
-QUEUES = (*CONTRASTS, "seed", "compress")  # keeps embeddings of earlier batches
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,8 @@ class PretrainConfig(RunConfig):
     method: Method | None = None
     """mgd-plus regresses the teacher's pooled features beside the matching; mgd is moco matched
     with the weights of 2021; simreg, seed, compress and disco distil the teacher's pooled features;
-    moco and simsiam train alone. All are matched too with --mgd-weight or --mgd-start.
+    moco and simsiam train alone. All are matched too with --mgd-weight, --mgd-start or
+    --mgd-loss-factor.
     [mgd-plus where there is a teacher, else moco]"""
     aug_plus: bool = False
     """The same as --preset moco_v2, which images of 96 pixels and more get anyway."""
@@ -158,10 +155,12 @@ def resolve(config: PretrainConfig) -> PretrainConfig:
     Raises:
         ValueError: options that exclude each other.
     """
-    config = _resolve_method(config)
+    said, config = config, _resolve_method(config)
     teacher = config.teacher
     defaults = inherit(_defaults(config), config, teacher.teacher, teacher.spec)
     config = config.filled(defaults)
+    _check(config)
+    refuse_without_effect(said, config, RULES, defaults)
     size = config.loader.size
     assert size is not None
     if config.aug_plus and config.views.preset not in (None, "moco_v2"):
@@ -181,29 +180,44 @@ def _defaults(config: PretrainConfig) -> Defaults:
     return defaults | {name: defaults.get(name, {}) | values for name, values in own.items()}
 
 
-def matches(config: PretrainConfig) -> bool:
-    """Whether the matching is part of the run: of the method, or asked for beside it."""
-    return config.method in MATCHES or _weighed(config)
-
-
-def _weighed(config: PretrainConfig) -> bool:
-    return config.mgd.mgd_weight is not None or config.mgd.mgd_start is not None
+def _check(config: PretrainConfig) -> None:
+    """Refuse what is out of range, and a run that nothing drives."""
+    objective = config.objective
+    require_least(config.evaluation, knn_every=0, knn_k=1, knn_bank=1, health_every=0)
+    require_least(config.evaluation, health_images=LEAST_HEALTH_IMAGES)
+    require_least(config.moco, moco_dim=1, moco_k=1, moco_m=0, bn_splits=1)
+    require_least(objective, objective_weight=0, disco_hidden=1, disco_weight=0, simsiam_dim=4)
+    above = {
+        "moco_t": config.moco.moco_t,
+        "seed_t": objective.seed_t,
+        "seed_teacher_t": objective.seed_teacher_t,
+        "compress_t": objective.compress_t,
+        "knn_t": config.evaluation.knn_t,
+    }
+    for name, value in above.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}: got {value}, expected above 0")
+    if objective.objective_weight == 0 and not matches(config):
+        raise ValueError(
+            "objective_weight: got 0 and no maps to match, so that the loss would be 0 throughout; "
+            "match the teacher's maps (--mgd-weight or --mgd-start), or give a weight above 0"
+        )
 
 
 def _resolve_method(config: PretrainConfig) -> PretrainConfig:
     teacher, alone = config.teacher.teacher, config.method in ("moco", "simsiam")
-    alone = alone and not _weighed(config)
+    alone = alone and not weighed(config)
     if alone and teacher:
         raise ValueError(
             f"got --teacher with --method {config.method}, which has none; drop one of them, or "
-            "match its maps: --mgd-weight or --mgd-start"
+            "match its maps: --mgd-weight, --mgd-start or --mgd-loss-factor"
         )
     if teacher is None and config.data is None and not alone:
         teacher = EMBEDDED_TEACHER
     method: Method = config.method or ("mgd-plus" if teacher else "moco")
-    if teacher is None and (method in DISTILS or _weighed(config)):
+    if teacher is None and (method in DISTILS or weighed(config)):
         raise ValueError(
             f"method {method}: got no teacher, expected --teacher PATH, or --method moco without "
-            "--mgd-weight and --mgd-start"
+            "--mgd-weight, --mgd-start and --mgd-loss-factor"
         )
     return replace(config, method=method, teacher=replace(config.teacher, teacher=teacher))

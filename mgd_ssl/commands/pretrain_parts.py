@@ -5,7 +5,8 @@ from typing import Any, cast
 from lightning.fabric import Fabric
 from torch import nn
 
-from mgd_ssl.commands.pretrain_config import CONTRASTS, QUEUES, PretrainConfig
+from mgd_ssl.commands.methods import CONTRASTS, QUEUES
+from mgd_ssl.commands.pretrain_config import LEAST_HEALTH_IMAGES, PretrainConfig
 from mgd_ssl.commands.run_parts import load_loader
 from mgd_ssl.data import ImageSource, NoValidationError, open_source, split_off, subset
 from mgd_ssl.evaluation.online import OnlineKnn
@@ -15,7 +16,7 @@ from mgd_ssl.objectives import SEED, CompRess, DisCo, MoCo, Objective, SimReg, S
 from mgd_ssl.objectives.simreg import Head
 from mgd_ssl.training.logging import logger
 
-HEALTH_NEIGHBOURS, LEAST_HEALTH_IMAGES = 20, 8
+HEALTH_NEIGHBOURS = 20
 HELD_OUT_SHARE = 0.05  # of train, where there is no val part
 FEWEST_TO_SPLIT = 40
 KNN_NEIGHBOURS, KNN_NEIGHBOURS_EMBEDDED = 200, 20

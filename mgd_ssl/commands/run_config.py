@@ -216,6 +216,7 @@ class RunConfig:
         """
         if self.resume and self.overwrite:
             raise ValueError("got --resume and --overwrite, expected one of them")
+        require_least(self, print_freq=1, save_every=0)
         config = self
         for section, values in defaults.items():
             if section == "mgd" and self.mgd.given:
@@ -233,3 +234,15 @@ class RunConfig:
 def _filled(section: Any, defaults: dict[str, Any]) -> Any:
     open_fields = [f.name for f in fields(section) if getattr(section, f.name) is None]
     return replace(section, **{k: v for k, v in defaults.items() if k in open_fields})
+
+
+def require_least(settings: Any, **least: float) -> None:
+    """Refuse settings below their least value; one that is open passes.
+
+    Raises:
+        ValueError: names the first.
+    """
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if value is not None and not value >= bound:
+            raise ValueError(f"{name}: got {value}, expected {bound:g} or more")

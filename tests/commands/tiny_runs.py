@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,15 @@ from mgd_ssl.objectives import MoCo
 ROOT = Path(__file__).parents[2]
 STEM = {"stem": "small", "stem_stride": 2}
 STUDENT = ["-a", "resnet18", "--width", "0.125", "--stem", "small", "--stem-stride", "2"]
-TRAINING = ["-b", "16", "--bn-splits", "2", "--moco-k", "64", "--epochs", "2", "--lr", "0.02"]
+TRAINING = ["-b", "16", "--bn-splits", "2", "--epochs", "2", "--lr", "0.02"]
+OF_METHOD = {
+    "mgd": ["--moco-k", "64"],
+    "moco": ["--moco-k", "64"],
+    "seed": ["--moco-k", "64"],
+    "compress": ["--moco-k", "64"],
+    "disco": ["--moco-k", "64", "--disco-hidden", "32"],
+    "simsiam": ["--simsiam-dim", "16"],
+}
 IMAGES = ["--size", "32", "--limit", "64", "--knn-every", "0"]
 
 
@@ -38,7 +47,9 @@ def write_teacher(path: Path, arch: str = "resnet18", width: float = 0.25) -> Pa
 def arguments(out: Path, teacher: Path | None, *more: str) -> list[str]:
     """Options of a run of eight steps; of two options that agree, the last one counts."""
     source = ["--teacher", str(teacher), "--method", "mgd"] if teacher else ["--method", "moco"]
-    given = ["--out", str(out), *source, *STUDENT, *TRAINING, *IMAGES]
+    words = [*source, *more]
+    method = [word for before, word in pairwise(words) if before == "--method"][-1]
+    given = ["--out", str(out), *source, *STUDENT, *TRAINING, *IMAGES, *OF_METHOD.get(method, [])]
     for option in (word for word in more if word.startswith("-")):
         if option in given:
             place = given.index(option)
