@@ -239,11 +239,13 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
         ids = network.spec.category_ids
         match_categories(report, ids, val.category_ids, val.classes, what=name)
         found = ap_of(network.to(fabric.device).eval(), val, loader, fabric)
+        counts = {f"val_{key}": found.pop(key) for key in ("images", "unreadable")}
         rows.append({"network": name, **found})
     if fabric.is_global_zero:
-        print_table(f"Average precision, per cent: {val.name}", rows)
+        covered = f"{counts['val_images']:,} of {len(val):,} images"
+        print_table(f"Average precision, per cent, {covered}: {val.name}", rows)
         if config.out:
-            path = write_json(config.out / "ap.json", {**result, "rows": rows})
+            path = write_json(config.out / "ap.json", {**result, **counts, "rows": rows})
             logger.info("written: %s", path)
     return rows
 

@@ -1,6 +1,7 @@
 """Classification end to end: base training, distillation, fine-tuning, evaluation."""
 
 import json
+import math
 import signal
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,9 @@ def distilled(tmp_path_factory: pytest.TempPathFactory, supervised: Path) -> Pat
 def test_the_warm_up_comes_before_the_schedule(supervised: Path) -> None:
     rows = [r for r in read_rows(supervised.parents[1]) if "train_loss" in r]
     assert [row["epoch"] for row in rows] == [1, 2, 3]  # 2 epochs and 1 of warm-up
-    assert [row["lr"] for row in rows] == pytest.approx([0.02, 0.02, 0.01])
+    # six steps an epoch: the last of the warm-up, then steps 5 and 11 of a cosine over twelve
+    cosine = [0.01 * (1 + math.cos(math.pi * step / 12)) for step in (5, 11)]
+    assert [row["lr"] for row in rows] == pytest.approx([0.02, *cosine])
 
 
 def test_metrics_hold_each_loss_and_the_accuracies(distilled: Path) -> None:
