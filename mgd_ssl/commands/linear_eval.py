@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -14,7 +15,7 @@ from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.data import ViewConfig, build_view
 from mgd_ssl.evaluation import linear_probe
-from mgd_ssl.evaluation.linear import LEARNING_RATES
+from mgd_ssl.evaluation.linear import LEARNING_RATES, doubts
 from mgd_ssl.evaluation.moco_linear import EpochResult, LinearConfig, train_linear_classifier
 from mgd_ssl.evaluation.report import print_table, write_json
 from mgd_ssl.files import require_writable
@@ -91,6 +92,8 @@ def run(config: LinearEvalConfig) -> dict[str, Any]:
     result = {**recipe, **evaluated.settings(), **figures}
     shown = {k: figures[k] for k in ("top1", "top5")}
     settings = {k: result[k] for k in ("learning_rate", *recipe) if k != "protocol"}
+    for doubt in figures.get("warnings", ()):
+        logger.warning("%s", doubt)
     title = f"Linear accuracy, per cent, {evaluated.coverage()}: {config.checkpoint}"
     print_table(title, [shown], settings)
     write_json(path, result)
@@ -145,7 +148,7 @@ def probe_cached(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, An
         holdout=config.holdout,
         seed=config.seed,
     )
-    return dict(probe)
+    return {**probe, **_warnings(evaluated, probe["train_loss"], "--learning-rates")}
 
 
 def train_moco(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]:
@@ -175,7 +178,15 @@ def train_moco(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]
     if config.save_head:
         save_checkpoint(config.save_head, {"fc": _on_cpu(head)})
     last = results[-1]
-    return {"top1": last["top1"], "top5": last["top5"], "epochs_run": results}
+    figures = {k: last[k] for k in ("top1", "top5", "train_loss")}
+    doubtful = _warnings(evaluated, last["train_loss"], "--lr")
+    return {**figures, **doubtful, "epochs_run": results}
+
+
+def _warnings(evaluated: Evaluated, train_loss: float, option: str) -> dict[str, list[str]]:
+    """``warnings`` of the JSON; none where the figure can be trusted."""
+    found = doubts(train_loss, len(np.unique(evaluated.labels("train"))), option)
+    return {"warnings": found} if found else {}
 
 
 def _log_epoch(result: EpochResult) -> None:

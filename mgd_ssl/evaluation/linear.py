@@ -138,6 +138,24 @@ def linear_probe(
     )
 
 
+def doubts(train_loss: float, classes: int, option: str) -> list[str]:
+    """Why a linear classifier's figure says little: nothing where it fits its training images.
+
+    Args:
+        train_loss: its mean cross-entropy on them at the end.
+        classes: number of classes that they have.
+        option: that lowers its learning rate.
+    """
+    chance = math.log(classes)
+    if train_loss <= chance:
+        return []
+    return [
+        f"the classifier has diverged: its train_loss is {train_loss:.4g} at the end, and guessing "
+        f"among {classes} classes has {chance:.3g}; its accuracy says little of the features: give "
+        f"a smaller {option}"
+    ]
+
+
 def held_out(
     labels: Int[Tensor, " m"], share: float, generator: torch.Generator
 ) -> Bool[Tensor, " m"]:

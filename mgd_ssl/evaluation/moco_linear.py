@@ -176,7 +176,7 @@ def _train_epoch(
         if not math.isfinite(value := loss.item()):
             raise ValueError(
                 f"cross-entropy: got {value} at epoch {epoch + 1}, step {step + 1}; expected a "
-                "finite loss: take a smaller learning rate, or look for a diverged network"
+                "finite loss: take a smaller learning rate (--lr), or look for a diverged network"
             )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -108,13 +108,15 @@ def test_linear_eval_writes_figures_with_their_protocol(
     out, head = tmp_path / "linear.json", tmp_path / "head.pt"
     options = [*EVALUATION, "--protocol", protocol, "--epochs", "2", "--out", str(out)]
     if protocol == "moco":
-        options += ["--save-head", str(head), "--schedule", "1"]
+        options += ["--save-head", str(head), "--schedule", "1", "--lr", "3000"]
     assert linear_eval.main([str(run / "checkpoints" / "last.pt"), *options]) == 0
     result = json.loads(out.read_text())
     assert result["protocol"] == f"linear, {protocol}"
     assert result["epochs"] == 2 and result["seed"] == 0 and "learning_rate" in result
     assert 0 <= result["top1"] <= result["top5"] <= 100
     assert head.exists() == (protocol == "moco")
+    doubts = [word.rpartition(" ")[2] for word in result.get("warnings", ())]
+    assert doubts == (["--lr"] if protocol == "moco" else [])  # at a rate of 3000 it diverges
 
 
 def test_plain_moco_trains_a_teacher_for_the_next_run(tmp_path: Path) -> None:

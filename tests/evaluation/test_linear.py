@@ -1,6 +1,7 @@
 """The linear probe against torch's own SGD, problems with known answers, and itself."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ from mgd_ssl.evaluation import linear_probe
 from mgd_ssl.evaluation.classifiers import (
     LinearClassifiers,
     accuracies,
+    mean_losses,
     standardisation,
     train_classifiers,
 )
-from mgd_ssl.evaluation.linear import held_out
+from mgd_ssl.evaluation.linear import doubts, held_out
 
 
 def rows(n: int, d: int, seed: int) -> Tensor:
@@ -209,3 +211,23 @@ def test_bad_data_are_refused() -> None:
         linear_probe(x, y - 1, x, y)
     with pytest.raises(ValueError, match="query has 3 features and bank 6"):
         linear_probe(x, y, x[:, :3], y)
+
+
+def test_a_loss_above_that_of_guessing_is_doubted() -> None:
+    assert doubts(math.log(10) - 1e-6, 10, "--lr") == []
+    (said,) = doubts(10_000.0, 10, "--lr")
+    assert "train_loss is 1e+04 at the end, and guessing among 10 classes has 2.3" in said
+    assert said.endswith("give a smaller --lr")
+
+
+def test_the_training_loss_is_the_mean_cross_entropy_of_the_final_classifier() -> None:
+    x, y = clusters(40, 4, 6, 1.0, 1)
+    probe = linear_probe(x, y, x, y, epochs=30, batch_size=40)
+    assert 0 < probe["train_loss"] < math.log(4)
+    zero = LinearClassifiers(torch.zeros(6), torch.ones(6), torch.zeros(6, 2, 4), torch.zeros(2, 4))
+    losses = mean_losses(zero, x, y, torch.arange(40))
+    torch.testing.assert_close(losses, torch.full((2,), math.log(4)))
+    one = zero.weight.clone()
+    one[:, 1] = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    found = mean_losses(replace(zero, weight=one), x, y, torch.arange(40))[1]
+    torch.testing.assert_close(found, F.cross_entropy(x @ one[:, 1], y))
