@@ -20,6 +20,7 @@ OWN_WORDS: dict[str, Callable[[Any], bool]] = {
     "overwrite": bool,
 }
 RETIRED = ("loader.canvas",)  # null in the files of older runs
+COMMAND = "command"  # the entry that says which command wrote a file
 READ = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 
 
@@ -55,9 +56,24 @@ def read_config(config: type[T], path: Path) -> T:
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"config: {path} is no YAML: {error}") from error
     try:
+        if isinstance(content, dict):
+            _check_command(config, content.pop(COMMAND, None))
         return _section(config, content, "", list(_names(config)))
     except ValueError as error:
         raise ValueError(f"config: {path}: {error}") from error
+
+
+def command_of(config: type) -> str:
+    """The command that a class of settings belongs to: pretrain, of PretrainConfig."""
+    return config.__name__.removesuffix("Config").lower()
+
+
+def _check_command(config: type, command: Any) -> None:
+    if command not in (None, command_of(config)):
+        raise ValueError(
+            f"{COMMAND}: got settings of {_shown(command)}, expected those of "
+            f"{command_of(config)!r}; give it to the command that wrote it"
+        )
 
 
 def withhold(settings: T) -> tuple[T, dict[str, Any]]:

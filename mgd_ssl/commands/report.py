@@ -14,7 +14,7 @@ from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.evaluation.report import write_json
 from mgd_ssl.files import write_text
 from mgd_ssl.reporting import Group, group_runs, read_runs, summarise
-from mgd_ssl.reporting.blocks import Block, Section, Words
+from mgd_ssl.reporting.blocks import Block, Section, Words, visible
 from mgd_ssl.reporting.document import build_sections, map_block, retrieval_block
 from mgd_ssl.reporting.features import feature_map, retrieval_examples
 from mgd_ssl.reporting.page import to_html
@@ -80,8 +80,10 @@ def run(config: ReportConfig) -> list[Path]:
     write_text(paths[0], page)
     write_text(paths[1], markdown)
     write_json(paths[-1], summary)
+    for note in (note for run in summary["runs"] for note in run["left_out"]):
+        logger.warning("left out: %s", visible(note))
     for line in summary["verdict"]:
-        logger.info("%s", line)
+        logger.info("%s", visible(line))
     logger.info("written: %s", ", ".join(map(str, paths)))
     return paths
 
@@ -118,7 +120,7 @@ def _or_why_not(group: Group, draw: Callable[[], Block]) -> Block:
     try:
         return draw()
     except (ValueError, OSError) as error:
-        logger.warning("%s: no picture: %s", group.name, error)
+        logger.warning("%s: no picture: %s", visible(group.name), visible(str(error)))
         return Words(f"{group.name}: no picture: {error}.")
 
 

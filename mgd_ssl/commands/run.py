@@ -12,6 +12,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from mgd_ssl import distributed
+from mgd_ssl.commands.config_file import COMMAND, command_of
 from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import to_dict
 from mgd_ssl.commands.run_config import RunConfig
@@ -142,7 +143,8 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         content = self._read_checkpoint()
         start = self._restore(content) if content else Position()
         if fabric.is_global_zero:  # a refused resumption has left the run's own settings there
-            directory.write_config(to_dict(replace(config, resume=False, overwrite=False)))
+            settings = to_dict(replace(config, resume=False, overwrite=False))
+            directory.write_config({COMMAND: command_of(type(config)), **settings})
         if config.device.channels_last:
             self.task.to(memory_format=torch.channels_last)
         if config.device.compile:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mgd_ssl.files import write_text
 
@@ -111,17 +112,17 @@ def print_table(
         console: where to; the screen by default.
     """
     caption = ", ".join(f"{name} {format_value(value)}" for name, value in (settings or {}).items())
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(title), title_justify="left")
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for column in columns:
         numeric = all(isinstance(row.get(column, 0), int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(format_value(row[c]) if c in row else "" for c in columns))
+        table.add_row(*(Text(format_value(row[c]) if c in row else "") for c in columns))
     console = console or Console(markup=False)  # a file's name is no markup
     console.print(table)
     if caption:
-        console.print(caption, style="dim", highlight=False)
+        console.print(caption, style="dim", highlight=False, markup=False)
 
 
 def format_value(value: object) -> str:

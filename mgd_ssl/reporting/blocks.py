@@ -1,5 +1,6 @@
 """What a report is made of, before it is a page or Markdown."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,6 +49,9 @@ class Command:
     line: str
 
 
+HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 Block = Words | Table | Picture | Command
 
 
@@ -57,6 +61,15 @@ class Section:
 
     title: str
     blocks: Sequence[Block]
+
+
+def visible(text: str) -> str:
+    """Text that can be written as UTF-8 and shows all that is in it.
+
+    Control characters, marks that turn the direction of writing, and bytes of names that are not
+    UTF-8 become an escape of ASCII characters.
+    """
+    return HIDDEN.sub(lambda m: m[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def cell(value: object) -> str:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from mgd_ssl.reporting.blocks import visible
 from mgd_ssl.reporting.runs import Series
 
 # Okabe and Ito's colours, which colour-blind readers tell apart, less the black and the yellow
@@ -24,6 +25,7 @@ DASHES = ("-", "--", "-.", ":")
 INK = "#010203"  # stands for the page's own text colour, which light and dark set
 WIDTH = 4.2  # inches: 9 points are 10 pixels where the page is 360 wide
 LONG_LABEL = 24  # characters, above which two do not fit beside each other
+LONGEST_LABEL = 60
 LOG_RATIO = 20  # of the largest to the smallest value, above which the axis is logarithmic
 # Text stays text, ids are the same in every run, and a name with $ in it is no formula.
 OPTIONS: dict[Any, Any] = {
@@ -132,8 +134,9 @@ def _legend(figure: Figure, drawn: Any, labels: Sequence[str], columns: int) -> 
 
 
 def _visible(label: str) -> str:
-    """matplotlib leaves labels out that begin with an underscore."""
-    return f"\u200b{label}" if label.startswith("_") else label
+    """Short enough to leave room for the chart; matplotlib leaves out what an underscore begins."""
+    text = visible(label if len(label) <= LONGEST_LABEL else f"{label[:LONGEST_LABEL]}…")
+    return f"\u200b{text}" if text.startswith("_") else text
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:

@@ -10,6 +10,7 @@ from mgd_ssl.reporting.charts import line_chart, scatter
 from mgd_ssl.reporting.features import FeatureMap
 from mgd_ssl.reporting.groups import Group
 from mgd_ssl.reporting.inspector import inspect_matching
+from mgd_ssl.reporting.reading import is_number
 from mgd_ssl.reporting.runs import Series
 
 Summary = Mapping[str, Any]
@@ -92,7 +93,7 @@ def _results(groups: Sequence[Summary]) -> Iterator[Block]:
     rows = []
     for group in groups:
         for r in group["results"]:
-            settings = ", ".join(f"{k} {cell(v)}" for k, v in r["settings"].items())
+            settings = ", ".join(_result_settings(r["settings"]))
             versions = ", ".join(f"{k} {v}" for k, v in r["versions"].items())
             figures = [
                 plus_minus(r["top1"]),
@@ -109,12 +110,26 @@ def _results(groups: Sequence[Summary]) -> Iterator[Block]:
             "last.pt with them, and write the report again."
         )
         return
+    for name, warning in dict.fromkeys(
+        (g["name"], warning) for g in groups for r in g["results"] for warning in r["warnings"]
+    ):
+        yield Words(f"Doubtful result of {name}: {warning}.")
     header = ["runs", "protocol", "top-1, %", "top-5, %", "teacher's top-1", "% of teacher"]
     header += ["results", "checkpoint", "settings", "versions"]
     yield Table("Results of knn_eval.py and linear_eval.py", header, rows)
     without = [g["name"] for g in groups if not g["results"]]
     if without:
         yield Words(f"Without such results: {', '.join(without)}.")
+
+
+def _result_settings(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Settings of a result; of images, how many were read of how many."""
+    for name, value in settings.items():
+        missing = settings.get(name.replace("_images", "_unreadable"), 0)
+        if name.endswith("_images") and is_number(value) and is_number(missing) and missing:
+            yield f"{name} {value} of {value + missing}"
+        else:
+            yield f"{name} {cell(value)}"
 
 
 def cell_percent(value: float | None) -> str:
@@ -134,7 +149,9 @@ def _training(groups: Sequence[Summary]) -> Iterator[Block]:
     if any(lines.values()):
         yield from _chart("Validation figure, of the teacher's", "per cent", lines, 100.0)
     else:
-        yield Words("How good the teacher is was not measured: there is no per cent of it.")
+        yield Words(
+            "The teacher's accuracy was not measured, so no percentage of the teacher can be given."
+        )
     for group in groups:
         yield from _chart(f"Loss terms of {group['name']}", "loss", group["losses"])
 
@@ -177,18 +194,26 @@ def _speed(groups: Sequence[Summary]) -> Iterator[Block]:
 
 
 def _reproduce(runs: Sequence[Summary]) -> Iterator[Block]:
-    header = ["run", "of", "seed", "epochs", "state", "figure, %", "% of teacher", "images/s"]
+    header = ["run", "of", "seed", "epochs", "state", "figure, %", "of val images"]
+    header += ["% of teacher", "images/s"]
     rows = []
     for r in runs:
         state = "finished" if r["finished"] else "in progress, or stopped"
-        figures = [
-            cell_percent(r[k]) for k in ("figure", "percent_of_teacher", "images_per_second")
-        ]
+        figures = [cell_percent(r["figure"]), _images(r)]
+        figures += [cell_percent(r[k]) for k in ("percent_of_teacher", "images_per_second")]
         epochs = f"{r['epoch']} of {r['epochs']}"
         rows.append([r["path"], r["group"], cell(r["seed"]), epochs, state, *figures])
     yield Table("Every run", header, rows)
+    for note in (note for r in runs for note in r["left_out"]):
+        yield Words(f"Left out: {note}.")
     for r in runs:
         yield Command(r["reproduce"])
+
+
+def _images(run: Summary) -> str:
+    """Images that a figure is over; ``98 of 100`` where two could not be decoded."""
+    count, missing = run["val_images"], run["val_unreadable"]
+    return f"{count} of {count + missing}" if count is not None and missing else cell(count)
 
 
 def map_block(name: str, found: FeatureMap) -> Picture:

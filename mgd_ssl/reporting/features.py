@@ -17,7 +17,9 @@ from torch import Tensor
 from mgd_ssl.data import CanvasLoader, ImageSource, eval_transform, make_loader, open_source, subset
 from mgd_ssl.evaluation import Features, collect_features, neighbours, retrieval_picture
 from mgd_ssl.models import load_backbone
+from mgd_ssl.reporting.blocks import visible
 from mgd_ssl.reporting.runs import Run
+from mgd_ssl.training.logging import logger
 
 MOST_IMAGES, MOST_BANK, BATCH = 1000, 5000, 64
 MOST_COLOURS = 10  # more cannot be told apart
@@ -143,7 +145,7 @@ def _student_features(
     if run.kind == "detect":
         raise ValueError(f"{run.path}: got a detector, expected a run of pretraining or classify")
     network, report = load_backbone(run.path / "student.safetensors")
-    size = report.size or int(run.setting("loader.size"))
+    size = report.size or int(run.setting("loader.size") or 224)
     source = _open(run, splits)
     chosen = subset(source, min(most, len(source)), 0)
     exif = run.setting("loader.exif") is not False
@@ -157,6 +159,8 @@ def _open(run: Run, splits: Sequence[str]) -> ImageSource:
     data = own or run.setting("data")
     names = () if own else ("train_folder", "val_folder", "max_pixels")
     opening = {name: run.setting(f"loader.{name}") for name in names}
+    if data:
+        logger.info("%s: images of %s are read", visible(str(run.path)), visible(str(data)))
     *others, last = splits
     for split in others:
         try:

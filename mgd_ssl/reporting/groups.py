@@ -11,12 +11,12 @@ from typing import Any
 
 from mgd_ssl.reporting.runs import Role, Run, Series
 
-# Nothing here changes what a run comes to.
-FREE = ("out", "resume", "overwrite", "print_freq", "save_every", "seed")
+# Settings that do not affect the result.
+FREE = ("command", "out", "resume", "overwrite", "print_freq", "save_every", "seed")
 # What tells methods apart: a baseline may, indeed should, differ in these.
 METHOD = (
     *("method", "teacher", "mgd", "moco", "objective", "kd"),
-    *("levels", "mgd_weighting", "mgd_adapter", "mgd_start"),
+    "levels",
 )
 
 
@@ -68,8 +68,8 @@ class Group:
 
     @property
     def seeds(self) -> list[int]:
-        """Of the runs; one that is there twice, twice."""
-        return [int(run.setting("seed") or 0) for run in self.runs]
+        """Seeds of the runs, with repeats."""
+        return [run.seed for run in self.runs]
 
     @property
     def counted(self) -> Sequence[Run]:
@@ -111,7 +111,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         found.setdefault(key, []).append(run)
     groups: list[Group] = []
     for members in found.values():
-        members.sort(key=lambda run: int(run.setting("seed") or 0))
+        members.sort(key=lambda run: run.seed)
         groups.append(Group(_free_name(_name(members), groups), members))
     order: tuple[Role, ...] = ("distilled", "alone", "baseline")
     return sorted(groups, key=lambda group: order.index(group.role))
@@ -160,13 +160,13 @@ def _name(runs: Sequence[Run]) -> str:
     if len(runs) == 1:
         return names[0]
     pairs = zip(runs, names, strict=True)
-    bare = [_without_seed(name, run.setting("seed") or 0) for run, name in pairs]
+    bare = [_without_seed(name, run.seed) for run, name in pairs]
     if len(set(bare)) == 1:
         return bare[0] or runs[0].path.absolute().parent.name
     return f"{names[0]} and {len(runs) - 1} more"
 
 
-def _without_seed(name: str, seed: object) -> str:
+def _without_seed(name: str, seed: int) -> str:
     return re.sub(rf"(?:[-_.](?:seed|s)?[-_.=]?|^seed[-_.=]?){seed}$", "", name)
 
 

@@ -2,14 +2,18 @@
 
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mgd_ssl.reporting.reading import BEYOND
+
 Cost = NDArray[np.float64]
 Assignment = NDArray[np.int64]
+LARGEST = 2**30  # bytes of a file of solves, unpacked
 SOLVE = re.compile(r"epoch_(\d+)(?:_step_(\d+))?$")
 
 
@@ -91,7 +95,18 @@ def read_matching(run: Path) -> dict[str, list[Solve]]:
     for path in sorted(files, key=_position):
         for name, solve in _read(path).items():
             stages.setdefault(name, []).append(solve)
+    for name, solves in stages.items():
+        _check_alike(run / "matching", name, solves)
     return stages
+
+
+def _check_alike(folder: Path, name: str, solves: Sequence[Solve]) -> None:
+    shapes = sorted({solve.cost.shape for solve in solves})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{folder}: stage {name} has costs of {shapes[0]} and of {shapes[1]} channels, "
+            "expected those of one run; take the files of another run out"
+        )
 
 
 def _position(path: Path) -> tuple[int, int]:
@@ -109,13 +124,16 @@ def _read(path: Path) -> dict[str, Solve]:
     epoch, step = _digits(path)
     when = f"epoch {int(epoch)}" + (f", step {int(step)}" if step else "")
     try:
+        _check_size(path)
         with np.load(path, allow_pickle=False) as arrays:
             names = [key.removesuffix("/cost") for key in arrays if key.endswith("/cost")]
+            if not names:
+                raise ValueError("no stage")
             return {
                 name: _checked(Solve(when, arrays[f"{name}/cost"], arrays[f"{name}/assignment"]))
                 for name in names
             }
-    except (KeyError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # damaged archives raise anything, zlib's and struct's own too
         raise ValueError(
             f"{path}: got {error}, expected the cost and the assignment of each stage; delete the "
             "file, or leave the run out"
@@ -124,6 +142,8 @@ def _read(path: Path) -> dict[str, Solve]:
 
 def _checked(solve: Solve) -> Solve:
     cost, assignment = solve.cost, solve.assignment
+    if cost.dtype.kind not in "iuf" or assignment.dtype.kind not in "iu":
+        raise ValueError(f"cost of {cost.dtype} and assignment of {assignment.dtype}")
     fits = cost.ndim == assignment.ndim == 2 and len(cost) == len(assignment)
     if (
         not fits
@@ -131,4 +151,16 @@ def _checked(solve: Solve) -> Solve:
         or not -1 <= assignment.min() <= assignment.max() < cost.shape[1]
     ):
         raise ValueError(f"cost {cost.shape} with an assignment {assignment.shape} out of range")
-    return solve
+    if not np.isfinite(cost).all() or np.abs(cost).max() > BEYOND:
+        raise ValueError("a cost that is not finite, or beyond all bounds")
+    return Solve(solve.when, cost.astype(np.float64), assignment.astype(np.int64))
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a small archive that unpacks to more memory than there is."""
+    if not path.is_file():
+        raise OSError("no regular file")
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > LARGEST:
+        raise ValueError(f"arrays of {size} bytes, expected {LARGEST} at most")

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from mgd_ssl.reporting.blocks import Block, Command, Picture, Section, Table, Words
+from mgd_ssl.reporting.blocks import Block, Command, Picture, Section, Table, Words, visible
 
 LONG = 60  # characters of a cell
+# Whatever a run's files might smuggle in: nothing is run, and nothing is loaded.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #5b6470;
   --line: #d5dae1; --band: #f3f5f8; --mark: #0b5cad; }
@@ -45,8 +47,9 @@ def to_html(summary: Mapping[str, Any], sections: Sequence[Section]) -> str:
     verdict = "".join(f"<p>{escape(line)}</p>" for line in summary["verdict"])
     links = "".join(f'<li><a href="#{_slug(s.title)}">{escape(s.title)}</a></li>' for s in sections)
     versions = ", ".join(f"{name} {v}" for name, v in summary["versions"].items())
-    return (
+    return visible(
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
         f"<header>\n<h1>{title}</h1>\n"

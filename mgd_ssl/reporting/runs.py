@@ -1,15 +1,20 @@
 """Read a run directory: its settings, its metrics, and how good its teacher is."""
 
-import json
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
-import yaml
+from mgd_ssl.reporting.reading import (
+    check_entries,
+    entry,
+    is_number,
+    place,
+    read_rows,
+    read_yaml,
+)
 
 Kind = Literal["pretrain", "classify", "detect"]
 Role = Literal["distilled", "baseline", "alone"]
@@ -24,9 +29,17 @@ COMMANDS: dict[Kind, str] = {
     "classify": "mgd-ssl classify",
     "detect": "mgd-ssl detect",
 }
+# The teacher's figure on the same images, in metrics.jsonl.
+TEACHERS = {"pretrain": "teacher_knn_top1", "classify": "teacher_top1", "detect": "teacher_AP"}
 PERCENT = "val_knn_top1_percent_of_teacher"
+# What runs said that did not write it there.
 TEACHER_LINE = re.compile(r"teacher: (?:kNN )?top-1 (\d+\.\d+) %")
 Series = dict[float, float]
+# Settings that a validation figure depends on, beside the network.
+MEASURING = (
+    *("data", "loader.train_folder", "loader.val_folder", "evaluation.eval_data"),
+    *("evaluation.knn_k", "evaluation.knn_t", "evaluation.knn_bank"),
+)
 
 
 @dataclass(frozen=True)
@@ -36,27 +49,29 @@ class Run:
     Attributes:
         path: as it was given.
         config: of config.yaml.
-        rows: of metrics.jsonl, in order; a half-written last one is left out.
+        rows: of metrics.jsonl, in order; finite numbers by name.
         log: text of train.log, empty where there is none.
         baseline: whether it was given as one to compare with.
+        notes: what of its files is left out, in words.
     """
 
     path: Path
     config: Mapping[str, Any]
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, float]]
     log: str = ""
     baseline: bool = False
+    notes: Sequence[str] = ()
 
     def setting(self, name: str) -> Any:
         """A setting by its dotted name; None where the run has none of it."""
-        value: Any = self.config
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        return value
+        return entry(self.config, name)
 
     @property
     def kind(self) -> Kind:
-        """Which command wrote it, told by the settings that it alone has."""
+        """Which command wrote it; older runs tell it by the settings that it alone has."""
+        command = self.config.get("command")
+        if command in get_args(Kind):
+            return cast(Kind, command)
         if "kd" in self.config:
             return "classify"
         return "detect" if "levels" in self.config else "pretrain"
@@ -91,8 +106,8 @@ class Run:
 
     def series(self, name: str) -> Series:
         """Epoch -> finite value of a metric; the epoch counts from 1 and is whole at its end."""
-        found = {round(row["epoch"], 3): row[name] for row in self.rows if name in row}
-        return {epoch: float(v) for epoch, v in found.items() if _is_number(v)}
+        found = {round(row["epoch"], 3): float(row[name]) for row in self.rows if name in row}
+        return dict(sorted(found.items()))
 
     @cached_property
     def names(self) -> list[str]:
@@ -106,26 +121,48 @@ class Run:
     @cached_property
     def teacher(self) -> float | None:
         """The teacher's figure on the run's validation images, in percent; None if not known."""
+        known = self.last(TEACHERS[self.kind])
+        if known is not None:
+            return known
         figure, percent = self.last(self.metric), self.last(PERCENT)
         if self.kind == "pretrain" and figure and percent:
             return 100 * figure / percent
-        said = TEACHER_LINE.findall(self.log)
-        return float(said[-1]) if said else self._teachers_own()
+        said = [float(figure) for figure in TEACHER_LINE.findall(self.log)]
+        return said[-1] if said and is_number(said[-1]) else self._teachers_own()
 
     def _teachers_own(self) -> float | None:
         """The figure of the teacher's own run, where that is at hand and on the same data."""
-        checkpoint = Path(str(self.setting("teacher.teacher")))
+        checkpoint = place(self.setting("teacher.teacher") or "")
+        if checkpoint is None:
+            return None
         home = checkpoint.parent.parent
         if checkpoint.parent.name != "checkpoints" or not (home / "metrics.jsonl").is_file():
             return None
         try:
             run = read_run(home)
-        except ValueError:  # the report is not about the teacher's run
+        except (ValueError, OSError):  # the report is not about the teacher's run
             return None
-        if (run.kind, run.setting("data")) != (self.kind, self.setting("data")):
+        if run.kind != self.kind or run.measured_on != self.measured_on:
             return None
         figures = run.series(run.metric).values()
         return run.last(run.metric) if checkpoint.name == "last.pt" else max(figures, default=None)
+
+    @property
+    def seed(self) -> int:
+        """0 where the settings have none."""
+        return int(self.setting("seed") or 0)
+
+    @property
+    def knn(self) -> tuple[int, float]:
+        """k and T of its kNN figures: its own, else the defaults for its data."""
+        default = 20 if self.setting("data") is None else 200
+        k, t = self.setting("evaluation.knn_k"), self.setting("evaluation.knn_t")
+        return default if k is None else k, 0.1 if t is None else t
+
+    @property
+    def measured_on(self) -> dict[str, Any]:
+        """The settings that a validation figure depends on, beside the network."""
+        return {name: self.setting(name) for name in MEASURING}
 
     @property
     def percent(self) -> Series:
@@ -169,52 +206,18 @@ def read_run(path: Path, *, baseline: bool = False) -> Run:
             f"run: got {path}, which holds {inside}; expected a run's config.yaml and "
             "metrics.jsonl: give one directory that --out of a training command named"
         )
-    log = path / "train.log"
-    text = log.read_text(errors="replace") if log.is_file() else ""
-    return Run(path, _read_config(path / "config.yaml"), _read_metrics(path), text, baseline)
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
+    config = path / "config.yaml"
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: got no YAML ({error}), expected a run's settings") from error
-    if not isinstance(content, Mapping) or not isinstance(content.get("optim"), Mapping):
+        settings = check_entries(config, read_yaml(config))
+        rows, notes = read_rows(path / "metrics.jsonl")
+        log = path / "train.log"
+        text = log.read_text("utf-8", errors="replace") if log.is_file() else ""
+    except OSError as error:
+        raise ValueError(f"run: {path} cannot be read: {error}; leave it out") from error
+    if not rows:
         raise ValueError(
-            f"{path}: got settings without an optim section, expected those of pretrain.py, "
-            "mgd-ssl classify or mgd-ssl detect"
+            f"run: {path} has no metrics yet, expected a row or more in metrics.jsonl"
+            f"{''.join(f' ({note})' for note in notes)}; wait for its first epoch, or train it "
+            "again with --resume"
         )
-    return content
-
-
-def _read_metrics(directory: Path) -> list[dict[str, Any]]:
-    path = directory / "metrics.jsonl"
-    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
-    rows = [_read_row(path, i, line, len(lines)) for i, line in enumerate(lines, 1)]
-    whole = [row for row in rows if row]
-    if not whole:
-        raise ValueError(
-            f"run: {directory} has no metrics yet, expected a row or more in {path.name}; wait for "
-            "its first epoch, or train it again with --resume"
-        )
-    return whole
-
-
-def _read_row(path: Path, number: int, line: str, last: int) -> dict[str, Any]:
-    """A row; empty for a blank line, and for a last one that a kill or a writer left half."""
-    try:
-        row = json.loads(line) if line.strip() else {}
-    except ValueError as error:
-        if number == last:
-            return {}
-        raise ValueError(
-            f"{path}, line {number}: got no JSON ({error}), expected a row of metrics; delete it"
-        ) from error
-    if row and not (isinstance(row, dict) and _is_number(row.get("epoch"))):
-        raise ValueError(f"{path}, line {number}: got no epoch, expected a row of metrics")
-    return dict(row)
-
-
-def _is_number(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value)  # type: ignore[arg-type]
+    return Run(path, settings, rows, text, baseline, notes)

@@ -15,7 +15,7 @@ from mgd_ssl.reporting.groups import Group, Spread, spread
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 from mgd_ssl.reporting.results import Result, read_results
 from mgd_ssl.reporting.runs import COMMANDS, FIGURES, Run, Series
-from mgd_ssl.reporting.verdict import verdict
+from mgd_ssl.reporting.verdict import figure_words, verdict
 
 SETTINGS = {
     "method": "method",
@@ -69,9 +69,9 @@ def _pairs(series: Series) -> list[list[float]]:
 
 def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     run = group.first
-    metric, words = FIGURES[run.kind]
+    metric, _ = FIGURES[run.kind]
     losses = [n for n in group.names if n.startswith("train_loss/")]
-    watched = [n for n in group.names if n.startswith(("health/", "val_"))]
+    watched = [n for n in group.names if n.startswith(("health/", "val_")) and not _is_count(n)]
     speed = spread(_speed(r) for r in group.runs)
     return {
         "name": group.name,
@@ -79,7 +79,7 @@ def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "command": COMMANDS[run.kind],
         "seeds": group.seeds,
         "settings": {k: _plain(run.setting(v)) for k, v in SETTINGS.items()},
-        "figure": {"metric": metric, "name": words, "student": _spread(group.figure)}
+        "figure": {"metric": metric, "name": figure_words(group), "student": _spread(group.figure)}
         | {"teacher": _spread(group.teacher), "percent_of_teacher": _spread(group.percent)},
         "losses": {n.removeprefix("train_loss/"): _pairs(group.series(n)) for n in losses},
         "series": {n: _pairs(group.series(n)) for n in watched},
@@ -115,8 +115,21 @@ def _run(run: Run, group: str) -> dict[str, Any]:
         "figure": None if figure is None else round(figure, 2),
         "percent_of_teacher": None if percent is None else round(percent, 2),
         "images_per_second": None if speed is None else round(speed, 2),
+        "val_images": _count(run, "val_images"),
+        "val_unreadable": _count(run, "val_unreadable"),
+        "left_out": [*run.notes, *read_results(run)[1]],
         "reproduce": _command(run),
     }
+
+
+def _is_count(name: str) -> bool:
+    return name.endswith(("_images", "_unreadable"))
+
+
+def _count(run: Run, name: str) -> int | None:
+    """Images, of the last figure; None where the run did not count them."""
+    found = run.last(name)
+    return None if found is None else int(found)
 
 
 def _command(run: Run) -> str:
@@ -128,17 +141,20 @@ def _command(run: Run) -> str:
 
 def grouped_results(group: Group) -> list[dict[str, Any]]:
     """Each evaluator's figure of the student, mean and spread over runs, beside the teacher's."""
-    found: dict[Any, list[Result]] = {}
+    found: dict[Any, list[tuple[int, Result]]] = {}
     for run in group.runs:
-        own = {(r.of, r.checkpoint, _key(r)): r for r in read_results(run)}  # a copy counts once
+        results, _ = read_results(run)
+        own = {(r.of, r.checkpoint, _key(r)): r for r in results}  # a copy counts once
         for key, result in own.items():
-            found.setdefault(key, []).append(result)
+            found.setdefault(key, []).append((run.seed, result))
     rows = []
-    for (of, _, key), results in found.items():
+    for (of, _, key), measured in found.items():
         if of == "teacher":
             continue
-        teachers = [rs for (o, _, k), rs in found.items() if o == "teacher" and _alike(k, key)]
-        rows.append(_result(results, teachers[0] if teachers else []))
+        teachers = [ms for (o, _, k), ms in found.items() if o == "teacher" and _alike(k, key)]
+        of_teacher = [result for _, result in teachers[0]] if teachers else []
+        seeds, figures = [seed for seed, _ in measured], [result for _, result in measured]
+        rows.append(_result(seeds, figures, of_teacher))
     return rows
 
 
@@ -155,7 +171,9 @@ def _alike(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
     return bool(one[0] == two[0] and bare[0] == bare[1])
 
 
-def _result(results: Sequence[Result], teachers: Sequence[Result]) -> dict[str, Any]:
+def _result(
+    seeds: Sequence[int], results: Sequence[Result], teachers: Sequence[Result]
+) -> dict[str, Any]:
     first = results[0]
     top1 = spread(r.top1 for r in results)
     teacher = fmean(t.top1 for t in teachers) if teachers else None
@@ -167,8 +185,10 @@ def _result(results: Sequence[Result], teachers: Sequence[Result]) -> dict[str, 
         "settings": {k: v for k, v in first.settings.items() if k not in hidden},
         "top1": _spread(top1),
         "top5": _spread(spread(r.top5 for r in results)),
+        "seeds": list(seeds),
         "teacher_top1": None if teacher is None else round(teacher, 2),
         "percent_of_teacher": _spread(percent),
+        "warnings": list(dict.fromkeys(w for r in results for w in r.warnings)),
         "versions": dict(first.versions),
     }
 

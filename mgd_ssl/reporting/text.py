@@ -4,9 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mgd_ssl.reporting.blocks import Block, Command, Picture, Section, Table, Words
+from mgd_ssl.reporting.blocks import Block, Command, Picture, Section, Table, Words, visible
 
-SPECIAL = re.compile(r"([\\`*_\[\]<>|#&~])")
+SPECIAL = re.compile(r"([\\`*_\[\]<>|#&~$])")
+# What begins a list or a rule at the start of a line, and what GitHub makes a link of by itself.
+BEGINNING = re.compile(r"^([-+=]|\d+(?=[.)](?:\s|$)))")
+LINK = re.compile(r"(https?|ftp|mailto|xmpp)(?=:)|(www)(?=\.)|(?=@)", re.IGNORECASE)
 
 
 def to_markdown(summary: Mapping[str, Any], sections: Sequence[Section]) -> str:
@@ -15,7 +18,7 @@ def to_markdown(summary: Mapping[str, Any], sections: Sequence[Section]) -> str:
     parts += [f"**{_escape(line)}**" for line in summary["verdict"]]
     for section in sections:
         parts += [f"## {_escape(section.title)}", *(_block(b) for b in section.blocks)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return visible("\n\n".join(part for part in parts if part) + "\n")
 
 
 def _block(block: Block) -> str:
@@ -38,4 +41,10 @@ def _row(cells: Sequence[str], escape: bool = True) -> str:
 
 def _escape(text: str) -> str:
     """Text that shows as it is, on one line."""
-    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    escaped = LINK.sub(lambda m: f"{m[0]}\\", SPECIAL.sub(r"\\\1", " ".join(text.split())))
+    return BEGINNING.sub(_escaped, escaped)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """A digit cannot be escaped, but the full stop after it can."""
+    return f"{match[0]}\\" if match[0].isdigit() else f"\\{match[0]}"

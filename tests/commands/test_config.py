@@ -65,3 +65,12 @@ def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
 def test_options_that_exclude_each_other(argv: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         resolve(parse(PretrainConfig, "pretrain.py", argv))
+
+
+def test_a_file_of_settings_says_which_command_it_belongs_to(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("command: pretrain\nseed: 3\n")
+    assert parse(PretrainConfig, "pretrain.py", ["--config", str(file)]).seed == 3
+    file.write_text("command: detect\nseed: 3\n")
+    with pytest.raises(ValueError, match="command: got settings of 'detect', expected those of"):
+        parse(PretrainConfig, "pretrain.py", ["--config", str(file)])

@@ -65,3 +65,9 @@ def test_values_are_short_and_lose_no_setting(value: object, expected: str) -> N
 
 def test_versions_name_what_was_used() -> None:
     assert {"python", "torch", "numpy"} <= versions().keys()
+
+
+def test_names_are_text_and_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "[/red] [bold]x[/bold]"
+    print_table(name, [{name: name}], {name: name}, Console(width=100))
+    assert capsys.readouterr().out.count(name) == 5

@@ -1,13 +1,14 @@
 """Runs of the same settings but the seed, against figures taken by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from written_runs import ALONE, SETTINGS, write_run
 
 from mgd_ssl.reporting import Group, group_runs, read_runs
 from mgd_ssl.reporting.groups import Spread, spread
-from mgd_ssl.reporting.verdict import compared, trusted, verdict
+from mgd_ssl.reporting.verdict import Evidence, compared, trusted, verdict
 
 
 def grouped(students: list[Path], baselines: list[Path] | None = None) -> list[Group]:
@@ -57,8 +58,8 @@ def test_the_verdict_compares_with_teacher_and_baseline(tmp_path: Path) -> None:
     students = [write_run(tmp_path / f"mgd-{s}", 60.0 + s, s) for s in (0, 1, 2)]
     alone = [write_run(tmp_path / f"moco-{s}", 50.0 + s / 2, s, **ALONE) for s in (0, 1, 2)]
     expected = (
-        "mgd reaches 76.2 % of the teacher's kNN accuracy (61.0 of 80.0 %); 10.5 points above "
-        "the student trained without a teacher, moco (3 seeds each, spread 1.0)."
+        "mgd reaches 76.2 % of the teacher's kNN accuracy at k 20, T 0.1 (61.0 of 80.0 %); 10.5 "
+        "points above the student trained without a teacher, moco (3 seeds each, spread 1.0)."
     )
     assert verdict(grouped(students, alone), {}) == [expected]
     assert verdict(grouped([*students, *alone]), {}) == [expected]  # found by its settings
@@ -77,24 +78,133 @@ def test_a_baseline_of_other_settings_is_not_taken_unasked_and_named_where_given
 
 def test_one_seed_is_hedged_and_so_is_a_seed_twice(tmp_path: Path) -> None:
     one = verdict(grouped([write_run(tmp_path / "a", seed=3)]), {})[0]
-    assert "(one seed). With one seed no spread is known" in one
+    assert one.endswith("(one seed: a difference of a point may be noise).")
     twice = [write_run(tmp_path / name, seed=s) for name, s in (("b", 3), ("c", 3), ("d", 4))]
-    assert "of one seed twice" in verdict(grouped(twice), {})[0]
+    line = verdict(grouped(twice), {})[0]
+    assert "3 runs of 2 seeds" in line
+    assert "Two runs share a seed, so the spread is underestimated." in line
+
+
+def test_a_single_seed_on_either_side_is_hedged(tmp_path: Path) -> None:
+    students = [write_run(tmp_path / f"mgd-{s}", 60.0 + s, s) for s in (0, 1, 2)]
+    alone = write_run(tmp_path / "moco", 50.0, **ALONE)
+    for some in (students, students[:1]):
+        (line,) = verdict(grouped([*some, alone]), {})
+        assert f"moco ({'3 seeds against ' if some[1:] else ''}one seed" in line
+        assert line.endswith("a difference of a point may be noise).")
+
+
+def test_a_difference_within_the_spread_is_not_called_one(tmp_path: Path) -> None:
+    students = [write_run(tmp_path / f"mgd-{s}", 60.0 + s, s) for s in (0, 2)]
+    alone = [write_run(tmp_path / f"moco-{s}", 59.5 + s, s, **ALONE) for s in (0, 2)]
+    (line,) = verdict(grouped([*students, *alone]), {})
+    assert (
+        "; no difference from the student trained without a teacher, moco is shown: 0.5 points "
+        "above, within the spread of 1.4 between seeds (2 seeds each, spread 1.4)."
+    ) in line
+
+
+def test_figures_of_another_k_or_other_data_are_not_compared(tmp_path: Path) -> None:
+    student = write_run(tmp_path / "mgd")
+    for name, more in (
+        ("a", {"evaluation": {"knn_k": 200, "knn_t": 0.1}}),
+        ("b", {"data": "elsewhere"}),
+    ):
+        alone = write_run(tmp_path / name, 50.0, **more, **ALONE)
+        (line,) = verdict(grouped([student], [alone]), {})
+        assert "points" not in line and "Not compared with the student trained without" in line
+    assert "its data is elsewhere, not None" in line
 
 
 def test_without_distilled_runs_or_figures_the_verdict_says_so(tmp_path: Path) -> None:
     alone = write_run(tmp_path / "moco", 50.0, **ALONE)
     assert verdict(grouped([alone]), {}) == [
-        "No run was distilled from a teacher. moco has a kNN accuracy of 50.0 % (one seed)."
+        "No run was distilled from a teacher. moco has a kNN accuracy at k 20, T 0.1 of "
+        "50.0 % (one seed: a difference of a point may be noise)."
     ]
     unmeasured = write_run(tmp_path / "mgd", None)
     assert "nothing was measured" in verdict(grouped([unmeasured]), {})[0]
 
 
 def test_differences_are_in_points_and_held_against_the_spread() -> None:
-    one, two = Spread(60.0, 0.5, 3), Spread(59.6, 0.2, 2)
-    assert compared(one, two) == "0.4 points above" and compared(two, one) == "0.4 points below"
-    assert compared(one, one) == "level with"
-    expected = "3 seeds against 2, spread 0.5, within which the difference is: none is shown"
-    assert trusted(one, two) == expected
-    assert trusted(one, Spread(59.0, 0.2, 3)) == "3 seeds each, spread 0.5"
+    one, two = Spread(60.0, 0.5, 3), Spread(59.4, 0.2, 2)
+    assert compared(one, two, "x") == "0.6 points above x"
+    assert compared(two, one, "x") == "0.6 points below x"
+    assert compared(one, one, "x") == "level with x"
+    near = compared(one, Spread(59.5, 0.2, 2), "x")  # at the spread, not beyond it
+    assert near.startswith("no difference from x is shown: 0.5 points above, within the spread of")
+    mine = Evidence(one, [0, 1, 2])
+    assert trusted(mine, Evidence(two, [0, 1])) == "3 seeds against 2 seeds, spread 0.5"
+    assert trusted(mine, Evidence(one, [3, 4, 5])) == "3 seeds each, spread 0.5"
+
+
+def row(top1: float, seeds: list[int], protocol: str = "kNN", **more: Any) -> dict[str, Any]:
+    """As `grouped_results` gives them."""
+    settings = {"size": 32, "data": "d", "train_images": 90, "val_images": 10}
+    known = {"k", "T", "epochs", *settings}
+    std = 0.5 if len(seeds) > 1 else None
+    return {
+        "checkpoint": more.get("checkpoint", "last.pt"),
+        "protocol": protocol,
+        "settings": settings | {k: v for k, v in more.items() if k in known},
+        "top1": {"mean": top1, "std": std, "runs": len(seeds)},
+        "top5": None,
+        "seeds": seeds,
+        "teacher_top1": 80.0,
+        "percent_of_teacher": {"mean": top1 / 0.8, "std": std, "runs": len(seeds)},
+        "warnings": more.get("warnings", []),
+        "versions": {},
+    }
+
+
+def of_results(tmp_path: Path, mine: list[Any], theirs: list[Any]) -> list[str]:
+    if not (tmp_path / "mgd").exists():
+        write_run(tmp_path / "mgd", None)
+        write_run(tmp_path / "moco", None, **ALONE)
+    groups = grouped([tmp_path / "mgd", tmp_path / "moco"])
+    return verdict(groups, {"mgd": mine, "moco": theirs})
+
+
+def test_the_headline_is_at_the_default_k_and_t_and_names_them(tmp_path: Path) -> None:
+    rows = [row(k / 10, [0], k=k, T=t) for t in (0.07, 0.1) for k in (1, 10, 20, 200)]
+    (line,) = of_results(tmp_path, rows, [])
+    assert line == (
+        "mgd, kNN, k 20, T 0.1, of last.pt: 2.0 % top-1, 2.5 % of the teacher's (one seed: a "
+        "difference of a point may be noise)."
+    )
+    few = [r for r in rows if r["settings"]["k"] < 20]
+    (line,) = of_results(tmp_path, few, [])
+    assert line.startswith("mgd, kNN, k 10, T 0.1, of last.pt: 1.0 % top-1")
+    assert line.endswith("The default, k 20 and T 0.1, was not measured.")
+
+
+def test_results_are_compared_under_the_same_conditions_alone(tmp_path: Path) -> None:
+    mine, same = row(60.0, [0, 1], k=20, T=0.1), row(55.0, [0, 1], k=20, T=0.1)
+    (line,) = of_results(tmp_path, [mine], [row(99.0, [0, 1], k=1, T=0.1), same])
+    assert "5.0 points above the student trained without a teacher, moco (2 seeds each" in line
+    other = row(55.0, [0, 1], k=20, T=0.1, val_images=9)
+    (line,) = of_results(tmp_path, [mine], [other])
+    assert "points" not in line
+    assert line.endswith(
+        "Not compared with the student trained without a teacher, moco: its val_images is 9, not "
+        "10."
+    )
+    best = row(55.0, [0, 1], k=20, T=0.1, checkpoint="best.pt")
+    assert "its checkpoint is best.pt, not last.pt" in of_results(tmp_path, [mine], [best])[0]
+    export = row(55.0, [0, 1], k=20, T=0.1, checkpoint="student.safetensors")  # the same weights
+    assert "5.0 points above" in of_results(tmp_path, [mine], [export])[0]
+
+
+def test_each_linear_protocol_has_a_line_of_the_last_checkpoint_and_its_doubts(
+    tmp_path: Path,
+) -> None:
+    moco = [
+        row(30.0, [0], "linear, moco", epochs=100, checkpoint="best.pt"),
+        row(40.0, [0], "linear, moco", epochs=100, warnings=["the classifier has diverged"]),
+    ]
+    lines = of_results(tmp_path, [*moco, row(50.0, [0], "linear, cached", epochs=90)], [])
+    assert [line.partition(":")[0] for line in lines] == [
+        "mgd, linear, cached, epochs 90, of last.pt",
+        "mgd, linear, moco, epochs 100, of last.pt",
+    ]
+    assert lines[1].endswith("It is doubtful: the classifier has diverged.")

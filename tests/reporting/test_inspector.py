@@ -1,6 +1,8 @@
 """The matching inspector's numbers, against a matching of two groups done by hand."""
 
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from written_runs import write_run, write_solve
 
 from mgd_ssl.matching import assign_channels, total_cost
-from mgd_ssl.reporting import group_runs, read_runs, summarise
+from mgd_ssl.reporting import group_runs, matching, read_runs, summarise
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 
 COST = [[9.0, 1.0, 8.0, 2.0], [1.0, 7.0, 1.5, 7.0]]
@@ -78,4 +80,61 @@ def test_a_damaged_solve_is_named(tmp_path: Path) -> None:
         read_matching(run)
     (run / "matching" / "epoch_0001.npz").write_bytes(b"half")
     with pytest.raises(ValueError, match=r"epoch_0001.npz: got"):
+        read_matching(run)
+
+
+def bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("layer1/cost.npy", bytes(20 * 2**20))
+
+
+def saved(**arrays: Any) -> Any:
+    return lambda path: np.savez(path, **{f"layer1/{k}": v for k, v in arrays.items()})
+
+
+def damaged(path: Path) -> None:
+    np.savez_compressed(path, **{"layer1/cost": np.ones((9, 9)), "layer1/assignment": np.eye(9)})
+    content = bytearray(path.read_bytes())
+    content[70:90] = bytes(20)
+    path.write_bytes(content)
+
+
+GOOD = {"cost": np.array(COST), "assignment": np.array(AFTER)}
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (
+            saved(cost=np.array([[{}]]), assignment=np.array([[0]])),
+            "Object arrays cannot be loaded",
+        ),
+        (saved(cost=np.array([["a"]]), assignment=np.array([[0]])), "cost of <U1 and assignment"),
+        (saved(**GOOD | {"assignment": np.array(AFTER) + 0.5}), "assignment of float64"),
+        (saved(**GOOD | {"cost": np.array(COST) * np.nan}), "a cost that is not finite"),
+        (saved(**GOOD | {"cost": np.array(COST) * 1e200}), "beyond all bounds"),
+        (saved(**GOOD | {"cost": np.array(COST)[0]}), "out of range"),
+        (saved(cost=np.array(COST)), "assignment"),
+        (saved(other=np.ones(1)), "no stage"),
+        (damaged, "epoch_0001"),
+        (bomb, "arrays of 20971520 bytes, expected 1048576 at most"),
+        (lambda path: path.mkdir(), "no regular file"),
+    ],
+)
+def test_a_solve_that_holds_something_else_is_named(
+    tmp_path: Path, write: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matching, "LARGEST", 2**20)
+    run = write_run(tmp_path / "run")
+    (run / "matching").mkdir()
+    write(run / "matching" / "epoch_0001.npz")
+    with pytest.raises(ValueError, match=f"epoch_0001.npz: got .*{message}|{message}.*delete the"):
+        read_matching(run)
+
+
+def test_solves_of_two_runs_in_one_folder_are_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    write_solve(run, 1, COST, AFTER)
+    write_solve(run, 2, [[1.0, 2.0]], [[0, 1]])
+    with pytest.raises(ValueError, match=r"layer1 has costs of \(1, 2\) and of \(2, 4\) channels"):
         read_matching(run)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from pages import Page, check_page, numbers, numbers_in
 from written_runs import ALONE, write_run, write_solve
 
@@ -69,6 +70,66 @@ def test_what_comes_from_files_is_escaped(tmp_path: Path) -> None:
     assert len(re.findall(r"(?<!\\)\|", rows[0])) == 3
 
 
+HOSTILE = (
+    NASTY,
+    "</title></style></svg></text><img src=x onerror=alert(1)>",
+    '" onload="alert(1)',
+    "' onload='alert(1)",
+    "[a](javascript:alert(1)) ![b](https://evil.example/b.png) <https://evil.example>",
+    "https://evil.example www.evil.example me@evil.example @everyone",
+    "]]> --> <!-- {{7*7}} ${jndi:ldap://evil.example} %s %n",
+    "line\n# heading\n```\n- item\x1b[31m\u202egnp.exe\x00\ud800",
+)
+
+
+def hostile_run(path: Path, text: str) -> Path:
+    """A run whose every text is one that would do something."""
+    run = write_run(path, method=text, data=text, network={"arch": text, "width": text})
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row |= {f"val_{text}": 1.0, f"health/{text}": 2.0, f"train_loss/{text}": 3.0}
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = {
+        "protocol": f"linear {text}",
+        "checkpoint": str(run / f"{text.replace('/', '')}.pt") if "\0" not in text else "last.pt",
+        "size": text,
+        "top1": 50.0,
+        "versions": {text: text},
+        "warnings": [text],
+    }
+    (run / "r.json").write_text(json.dumps(result))
+    (run / "matching").mkdir()
+    cost, stage = np.eye(2), re.sub(r"[\x00\ud800]", "", text)
+    arrays = {f"{stage}/cost": cost, f"{stage}/assignment": np.array([[0], [1]])}
+    np.savez(run / "matching" / "epoch_0001.npz", **arrays)
+    return run
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_text_of_a_runs_files_does_anything(tmp_path: Path, text: str) -> None:
+    run = hostile_run(tmp_path / "run", text)
+    groups = group_runs(read_runs([run]))
+    summary = summarise(text, groups)
+    sections = build_sections(summary, groups)
+    page, markdown = to_html(summary, sections), to_markdown(summary, sections)
+    assert page.encode() and not re.search(r"[\x00-\x08\x0b-\x1f\u202e]", page + markdown)
+    parsed = Page(page)
+    allowed = {"html", "head", "meta", "title", "style", "body", "header", "h1", "div", "p", "nav"}
+    allowed |= {"ul", "li", "a", "main", "section", "h2", "table", "caption", "thead", "tbody"}
+    allowed |= {"tr", "th", "td", "details", "summary", "figure", "figcaption", "pre", "code"}
+    allowed |= {"footer", "svg", "g", "defs", "path", "text", "use", "rect", "clippath", "image"}
+    assert {*parsed.tags} <= allowed
+    assert not [name for name, _ in parsed.attributes if name.startswith("on")]
+    assert all(ref.startswith(("#", "data:image/png")) for ref in parsed.values("href"))
+    assert "src" not in dict(parsed.attributes)
+    prose = markdown.replace(summary["runs"][0]["reproduce"], "")
+    for mark in (r"<\w", r"\]\(", r"!\[", r"https?:", r"www\.", r"\w@", r"\$\{", r"`a"):
+        assert not re.search(r"(?<!\\)" + mark, prose), mark
+    headings = [line for line in prose.splitlines() if line.startswith("#")]
+    assert len(headings) == 1 + len(sections)
+    json.dumps(summary, allow_nan=False)
+
+
 def test_missing_parts_are_said_to_be_missing(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", None, **ALONE)
     metrics = run / "metrics.jsonl"
@@ -82,7 +143,7 @@ def test_missing_parts_are_said_to_be_missing(tmp_path: Path) -> None:
         "No run was distilled from a teacher, and none has a validation figure yet.",
         "No validation figure was measured in training: run.",
         "No result of knn\\_eval.py or linear\\_eval.py is in the runs",
-        "How good the teacher is was not measured",
+        "so no percentage of the teacher can be given",
         "Health was not measured in training: run.",
         "No matching was solved in: run.",
         "| 1 of 2 | in progress, or stopped |",

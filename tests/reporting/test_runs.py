@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from written_runs import ALONE, SETTINGS, write_run
 
-from mgd_ssl.reporting import read_run, read_runs
+from mgd_ssl.reporting import group_runs, read_run, read_runs, summarise
+from mgd_ssl.reporting.document import build_sections
 from mgd_ssl.reporting.results import read_results
+from mgd_ssl.reporting.text import to_markdown
 
 
 def test_a_run_says_how_far_it_came_and_how_good_it_is(tmp_path: Path) -> None:
@@ -20,24 +24,110 @@ def test_a_run_says_how_far_it_came_and_how_good_it_is(tmp_path: Path) -> None:
     assert run.teacher == pytest.approx(80) and run.percent[2.0] == pytest.approx(75)
 
 
-def test_half_a_last_row_is_left_out_and_the_run_counts_as_unfinished(tmp_path: Path) -> None:
+def test_half_a_last_row_is_left_out_and_counted(tmp_path: Path) -> None:
     path = write_run(tmp_path / "run") / "metrics.jsonl"
     path.write_text(path.read_text()[:-40])
     run = read_run(path.parent)
     assert (len(run.rows), run.epoch, run.finished) == (1, 1, False)
+    assert run.notes == [
+        f"{path}: 1 lines hold no row of metrics and are left out, the first is line 2"
+    ]
 
 
-def test_a_broken_row_within_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{half",
+        "[" * 100_000,
+        "[1, 2]",
+        "7",
+        '{"step": 1}',
+        '{"epoch": "2"}',
+        '{"epoch": NaN}',
+        '{"epoch": -1}',
+        '{"epoch": 1e300}',
+        '{"epoch": ' + "9" * 5000 + "}",
+        '{"epoch": 1, "a": ' + "[" * 30 + "]" * 30 + "}",
+        "\x00\x00",
+    ],
+)
+def test_lines_that_are_no_rows_are_left_out_and_counted(tmp_path: Path, line: str) -> None:
     path = write_run(tmp_path / "run") / "metrics.jsonl"
-    path.write_text("{half\n" + path.read_text())
-    with pytest.raises(ValueError, match=r"metrics.jsonl, line 1: got no JSON"):
-        read_run(path.parent)
+    path.write_text(f"{line}\n" + path.read_text() + f"{line}\n")
+    run = read_run(path.parent)
+    assert len(run.rows) == 2 and run.last("val_knn_top1") == 60.0
+    assert run.notes == [
+        f"{path}: 2 lines hold no row of metrics and are left out, the first is line 1"
+    ]
 
 
-def test_figures_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "value", ["NaN", "-Infinity", '"61"', "true", "null", "[61]", "1e99", "9" * 400]
+)
+def test_values_that_are_no_finite_numbers_are_left_out_and_counted(
+    tmp_path: Path, value: str
+) -> None:
     path = write_run(tmp_path / "run") / "metrics.jsonl"
-    path.write_text(path.read_text() + '{"step": 9, "epoch": 3.0, "val_knn_top1": NaN}\n')
+    path.write_text(path.read_text() + f'{{"step": 9, "epoch": 3.0, "val_knn_top1": {value}}}\n')
+    run = read_run(path.parent)
+    assert run.last("val_knn_top1") == 60.0
+    assert run.notes == [f"{path}: 1 values of val_knn_top1 are no finite numbers and are left out"]
+
+
+def test_rows_count_in_the_order_of_their_epochs(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run") / "metrics.jsonl"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
     assert read_run(path.parent).last("val_knn_top1") == 60.0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"seed": "three"}, "seed: got 'three', expected a whole number; correct it, or leave"),
+        ({"seed": True}, "seed: got True"),
+        ({"optim": {"epochs": "ten"}}, r"optim\.epochs: got 'ten', expected a whole number from 0"),
+        ({"optim": {"epochs": -1}}, r"optim\.epochs: got -1"),
+        ({"optim": {"epochs": 2, "warmup_epochs": [1]}}, r"optim\.warmup_epochs: got \[1\]"),
+        ({"data": ["a"]}, r"data: got \['a'\], expected a path"),
+        ({"teacher": {"teacher": 5}}, r"teacher\.teacher: got 5, expected a path"),
+        ({"evaluation": {"knn_k": {"a": 1}}}, r"evaluation\.knn_k: got \{'a': 1\}"),
+    ],
+)
+def test_settings_of_another_type_are_refused_by_name(
+    tmp_path: Path, more: dict[str, Any], message: str
+) -> None:
+    path = write_run(tmp_path / "run")
+    config = path / "config.yaml"
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | more))
+    with pytest.raises(ValueError, match=f"config.yaml: {message}"):
+        read_run(path)
+
+
+def test_settings_that_unfold_without_end_are_refused(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    knots = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
+    (path / "config.yaml").write_text(f"a0: &a0 [1]\n{knots}optim: {{epochs: 2}}\n")
+    with pytest.raises(ValueError, match=r"config.yaml: got no YAML \(more than 10000 values"):
+        read_run(path)
+
+
+def test_settings_that_yaml_makes_objects_of_are_text(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run")
+    odd = (
+        "\nday: 2024-01-01\n5: five\nrate: .nan\nraw: !!binary aGFsbG8=\n" + f"long: {'x' * 5000}\n"
+    )
+    (path / "config.yaml").write_text((path / "config.yaml").read_text() + odd)
+    run = read_run(path)
+    assert (run.setting("day"), run.setting("5"), run.setting("rate")) == (
+        *("2024-01-01", "five"),
+        "nan",
+    )
+    assert len(run.setting("long")) == 1001
+    (path / "config.yaml").write_text("!!python/object/apply:os.system [ls]\n")
+    with pytest.raises(
+        ValueError, match=r"config.yaml: got no YAML \(could not determine a constr"
+    ):
+        read_run(path)
 
 
 def test_what_is_no_run_is_refused_with_what_to_do(tmp_path: Path) -> None:
@@ -77,7 +167,22 @@ def test_a_run_is_read_once_and_is_not_its_own_baseline(tmp_path: Path) -> None:
         read_runs([path], [path])
 
 
-def test_the_kind_is_told_by_the_settings(tmp_path: Path) -> None:
+def test_a_run_says_which_command_wrote_it(tmp_path: Path) -> None:
+    detect = read_run(write_run(tmp_path / "a", command="detect", kd={}))
+    assert (detect.kind, detect.metric) == ("detect", "val_AP")
+    assert read_run(write_run(tmp_path / "b", command="rm")).kind == "pretrain"
+
+
+def test_the_teachers_figure_is_read_from_the_metrics(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "run", 60.0, of=80.0)
+    metrics, first = path / "metrics.jsonl", {"step": 0, "epoch": 0.0, "teacher_knn_top1": 75.0}
+    metrics.write_text(json.dumps(first) + "\n" + metrics.read_text())
+    (path / "train.log").write_text("INFO teacher: kNN top-1 99.00 % (k 20)\n")
+    run = read_run(path)
+    assert (run.teacher, run.percent[2.0], run.epoch) == (75.0, 80.0, 2)
+
+
+def test_the_kind_of_an_older_run_is_told_by_its_settings(tmp_path: Path) -> None:
     classify = read_run(write_run(tmp_path / "a", kd={"kd": True}))
     detect = read_run(write_run(tmp_path / "b", levels=["c2"]))
     assert (classify.kind, classify.metric) == ("classify", "val_top1")
@@ -122,5 +227,74 @@ def test_results_are_found_in_the_run_beside_it_and_beside_the_teacher(tmp_path:
     (run.parent / "broken.json").write_text("{")
     (run.parent / "list.json").write_text("[]")
     (teacher.parent / "teacher.pt.knn.json").write_text(result(teacher, 80.0))
-    found = {(r.of, r.top1) for r in read_results(read_run(run))}
+    (teacher.parent / "teacher.pt.other.json").write_text(result(tmp_path / "x.pt", 2.0))
+    results, notes = read_results(read_run(run))
+    found = {(r.of, r.top1) for r in results}
     assert found == {("student", 61.0), ("student", 62.0), ("teacher", 80.0)}
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({"knn": [{"k": 20, "top1": "61"}, {"k": 1, "top1": 50.0}]}, "1 of 2 figures"),
+        ({"knn": [{"top1": float("nan")}]}, "1 of 1 figures"),
+        ({"knn": {"k": 20, "top1": 1e300}}, "1 of 1 figures"),
+        ({"knn": "none"}, "1 of 1 figures"),
+        ({"knn": [None, [], 7]}, "3 of 3 figures"),
+    ],
+)
+def test_figures_that_are_no_percentages_are_left_out_and_counted(
+    tmp_path: Path, change: dict[str, Any], left: str
+) -> None:
+    run = write_run(tmp_path / "run")
+    path = run / "last.pt.knn.json"
+    path.write_text(json.dumps(json.loads(result(run / "last.pt", 61.0)) | change))
+    _, notes = read_results(read_run(run))
+    assert notes == [f"{path}: {left} are no percentages, left out"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"versions": [1]},
+        {"versions": None, "warnings": {"a": 1}},
+        {"checkpoint": "a\0b"},
+        {"checkpoint": "x" * 5000},
+        {"checkpoint": 7},
+        {"size": {"deep": [1]}},
+        {"knn": [{"k": [1], "top1": 61.0, "top5": "99"}]},
+    ],
+)
+def test_results_of_odd_types_are_data(tmp_path: Path, change: dict[str, Any]) -> None:
+    run = write_run(tmp_path / "run", teacher={"teacher": "a\0b"})
+    content = json.loads(result(run / "last.pt", 61.0)) | change
+    (run / "last.pt.knn.json").write_text(json.dumps(content))
+    ((found,), notes) = read_results(read_run(run))
+    assert (found.top1, notes) == (61.0, [])
+    summarise("Title", group_runs(read_runs([run])))
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "\x00"])
+def test_result_files_that_cannot_be_read_are_counted(tmp_path: Path, text: str) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "last.pt.knn.json").write_text(text)
+    results, (note,) = read_results(read_run(run))
+    assert results == [] and note.startswith(f"{run / 'last.pt.knn.json'}: no result can be read")
+
+
+def test_images_that_could_not_be_read_stand_beside_a_result(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    counts = {"val_images": 98, "val_unreadable": 2, "train_images": 50, "train_unreadable": 0}
+    content = json.loads(result(run / "last.pt", 61.0)) | counts
+    (run / "last.pt.knn.json").write_text(json.dumps(content))
+    metrics = run / "metrics.jsonl"
+    last = {"step": 9, "epoch": 2.0, "val_images": 97, "val_unreadable": 3}
+    metrics.write_text(metrics.read_text() + json.dumps(last) + "\n")
+    groups = group_runs(read_runs([run]))
+    summary = summarise("Title", groups)
+    assert summary["groups"][0]["results"][0]["settings"]["val_unreadable"] == 2
+    assert (summary["runs"][0]["val_images"], summary["runs"][0]["val_unreadable"]) == (97, 3)
+    markdown = to_markdown(summary, build_sections(summary, groups))
+    assert "val\\_images 98 of 100" in markdown and "train\\_images 50," in markdown
+    assert "| 97 of 100 |" in markdown
