@@ -38,7 +38,8 @@ def options(out: Path, *more: str) -> list[str]:
     """A run of two epochs of three steps on the 14 images of the sample; the last option counts."""
     given = [str(SAMPLE), "--out", str(out)]
     pairs = TRAINING if "--student-weights" in more else [*NETWORK, *DETECTOR, *TRAINING]
-    if not {"--mgd-loss-factor", "--mgd-weight", "--mgd-start"} & {*more}:
+    ways = {"--mgd-loss-factor", "--mgd-weight", "--mgd-start"}
+    if "--teacher" in more and not ways & {*more}:
         given += ["--mgd-start", "0.03"]
     for word, value in zip(pairs[::2], pairs[1::2], strict=True):
         if word not in more:
