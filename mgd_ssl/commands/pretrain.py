@@ -17,6 +17,7 @@ from mgd_ssl.commands.pretrain_parts import (
     build_health,
     build_knn,
     build_objective,
+    choose_best,
     hold_out,
     split_norms,
 )
@@ -113,6 +114,11 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
             evaluation = replace(config.evaluation, knn_k=self.knn.k)
             self.config = replace(config, evaluation=evaluation)
         self.health = build_health(config, fabric, held_out) if held_out else None
+        self.metric = choose_best(
+            config,
+            agreement=bool(self.health and task.teacher),
+            labels=self.knn is not None,
+        )
         self.teacher_top1: float | None = None
 
     def step(self, batch: Batch) -> dict[str, Tensor]:

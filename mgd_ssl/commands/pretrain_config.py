@@ -62,6 +62,10 @@ class ObjectiveOptions:
 class EvaluationOptions:
     """What is measured as training goes: health without labels, kNN accuracy with them."""
 
+    best: Literal["agreement", "labels", "last"] | None = None
+    """What chooses best.pt: agreement, the share of neighbours among held-out images that student
+    and teacher agree on; labels, the kNN accuracy; or the last epoch. Labels are read for the kNN
+    figures, and choose nothing unless asked to. [agreement with a teacher, else last]"""
     eval_data: Path | None = None
     """Labelled folder with train and val parts. [DATA, where it has labels]"""
     knn_every: int = 10

@@ -158,3 +158,43 @@ def _neighbours(config: PretrainConfig, bank: int) -> int:
     if k is None and usual > bank:
         logger.info("kNN: the bank holds %d images, so that k is %d and not %d", bank, bank, usual)
     return k or min(usual, bank)
+
+
+AGREEMENT, LABELS = "health/neighbour_overlap", "val_knn_top1"
+
+
+def choose_best(config: PretrainConfig, *, agreement: bool, labels: bool) -> str:
+    """The figure that chooses best.pt, empty for the last epoch; it is said.
+
+    Args:
+        config: resolved.
+        agreement: whether agreement with a teacher is measured.
+        labels: whether kNN accuracy is.
+
+    Raises:
+        ValueError: what is asked for is not measured.
+    """
+    best = config.evaluation.best or ("agreement" if agreement else "last")
+    if best == "agreement" and not agreement:
+        raise ValueError(
+            "best: got agreement, which is not measured, expected a teacher and held-out images: "
+            "--teacher, --health-every 1 or more; or --best last"
+        )
+    if best == "labels" and not labels:
+        raise ValueError(
+            "best: got labels, and no kNN accuracy is measured, expected labelled train and val "
+            "parts, in DATA or --eval-data, and --knn-every 1 or more; or --best last"
+        )
+    how = {
+        "agreement": f"is chosen by agreement with the teacher on held-out images ({AGREEMENT})",
+        "labels": f"is chosen by labels: the kNN accuracy ({LABELS})",
+        "last": "is the last epoch's student",
+    }
+    logger.info(
+        "best.pt %s; %s",
+        how[best],
+        "labels are read for kNN figures (--knn-every 0 reads none)"
+        if labels
+        else "no labels are read",
+    )
+    return {"agreement": AGREEMENT, "labels": LABELS, "last": ""}[best]

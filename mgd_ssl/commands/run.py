@@ -21,8 +21,10 @@ from mgd_ssl.commands.run_state import check_same_run, start_digest, weights_dig
 from mgd_ssl.data import ImageSource, data_digest
 from mgd_ssl.distiller import StageMatching
 from mgd_ssl.files import write_whole
+from mgd_ssl.models import keeping_buffers
 from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.objectives import Task
+from mgd_ssl.training.alarms import StillStudent
 from mgd_ssl.training.checkpoint import (
     BEST,
     LAST,
@@ -71,7 +73,9 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
     measured, and what its checkpoint holds; this class does the rest for all of them.
 
     Attributes:
-        metric: name of the figure whose best value chooses best.pt; the more the better.
+        metric: name of the figure whose best value chooses best.pt; the more the better. Empty
+            where the last epoch is taken for the best. A run may set its own; the class's is the
+            one that runs went by before checkpoints said which.
         source: training images.
     """
 
@@ -95,6 +99,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         )
         self.optimizer: Any = build_optimizer(config, self.task)
         self.sources: dict[str, Any] = {}
+        self.still: StillStudent | None = None
         self.best, self.is_best = float("-inf"), False
 
     @abstractmethod
@@ -154,6 +159,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             self.optimizer.load_state_dict(content["optimizer"])
             fabric.strategy.precision.load_state_dict(content["precision"])
         prepared = self.prepare()
+        self.still = StillStudent(self.task.student.parameters())
         steps = start.epoch * len(self.loader) + start.step
         writer = MetricWriter(directory.path, fabric.is_global_zero, keep=steps)
         try:
@@ -218,7 +224,8 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         metrics |= {f"matching_changed/{m.name}": float(m.changed) for m in solved}
         if start is None or distiller.solves > 1:
             return metrics
-        with torch.no_grad(), self.fabric.autocast():
+        kept = keeping_buffers(self.task.student, distiller)  # it is run in training mode
+        with torch.no_grad(), self.fabric.autocast(), kept:
             pairs = (pair for images in self.first() for pair in self.task.pairs(images))
             scales = distiller.calibrate(pairs, start)
         named = zip(distiller.stages, scales, strict=True)
@@ -236,10 +243,15 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
         """Measure the student, and note whether it was never better."""
+        if self.still:
+            self.still.check(self.task.student.parameters())
+            self.still = None
         metrics = self._measured(epoch)
         if self.metric in metrics:
             figure = metrics[self.metric]
             self.is_best, self.best = figure > self.best, max(figure, self.best)
+        elif not self.metric:
+            self.is_best = epoch + 1 == self.loop.epochs
         self.fabric.barrier()
         return metrics
 
@@ -280,7 +292,12 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             "epoch": position.epoch,
             "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
-            "progress": {"epoch": position.epoch, "step": position.step, "best": self.best},
+            "progress": {
+                "epoch": position.epoch,
+                "step": position.step,
+                "best": self.best,
+                "metric": self.metric,
+            },
             "steps_per_epoch": len(self.loader),
             **self.sources,
         }
@@ -301,7 +318,8 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         if self.task.distiller:
             self.task.distiller.load_state_dict(content["distiller"])
         progress = content["progress"]
-        self.best = progress["best"]
+        if progress.get("metric", type(self).metric) == self.metric:
+            self.best = progress["best"]
         position = Position(progress["epoch"], progress["step"])
         logger.info("resumed at %s", position)
         return position

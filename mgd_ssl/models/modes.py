@@ -1,8 +1,9 @@
-"""Eval mode for a while."""
+"""Eval mode for a while, and statistics that a look does not move."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -17,3 +18,15 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def keeping_buffers(*networks: nn.Module) -> Iterator[None]:
+    """Put every buffer back afterwards, so that a look in training mode moves no statistics."""
+    buffers = [(b, b.detach().clone()) for network in networks for b in network.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

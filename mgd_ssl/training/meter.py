@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mgd_ssl import distributed
+from mgd_ssl.training.alarms import ConstantLoss
 from mgd_ssl.training.logging import MetricWriter, format_duration, logger
 
 
@@ -31,6 +32,7 @@ class Meter:
         self.epochs, self.steps, self.writer = epochs, steps, writer
         self.optimizer = optimizer
         self.note = self._measured = ""
+        self._constant = ConstantLoss(steps)
         self.restart()
 
     def restart(self) -> None:
@@ -74,6 +76,7 @@ class Meter:
                 f"epoch {epoch + 1}, step {step + 1}: the loss is not finite: {terms}; lower --lr, "
                 "raise --mgd-loss-factor, or use --precision 32. The last checkpoint is from before"
             )
+        self._constant.add(sum(values.values()))
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1

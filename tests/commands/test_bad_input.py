@@ -217,7 +217,7 @@ def test_a_run_is_overwritten_with_what_was_measured_of_it_and_nothing_else(
     assert listing(run) == before
     (run / "notes.txt").unlink()
     assert pretrain.main([*argv, "--overwrite"]) == 0
-    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.pt"}
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
 
 
 def test_overwrite_of_a_directory_that_is_no_run(
@@ -302,8 +302,9 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(
     monkeypatch.setattr(checkpoint, "write_whole", full_at_step_8)
     refused(arguments(run, teacher, *argv), capsys, "No space left", "stays", "--resume")
     monkeypatch.undo()
-    assert read_last(run)["progress"] == {"epoch": 1, "step": 0, "best": float("-inf")}
-    assert [p.name for p in (run / "checkpoints").iterdir()] == ["last.pt"]
+    progress = read_last(run)["progress"]
+    assert (progress["epoch"], progress["step"]) == (1, 0)
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
     assert pretrain.main(arguments(run, teacher, *argv, "--resume")) == 0
     assert read_last(run)["progress"]["epoch"] == 2
 

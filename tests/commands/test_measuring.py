@@ -88,3 +88,77 @@ def test_a_student_that_is_not_finite_stops_the_run_and_is_not_saved(
     assert pretrain.main(argv(folder, tmp_path / "run")) == 1
     assert "features: not finite" in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+FIGURES = {"health/neighbour_overlap": [0.2, 0.9, 0.5], "val_knn_top1": [60.0, 20.0, 50.0]}
+
+
+@pytest.mark.parametrize(
+    ("best", "epoch", "said"),
+    [
+        (
+            [],
+            2,
+            "is chosen by agreement with the teacher on held-out images (health/neighbour",
+        ),
+        (["--best", "labels"], 1, "is chosen by labels: the kNN accuracy"),
+        (["--best", "last"], 3, "is the last epoch's student; labels are read for kNN figures"),
+    ],
+)
+def test_best_is_chosen_without_labels_unless_they_are_asked_for(
+    tmp_path: Path,
+    folder: Path,
+    teacher: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    best: list[str],
+    epoch: int,
+    said: str,
+) -> None:
+    def measure(self: Any, epoch: int) -> dict[str, float]:
+        return {name: values[epoch] for name, values in FIGURES.items()}
+
+    class_tree(folder / "val", {"a": 8, "b": 8})
+    monkeypatch.setattr(pretrain.PretrainRun, "measure", measure)
+    more = ["--limit", "32", "-j", "0", "--epochs", "3", "--method", "mgd-plus", "--knn-every", "1"]
+    argv = [str(folder), *arguments(tmp_path / "run", teacher, *more), "--knn-k", "3", *best]
+    assert pretrain.main(argv) == 0
+    content = torch.load(tmp_path / "run" / "checkpoints" / "best.pt", weights_only=True)
+    assert content["epoch"] == epoch
+    assert f"best.pt {said}" in (tmp_path / "run" / "train.log").read_text()
+    assert pretrain.main([*argv, "--resume"]) == 0  # at the end already
+    content = read_last(tmp_path / "run")
+    assert content["progress"]["best"] == {1: 60.0, 2: 0.9, 3: -math.inf}[epoch]
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--best", "agreement"], "expected a teacher and held-out images: --teacher"),
+        (["--best", "labels", "--knn-every", "0"], "best: got labels, and no kNN accuracy"),
+    ],
+)
+def test_a_choice_that_is_not_measured_is_refused(
+    tmp_path: Path, folder: Path, capsys: Capture, more: list[str], named: str
+) -> None:
+    assert pretrain.main([str(folder), *arguments(tmp_path / "run", None, *FLAGS, *more)]) == 1
+    assert named in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("rate", "alarmed"), [("1e-30", True), ("0.02", False)])
+def test_a_student_that_does_not_move_is_an_alarm(
+    tmp_path: Path, folder: Path, capsys: Capture, rate: str, alarmed: bool
+) -> None:
+    argv = arguments(tmp_path / "run", None, *FLAGS, "--lr", rate)
+    assert pretrain.main([str(folder), *argv]) == 0
+    said = capsys.readouterr().err
+    assert ("the student's weights have not moved" in said) == alarmed
+    assert "whatever the images" not in said
+
+
+def test_a_loss_that_does_not_change_is_an_alarm(
+    tmp_path: Path, folder: Path, teacher: Path, capsys: Capture
+) -> None:
+    argv = arguments(tmp_path / "run", teacher, "--limit", "32", "-j", "0", "--method", "simreg")
+    factor = ["--objective-weight", "1e-50"]  # in float32 it is 0
+    assert pretrain.main([str(folder), *argv, *factor]) == 0
+    assert "the loss has been 0 for 3 steps, whatever the images" in capsys.readouterr().err

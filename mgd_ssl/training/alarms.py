@@ -1,0 +1,63 @@
+"""Signs that a run learns nothing: said once, and the run goes on."""
+
+from collections.abc import Iterable
+
+from torch import Tensor
+
+from mgd_ssl.training.logging import logger
+
+SAME = 1e-6  # of the loss: two batches never agree so closely by chance
+MOST_STEPS = 50
+STILL = 1e-7  # of the weights' norm
+
+
+class ConstantLoss:
+    """Warns where the loss stays the same for an epoch's steps, 3 at least and 50 at most.
+
+    Args:
+        steps: of an epoch.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.limit = min(max(steps, 3), MOST_STEPS)
+        self._loss, self._count, self._warned = float("nan"), 0, False
+
+    def add(self, loss: float) -> None:
+        """Take the loss of a step."""
+        same = abs(loss - self._loss) <= SAME * abs(self._loss)
+        self._count = self._count + 1 if same else 1
+        self._loss = self._loss if same else loss
+        if self._count >= self.limit and not self._warned:
+            self._warned = True
+            logger.warning(
+                "the loss has been %g for %d steps, whatever the images: nothing is learnt from "
+                "it; look at the weights of its terms (--objective-weight, --mgd-weight, "
+                "--mgd-start, --mgd-loss-factor), at --lr, and whether the teacher fits the images",
+                *(self._loss, self._count),
+            )
+
+
+class StillStudent:
+    """Warns where an epoch has moved the weights by less than float32 resolves.
+
+    Args:
+        parameters: of the student, before the epoch.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self._before = self._copies(parameters)
+
+    def check(self, parameters: Iterable[Tensor]) -> None:
+        """Compare with the student's parameters after the epoch."""
+        pairs = list(zip(self._before, self._copies(parameters), strict=True))
+        moved = sum(float((now - before).double().square().sum()) for before, now in pairs)
+        size = sum(float(before.double().square().sum()) for before, _ in pairs)
+        if moved <= STILL**2 * size:
+            logger.warning(
+                "the student's weights have not moved in an epoch; raise --lr, and look whether a "
+                "term of the loss reaches the student (--objective-weight, --mgd-weight)"
+            )
+
+    @staticmethod
+    def _copies(parameters: Iterable[Tensor]) -> list[Tensor]:
+        return [parameter.detach().cpu().clone() for parameter in parameters]

@@ -1,0 +1,64 @@
+"""Alarms on runs that learn nothing, said once; runs that learn raise none."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+
+from mgd_ssl.models import keeping_buffers
+from mgd_ssl.training.alarms import ConstantLoss, StillStudent
+
+
+@pytest.fixture(autouse=True)
+def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("mgd_ssl"), "propagate", True)
+
+
+@pytest.mark.parametrize(("steps", "after"), [(1, 3), (20, 20), (1000, 50)])
+@pytest.mark.parametrize("loss", [0.0, 2.5])
+def test_a_constant_loss_is_said_once(
+    caplog: pytest.LogCaptureFixture, steps: int, after: int, loss: float
+) -> None:
+    alarm = ConstantLoss(steps)
+    alarm.add(7.0)
+    for _ in range(after - 1):
+        alarm.add(loss)
+    assert caplog.messages == []
+    for _ in range(100):
+        alarm.add(loss * (1 + 1e-8))
+    assert len(caplog.messages) == 1
+    assert f"{loss:g} for {after} steps" in caplog.messages[0]
+
+
+def test_a_loss_that_moves_a_little_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    alarm = ConstantLoss(10)
+    for step in range(200):
+        alarm.add(2.5 + 1e-5 * (step % 2))
+    assert caplog.messages == []
+
+
+def test_one_weight_that_moved_is_enough(caplog: pytest.LogCaptureFixture) -> None:
+    student = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    still = StillStudent(student.parameters())
+    student(torch.randn(4, 2))  # moves the norm's statistics and no weight
+    still.check(student.parameters())
+    assert len(caplog.messages) == 1 and "raise --lr" in caplog.messages[0]
+    with torch.no_grad():
+        student[1].bias[0] += 1e-30
+    still.check(student.parameters())
+    assert len(caplog.messages) == 2  # less than rounding
+    with torch.no_grad():
+        student[1].bias[0] += 1e-4
+    still.check(student.parameters())
+    assert len(caplog.messages) == 2
+
+
+def test_a_look_in_training_mode_leaves_statistics_as_they_were() -> None:
+    norm = nn.BatchNorm1d(3).train()
+    before = {k: v.clone() for k, v in norm.state_dict().items()}
+    with keeping_buffers(norm):
+        norm(torch.randn(8, 3) + 5)
+        assert norm.num_batches_tracked == 1
+    for name, value in norm.state_dict().items():
+        assert torch.equal(value, before[name])
