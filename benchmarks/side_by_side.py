@@ -35,7 +35,7 @@ from torchvision.io import write_png
 from mgd_ssl.commands import pretrain
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
-from mgd_ssl.data import CentreCrop, ImageDataset, canvas_size, open_source, subset
+from mgd_ssl.data import CentreCrop, ImageDataset, open_source, shorter_side, subset
 from mgd_ssl.models import BackboneSpec
 
 sys.path.append(str(Path(__file__).parents[1] / "recipes"))
@@ -124,7 +124,7 @@ def setting_of(options: argparse.Namespace) -> Setting:
 
 def write_images(data: Path, count: int, size: int, out: Path) -> Path:
     """A folder of PNG files: the centres of the images, which both tools cut their crops from."""
-    folder, side = out / f"images-{count}-{size}", canvas_size(size)
+    folder, side = out / f"images-{count}-{size}", shorter_side(size)
     if folder.exists():
         return folder
     part = folder.with_suffix(".part")

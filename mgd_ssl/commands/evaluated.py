@@ -23,9 +23,9 @@ from mgd_ssl.commands.options import (
 from mgd_ssl.commands.outputs import has_other_picture, refuse_other
 from mgd_ssl.commands.run_config import require_least
 from mgd_ssl.data import (
-    CanvasLoader,
     DecodeGuard,
     EvalTransform,
+    ImageLoader,
     ImageSource,
     RandomCrops,
     data_line,
@@ -128,7 +128,7 @@ class Evaluated:
         assert labels is not None  # the sources were opened as labelled
         return labels
 
-    def loader(self, split: str, crops: RandomCrops | None = None) -> CanvasLoader:
+    def loader(self, split: str, crops: RandomCrops | None = None) -> ImageLoader:
         """Batches of a split: shuffled random crops, or the centres in order."""
         source = self.sources[split]
         loader = make_loader(

@@ -13,7 +13,7 @@ from mgd_ssl import distributed
 from mgd_ssl.commands.run_config import RunConfig
 from mgd_ssl.commands.terminal import print_plan
 from mgd_ssl.data import (
-    CanvasLoader,
+    ImageLoader,
     ImageSource,
     Normalize,
     RandomCrops,
@@ -94,7 +94,7 @@ def load_loader(
     *,
     train: bool = False,
     crops: RandomCrops | None = None,
-) -> CanvasLoader:
+) -> ImageLoader:
     """Batches of a source, this rank's share; without ``crops`` the evaluation's centres."""
     return make_loader(
         source,

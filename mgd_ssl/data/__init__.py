@@ -18,11 +18,11 @@ from mgd_ssl.data.generated import GeneratedSource, generate_scene, write_coco
 from mgd_ssl.data.identity import data_digest
 from mgd_ssl.data.loading import (
     Batch,
-    CanvasLoader,
     ImageDataset,
+    ImageLoader,
     Sample,
-    canvas_size,
     make_loader,
+    shorter_side,
 )
 from mgd_ssl.data.opening import open_source
 from mgd_ssl.data.sampling import ResumableBatchSampler
@@ -52,7 +52,6 @@ __all__ = [
     "PRESETS",
     "ArraySource",
     "Batch",
-    "CanvasLoader",
     "CentreCrop",
     "CocoSource",
     "DecodeError",
@@ -65,6 +64,7 @@ __all__ = [
     "FolderSource",
     "GeneratedSource",
     "ImageDataset",
+    "ImageLoader",
     "ImageSource",
     "NoValidationError",
     "Normalize",
@@ -74,7 +74,6 @@ __all__ = [
     "UnannotatedSource",
     "ViewConfig",
     "build_view",
-    "canvas_size",
     "check_same_categories",
     "data_digest",
     "data_line",
@@ -88,6 +87,7 @@ __all__ = [
     "make_loader",
     "open_detection",
     "open_source",
+    "shorter_side",
     "split_off",
     "subset",
     "subset_detection",

@@ -48,7 +48,7 @@ class Batch(NamedTuple):
     failed: Tensor
 
 
-def canvas_size(size: int) -> int:
+def shorter_side(size: int) -> int:
     """Shorter side that images are resized to before they are cropped to ``size``.
 
     256 for 224, in proportion for other sizes; small images (below 96 pixels) keep their size.
@@ -193,7 +193,7 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-class CanvasLoader(PositionedLoader[Sample]):
+class ImageLoader(PositionedLoader[Sample]):
     """A loader of :class:`Batch` whose position in the data can be set."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
@@ -215,7 +215,7 @@ def make_loader(
     bad_images: float = 1.0,
     start_method: str | None = None,
     exif: bool = True,
-) -> CanvasLoader:
+) -> ImageLoader:
     """Batches of images, shuffled for training or in order for evaluation.
 
     Args:
@@ -224,7 +224,7 @@ def make_loader(
         batch_size: images a batch on this process.
         train: shuffle and drop the last partial batch; else keep the order and drop nothing.
         crops: random crops to cut; without them the evaluation's centre crop, of images whose
-            shorter side is resized to :func:`canvas_size` of ``size``.
+            shorter side is resized to :func:`shorter_side` of ``size``.
         seed: of the order.
         workers: decoding processes; 0 decodes in this one (best for a source that is in memory).
         rank: number of this process.
@@ -239,8 +239,8 @@ def make_loader(
     sampler = ResumableBatchSampler(
         len(source), batch_size, train=train, seed=seed, rank=rank, world_size=world_size
     )
-    dataset = ImageDataset(source, crops or CentreCrop(canvas_size(size), size), exif)
-    return CanvasLoader(
+    dataset = ImageDataset(source, crops or CentreCrop(shorter_side(size), size), exif)
+    return ImageLoader(
         dataset,
         sampler,
         guard=make_guard(source, bad_images, train=train, exif=exif),

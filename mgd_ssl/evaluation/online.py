@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mgd_ssl import distributed
-from mgd_ssl.data import CanvasLoader, eval_transform
+from mgd_ssl.data import ImageLoader, eval_transform
 from mgd_ssl.evaluation.features import Features, collect_share, collect_shared
 from mgd_ssl.evaluation.knn import knn_hits
 
@@ -28,8 +28,8 @@ class OnlineKnn:
         counts: images that the last figure is over, and those that could not be decoded.
     """
 
-    bank: CanvasLoader
-    queries: CanvasLoader
+    bank: ImageLoader
+    queries: ImageLoader
     k: int
     temperature: float
     device: torch.device

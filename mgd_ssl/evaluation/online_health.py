@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
-from mgd_ssl.data import CanvasLoader, eval_transform
+from mgd_ssl.data import ImageLoader, eval_transform
 from mgd_ssl.evaluation.features import collect_shared
 from mgd_ssl.evaluation.health import (
     effective_rank,
@@ -34,7 +34,7 @@ class OnlineHealth:
         device: where the networks are.
     """
 
-    loader: CanvasLoader
+    loader: ImageLoader
     k: int
     device: torch.device
     _teacher: Tensor | None = field(default=None, init=False)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mgd_ssl.data import CanvasLoader, ImageSource, eval_transform, make_loader, open_source, subset
+from mgd_ssl.data import ImageLoader, ImageSource, eval_transform, make_loader, open_source, subset
 from mgd_ssl.evaluation import Features, collect_features, neighbours, retrieval_picture
 from mgd_ssl.models import load_backbone
 from mgd_ssl.reporting.blocks import visible
@@ -133,14 +133,14 @@ def retrieval_examples(run: Run, count: int) -> bytes:
         return path.read_bytes()
 
 
-def _images(loader: CanvasLoader, indices: Tensor) -> Tensor:
+def _images(loader: ImageLoader, indices: Tensor) -> Tensor:
     """(N,3,S,S) uint8, as the network saw them."""
     return torch.stack([loader.dataset[int(i)].image for i in indices])
 
 
 def _student_features(
     run: Run, splits: Sequence[str], most: int
-) -> tuple[ImageSource, Features, CanvasLoader]:
+) -> tuple[ImageSource, Features, ImageLoader]:
     """Pooled features of a fixed random choice of images, of the first split that is there."""
     if run.kind == "detect":
         raise ValueError(f"{run.path}: got a detector, expected a run of pretraining or classify")

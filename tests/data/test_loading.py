@@ -15,9 +15,9 @@ from mgd_ssl.data import (
     DecodeGuard,
     ImageDataset,
     RandomCrops,
-    canvas_size,
     make_loader,
     open_source,
+    shorter_side,
     subset,
 )
 
@@ -33,11 +33,11 @@ def bad_batch(source_length: int, bad: list[int], size: int) -> Batch:
     return Batch(torch.zeros(size, 3, 1, 1, dtype=torch.uint8), failed, failed, failed)
 
 
-# canvases
+# sizes
 
 
-def test_canvas_is_256_for_224_and_small_images_keep_their_size():
-    assert [canvas_size(s) for s in (224, 112, 96, 95, 32)] == [256, 128, 110, 95, 32]
+def test_shorter_side_is_256_for_224_and_small_images_keep_their_size():
+    assert [shorter_side(s) for s in (224, 112, 96, 95, 32)] == [256, 128, 110, 95, 32]
 
 
 @pytest.mark.parametrize("colour", [True, False])
