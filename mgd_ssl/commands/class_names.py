@@ -44,15 +44,21 @@ def match_classes(network: nn.Module, report: KeyReport, count: int, names: Name
     if theirs is None or names is None:
         whose = "the file" if theirs is None else "the data"
         logger.info("%s, as the data; their names were not compared: %s has none", said, whose)
+    elif list(theirs) == list(names):
+        return None
     elif sorted(theirs) != sorted(names) or len(set(names)) < count:
         if not (report.published and _are_codes(theirs) != _are_codes(names)):
-            return f"its classifier has the classes{_few(theirs)}, the data{_few(names)}"
+            mine, yours = _only(theirs, names), _only(names, theirs)
+            return (
+                f"its classifier has the classes{_few(theirs)}, the data{_few(names)}, with{mine} "
+                f"in the former alone and{yours} in the latter"
+            )
         logger.info(
             "%s%s, as many as the data%s; taken to be in the same order, as the names cannot be "
             "compared",
             *(said, _few(theirs), _few(names)),
         )
-    elif list(theirs) != list(names):
+    else:
         _reorder(network, [theirs.index(name) for name in names])
         logger.info("%s%s, put into the data's order%s", said, _few(theirs), _few(names))
     return None
@@ -63,6 +69,11 @@ def _few(names: Names) -> str:
     if not names:
         return ""
     return f" ({', '.join(names[:4])}{', …' if len(names) > 4 else ''})"
+
+
+def _only(names: Sequence[str], others: Sequence[str]) -> str:
+    known = set(others)
+    return _few([name for name in names if name not in known]) or " none"
 
 
 def _are_codes(names: Sequence[str]) -> bool:

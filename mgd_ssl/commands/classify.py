@@ -220,7 +220,7 @@ class ClassifyRun(ImageRun[ClassifyConfig, Classification]):
 
     def restore(self, content: dict[str, Any]) -> None:
         """The student."""
-        self.task.student.load_state_dict(content["state_dict"])
+        self.put_back(self.task.student, content["state_dict"])
 
     def export(self, directory: Path) -> None:
         """The student without its classifier; last.pt and best.pt have it."""

@@ -185,7 +185,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
 
     def restore(self, content: dict[str, Any]) -> None:
         """The detector."""
-        self.task.student.load_state_dict(content["state_dict"])
+        self.put_back(self.task.student, content["state_dict"])
 
     def export(self, directory: Path) -> None:
         """The backbone alone, where it is torchvision's; last.pt and best.pt hold the detector."""

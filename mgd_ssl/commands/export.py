@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import yaml
 from torch import Tensor
 from torchvision.models.resnet import BasicBlock
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.outputs import refuse_foreign
@@ -21,6 +21,7 @@ from mgd_ssl.models import (
     BackboneSpec,
     DetectorSpec,
     backbone_state,
+    find_checkpoint,
     is_detector,
     load_backbone,
     load_detector,
@@ -44,6 +45,8 @@ class ExportConfig:
     """The layout to write."""
     out: Path | None = None
     """File to write. [the checkpoint's name, ending in .detectron2.pkl]"""
+    arch: Annotated[str | None, arg(aliases=["-a"])] = None
+    """The backbone, where it is a MODULE:FUNCTION of your own. [as the checkpoint says]"""
 
     def __post_init__(self) -> None:
         if self.path.suffix != ".pkl":
@@ -54,7 +57,7 @@ class ExportConfig:
     @property
     def path(self) -> Path:
         """The file to write."""
-        return self.out or self.checkpoint.with_suffix(".detectron2.pkl")
+        return self.out or find_checkpoint(self.checkpoint).with_suffix(".detectron2.pkl")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +69,7 @@ def run(config: ExportConfig) -> Path:
     """Write the file and its configuration; returns the file's path."""
     start_logging()
     refuse_foreign([config.path, config.path.with_suffix(".yaml")], lambda: _is_export(config.path))
-    state, settings = _convert(config.checkpoint)
+    state, settings = _convert(config.checkpoint, config.arch)
     # As MoCo's converter writes it: a backbone's names are found inside a detector's by their ends.
     content = {"model": state, "__author__": AUTHOR, "matching_heuristics": True}
     write_whole(config.path, lambda file: write_numpy_pickle(file, content))
@@ -85,14 +88,14 @@ def _is_export(path: Path) -> bool:
         return False
 
 
-def _convert(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _convert(checkpoint: Path, arch: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Detectron2's entries and configuration of what a checkpoint holds."""
     if is_detector(checkpoint):
-        detector, report = load_detector(checkpoint)
+        detector, report = load_detector(checkpoint, arch=arch)
         state = retinanet_to_detectron2(detector.state_dict(), detector.spec)
         settings = _detector_settings(detector.spec)
     else:
-        network, report = load_backbone(checkpoint)
+        network, report = load_backbone(checkpoint, arch=arch)
         state = backbone_to_detectron2(backbone_state(network))
         settings = _body_settings(report.spec, report.mean, report.std)
     logger.info("%s", report)
@@ -105,7 +108,7 @@ def _caveats(spec: BackboneSpec) -> Iterator[str]:
     """What Detectron2's own builders cannot be configured to do."""
     if spec.stem == "small":
         yield "its stem is 7×7 with a max-pool; give it one of 3×3 without, as this network has"
-    if spec.width != 1 and RESNETS[spec.arch][0] is BasicBlock:
+    if spec.width != 1 and spec.arch in RESNETS and RESNETS[spec.arch][0] is BasicBlock:
         yield "it builds basic blocks 64 channels wide only; widen its assertion for this network"
     if isinstance(spec, DetectorSpec) and spec.p6_from == "p5":
         yield "its RetinaNet makes P6 of res5; give its top block in_feature p5"

@@ -51,6 +51,9 @@ from mgd_ssl.objectives import (
 )
 from mgd_ssl.training.logging import logger
 
+# What keys began with in checkpoints that did not have every student as module.encoder_q.
+OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective."))
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
@@ -184,9 +187,10 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
 
     def restore(self, content: dict[str, Any]) -> None:
         """Student and objective, queues and key encoder among it."""
+        saved = {_renamed(str(k)): v for k, v in content["state_dict"].items()}
         for prefix, module in self._saved().items():
-            state = {k: v for k, v in content["state_dict"].items() if k.startswith(prefix)}
-            module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items()})
+            state = {k: v for k, v in saved.items() if k.startswith(prefix)}
+            self.put_back(module, {k.removeprefix(prefix): v for k, v in state.items()})
 
     def _saved(self) -> dict[str, nn.Module]:
         """What a checkpoint holds, by the prefix of its keys; MoCo holds the student itself."""
@@ -208,3 +212,8 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
 
 if __name__ == "__main__":
     raise SystemExit(main())
+
+
+def _renamed(key: str) -> str:
+    """A key of a checkpoint as it is written now."""
+    return next((new + key.removeprefix(old) for old, new in OLDER if key.startswith(old)), key)

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 import numpy as np
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from mgd_ssl import distributed
 from mgd_ssl.commands.config_file import COMMAND, command_of
@@ -34,6 +34,7 @@ from mgd_ssl.training.checkpoint import (
 )
 from mgd_ssl.training.logging import MetricWriter, logger, start_logging
 from mgd_ssl.training.loop import Loader, LoopConfig, Position, fit
+from mgd_ssl.training.restoring import check_optimizer, check_sections, restore_module
 from mgd_ssl.training.run_files import CONFIG
 from mgd_ssl.training.schedules import LearningRate
 
@@ -131,7 +132,11 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     @abstractmethod
     def restore(self, content: dict[str, Any]) -> None:
-        """Counterpart of `networks`."""
+        """Counterpart of `networks`; by `put_back`."""
+
+    def put_back(self, module: nn.Module, state: dict[str, Any]) -> None:
+        """Load what a checkpoint's state dict holds of a network; see `restore_module`."""
+        restore_module(module, state, self.directory.checkpoints / LAST, "state_dict")
 
     @abstractmethod
     def export(self, directory: Path) -> None:
@@ -309,14 +314,19 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         if not path.is_file():
             logger.info("nothing to resume in %s: starting anew", self.directory.path)
             return None
-        return load_checkpoint(path)
+        content = load_checkpoint(path)
+        check_sections(path, content)
+        return content
 
     def _restore(self, content: dict[str, Any]) -> Position:
         path = self.directory.path / CONFIG
         check_same_run(self.config, content, self.sources, len(self.loader), path)
         self.restore(content)
+        last = self.directory.checkpoints / LAST
         if self.task.distiller:
-            self.task.distiller.load_state_dict(content["distiller"])
+            state = content["distiller"] or {}
+            restore_module(self.task.distiller, state, last, "distiller", finite=False)
+        check_optimizer(self.optimizer, content["optimizer"], last)
         progress = content["progress"]
         if progress.get("metric", type(self).metric) == self.metric:
             self.best = progress["best"]

@@ -224,11 +224,19 @@ class RunConfig:
             config = replace(config, **{section: _filled(getattr(config, section), values)})
         config.mgd.check()
         config.optim.check()
-        if config.teacher.teacher:
-            teacher = find_checkpoint(config.teacher.teacher)  # of a run's directory the last one
-            config = replace(config, teacher=replace(config.teacher, teacher=teacher))
+        config = config._with_files()
         arch = (config.network.arch or "student").replace("/", "-").replace(":", "-")
         return replace(config, out=config.out or Path("runs") / f"{prefix}{arch}")
+
+    def _with_files(self) -> Self:
+        """A run's directory stands for its last checkpoint."""
+        names = ("student_weights", "backbone_weights")
+        given = {name: getattr(self, name, None) for name in names}
+        files: dict[str, Any] = {k: find_checkpoint(v) for k, v in given.items() if v}
+        if self.teacher.teacher:
+            teacher = find_checkpoint(self.teacher.teacher)
+            files["teacher"] = replace(self.teacher, teacher=teacher)
+        return replace(self, **files)
 
 
 def _filled(section: Any, defaults: dict[str, Any]) -> Any:

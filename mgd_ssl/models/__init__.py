@@ -13,7 +13,7 @@ from mgd_ssl.models.detector_files import is_detector, load_body, load_detector
 from mgd_ssl.models.detector_reader import BodyReader, body_reader
 from mgd_ssl.models.detectors import DetectorSpec, create_detector, freeze_stem
 from mgd_ssl.models.dict_backbones import DictBackbone, returns_dict
-from mgd_ssl.models.filling import KeyReport
+from mgd_ssl.models.filling import KeyReport, check_values
 from mgd_ssl.models.modes import evaluating, keeping_buffers
 from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, split_batch_norms
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
@@ -35,6 +35,7 @@ __all__ = [
     "Taps",
     "backbone_state",
     "body_reader",
+    "check_values",
     "create_backbone",
     "create_classifier",
     "create_detector",

@@ -9,6 +9,7 @@ beside it: the student of a run of pretrain.py is ``module.encoder_q.*``, whatev
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -41,7 +42,7 @@ class FoundBackbone:
         path: the file.
         entries: what the file says of the network.
         place: where the weights are.
-        state: everything under the place.
+        content: of the file.
         spec: of the network.
         others: places that fit too.
     """
@@ -49,9 +50,14 @@ class FoundBackbone:
     path: Path
     entries: FileEntries
     place: Place
-    state: dict[str, Any]
+    content: Mapping[str, Any]
     spec: BackboneSpec
     others: tuple[Place, ...] = ()
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """Everything under the place, by the network's names."""
+        return read_place(self.content, self.place)
 
     @property
     def shows_stem(self) -> bool:
@@ -64,6 +70,12 @@ class FoundBackbone:
         wanted = backbone_shapes(self.spec).items()
         found = {k: getattr(v, "shape", None) for k, v in self.state.items()}
         return all(found.get(k) == shape for k, shape in wanted if not k.endswith(COUNT))
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing stands beside the network but a head."""
+        known, state = backbone_shapes(self.spec), self.state
+        return all(k in known or k.endswith(COUNT) or HEAD_KEY.match(k) for k in state)
 
 
 def load_backbone(
@@ -136,14 +148,13 @@ def find_backbone(path: Path, given: Mapping[str, Any]) -> FoundBackbone:
     arch = given["arch"] or (own.arch if own else _known(entries.arch()))
     candidates, refusals = [], []
     for place in _places(content, arch):
-        state = read_place(content, place)
         try:
-            spec = own or guess_spec(entries.path, state, arch)
+            spec = own or guess_spec(entries.path, read_place(content, place), arch)
             spec = replace(spec, **{k: v for k, v in given.items() if v is not None})
-            candidates.append(FoundBackbone(entries.path, entries, place, state, spec))
+            candidates.append(FoundBackbone(entries.path, entries, place, content, spec))
         except ValueError as error:
             refusals.append(error)
-    fitting = [c for c in candidates if c.fits]
+    fitting = sorted((c for c in candidates if c.fits), key=lambda c: not c.is_alone)
     if fitting:
         return replace(fitting[0], others=tuple(c.place for c in fitting[1:]))
     if candidates:
@@ -214,7 +225,7 @@ def _load(path: Path, given: dict[str, Any], *, classifier: bool) -> tuple[nn.Mo
         place=str(found.place),
         others=[str(place) for place in found.others],
     )
-    advice = _advice(found.path, state, spec)
+    advice = _advice(found.path, found.content, spec)
     return network.eval(), fill(network, state, report, advice, _head(network, state))
 
 

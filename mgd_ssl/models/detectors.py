@@ -86,6 +86,8 @@ class DetectorSpec(BackboneSpec):
                 f"fpn_channels: got {self.fpn_channels}, expected a multiple of {GROUPS} for heads "
                 "with group norm"
             )
+        if not self.norm_eps >= 0:
+            raise ValueError(f"norm_eps: got {self.norm_eps}, expected 0 or more")
         if self.smallest_anchor < 4:  # below it rounding leaves boxes without area
             raise ValueError(f"smallest_anchor: got {self.smallest_anchor}, expected 4 or more")
         if not 1 <= self.min_size <= self.max_size:

@@ -149,8 +149,8 @@ def _unfit(value: Any, *, counts: bool) -> str:
     return "" if whole or value.dtype in FLOATING else f"{value.dtype}"
 
 
-def check_values(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are no numbers, and variances below 0.
+def check_values(path: Path, state: Mapping[str, Tensor], *, finite: bool = True) -> None:
+    """Refuse weights that are no numbers, infinite ones where ``finite``, and variances below 0.
 
     Raises:
         ValueError: names the file, the entry and how many values are wrong.
@@ -158,12 +158,12 @@ def check_values(path: Path, state: Mapping[str, Tensor]) -> None:
     for key, value in state.items():
         if value.dtype not in FLOATING:
             continue
-        wrong = int((~value.isfinite()).sum())
+        wrong = int((~value.isfinite() if finite else value.isnan()).sum())
         if wrong:
             raise ValueError(
-                f"checkpoint: {path}, {key}: got {wrong} of {value.numel()} values that are NaN or "
-                "infinite, expected finite ones; the training that wrote it had diverged, or the "
-                "file is damaged: take an earlier one"
+                f"checkpoint: {path}, {key}: got {wrong} of {value.numel()} values that are "
+                f"{'NaN or infinite' if finite else 'NaN'}, expected finite ones; the training "
+                "that wrote it had diverged, or the file is damaged: take an earlier one"
             )
         if key.endswith("running_var") and value.numel() and value.min() < 0:
             raise ValueError(

@@ -22,6 +22,8 @@ def guess_spec(path: Path, state: Mapping[str, Any], arch: str | None) -> Backbo
         ValueError: the tensors are of no network that is known by its names, or of no shape that
             a network has.
     """
+    if arch and ":" in arch:
+        return BackboneSpec(arch)  # it has the stem and the width that its function gives it
     if RESNET in state:
         return _guess_resnet(path, state, arch)
     if MOBILENET in state and arch in (None, "mobilenet_v2"):
@@ -50,7 +52,8 @@ def _guess_width(path: Path, state: Mapping[str, Any]) -> float:
     least = max([0.0, *((n - 0.5) / c for c, n in found.items() if n > LEAST_CHANNELS)])
     most = min((n + 0.5) / c for c, n in found.items())
     middle = (least + most) / 2
-    for width in (round(middle, digits) for digits in range(6)):
+    near = [round(middle), round(middle, 1), round(middle * 64) / 64]
+    for width in [*near, *(round(middle, digits) for digits in range(2, 6))]:
         if width > 0 and all(scaled(c, width) == n for c, n in found.items()):
             return width
     return middle

@@ -1,0 +1,136 @@
+"""What a resumed run reads of its checkpoint is all there and of the run, or is refused by name."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mgd_ssl.training.restoring import check_optimizer, check_sections, restore_module
+
+PATH = Path("runs/a/checkpoints/last.pt")
+
+
+def content() -> dict[str, Any]:
+    return {
+        "config": {"seed": 0},
+        "distiller": None,
+        "optimizer": {"state": {}, "param_groups": []},
+        "precision": {},
+        "progress": {"epoch": 1, "step": 2, "best": float("-inf")},
+        "state_dict": {},
+        "steps_per_epoch": 5,
+        "teacher": None,
+    }
+
+
+def test_a_whole_checkpoint_passes() -> None:
+    check_sections(PATH, content())
+
+
+@pytest.mark.parametrize("entry", list(content()))
+def test_a_missing_section_is_named(entry: str) -> None:
+    short = {k: v for k, v in content().items() if k != entry}
+    with pytest.raises(ValueError, match=f"resume: {PATH} has no entry '{entry}', expected"):
+        check_sections(PATH, short)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "said"),
+    [
+        ("config", [], r"config: got '\[\]' \(list\), expected a mapping"),
+        ("distiller", "none", r"distiller: got 'none' \(str\), expected a mapping, or nothing"),
+        ("optimizer", None, "optimizer: got nothing, expected a mapping"),
+        ("steps_per_epoch", True, r"steps_per_epoch: got 'True' \(bool\), expected a whole"),
+        ("steps_per_epoch", "5", r"steps_per_epoch: got '5' \(str\)"),
+        ("teacher", 3, r"teacher: got '3' \(int\), expected a digest"),
+        ("progress", {"epoch": -1, "step": 0, "best": 0.0}, r"progress\.epoch: got '-1'"),
+        ("progress", {"epoch": 1, "best": 0.0}, r"progress\.step: got nothing, expected a whole"),
+        ("progress", {"epoch": 1, "step": 0, "best": "9"}, r"progress\.best: got '9' \(str\)"),
+        ("progress", {"epoch": 1, "step": 0, "best": float("nan")}, r"progress\.best: got 'nan'"),
+        ("progress", {"epoch": True, "step": 0, "best": 0.0}, r"progress\.epoch: got 'True'"),
+    ],
+)
+def test_a_section_of_another_kind_is_named(entry: str, value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as error:
+        check_sections(PATH, content() | {entry: value})
+    assert "--overwrite" in str(error.value) and str(PATH) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"weight": torch.ones(3, 3)}, r"weight: got \(3, 3\) torch\.float32, expected \(2, 3\)"),
+        ({"weight": torch.ones(2, 3).to_sparse()}, "sparse_coo, expected"),
+        ({"weight": torch.ones(2, 3).double()}, r"got \(2, 3\) torch\.float64"),
+        ({"weight": None}, "weight: got nothing"),
+        ({"bias": [0.0, 0.0]}, "bias: got list"),
+        ({"scale": torch.ones(1)}, "scale: unknown"),
+        ({"bias": torch.tensor([0.0, float("inf")])}, "bias: got 1 of 2 values that are NaN or in"),
+    ],
+)
+def test_a_part_is_loaded_whole_or_not_at_all(change: dict[str, Any], said: str) -> None:
+    layer = nn.Linear(3, 2)
+    state = {k: torch.full_like(v, 7) for k, v in layer.state_dict().items()} | change
+    with pytest.raises(ValueError, match=said):
+        restore_module(layer, state, PATH, "state_dict")
+    assert not (layer.weight == 7).any()
+
+
+def test_infinite_margins_are_loaded_and_nan_is_not() -> None:
+    layer = nn.Linear(2, 2)
+    state = {"weight": torch.full((2, 2), float("-inf")), "bias": torch.zeros(2)}
+    restore_module(layer, state, PATH, "distiller", finite=False)
+    assert layer.weight.isinf().all()
+    with pytest.raises(ValueError, match="bias: got 2 of 2 values that are NaN, expected"):
+        restore_module(layer, state | {"bias": torch.zeros(2) / 0}, PATH, "distiller", finite=False)
+
+
+def trained(make: Any, *widths: int) -> torch.optim.Optimizer:
+    layers = nn.Sequential(*(nn.Linear(a, b) for a, b in itertools.pairwise(widths)))
+    optimizer: torch.optim.Optimizer = make(layers.parameters(), lr=0.1)
+    layers(torch.ones(1, widths[0])).sum().backward()
+    optimizer.step()
+    return optimizer
+
+
+def sgd(parameters: Any, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr, momentum=0.9)
+
+
+@pytest.mark.parametrize("make", [sgd, torch.optim.AdamW])
+def test_an_optimizers_state_is_of_the_parameters_it_goes_on_with(make: Any) -> None:
+    own = trained(make, 3, 2)
+    check_optimizer(own, own.state_dict(), PATH)
+    new = make(nn.Linear(3, 2).parameters(), lr=0.1)
+    check_optimizer(new, own.state_dict(), PATH)  # as at resumption
+    check_optimizer(own, new.state_dict(), PATH)  # before the first step there is none
+    with pytest.raises(ValueError, match=r"got '\(2, 4\)' \(tuple\), expected the parameter's sh"):
+        check_optimizer(own, trained(make, 4, 2).state_dict(), PATH)
+    with pytest.raises(ValueError, match=r"param_groups: got '\[4\]'.*groups of \[2\] parameters"):
+        check_optimizer(own, trained(make, 3, 2, 2).state_dict(), PATH)
+    spoiled = own.state_dict()
+    next(v for v in spoiled["state"][0].values() if v is not None and v.ndim).fill_(float("nan"))
+    with pytest.raises(ValueError, match=r"optimizer\.state\.0\.\w+: got 6 of 6 values that are"):
+        check_optimizer(own, spoiled, PATH)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({}, "expected its state and param_groups"),
+        ({"state": [], "param_groups": []}, "expected its state and param_groups"),
+        ({"state": {}, "param_groups": []}, r"got '\[\]' \(list\), expected groups of \[2\]"),
+        ({"state": {}, "param_groups": ["a"]}, r"got '\[None\]'"),
+        ({"state": {}, "param_groups": [{"params": [0, 1]}]}, r"got '\[None\]'"),
+        (
+            {"state": {0: "a"}, "param_groups": [{"params": [0, 1], "lr": 0.1}]},
+            r"optimizer\.state\.0: got 'a' \(str\), expected a mapping",
+        ),
+    ],
+)
+def test_what_is_no_optimizers_state_is_refused(state: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check_optimizer(trained(sgd, 3, 2), state, PATH)
