@@ -102,8 +102,9 @@ def test_an_evaluation_counts_by_name(tmp_path: Path) -> None:
     torch.save(content | {"classes": ["c", "a", "b"]}, tmp_path / "other.pt")
     for weights in (path, tmp_path / "other.pt"):
         given = ["--evaluate", "--student-weights", str(weights), "-j", "0", "--stem", "small"]
-        assert classify.main([str(data), *given, "--out", str(tmp_path)]) == 0
-        rows.append(json.loads((tmp_path / "accuracy.json").read_text())["rows"][0]["top1"])
+        out = tmp_path / weights.stem
+        assert classify.main([str(data), *given, "--out", str(out)]) == 0
+        rows.append(json.loads((out / "accuracy.json").read_text())["rows"][0]["top1"])
     assert rows[0] == rows[1]
 
 
