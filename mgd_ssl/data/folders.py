@@ -126,7 +126,9 @@ def _walk(root: str, found: Scan) -> Iterator[str]:
                     reason = f"{entry.name}/"
                 else:
                     further = _follow(entry, trail)
-                    if further is not None:
+                    if further is None:
+                        reason = "links that lead back"
+                    else:
                         folders.append((path, further))
                         below.append(entry.name)
                 if reason is not None:
@@ -176,14 +178,14 @@ def label_paths(root: Path, found: Scan, train: Path | None) -> tuple[list[str],
     """
     first = [path.partition(os.sep)[0] if os.sep in path else "" for path in found.paths]
     names = sorted(set(first))
-    if "" in names or len(names) < 2:
+    classes = names if train is None else class_folders(train)
+    if "" in names or len(classes) < 2:
         got = f"{found.paths[first.index('')]} outside one" if "" in names else f"only {names[0]}/"
         raise ValueError(
             f"{root}: no labels, as class folders are wanted and there is {got}; expected two or "
             "more with every image in one. Sort the images, or use a command without labels."
         )
     _check_barren(root, found)
-    classes = names if train is None else class_folders(train)
     unknown = sorted(set(names) - set(classes))
     if unknown:
         raise ValueError(

@@ -1,6 +1,7 @@
 """Data sets that keep many images in one file: IDX (MNIST, Fashion-MNIST) and CIFAR."""
 
 import gzip
+import math
 import os
 import struct
 import zlib
@@ -10,6 +11,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mgd_ssl.data.sources import NoValidationError
 
 Kind = Literal["idx", "cifar10", "cifar100"]
 CIFAR_FOLDERS: dict[str, Kind] = {
@@ -80,35 +83,39 @@ def _load_idx(folder: Path, split: str) -> Arrays:
     labels = _idx_file(folder, split, "labels-idx1")
     if images is None:
         wanted = f"{IDX_PREFIX[split]}-images-idx3-ubyte"
-        raise ValueError(
+        refusal = NoValidationError if split == "val" else ValueError
+        raise refusal(
             f"{folder}: no images of split {split}; expected {wanted}, plain or .gz. Put "
             "the file beside the others."
         )
-    classes = None if labels is None else read_idx(labels).astype(np.int64)
-    return Arrays(read_idx(images), classes, None, str(images))
+    pixels = read_idx(images, ndim=3)
+    classes = None if labels is None else read_idx(labels, ndim=1).astype(np.int64)
+    return Arrays(pixels, classes, None, str(images))
 
 
-def read_idx(file: Path) -> NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes, plain or gzip.
+def read_idx(file: Path, ndim: int) -> NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes, plain or gzip, of so many dimensions.
 
     Layout (http://yann.lecun.com/exdb/mnist): two zero bytes, the type (8: unsigned byte), the
     number of dimensions, each dimension as a big-endian uint32, then the values.
 
     Raises:
-        ValueError: another type, or fewer or more values than the header says.
+        ValueError: another type or number of dimensions, no value, or fewer or more than the
+            header says.
     """
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        zeros, kind, ndim = struct.unpack_from(">HBB", data)
-        shape = struct.unpack_from(f">{ndim}I", data, 4)
+        zeros, kind, found = struct.unpack_from(">HBB", data)
+        shape = struct.unpack_from(f">{found}I", data, 4)
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise ValueError(f"{file}: {error}; expected an IDX file. Fetch the file again.") from error
-    start = 4 + 4 * ndim
+    start = 4 + 4 * found
     count = len(data) - start
-    if zeros != 0 or kind != 8 or count != np.prod(shape, dtype=np.int64):
+    if zeros != 0 or kind != 8 or found != ndim or count != math.prod(shape) or not count:
         raise ValueError(
             f"{file}: IDX type {kind}, {count} values for shape {shape}; expected type 8 "
-            "(unsigned byte) and as many values as the shape has. Fetch the file again."
+            f"(unsigned byte), {ndim} dimensions and as many values as the shape has, one or "
+            "more. Fetch the file again."
         )
     return np.frombuffer(data, dtype=np.uint8)[start:].reshape(shape)
 

@@ -54,6 +54,7 @@ class OnlineHealth:
         constant = bool((features == features[0]).all())
         rank = 1.0 if constant else effective_rank(features)
         figures = {"health/effective_rank": rank, "health/deviation": deviation}
+        figures["health_images"] = float(len(features))
         collapsed = deviation < LEAST_DEVIATION or rank < LEAST_RANK
         if collapsed and distributed.rank() == 0:
             logger.warning(

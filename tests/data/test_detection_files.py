@@ -152,65 +152,6 @@ def test_annotations_without_images_and_no_folder_are_told_apart(tmp_path):
         open_detection(tmp_path / "annotations" / "instances_train.json", "val")
 
 
-@pytest.mark.parametrize(
-    ("annotations", "message"),
-    [
-        ([], "no annotations: none; expected boxes"),
-        ([box(10, 3, 1, 1, 0, 2), box(10, 3, 0, 0, 9, 9, iscrowd=1)], "1 no area, 1 crowd"),
-        ([box(10, 3, 9, 9, 1e-8, 5)], "1 no area"),  # none in float32
-        ([*GOOD, box(15, 3, 0, 0, 2, 2)], '1 annotations whose "image_id" is not in images.* 15;'),
-        ([*GOOD, box(10, 4, 0, 0, 2, 2)], '1 annotations whose "category_id" is not in cat.* 4;'),
-        ([*GOOD, box(10, 3, 0, 0, 2)], r'annotations\[4\] has "bbox" \[0, 0, 2\]; expected'),
-        ([box(10, 3, 0, 0, 2, float("nan"))], r'annotations\[0\] has "bbox" .*nan'),
-        ([box(10, 3, 0, 0, 2, "9")], r"annotations\[0\] has \"bbox\" .*'9'"),
-        ([box(10, 3, 0, 0, 2, 2, area="big")], r"annotations\[0\] has \"area\" 'big'"),
-        ([{"image_id": 10, "category_id": 3}], r'annotations\[0\] has no "bbox"'),
-        ([[1, 2]], r"annotations\[0\] is list, no object"),
-    ],
-)
-def test_annotations_that_cannot_be_used_are_refused(tmp_path, annotations, message):
-    with pytest.raises(ValueError, match=message):
-        open_train(tmp_path, annotations)
-
-
-@pytest.mark.parametrize(
-    ("section", "change", "message"),
-    [
-        ("images", {"width": 0}, r'images\[0\] has "width" 0'),
-        ("images", {"file_name": 5}, r'images\[0\] has "file_name" 5'),
-        ("images", {"id": "a"}, r"images\[0\] has \"id\" 'a'"),
-        ("images", {"id": 2**63}, r'images\[0\] has "id"'),
-        ("images", {"id": 20}, "1 ids occur more than once in images, among them 20; expected"),
-        ("categories", {"id": 3}, "1 ids occur more than once in categories, among them 3"),
-        ("categories", {"name": None}, r'categories\[0\] has "name" None'),
-    ],
-)
-def test_images_and_categories_that_cannot_be_used_are_refused(tmp_path, section, change, message):
-    data = instances(3, GOOD)
-    data[section][0] |= change
-    with pytest.raises(ValueError, match=message):
-        open_detection(write_split(tmp_path, data), "train")
-
-
-@pytest.mark.parametrize("section", ["images", "annotations", "categories"])
-def test_file_without_one_of_the_lists_is_refused(tmp_path, section):
-    data = instances(3, GOOD)
-    del data[section]
-    with pytest.raises(ValueError, match=f'no list "{section}"; expected the lists images, anno'):
-        open_detection(write_split(tmp_path, data), "train")
-
-
-@pytest.mark.parametrize("text", ['{"images": [', "", "\x00"])
-def test_broken_json_is_refused(tmp_path, text):
-    with pytest.raises(ValueError, match=r"instances_train\.json: .*expected COCO's JSON\. Write"):
-        open_detection(write_split(tmp_path, text), "train")
-
-
-def test_file_that_holds_no_dictionary_is_refused(tmp_path):
-    with pytest.raises(ValueError, match='no list "images"'):
-        open_detection(write_split(tmp_path, "[1]"), "train")
-
-
 def test_image_of_another_size_than_its_annotations_is_refused_when_read(tmp_path):
     data = instances(3, GOOD)
     data["images"][1]["width"] = 50
