@@ -10,7 +10,7 @@ from PIL import Image
 
 from mgd_ssl.data.coco_json import CocoTable, read_coco
 from mgd_ssl.data.decoding import Picture, open_picture
-from mgd_ssl.data.detection import DetectionSource, Objects
+from mgd_ssl.data.detection import DetectionSource, Objects, check_shape
 from mgd_ssl.data.folders import PathList, folders_of
 from mgd_ssl.data.formats import extensions
 from mgd_ssl.data.generated import open_generated
@@ -53,7 +53,7 @@ class CocoSource(DetectionSource):
         """Image ``index``, upright unless its boxes were drawn on the image as it is stored.
 
         Raises:
-            ValueError: its size is not the one that its boxes were drawn for.
+            ValueError: its size is not the one that its boxes were drawn for, or it is too long.
             Exception: whatever the decoder raises on a damaged file.
         """
         picture = open_picture(self.describe(index), exif=exif, max_pixels=self.max_pixels)
@@ -61,6 +61,7 @@ class CocoSource(DetectionSource):
         if (width, height) not in (picture.size, picture.stored):
             got = "x".join(map(str, picture.size))
             raise ValueError(f"{got} pixels where {self.file.name} says {width}x{height}")
+        check_shape(picture)
         return picture if picture.size == (width, height) else replace(picture, turn=None)
 
     def describe(self, index: int) -> str:
@@ -95,8 +96,8 @@ class UnannotatedSource(DetectionSource):
         return self.images.read(index)
 
     def open(self, index: int, *, exif: bool = True) -> Picture:
-        """Image ``index``; raises where it cannot be opened."""
-        return self.images.open(index, exif=exif)
+        """Image ``index``; raises where it cannot be opened or is too long."""
+        return check_shape(self.images.open(index, exif=exif))
 
     def describe(self, index: int) -> str:
         """Where image ``index`` is."""

@@ -18,6 +18,8 @@ from mgd_ssl.data.loading import PositionedLoader
 from mgd_ssl.data.sampling import ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource, SubsetSource, subset
 
+LONGEST = 100  # longer to shorter side of an image that a detector is given
+
 
 class Objects(NamedTuple):
     """The M objects of one image, inside it and of positive area.
@@ -51,6 +53,18 @@ class DetectionBatch(NamedTuple):
     targets: list[dict[str, Tensor]]
     indices: Tensor
     failed: Tensor
+
+
+def check_shape(picture: Picture) -> Picture:
+    """The same picture.
+
+    Raises:
+        ValueError: so long that its shorter side is nothing once a detector has resized it.
+    """
+    if max(picture.size) > LONGEST * min(picture.size):
+        width, height = picture.size
+        raise ValueError(f"{width}x{height} pixels; expected sides of at most {LONGEST} to 1")
+    return picture
 
 
 class DetectionSource(ImageSource):

@@ -8,7 +8,7 @@ from coco_folder import SAMPLE, box, instances, write_split
 from image_files import idx_folder, photo
 from PIL import Image
 
-from mgd_ssl.data import check_same_categories, open_detection
+from mgd_ssl.data import check_same_categories, make_detection_loader, open_detection
 
 GOOD = [
     box(20, 20, 5, 6, 10, 12),
@@ -158,6 +158,18 @@ def test_image_of_another_size_than_its_annotations_is_refused_when_read(tmp_pat
     source = open_detection(write_split(tmp_path, data), "train")
     with pytest.raises(ValueError, match=r"48x40 pixels where instances_train\.json says 50x40"):
         source.read(1)
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_image_too_long_for_a_detector_is_replaced_with_the_reason(tmp_path, caplog, annotated):
+    data = instances(3, GOOD[:2])
+    data["images"][1] |= {"width": 1, "height": 20000}
+    folder = write_split(tmp_path, data)
+    Image.new("RGB", (1, 20000)).save(folder / "train" / "2.png")
+    source = open_detection(folder, "train", annotated=annotated)
+    batch = next(iter(make_detection_loader(source, 3, train=False)))
+    assert batch.failed.tolist() == [-1, 1, -1] and batch.indices.tolist() == [0, 2, 2]
+    assert "1x20000 pixels; expected sides of at most 100 to 1" in caplog.text
 
 
 @pytest.mark.parametrize(("width", "height"), [(48, 40), (40, 48)])
