@@ -184,7 +184,10 @@ class ClassifyRun(ImageRun[ClassifyConfig, Classification]):
         if self.teacher and self.teacher[1].classes:
             network, report = self.teacher
             found = self.accuracy(network, report.mean, report.std)
-            logger.info("teacher: top-1 %.2f %%, top-5 %.2f %%", found["top1"], found["top5"])
+            logger.info(
+                "teacher: top-1 %.2f %%, top-5 %.2f %%, %d of %d images",
+                *(found["top1"], found["top5"], found["images"], len(self.val.guard.source)),
+            )
             return {"teacher_top1": found["top1"], "teacher_top5": found["top5"]}
         return {}
 

@@ -145,7 +145,7 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
                 self.health.watch(teacher.network, normalisation)
             if self.knn:
                 self.teacher_top1 = self.knn(teacher.network, normalisation)
-                settings = self.knn.settings
+                settings = f"{self.knn.settings}; {self.knn.coverage}"
                 logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, settings)
                 return {"teacher_knn_top1": self.teacher_top1}
         return {}

@@ -40,6 +40,16 @@ class OnlineKnn:
         """What stands beside every figure."""
         return f"k {self.k}, T {self.temperature}"
 
+    @property
+    def coverage(self) -> str:
+        """How many of how many images the last figure is over, in words."""
+        parts = []
+        for name in ("val", "bank"):
+            used = self.counts[f"{name}_images"]
+            total = used + self.counts[f"{name}_unreadable"]
+            parts.append(f"{used:,.0f} of {total:,.0f} {name}")
+        return f"{' and '.join(parts)} images"
+
     def __call__(
         self, network: nn.Module, normalisation: tuple[tuple[float, ...], tuple[float, ...]]
     ) -> float:

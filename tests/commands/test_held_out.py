@@ -66,3 +66,14 @@ def test_a_run_says_what_it_keeps_out_and_has_the_steps_of_the_rest(tmp_path: Pa
     assert pretrain.main(argv) == 0
     assert "8 of 55 images are kept out of training" in (run / "train.log").read_text()
     assert read_last(run)["steps_per_epoch"] == 2
+
+
+def test_a_run_is_not_resumed_with_other_images_kept_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, run = images(tmp_path / "tree", 56), tmp_path / "run"  # three steps of 56, or of 48
+    argv = [str(folder), *arguments(run, None, "--epochs", "1"), "-j", "0"]
+    assert pretrain.main(argv) == 0
+    assert pretrain.main([*argv, "--resume", "--health-every", "0"]) == 1
+    assert "DATA: 48 images in the checkpoint, 56 now" in capsys.readouterr().err
+    assert pretrain.main([*argv, "--resume", "--health-every", "3"]) == 0
