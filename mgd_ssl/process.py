@@ -75,7 +75,20 @@ def cores() -> int:
 
 def local_processes() -> int:
     """Processes of this run on this machine, as whoever started them says."""
-    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    told = os.environ.get("LOCAL_WORLD_SIZE")
+    if told is None and started_by_srun():
+        told = os.environ.get("SLURM_NTASKS_PER_NODE")
+    return max(1, int(told or "1"))
+
+
+def started_by_srun() -> bool:
+    """Whether this is one of several tasks of srun; a shell or a script in an allocation is not."""
+    tasks, step = os.environ.get("SLURM_NTASKS", "1"), os.environ.get("SLURM_STEP_ID", "")
+    if os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return False
+    # SLURM numbers the shell of an allocation and the batch script as steps too, from the top
+    numbered = step.isdigit() and int(step) < 2**32 - 16
+    return numbered and int(tasks) > 1 and "SLURM_PROCID" in os.environ
 
 
 def cpu_quota(root: Path = CGROUP, groups: Path = Path("/proc/self/cgroup")) -> float:

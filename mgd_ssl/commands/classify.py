@@ -49,7 +49,7 @@ from mgd_ssl.training.logging import logger
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return guarded(lambda: run(parse(ClassifyConfig, "mgd-ssl classify", argv)))
+    return guarded(lambda: run(parse(ClassifyConfig, "mgd-ssl classify", argv)), "classify", argv)
 
 
 def run(config: ClassifyConfig) -> None:

@@ -42,7 +42,7 @@ from mgd_ssl.training.loop import Position
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return guarded(lambda: run(parse(DetectConfig, "mgd-ssl detect", argv)))
+    return guarded(lambda: run(parse(DetectConfig, "mgd-ssl detect", argv)), "detect", argv)
 
 
 def run(config: DetectConfig) -> None:

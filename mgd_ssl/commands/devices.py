@@ -4,10 +4,13 @@ import os
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
 from torch import nn
 
 from mgd_ssl import process
+from mgd_ssl.commands.launch import launch, watch_parent
 from mgd_ssl.commands.options import ComputeOptions, DeviceOptions
+from mgd_ssl.commands.rendezvous import World, find_world
 from mgd_ssl.models.compiling import compile_parts
 
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -15,30 +18,50 @@ PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 def start_fabric(options: DeviceOptions) -> Fabric:
     """Start this run's processes, or join those that torchrun or SLURM started."""
-    devices, nodes = options.devices, options.num_nodes
-    if "LOCAL_WORLD_SIZE" in os.environ:  # torchrun
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
-    if devices < 1 or nodes < 1:
-        raise ValueError(f"got {devices} devices and {nodes} nodes, expected at least 1 of each")
-    strategy: str = options.strategy
-    if strategy == "auto" and devices * nodes > 1:
-        strategy = "ddp"
-    fabric = Fabric(
-        accelerator=_accelerator(options.accelerator),
-        devices=devices,
-        num_nodes=nodes,
-        strategy=strategy,
-        precision=PRECISION[options.precision],
-    )
-    if strategy == "dp" and fabric.device.type != "cuda":
-        raise ValueError(
-            f"strategy: got dp on {fabric.device.type}, expected cuda; use --strategy ddp"
-        )
+    world = find_world(options.devices, options.num_nodes)
+    accelerator = _accelerator(options.accelerator)
+    _check_devices(accelerator, world.devices)
+    strategy = _strategy(options.strategy, accelerator, world)
+    if strategy == "ddp" and not world.started:
+        launch(world.devices, world.nodes)
+        world = find_world(world.devices, world.nodes)
+    watch_parent()
     threads = threads_of(options.threads)
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=world.devices,
+        num_nodes=world.nodes,
+        # buffers are equal on all ranks, or taken from the first where they count
+        strategy=DDPStrategy(broadcast_buffers=False) if strategy == "ddp" else strategy,
+        precision=PRECISION[options.precision],
+        plugins=world.environment,
+    )
     fabric.launch()
     torch.set_num_threads(threads)
     return fabric
+
+
+def _strategy(asked: str, accelerator: str, world: World) -> str:
+    """Fabric's name of how a step is shared."""
+    if asked == "dp" and accelerator != "cuda":
+        raise ValueError(f"strategy: got dp on {accelerator}, expected cuda; use --strategy ddp")
+    return "ddp" if asked == "auto" and world.devices * world.nodes > 1 else asked
+
+
+def _check_devices(accelerator: str, devices: int) -> None:
+    """Refuse more GPUs than there are."""
+    if accelerator != "cuda":
+        return
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if there == 0:
+        raise ValueError(
+            "accelerator: got cuda, and torch finds no GPU; expected one and its driver, and a "
+            "build of torch for CUDA (nvidia-smi, CUDA_VISIBLE_DEVICES); or use --accelerator cpu"
+        )
+    if devices > there:
+        raise ValueError(
+            f"devices: got {devices}, expected at most the {there} GPUs of this machine"
+        )
 
 
 def _accelerator(name: str) -> str:

@@ -62,7 +62,7 @@ class ExportConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return guarded(lambda: run(parse(ExportConfig, "mgd-ssl export", argv)))
+    return guarded(lambda: run(parse(ExportConfig, "mgd-ssl export", argv)), "export", argv)
 
 
 def run(config: ExportConfig) -> Path:

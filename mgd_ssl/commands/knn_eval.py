@@ -53,7 +53,7 @@ class KnnConfig(EvaluationConfig):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return guarded(lambda: run(parse(KnnConfig, "knn_eval.py", argv)))
+    return guarded(lambda: run(parse(KnnConfig, "knn_eval.py", argv)), "knn-eval", argv)
 
 
 def run(config: KnnConfig) -> dict[str, Any]:

@@ -76,7 +76,9 @@ RULES = [
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return guarded(lambda: run(parse(LinearEvalConfig, "linear_eval.py", argv)))
+    return guarded(
+        lambda: run(parse(LinearEvalConfig, "linear_eval.py", argv)), "linear-eval", argv
+    )
 
 
 def run(config: LinearEvalConfig) -> dict[str, Any]:

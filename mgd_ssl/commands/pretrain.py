@@ -57,7 +57,9 @@ OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective.")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return guarded(lambda: run(resolve(parse(PretrainConfig, "pretrain.py", argv))))
+    return guarded(
+        lambda: run(resolve(parse(PretrainConfig, "pretrain.py", argv))), "pretrain", argv
+    )
 
 
 def run(config: PretrainConfig) -> None:

@@ -64,7 +64,7 @@ class ReportConfig:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return guarded(lambda: run(parse(ReportConfig, "mgd-ssl report", argv)))
+    return guarded(lambda: run(parse(ReportConfig, "mgd-ssl report", argv)), "report", argv)
 
 
 def run(config: ReportConfig) -> list[Path]:

@@ -1,7 +1,6 @@
 """What commands print: errors without a traceback, and the plan of a run."""
 
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -10,44 +9,57 @@ from rich.table import Table
 from torch import nn
 
 from mgd_ssl import distributed
+from mgd_ssl.commands.failures import again, await_turn, explained
+from mgd_ssl.commands.launch import end_children
 from mgd_ssl.commands.signals import stoppable
 from mgd_ssl.models import FeatureReader, Taps
 from mgd_ssl.stages import Stage
 from mgd_ssl.streams import CLOSED, drop_closed, tolerant_streams
 from mgd_ssl.training.logging import console, logger
 from mgd_ssl.training.loop import Interrupted
-from mgd_ssl.training.meter import NonFiniteLossError
 
 TRACEBACK = "MGD_SSL_TRACEBACK"
 
 
-def guarded(run: Callable[[], object]) -> int:
+def guarded(run: Callable[[], object], command: str = "", argv: Sequence[str] | None = None) -> int:
     """Run a command; errors that a user can mend become one message and a non-zero status.
 
     With MGD_SSL_TRACEBACK=1 in the environment they keep their traceback.
+
+    Args:
+        run: the command.
+        command: its name under ``mgd-ssl``.
+        argv: its arguments, where a program gave them; None for those of the command line.
     """
     with tolerant_streams():
-        return _status(run)
+        try:
+            return _status(run, command, argv)
+        except BaseException:
+            end_children()
+            raise
 
 
-def _status(run: Callable[[], object]) -> int:
+def _status(run: Callable[[], object], command: str, argv: Sequence[str] | None) -> int:
     try:
         with stoppable():
             run()
     except KeyboardInterrupt as stop:
         if distributed.launched_rank() == 0:
             print("interrupted", file=sys.stderr)
+        end_children()
         return 128 + getattr(stop, "signum", signal.SIGINT)
     except Interrupted as stop:
-        again = [word for word in sys.argv if word not in ("--resume", "--overwrite")]
-        logger.info("%s. Go on with: %s", stop, shlex.join(["python", *again, "--resume"]))
+        logger.info("%s. Go on with: %s", stop, again(command, argv))
         return 128 + stop.signum
-    except (ValueError, OSError, NonFiniteLossError) as error:
+    except Exception as error:
         if isinstance(error, BrokenPipeError) and drop_closed():
             return CLOSED
-        if os.environ.get(TRACEBACK):
+        message = explained(error)
+        if message is None or os.environ.get(TRACEBACK):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        await_turn(error)
+        print(f"error: {message}", file=sys.stderr)
+        end_children()
         return 1
     return 0
 
