@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 T = TypeVar("T")
 
@@ -101,6 +101,12 @@ def gather_list(items: list[T]) -> list[T]:
     parts: list[list[T]] = [[] for _ in range(world_size())]
     dist.all_gather_object(parts, items)
     return [item for part in parts for item in part]
+
+
+def share_buffers(network: nn.Module) -> None:
+    """Give every rank the buffers of rank 0: each has taken its batch norms' statistics alone."""
+    for buffer in network.buffers():
+        broadcast(buffer)
 
 
 def broadcast(x: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
 """Fabric from the options: one process unless told otherwise, torchrun and SLURM followed."""
 
+import inspect
+import logging
 import os
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.strategies import DDPStrategy
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mgd_ssl import process
 from mgd_ssl.commands.launch import launch, watch_parent
@@ -14,6 +17,14 @@ from mgd_ssl.commands.rendezvous import World, find_world
 from mgd_ssl.models.compiling import compile_parts
 
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+# Not sent at each step: queues, margins and assignments are equal on all ranks by construction, and
+# norms' statistics are taken from the first rank where they count.
+BUFFERS_STAY = (
+    {"forward_sync_buffers": False}
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else {"broadcast_buffers": False}
+)
+logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # every process says it starts
 
 
 def start_fabric(options: DeviceOptions) -> Fabric:
@@ -31,8 +42,7 @@ def start_fabric(options: DeviceOptions) -> Fabric:
         accelerator=accelerator,
         devices=world.devices,
         num_nodes=world.nodes,
-        # buffers are equal on all ranks, or taken from the first where they count
-        strategy=DDPStrategy(broadcast_buffers=False) if strategy == "ddp" else strategy,
+        strategy=DDPStrategy(**BUFFERS_STAY) if strategy == "ddp" else strategy,
         precision=PRECISION[options.precision],
         plugins=world.environment,
     )

@@ -49,9 +49,15 @@ def execute(config: Config, build: "Callable[[Config, Fabric], TrainingRun[Any, 
     torch.manual_seed(config.seed)
     run = build(config, fabric)
     directory = RunDirectory(cast(Path, config.out))
-    take(directory, config, fabric)
-    run.train(directory)
-    directory.close()
+    try:
+        take(directory, config, fabric)
+        run.train(directory)
+    except BaseException:
+        if not run.begun:
+            directory.abandon()
+        raise
+    finally:
+        directory.close()
 
 
 def take(directory: RunDirectory, config: RunConfig, fabric: Fabric) -> None:
@@ -77,6 +83,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         metric: name of the figure whose best value chooses best.pt; the more the better. Empty
             where the last epoch is taken for the best. A run may set its own; the class's is the
             one that runs went by before checkpoints said which.
+        begun: whether this process has taken a step.
         source: training images.
     """
 
@@ -102,6 +109,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         self.sources: dict[str, Any] = {}
         self.still: StillStudent | None = None
         self.best, self.is_best = float("-inf"), False
+        self.start, self.begun = Position(), False
 
     @abstractmethod
     def step(self, batch: Any) -> dict[str, Tensor]:
@@ -151,7 +159,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         config, fabric = self.config, self.fabric
         self.directory, self.sources = directory, self._identify()
         content = self._read_checkpoint()
-        start = self._restore(content) if content else Position()
+        self.start = start = self._restore(content) if content else Position()
         if fabric.is_global_zero:  # a refused resumption has left the run's own settings there
             settings = to_dict(replace(config, resume=False, overwrite=False))
             directory.write_config({COMMAND: command_of(type(config)), **settings})
@@ -212,6 +220,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     def before_step(self, here: Position) -> dict[str, float]:
         """Solve the matching anew where the schedule says so, and say how much it counts."""
+        self.begun = self.begun or here != self.start
         distiller = self.task.distiller
         if distiller is None:
             return {}
@@ -222,6 +231,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
     def _solve(self, here: Position) -> dict[str, float]:
         distiller, start = self.task.distiller, self.config.mgd.mgd_start
         assert distiller
+        distributed.share_buffers(self.task.student)
         with self.fabric.autocast():
             solved = self.task.solve(self.statistics(here))
         self._save_matching(here, solved)
@@ -248,9 +258,11 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
         """Measure the student, and note whether it was never better."""
+        self.begun = True
         if self.still:
             self.still.check(self.task.student.parameters())
             self.still = None
+        distributed.share_buffers(self.task.student)
         metrics = self._measured(epoch)
         if self.metric in metrics:
             figure = metrics[self.metric]

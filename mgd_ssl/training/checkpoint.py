@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,6 +80,8 @@ class RunDirectory:
         self.path = path
         self.checkpoints = path / "checkpoints"
         self._lock: IO[str] | None = None
+        self._made: list[Path] = []
+        self._fresh = False
 
     def open(self, *, resume: bool, overwrite: bool) -> None:
         """Take the directory for a run; what a killed save left in it goes.
@@ -90,12 +93,12 @@ class RunDirectory:
         try:
             self._open(resume, overwrite)
         except OSError as error:
-            self.close()
+            self.abandon()
             raise ValueError(
                 f"out: {self.path} cannot be written to: {error}; name another directory with --out"
             ) from error
         except ValueError:
-            self.close()
+            self.abandon()
             raise
 
     def _open(self, resume: bool, overwrite: bool) -> None:
@@ -114,8 +117,10 @@ class RunDirectory:
             self._require_deletable()
         elif held:
             self._require_resumable()
+        self._made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         self._acquire()
+        self._fresh = not held
         for path in temporaries(self.path):
             path.unlink()
         if delete:
@@ -176,6 +181,17 @@ class RunDirectory:
         """Write the resolved settings to ``config.yaml``."""
         text = yaml.safe_dump(dict(config), sort_keys=False)
         write_text(self.path / CONFIG, text)
+
+    def abandon(self) -> None:
+        """Give the directory back as it was found, where it held nothing: no step was taken."""
+        with suppress(OSError):  # what stands beside it keeps a directory
+            if self._fresh:
+                self._clear()
+                (self.path / LOCK).unlink(missing_ok=True)
+            for path in self._made:
+                path.rmdir()
+        self._made, self._fresh = [], False
+        self.close()
 
     def close(self) -> None:
         """Give the directory back."""
