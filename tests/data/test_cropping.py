@@ -39,21 +39,19 @@ def torchvision_box(monkeypatch):
     """torchvision's own get_params with our random numbers in place of torch's."""
 
     def get(width, height, area, numbers):
-        stream = iter([value for one in numbers for value in (one[0], one[1], one[3], one[2])])
-        tried = []
+        tries, places = iter(numbers), []  # top, left, ratio and area of a try
 
-        def between(least, most):
-            while len(tried) % 4 >= 2:  # the last try fitted no box: its place was not drawn
-                tried.append(next(stream))
-            tried.append(next(stream))
-            return Scalar(least + tried[-1] * (most - least))
+        def uniform(least, most):
+            if len(places) != 3:  # another try; the last one did not fit
+                places[:] = [*next(tries)][::-1]
+            return Scalar(least + places.pop() * (most - least))
 
         def randint(least, most, size):
-            tried.append(next(stream))
-            return Scalar(int(least + tried[-1] * (most - least)))
+            place = places.pop(0)
+            return Scalar(int(least + place * (most - least)))
 
         fake = SimpleNamespace(
-            empty=lambda _: SimpleNamespace(uniform_=lambda a, b: between(float(a), float(b))),
+            empty=lambda _: SimpleNamespace(uniform_=lambda a, b: uniform(float(a), float(b))),
             tensor=lambda values: np.array(values),
             log=np.log,
             exp=lambda value: Scalar(math.exp(value)),
