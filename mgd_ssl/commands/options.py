@@ -107,6 +107,10 @@ class FolderOptions:
         names = (f.name for f in dataclasses.fields(FolderOptions))
         return {name: getattr(self, name) for name in names}
 
+    def __post_init__(self) -> None:
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise ValueError(f"max_pixels: got {self.max_pixels}, expected at least 1")
+
 
 @dataclass(frozen=True)
 class LoaderOptions(FolderOptions):
@@ -135,7 +139,8 @@ class LoaderOptions(FolderOptions):
         return {"mean": list(self.mean), "std": list(self.std)}
 
     def __post_init__(self) -> None:
-        for name in ("size", "limit", "max_pixels"):
+        super().__post_init__()
+        for name in ("size", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}: got {value}, expected at least 1")

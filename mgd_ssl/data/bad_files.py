@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
-from mgd_ssl.data.formats import explain
+from mgd_ssl.data.formats import explain, printable
 from mgd_ssl.data.sources import ImageSource
 from mgd_ssl.data.workers import WorkerError
 
@@ -50,7 +50,7 @@ def read_or_next(
         try:
             found = read(used)
         except Exception as error:  # decoders raise anything on damaged files
-            errors.append(f"{source.describe(used)} ({explain(error)})")
+            errors.append(f"{printable(source.describe(used))} ({explain(error)})")
             continue
         return found, used, index if errors else -1
     raise DecodeError(
@@ -128,7 +128,7 @@ class DecodeGuard:
     def _name(self, index: int) -> None:
         if len(self._bad) <= MOST_NAMED:
             reason = why_not(self.source, index, self.exif)
-            self._named.append(f"{self.source.describe(index)} ({reason})")
+            self._named.append(f"{printable(self.source.describe(index))} ({reason})")
             logger.warning("cannot be decoded, %s: %s", self.outcome, self._named[-1])
         elif len(self._bad) == MOST_NAMED + 1:
             logger.warning("further images that cannot be decoded are counted, and not named")

@@ -17,8 +17,9 @@ JUNK = {
     *("__macosx", "@eadir", "@tmp", "@__thumb", "@transcode", "@synoresource", "#snapshot"),
     *("#recycle", "@recycle", "@recently-snapshot", "$recycle.bin", "recycler", "recycled"),
     *("system volume information", "lost+found", "network trash folder", "temporary items"),
-    *("__pycache__", "dfsrprivate", "$extend", "windowsimagebackup"),
+    *("__pycache__", "dfsrprivate", "$extend", "windowsimagebackup", "captureone", "_vti_cnf"),
 }
+MOST_REASONS = 10
 JUNK_NAMES = re.compile(r".*\.lr(data|cat-data)|found\.\d{3}|.*\.cocatalogdb", re.IGNORECASE)
 
 
@@ -153,8 +154,10 @@ def _follow(entry: os.DirEntry[str], trail: tuple[str, ...]) -> tuple[str, ...] 
 
 
 def counted(reasons: Counter[str]) -> str:
-    """``12 .txt, 3 hidden``, the most frequent first."""
+    """``12 .txt, 3 hidden``, the most frequent first, and the rest together."""
     rows = sorted(reasons.items(), key=lambda row: (-row[1], row[0]))
+    rest = sum(count for _, count in rows[MOST_REASONS:])
+    rows = rows[:MOST_REASONS] + ([("others", rest)] if rest else [])
     return ", ".join(f"{count:,} {reason}" for reason, count in rows)
 
 

@@ -58,6 +58,11 @@ def open_image(file: BinaryIO, max_pixels: int | None = None) -> Image.Image:
     return image
 
 
+def printable(name: str) -> str:
+    """A file's name in a line: what cannot be printed, half a character among it, is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
 def explain(error: Exception) -> str:
     """Why an image file cannot be decoded, in a line."""
     if isinstance(error, PermissionError):

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from mgd_ssl.data.detection import DetectionSource, SubsetDetection
+from mgd_ssl.data.formats import printable
 from mgd_ssl.data.sources import ImageSource, SubsetSource
+
+MOST_NAMED = 10
 
 
 def data_line(uses: Mapping[str, ImageSource]) -> str:
@@ -22,9 +25,14 @@ def data_line(uses: Mapping[str, ImageSource]) -> str:
         if source.skipped:
             left_out[source.name] = source.skipped
     parts = [f"{folder}: {', '.join(served)}" for folder, served in folders.items()]
-    parts += [f"not used: {', '.join(unused)}"] if unused else []
+    parts += [f"not used: {_some(list(unused))}"] if unused else []
     parts += [f"skipped in {name}: {reasons}" for name, reasons in left_out.items()]
-    return f"data: {'; '.join(parts)}"
+    return printable(f"data: {'; '.join(parts)}")
+
+
+def _some(names: list[str]) -> str:
+    more = [f"{len(names) - MOST_NAMED} others"] if len(names) > MOST_NAMED else []
+    return ", ".join([*names[:MOST_NAMED], *more])
 
 
 def whole(source: ImageSource) -> ImageSource:

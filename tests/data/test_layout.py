@@ -219,6 +219,20 @@ def test_the_line_says_what_is_used_for_what_and_what_is_not(tmp_path: Path) -> 
     )
 
 
+def test_long_lists_are_cut_and_the_rest_counted(tmp_path: Path) -> None:
+    tree(tmp_path, train=1, val=1, **{f"z{i:02}": 1 for i in range(12)})
+    for i in range(13):
+        (tmp_path / "train" / f"x.e{i:02}").write_text("x")
+    source = open_source(tmp_path, "train")
+    assert source.skipped.endswith("1 .e09, 3 others")
+    assert "z09/, 2 others; skipped" in data_line({"training": source})
+
+
+def test_names_are_escaped_in_the_line(tmp_path: Path) -> None:
+    odd = tmp_path / "two\nlines\udcff"
+    assert r"/two\nlines\udcff (1 images" in data_line({"x": open_source(tree(odd, a=1), "train")})
+
+
 def test_names_that_are_not_utf_8_are_read(tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/caf\xe9"
     os.mkdir(folder)
