@@ -83,23 +83,29 @@ def restore_module(
             f"resume: {path}, {entry}: {len(wrong)} entries are not those of this run, "
             f"{'; '.join(wrong[:3])}; {REMEDY}"
         )
-    check_values(path, state, finite=finite)
+    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
+    check_values(path, tensors, finite=finite)
     module.load_state_dict(dict(state))
 
 
-def _differences(own: Mapping[str, Tensor], state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _differences(own: Mapping[str, Any], state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in own.items():
-        found = state.get(key)
-        if not isinstance(found, Tensor):
-            yield key, f"got {'nothing' if found is None else type(found).__name__}"
-        elif (got := _kind(found)) != (expected := _kind(value)):
+        got, expected = _kind(state.get(key)), _kind(value)
+        if got != expected:
             yield key, f"got {got}, expected {expected}"
     yield from ((str(key), "unknown") for key in state if key not in own)
 
 
-def _kind(tensor: Tensor) -> str:
-    layout = "" if tensor.layout == torch.strided else f" {tensor.layout}"
-    return f"{tuple(tensor.shape)} {tensor.dtype}{layout}"
+def _kind(value: Any) -> str:
+    """What an entry is: a tensor's shape and type, the names and kinds in what stands beside."""
+    if isinstance(value, Tensor):
+        layout = "" if value.layout == torch.strided else f" {value.layout}"
+        return f"{tuple(value.shape)} {value.dtype}{layout}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k}: {_kind(v)}" for k, v in sorted(value.items())) + "}"
+    if isinstance(value, list):
+        return f"list of {len(value)}"
+    return "nothing" if value is None else type(value).__name__
 
 
 def check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], path: Path) -> None:

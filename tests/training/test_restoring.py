@@ -66,7 +66,7 @@ def test_a_section_of_another_kind_is_named(entry: str, value: Any, said: str) -
         ({"weight": torch.ones(2, 3).to_sparse()}, "sparse_coo, expected"),
         ({"weight": torch.ones(2, 3).double()}, r"got \(2, 3\) torch\.float64"),
         ({"weight": None}, "weight: got nothing"),
-        ({"bias": [0.0, 0.0]}, "bias: got list"),
+        ({"bias": [0.0, 0.0]}, "bias: got list of 2"),
         ({"scale": torch.ones(1)}, "scale: unknown"),
         ({"bias": torch.tensor([0.0, float("inf")])}, "bias: got 1 of 2 values that are NaN or in"),
     ],
@@ -77,6 +77,26 @@ def test_a_part_is_loaded_whole_or_not_at_all(change: dict[str, Any], said: str)
     with pytest.raises(ValueError, match=said):
         restore_module(layer, state, PATH, "state_dict")
     assert not (layer.weight == 7).any()
+
+
+class Counting(nn.Linear):
+    """A layer with more in its state than tensors, as the distiller has."""
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"solves": 3, "scales": [1.0, 2.0]}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.solves = state["solves"]
+
+
+def test_what_stands_beside_the_tensors_is_loaded_and_checked() -> None:
+    layer = Counting(2, 2)
+    state = layer.state_dict()
+    restore_module(layer, state, PATH, "distiller")
+    assert layer.solves == 3
+    for extra in ({"solves": "3", "scales": [1.0, 2.0]}, {"solves": 3, "scales": [1.0]}, {}, None):
+        with pytest.raises(ValueError, match=r"_extra_state: got .*, expected \{scales: list of 2"):
+            restore_module(layer, state | {"_extra_state": extra}, PATH, "distiller")
 
 
 def test_infinite_margins_are_loaded_and_nan_is_not() -> None:
