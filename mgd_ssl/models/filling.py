@@ -102,6 +102,7 @@ def fill(
         head=[*report.head, *(k for k in extra if k in left_out)],
     )
     if missing or report.unexpected or shapes:
+        advice = _channels(own, tensors, [*missing, *report.unexpected, *shapes]) or advice
         raise ValueError("\n".join([*_partial(report, own, tensors, shapes), f"  {advice}"]))
     check_values(report.path, tensors)
     network.load_state_dict({k: tensors[k] for k in own if k in tensors}, strict=False)
@@ -118,6 +119,19 @@ def _partial(
         f"  shape of {key}: got {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
         for key in shapes[:3]
     ]
+
+
+def _channels(own: Mapping[str, Tensor], state: Mapping[str, Tensor], misfits: list[str]) -> str:
+    """What helps where a network differs only in the channels of its images; else ""."""
+    key, *more = misfits
+    got, expected = (list(s[key].shape) if key in s else [] for s in (state, own))
+    if more or expected[1:2] != [3] or [*got[:1], 3, *got[2:]] != expected:
+        return ""
+    return (
+        f"It takes images of {got[1]} channels and this project's have three, red, green and "
+        f"blue: save it with {key} of shape {tuple(expected)}; of one channel, for instance, "
+        "that is its weight three times over, divided by 3"
+    )
 
 
 def check_tensors(path: Path, state: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Where weights come from: files, of which nothing is executed, and libraries' names."""
 
 import argparse
-import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from safetensors import safe_open
 from torch import nn
 
 from mgd_ssl.models.backbones import TORCHVISION, timm_name
+from mgd_ssl.models.file_kinds import is_safetensors, what_else
 
 RUN_CHECKPOINTS = ("checkpoints/last.pt", "last.pt")
 Checkpoint = tuple[dict[str, Any], dict[str, str]]
@@ -115,24 +116,26 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             "such as resnet50 or timm/resnet50.a1_in1k"
         )
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors(path):
             with safe_open(path, framework="pt") as file:
                 return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(_unreadable(path, str(error))) from error
+        content = _load(path)
     except Exception as error:  # a damaged pickle can end in any of them, IndexError too
-        raise ValueError(
-            f"checkpoint: {path} cannot be read: {error}; expected a whole torch or safetensors "
-            "file; it may be truncated: copy or download it again"
-        ) from error
+        raise ValueError(_unreadable(path, str(error))) from error
     if not isinstance(content, Mapping):
         raise ValueError(
             f"checkpoint: {path} holds a {type(content).__name__}, expected a dict of tensors; "
             "save network.state_dict() instead"
         )
     return dict(content), {}
+
+
+def _load(path: Path) -> Any:
+    """A file's content on the CPU: tensors, plain values and argparse's namespaces."""
+    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of formats, which the refusal names
+        with path.open("rb") as file:  # torch would go by the name of a path
+            return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _unreadable(path: Path, reason: str) -> str:
@@ -142,7 +145,15 @@ def _unreadable(path: Path, reason: str) -> str:
             f"checkpoint: {path} holds a pickled {found.group(1)}, expected tensors only; loading "
             "it could run code. Save its state_dict() alone and give that file"
         )
+    if "TorchScript" in reason:
+        return (
+            f"checkpoint: {path} holds a TorchScript program, expected tensors only; running it "
+            "could do anything. Save the state_dict() of the network that it was made from"
+        )
+    kind = what_else(path)
+    if kind:
+        return f"checkpoint: {path} {kind}; expected a torch or safetensors file"
     return (
-        f"checkpoint: {path} is no checkpoint that torch can read, or it is truncated; expected a "
-        "torch or safetensors file; copy or download it again"
+        f"checkpoint: {path} is no checkpoint that can be read ({reason.partition('. ')[0]}), or "
+        "it is truncated; expected a torch or safetensors file; copy or download it again"
     )

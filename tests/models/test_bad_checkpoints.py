@@ -1,5 +1,7 @@
 """A file that is no whole checkpoint is refused: what was given, got, expected, and the remedy."""
 
+import gzip
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -53,6 +55,47 @@ def test_a_file_that_is_no_checkpoint_is_refused(content, name, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match="copy or download it again"):
         load_backbone(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        (b"", "is empty.*download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>Sign in</html>", "is a web page.*download it again"),
+        (gzip.compress(b"weights"), "is a gzip archive; unpack it"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file, as Keras"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_what_was_given_in_a_checkpoints_place_is_named(content, remedy, name, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=remedy):
+        load_backbone(tmp_path / name)
+
+
+def test_a_files_content_decides_what_it_is_and_not_its_name(state, tmp_path):
+    save_file(state, tmp_path / "a.pt")
+    torch.save(state, tmp_path / "a.safetensors")
+    for name in ("a.pt", "a.safetensors"):
+        network, _ = load_backbone(tmp_path / name, arch="resnet18", width=WIDTH)
+        assert torch.equal(network.conv1.weight, state["conv1.weight"])
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_torchscript_program_is_named_and_not_run(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"TorchScript program.*Save the state_dict\(\)"):
+        load_backbone(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_network_of_other_images_than_rgb_is_told_so(channels, state, tmp_path):
+    weight = state["conv1.weight"]
+    state["conv1.weight"] = torch.cat([weight, weight], 1)[:, :channels]
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=rf"takes images of {channels} channels.*\(8, 3, 7, 7\)"):
+        load_backbone(tmp_path / "a.pt")
 
 
 class Trainer:

@@ -1,0 +1,49 @@
+"""What a file is that was given as a checkpoint, told by its first bytes and not by its name."""
+
+from pathlib import Path
+
+HEAD = 512
+ARCHIVES = {
+    b"\x1f\x8b": "a gzip archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a Zstandard archive",
+    b"7z\xbc\xaf": "a 7z archive",
+}
+OTHERS = {
+    b"\x89HDF": "an HDF5 file, as Keras writes it",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+}
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors does: the length of a JSON header, and the header."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    length = int.from_bytes(head[:8], "little")
+    return head[8:] == b"{" and length < path.stat().st_size
+
+
+def what_else(path: Path) -> str:
+    """What a file is that is no checkpoint, with the remedy; "" where that cannot be told."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    again = "copy or download it again"
+    if not head:
+        return f"is empty, so truncated or never written; {again}"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself; fetch that: git lfs pull"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return (
+            "is a web page, as servers send it in place of a file that needs a login or a "
+            f"confirmation; {again}, in a browser, say"
+        )
+    for start, kind in ARCHIVES.items():
+        if head.startswith(start):
+            return f"is {kind}; unpack it, and give the checkpoint that is in it"
+    for start, kind in OTHERS.items():
+        if head.startswith(start):
+            return f"is {kind}; give a file of PyTorch's or safetensors"
+    return ""
