@@ -79,23 +79,33 @@ class MetricWriter:
         if enabled and path.exists():
             _keep_rows(path, keep)
         self._file = path.open("a", encoding="utf-8") if enabled else None
-        self._board = SummaryWriter(str(directory), purge_step=keep + 1) if enabled else None
+        self._board = _board(directory, keep) if enabled else None
 
     def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
         """Write one row; ``step`` counts optimizer steps, ``epoch`` is 1-based."""
-        if self._file is None or self._board is None:
+        if self._file is None:
             return
         row = {"step": step, "epoch": epoch, "time": round(time.time(), 3), **metrics}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
-        for name, value in metrics.items():
-            self._board.add_scalar(name, value, step)
+        if self._board:
+            for name, value in metrics.items():
+                self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush both files."""
-        if self._file and self._board:
-            self._file.close()
-            self._board.close()
+        for file in (self._file, self._board):
+            if file:
+                file.close()
+
+
+def _board(directory: Path, keep: int) -> SummaryWriter | None:
+    """TensorBoard's writer, which takes no path that is not UTF-8."""
+    try:
+        return SummaryWriter(str(directory), purge_step=keep + 1)
+    except UnicodeEncodeError:
+        logger.warning("%s: no file for TensorBoard, whose paths are UTF-8", directory)
+        return None
 
 
 def _keep_rows(path: Path, step: int) -> None:
