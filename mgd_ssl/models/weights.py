@@ -1,9 +1,11 @@
 """Where weights come from: files, of which nothing is executed, and libraries' names."""
 
 import argparse
+import contextlib
 import re
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +119,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         )
     try:
         if is_safetensors(path):
-            with safe_open(path, framework="pt") as file:
+            with _utf8(path) as name, safe_open(name, framework="pt") as file:
                 return {k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}  # noqa: SIM118
         content = _load(path)
     except Exception as error:  # a damaged pickle can end in any of them, IndexError too
@@ -136,6 +138,20 @@ def _load(path: Path) -> Any:
         warnings.simplefilter("ignore")  # of formats, which the refusal names
         with path.open("rb") as file:  # torch would go by the name of a path
             return torch.load(file, map_location="cpu", weights_only=True)
+
+
+@contextlib.contextmanager
+def _utf8(path: Path) -> Iterator[Path]:
+    """A path that safetensors takes: where a name is not UTF-8, a link to it for the while."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder) / "weights.safetensors"
+            link.symlink_to(path.absolute())
+            yield link
+    else:
+        yield path
 
 
 def _unreadable(path: Path, reason: str) -> str:
