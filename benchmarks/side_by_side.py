@@ -80,7 +80,7 @@ def main() -> None:
     done = run_table([n for n in names if not options.rows or n in options.rows], python, options)
     text = f"{markdown(done, COLUMNS)}\n{describe(done, options)}\n"
     print(text)
-    (options.out / "table.md").write_text(text)
+    (options.out / "table.md").write_text(text, encoding="utf-8")
 
 
 def run_table(names: list[str], python: Path | None, options: argparse.Namespace) -> Results:

@@ -55,7 +55,7 @@ def main() -> None:
 
     text += "\n" + markdown(run_rows(shares(seeds), tune, options.out), COLUMNS)
     print(text)
-    (options.out / "table.md").write_text(text)
+    (options.out / "table.md").write_text(text, encoding="utf-8")
 
 
 def students(teacher: Path, factor: str, seeds: tuple[int, ...]) -> list[Row]:

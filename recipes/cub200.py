@@ -90,7 +90,11 @@ def _read_column(path: Path) -> dict[str, str]:
             f"{path}: no such file; expected the extracted folder CUB_200_2011 of the archive "
             "CUB_200_2011.tgz"
         )
-    lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
+    lines = [
+        line.split(maxsplit=1)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    ]
     wrong = next((line for line in lines if len(line) != 2), None)
     if wrong:
         raise ValueError(f"{path}: got the line {' '.join(wrong)!r}, expected an id and a value")

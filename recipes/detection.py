@@ -46,7 +46,7 @@ def main() -> None:
     rows = students(teacher, options.epochs, tuple(range(options.seeds)))
     text = markdown(done | run_rows(rows, run, options.out), COLUMNS, "detector")
     print(text)
-    (options.out / "table.md").write_text(text)
+    (options.out / "table.md").write_text(text, encoding="utf-8")
 
 
 def students(teacher: Path, epochs: str, seeds: tuple[int, ...]) -> list[Row]:

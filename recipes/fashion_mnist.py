@@ -62,7 +62,7 @@ def main() -> None:
     columns = {f"knn{k}": f"kNN, k {k}" for k in KS} | {"linear": "linear"}
     text = markdown(done | run_rows(table, run, options.out), columns, of="teacher")
     print(text)
-    (options.out / "table.md").write_text(text)
+    (options.out / "table.md").write_text(text, encoding="utf-8")
 
 
 def train(row: Row, seed: int, out: Path, options: argparse.Namespace) -> Path:

@@ -53,7 +53,7 @@ def main() -> None:
     done |= run_rows(table, lambda row, seed: train(row, seed, options), options.out)
     text = markdown(done, COLUMNS, of="teacher")
     print(text)
-    (options.out / f"{'rates' if options.rates else 'table'}.md").write_text(text)
+    (options.out / f"{'rates' if options.rates else 'table'}.md").write_text(text, encoding="utf-8")
 
 
 def rows(options: argparse.Namespace) -> list[Row]:

@@ -54,7 +54,7 @@ def main() -> None:
     done |= run_rows(table, lambda row, seed: train(row, seed, options), options.out)
     text = markdown(done, COLUMNS, of="teacher")
     print(text)
-    (options.out / "table.md").write_text(text)
+    (options.out / "table.md").write_text(text, encoding="utf-8")
 
 
 def teacher(options: argparse.Namespace) -> dict[str, Any]:

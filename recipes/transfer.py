@@ -42,7 +42,7 @@ def main() -> None:
     rows = [Row(name, (), tuple(range(options.seeds))) for name in ("scratch", *options.rows)]
     text = markdown(run_rows(rows, run, options.out), COLUMNS, "backbone")
     print(text)
-    (options.out / "table.md").write_text(text)
+    (options.out / "table.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
