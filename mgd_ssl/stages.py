@@ -1,7 +1,8 @@
 """Which map of the student meets which of the teacher; checked before a run starts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,10 @@ from mgd_ssl.matching import CostAccumulator
 from mgd_ssl.matching.margins import batchnorm_margin, is_batch_norm
 
 UNBOUNDED = -1e30  # finite, so that means over a group stay finite
+
+
+class MisfitError(ValueError):
+    """Stages of two networks that cannot be matched; says what helps all of them at once."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ def plan_stages(
     student_maps: Sequence[Tensor],
     names: Sequence[str],
     ignore: Sequence[int] = (),
+    norms: Sequence[nn.Module | None] | None = None,
 ) -> list[Stage]:
     """Pair the maps of two networks.
 
@@ -59,25 +65,29 @@ def plan_stages(
         student_maps: a (N,C_s,H,W) a stage.
         names: a name a stage.
         ignore: indices of stages that take no part.
+        norms: the teacher's batch norm before each map, where margins are to be read from them.
 
     Raises:
-        ValueError: the numbers of stages or the sides differ, a student's stage is wider than
-            the teacher's, or an ignored index does not exist.
+        MisfitError: of some stages the sides differ, the student's is wider than the teacher's, or
+            the teacher's map has no batch norm before it.
+        ValueError: the numbers of stages differ, or an ignored index does not exist.
     """
     teacher_channels = [m.shape[1] for m in teacher_maps]
     student_channels = [m.shape[1] for m in student_maps]
-    stages = plan_channels(teacher_channels, student_channels, names, ignore)
-    planned = []
-    for stage, teacher_map, student_map in zip(stages, teacher_maps, student_maps, strict=True):
-        sides = [(m.shape[2], m.shape[3]) for m in (student_map, teacher_map)]
-        if not stage.ignored and sides[0] != sides[1]:
-            raise ValueError(
-                f"stage {stage.name}: the student's side is {sides[0][0]}×{sides[0][1]}, the "
-                f"teacher's {sides[1][0]}×{sides[1][1]}, expected the same; --ignore "
-                f"{stage.index}, or move the taps, or give both networks the same stem"
-            )
-        planned.append(replace(stage, side=sides[0]))
-    return planned
+    stages = _pair(teacher_channels, student_channels, names, ignore)
+    sides = [
+        ((s.shape[2], s.shape[3]), (t.shape[2], t.shape[3]))
+        for s, t in zip(student_maps, teacher_maps, strict=True)
+    ]
+    _refuse_misfits(
+        stages,
+        lambda stage: (
+            _too_wide(stage)
+            or _other_side(stage, *sides[stage.index])
+            or (norms is not None and _no_norm(stage, norms[stage.index]))
+        ),
+    )
+    return [replace(stage, side=side[0]) for stage, side in zip(stages, sides, strict=True)]
 
 
 def plan_channels(
@@ -87,6 +97,17 @@ def plan_channels(
     ignore: Sequence[int] = (),
 ) -> list[Stage]:
     """Pair stages by their channels alone; see `plan_stages`."""
+    stages = _pair(teacher_channels, student_channels, names, ignore)
+    _refuse_misfits(stages, _too_wide)
+    return stages
+
+
+def _pair(
+    teacher_channels: Sequence[int],
+    student_channels: Sequence[int],
+    names: Sequence[str],
+    ignore: Sequence[int],
+) -> list[Stage]:
     if len(teacher_channels) != len(student_channels):
         raise ValueError(
             f"taps: got {len(student_channels)} student stages and {len(teacher_channels)} teacher "
@@ -97,20 +118,50 @@ def plan_channels(
         raise ValueError(f"ignore: got stage {wrong[0]}, expected 0 to {len(names) - 1}")
     pairs = zip(names, student_channels, teacher_channels, strict=True)
     stages = [Stage(i, name, s, t, None, i in set(ignore)) for i, (name, s, t) in enumerate(pairs)]
-    for stage in stages:
-        _check_width(stage)
     if all(stage.ignored for stage in stages):
         raise ValueError("ignore: every stage is ignored, expected one or more to distil")
     return stages
 
 
-def _check_width(stage: Stage) -> None:
-    if not stage.ignored and stage.student_channels > stage.teacher_channels:
-        raise ValueError(
-            f"stage {stage.name}: the student is wider ({stage.student_channels} channels) than "
-            f"the teacher ({stage.teacher_channels}), expected at most as many; take a thinner "
-            f"student or a wider teacher, or --ignore {stage.index}"
-        )
+Misfit = tuple[str, str] | None | Literal[False]  # what is wrong with a stage, and what helps
+
+
+def _refuse_misfits(stages: Sequence[Stage], misfit: Callable[[Stage], Misfit]) -> None:
+    """Name all stages that cannot be matched in one message, with what makes the rest go."""
+    found = {s.index: wrong for s in stages if not s.ignored and (wrong := misfit(s))}
+    if not found:
+        return
+    out = [str(s.index) for s in stages if s.ignored or s.index in found]
+    cures = list(dict.fromkeys(cure for _, cure in found.values()))
+    if len(out) < len(stages):
+        cures.insert(0, f"--ignore {' '.join(out)}")
+    problems = "; ".join(problem for problem, _ in found.values())
+    none_left = "" if len(out) < len(stages) else "; no stage is left to match"
+    raise MisfitError(f"{problems}{none_left}; {', or '.join(cures)}")
+
+
+def _too_wide(stage: Stage) -> Misfit:
+    return stage.student_channels > stage.teacher_channels and (
+        f"stage {stage.name}: the student is wider ({stage.student_channels} channels) than the "
+        f"teacher ({stage.teacher_channels}), expected at most as many",
+        "take a thinner student or a wider teacher",
+    )
+
+
+def _other_side(stage: Stage, student: tuple[int, int], teacher: tuple[int, int]) -> Misfit:
+    return student != teacher and (
+        f"stage {stage.name}: the student's side is {student[0]}×{student[1]}, the teacher's "
+        f"{teacher[0]}×{teacher[1]}, expected the same",
+        "move the taps, or give both networks the same stem",
+    )
+
+
+def _no_norm(stage: Stage, norm: nn.Module | None) -> Misfit:
+    return not is_batch_norm(norm) and (
+        f"stage {stage.name}: the teacher has no batch norm before its map, and the margin is "
+        "taken from it",
+        "tap a map after a batch norm",
+    )
 
 
 def unbounded_margin(stage: Stage) -> Tensor:
@@ -126,18 +177,11 @@ def read_margins(norms: Sequence[nn.Module | None], stages: Sequence[Stage]) -> 
         stages: from `plan_stages`.
 
     Raises:
-        ValueError: a stage's map has no batch norm before it.
+        MisfitError: a stage's map has no batch norm before it.
     """
-    margins = []
-    for stage in (s for s in stages if not s.ignored):
-        norm = norms[stage.index]
-        if not is_batch_norm(norm):
-            raise ValueError(
-                f"stage {stage.name}: the teacher has no batch norm before its map, and the margin "
-                f"is taken from it; tap a map after a batch norm, or --ignore {stage.index}"
-            )
-        margins.append(batchnorm_margin(norm))
-    return margins
+    _refuse_misfits(stages, lambda stage: _no_norm(stage, norms[stage.index]))
+    found = [norms[stage.index] for stage in stages if not stage.ignored]
+    return [batchnorm_margin(norm) for norm in found if norm is not None]
 
 
 def gather_costs(

@@ -7,6 +7,7 @@ from typing import Any, cast
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from mgd_ssl.commands.checks import check_batch, check_norms, check_readable, check_teacher
 from mgd_ssl.commands.class_names import Names, count_classes, match_classes
 from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
 from mgd_ssl.commands.classify_eval import evaluate
@@ -63,6 +64,8 @@ def run(config: ClassifyConfig) -> None:
 def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     """The parts of a run, each checked."""
     source, val = open_labelled(config)
+    check_batch(config, source, fabric.world_size)
+    check_readable(val, "top-1", config.loader.exif)
     classes = count_classes(source, val)
     teacher = load_teacher(config, classes, source.classes)
     student = build_student(config, classes, source.classes)
@@ -75,10 +78,14 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
             parts["reader"] = reader
             parts["distiller"] = build_distiller(config, frozen, student, reader)
     if teacher:
+        check_teacher(config, frozen, source)
         spec = cast(BackboneSpec, student.spec)
         say_inherited(config.loader.size, spec, teacher[1])
     normalize = Normalize(config.loader.mean, config.loader.std)
     task = Classification(student, normalize, kd_temperature=config.kd.kd_t, **parts)
+    sharers = 1 if config.sync_bn else fabric.world_size
+    images = cast(int, config.optim.batch_size) // sharers
+    check_norms(task, cast(int, config.loader.size), images, 2 * sharers)
     if config.sync_bn:
         convert_sync_bn(task, fabric)
     if fabric.is_global_zero:

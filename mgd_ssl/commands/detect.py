@@ -10,6 +10,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 
+from mgd_ssl.commands.checks import check_batch
 from mgd_ssl.commands.class_names import match_categories
 from mgd_ssl.commands.detect_config import DetectConfig, resolve
 from mgd_ssl.commands.detect_parts import build_detection, load_teacher, load_weights
@@ -58,6 +59,7 @@ def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
     if config.device.strategy == "dp":
         raise ValueError("strategy: got dp, expected auto or ddp; a detector needs processes")
     source, val = open_sources(config)
+    check_batch(config, source, fabric.world_size)
     if fabric.is_global_zero:
         uses = {"training": source} | ({"average precision": val} if val else {})
         logger.info(data_line(uses))

@@ -139,7 +139,7 @@ def build_distiller(
     stages = plan_stages(*maps, reader.names, mgd.ignore or ())
     if distributed.rank() == 0:
         expands = mgd.mgd_adapter == "expand"
-        print_plan(stages, teacher.network, teacher.reader, student, reader, expands=expands)
+        print_plan(stages, teacher.network, teacher.reader, reader, expands=expands)
     published = detection_weights(len(stages), images=1, factor=1.0)
     return FeatureDistiller(
         stages,

@@ -8,9 +8,10 @@ from typing import Any, cast
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from mgd_ssl.commands.checks import check_batch, check_norms, check_queue, check_teacher
 from mgd_ssl.commands.image_run import ImageRun
 from mgd_ssl.commands.inherited import say_inherited
-from mgd_ssl.commands.methods import matches
+from mgd_ssl.commands.methods import MATCHES, QUEUES, matches
 from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
 from mgd_ssl.commands.pretrain_parts import (
@@ -25,7 +26,7 @@ from mgd_ssl.commands.run import execute
 from mgd_ssl.commands.run_parts import (
     build_distiller,
     export_backbone,
-    load_teacher,
+    make_teacher,
 )
 from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.data import (
@@ -40,8 +41,11 @@ from mgd_ssl.matching import every, unsupervised_epochs
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
+    Taps,
     create_backbone,
     find_reader,
+    load_backbone,
+    probe,
     without_head,
 )
 from mgd_ssl.models.compiling import compile_parts
@@ -74,25 +78,59 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     source = open_source(config.data, "train", **config.loader.opening)
     source, held_out = hold_out(config, source)
     source = subset(source, config.loader.limit) if config.loader.limit else source
-    teacher, report = load_teacher(config) if config.teacher.teacher else (None, None)
+    check_batch(config, source, fabric.world_size)
+    options = config.teacher
+    loaded = load_backbone(options.teacher, **options.spec) if options.teacher else None
     student = create_backbone(**config.network.spec)
-    if report:
-        say_inherited(config.loader.size, cast(BackboneSpec, student.spec), report)
-    reader = None
-    if teacher or config.network.taps:
-        reader = find_reader(student, config.network.taps, cast(int, config.loader.size))
-    parts: dict[str, Any] = {"teacher": teacher, "reader": reader}
-    if teacher and reader and matches(config):
-        parts["distiller"] = build_distiller(config, teacher, student, reader)
-    split_norms(config, student, fabric.world_size)
+    parts: dict[str, Any] = {}
+    probe(student, Taps([]), cast(int, config.loader.size))
+    if loaded:
+        say_inherited(config.loader.size, cast(BackboneSpec, student.spec), loaded[1])
+        parts = pair(config, *loaded, student)
+        check_teacher(config, parts["teacher"], source)
+    splits = split_norms(config, student, fabric.world_size)
+    report = loaded[1] if loaded else None
     objective = build_objective(config, student, report)
     normalize = Normalize(config.loader.mean, config.loader.std)
     weight = config.objective.objective_weight
     task = Pretraining(student, objective, normalize, weight, **parts)
+    parts_of_batch = fabric.world_size * splits
+    images = cast(int, config.optim.batch_size) // parts_of_batch
+    check_norms(task, cast(int, config.loader.size), images, 2 * parts_of_batch)
+    if config.method in QUEUES:
+        check_queue(config, source)
     run = PretrainRun(config, fabric, task, source, held_out, report)
     if fabric.is_global_zero:
         logger.info(data_line(run.uses(held_out)))
     return run
+
+
+def pair(
+    config: PretrainConfig, network: nn.Module, report: KeyReport, student: nn.Module
+) -> dict[str, Any]:
+    """The frozen teacher and, where its maps are matched, the student's reader and the distiller.
+
+    Raises:
+        ValueError: their maps cannot be matched; says what can be done at once.
+    """
+    size = cast(int, config.loader.size)
+    probe(network, Taps([]), size)
+    if not matches(config):
+        return {"teacher": make_teacher(config, network, report, matched=False)}
+    try:
+        teacher = make_teacher(config, network, report)
+        reader = find_reader(student, config.network.taps, size)
+        distiller = build_distiller(config, teacher, student, reader)
+    except ValueError as error:
+        raise ValueError(f"{error}; or match no maps: {_without_maps(config)}") from error
+    return {"teacher": teacher, "reader": reader, "distiller": distiller}
+
+
+def _without_maps(config: PretrainConfig) -> str:
+    if config.method in MATCHES:
+        return "--method simreg, with no --mgd-weight, --mgd-start or --mgd-loss-factor"
+    given = " and ".join(f"--{name.replace('_', '-')}" for name in config.mgd.given)
+    return f"leave out {given}"
 
 
 class PretrainRun(ImageRun[PretrainConfig, Pretraining]):

@@ -5,6 +5,7 @@ from typing import Any, cast
 from lightning.fabric import Fabric
 from torch import nn
 
+from mgd_ssl.commands.checks import check_readable
 from mgd_ssl.commands.methods import CONTRASTS, QUEUES
 from mgd_ssl.commands.pretrain_config import LEAST_HEALTH_IMAGES, PretrainConfig
 from mgd_ssl.commands.run_parts import load_loader
@@ -49,14 +50,19 @@ def build_objective(
     return DisCo(student, target, hidden, weight, **momentum)
 
 
-def split_norms(config: PretrainConfig, student: nn.Module, world_size: int) -> None:
-    """Split the batch norms where one process contrasts a batch's images with each other."""
+def split_norms(config: PretrainConfig, student: nn.Module, world_size: int) -> int:
+    """Split the batch norms where one process contrasts a batch's images with each other.
+
+    Returns:
+        Parts of a process's batch that are normalised apart.
+    """
     alone = world_size == 1 and config.method in CONTRASTS
     splits = config.moco.bn_splits or (8 if alone else 1)
     others = split_batch_norms(student, splits)
     if others and splits > 1:
         logger.warning("%d batch norms cannot be split; keys may leak through them", others)
     _check_batch(config, world_size, splits)
+    return splits
 
 
 def _check_batch(config: PretrainConfig, world_size: int, splits: int) -> None:
@@ -112,6 +118,7 @@ def _keep_out(source: ImageSource, most: int, seed: int) -> tuple[ImageSource, I
 
 def build_health(config: PretrainConfig, fabric: Fabric, images: ImageSource) -> OnlineHealth:
     """The label-free figures, from images that are not trained on."""
+    check_readable(images, "health", config.loader.exif)
     loader = load_loader(config, fabric, images)
     return OnlineHealth(loader, min(HEALTH_NEIGHBOURS, len(images) // 3), fabric.device)
 
@@ -133,6 +140,7 @@ def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
         logger.info("no kNN as training goes, for want of labelled train and val parts: %s", error)
         return None
     bank = subset(bank, options.knn_bank, config.seed)
+    check_readable(queries, "kNN", config.loader.exif)
     return OnlineKnn(
         bank=load_loader(config, fabric, bank),
         queries=load_loader(config, fabric, queries),

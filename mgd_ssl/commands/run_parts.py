@@ -31,7 +31,6 @@ from mgd_ssl.models import (
     Taps,
     backbone_state,
     find_reader,
-    load_backbone,
     probe,
 )
 from mgd_ssl.objectives import Task, Teacher
@@ -43,14 +42,6 @@ CALIBRATION_BATCHES = 8
 IGNORED_BY_DEFAULT = {"mobilenet_v2": (0,), "shufflenet_v2_x1_0": (0,)}
 
 
-def load_teacher(config: RunConfig) -> tuple[Teacher, KeyReport]:
-    """Load and freeze a teacher without its head; says which keys were matched."""
-    options = config.teacher
-    assert options.teacher is not None
-    network, report = load_backbone(options.teacher, **options.spec)
-    return make_teacher(config, network, report), report
-
-
 def make_teacher(
     config: RunConfig, network: nn.Module, report: KeyReport, matched: bool = True
 ) -> Teacher:
@@ -58,7 +49,8 @@ def make_teacher(
     logger.info("teacher %s", report)
     reader: FeatureReader = Taps([])
     if matched:
-        reader = find_reader(network, config.teacher.teacher_taps, cast(int, config.loader.size))
+        taps, size = config.teacher.teacher_taps, cast(int, config.loader.size)
+        reader = find_reader(network, taps, size, "--teacher-taps")
     return Teacher(network, reader, Normalize(report.mean, report.std))
 
 
@@ -71,11 +63,12 @@ def build_distiller(
     if ignore is None:
         ignore = IGNORED_BY_DEFAULT.get(cast(BackboneSpec, student.spec).arch, ())
     teacher_maps = probe(teacher.network, teacher.reader, size)
-    stages = plan_stages(teacher_maps, probe(student, reader, size), reader.names, ignore)
-    margins = read_margins(teacher.reader.norms(teacher.network), stages)
+    student_maps, norms = probe(student, reader, size), teacher.reader.norms(teacher.network)
+    stages = plan_stages(teacher_maps, student_maps, reader.names, ignore, norms)
+    margins = read_margins(norms, stages)
     if distributed.rank() == 0:
         expands = mgd.mgd_adapter == "expand"
-        print_plan(stages, teacher.network, teacher.reader, student, reader, expands=expands)
+        print_plan(stages, teacher.network, teacher.reader, reader, expands=expands)
     published = stage_weights(len(stages), images=1, factor=1.0)
     return FeatureDistiller(
         stages,

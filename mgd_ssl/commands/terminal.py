@@ -68,7 +68,6 @@ def print_plan(
     stages: Sequence[Stage],
     teacher: nn.Module,
     teacher_reader: FeatureReader,
-    student: nn.Module,
     student_reader: FeatureReader,
     *,
     expands: bool = False,

@@ -17,7 +17,7 @@ from mgd_ssl.models.filling import KeyReport, check_values
 from mgd_ssl.models.modes import evaluating, keeping_buffers
 from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, split_batch_norms
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
-from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, probe
+from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, naming_size, probe
 from mgd_ssl.models.weights import find_checkpoint, read_checkpoint
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "load_body",
     "load_classifier",
     "load_detector",
+    "naming_size",
     "probe",
     "read_checkpoint",
     "returns_dict",

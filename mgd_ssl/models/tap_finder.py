@@ -44,15 +44,17 @@ class TappedNetwork(nn.Module):
 
 
 def find_reader(
-    network: nn.Module, overrides: Sequence[str] = (), size: int = 224
+    network: nn.Module, overrides: Sequence[str] = (), size: int = 224, option: str = "--taps"
 ) -> FeatureReader:
     """Taps of any network: its own three functions, the overrides, or what `find_taps` finds."""
     if not overrides and hasattr(network, "extract_feature"):
         return ContractReader(network)
-    return find_taps(network, overrides, size)
+    return find_taps(network, overrides, size, option)
 
 
-def find_taps(network: nn.Module, overrides: Sequence[str] = (), size: int = 224) -> Taps:
+def find_taps(
+    network: nn.Module, overrides: Sequence[str] = (), size: int = 224, option: str = "--taps"
+) -> Taps:
     """Find the taps of a network and keep later activations from overwriting them.
 
     Args:
@@ -60,6 +62,7 @@ def find_taps(network: nn.Module, overrides: Sequence[str] = (), size: int = 224
             ``feature_info``; any other with ``overrides``.
         overrides: ``NAME=module.path`` a tap, in the order of the stages.
         size: image side, in pixels, for the pass that finds the last activation in a module.
+        option: what names the overrides, for the message.
 
     Raises:
         ValueError: no rule for the network, an override that names no module, or one name twice.
@@ -74,7 +77,7 @@ def find_taps(network: nn.Module, overrides: Sequence[str] = (), size: int = 224
             [Tap(n, p, "output", p) for n, p in zip(STAGES, _MOBILENET_V2_NORMS, strict=True)]
         )
     else:
-        pairs = _stage_modules(network)
+        pairs = _stage_modules(network, option)
     return Taps(_resolve(network, pairs, size))
 
 
@@ -92,7 +95,7 @@ def clear_inplace(network: nn.Module) -> None:
             module.inplace = False  # type: ignore[assignment]
 
 
-def _stage_modules(network: nn.Module) -> list[tuple[str, str]]:
+def _stage_modules(network: nn.Module, option: str) -> list[tuple[str, str]]:
     """Four (name, module path) of the stages that end at strides 4, 8, 16 and 32."""
     if isinstance(network, ResNet) or all(hasattr(network, name) for name in STAGES):
         return [(name, name) for name in STAGES]
@@ -103,7 +106,7 @@ def _stage_modules(network: nn.Module) -> list[tuple[str, str]]:
     children = ", ".join(name for name, _ in network.named_children())
     raise ValueError(
         f"{type(network).__name__}: no rule finds its taps; name them with "
-        f"--taps NAME=module.path, one a stage. Top modules: {children}"
+        f"{option} NAME=module.path, one a stage. Top modules: {children}"
     )
 
 

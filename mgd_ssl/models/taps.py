@@ -142,7 +142,26 @@ class ContractReader:
 
 @torch.no_grad()
 def probe(network: nn.Module, reader: FeatureReader, size: int) -> list[Tensor]:
-    """The maps of a batch of blank images (2,3,size,size), in eval mode; no state changes."""
+    """The maps of a batch of blank images (2,3,size,size), in eval mode; no state changes.
+
+    Raises:
+        ValueError: the network takes no images of that size.
+    """
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    with evaluating(network):
+    with evaluating(network), naming_size(network, size):
         return reader(network, torch.zeros(PROBE_BATCH, 3, size, size, device=device))[0]
+
+
+@contextmanager
+def naming_size(network: nn.Module, size: int) -> Iterator[None]:
+    """Inside, a network that takes no images of ``size`` pixels is a ValueError that says so."""
+    try:
+        yield
+    except (AssertionError, RuntimeError) as error:
+        if str(error).startswith("tap "):
+            raise
+        built = (getattr(network, "default_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
+        raise ValueError(
+            f"size: {type(network).__name__} takes no images of {size} pixels ({error}); expected "
+            f"a size that it is built for: --size {built}"
+        ) from error

@@ -24,8 +24,6 @@ class DisCo(MoCo):
         options: of `MoCo`.
     """
 
-    needs_teacher = True
-
     def __init__(
         self,
         backbone: nn.Module,

@@ -39,11 +39,9 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         needs_key: whether a second view is drawn.
-        needs_teacher: whether it is of no use without a teacher.
     """
 
     needs_key: ClassVar[bool] = True
-    needs_teacher: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, views: Views) -> dict[str, Tensor]:

@@ -24,7 +24,6 @@ class SEED(Objective):
     """
 
     needs_key = False
-    needs_teacher = True
 
     def __init__(
         self,

@@ -27,7 +27,6 @@ class SimReg(Objective):
     """
 
     needs_key = False
-    needs_teacher = True
 
     def __init__(self, features: int, teacher_features: int, head: Head = "four") -> None:
         super().__init__()

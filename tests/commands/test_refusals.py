@@ -1,0 +1,168 @@
+"""Each refusal's advice is followed, word for word, and the next run succeeds."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from image_files import class_tree
+from tiny_runs import arguments, read_rows
+
+from mgd_ssl.commands import pretrain
+from mgd_ssl.models import create_backbone
+
+pytest.importorskip("timm")
+Capture = pytest.CaptureFixture[str]
+RUN = ["--epochs", "1", "-b", "4", "--limit", "4", "-j", "0", "--knn-every", "0"]
+RUN += ["--health-every", "0", "--size", "64", "--width", "0.125", "--stem", "imagenet"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return class_tree(tmp_path_factory.mktemp("images") / "d", {"a": 6, "b": 6})
+
+
+def write_timm(path: Path, name: str) -> Path:
+    """Random weights of a timm network, under its own keys."""
+    torch.manual_seed(0)
+    torch.save({"arch": name, "state_dict": create_backbone(name).state_dict()}, path)
+    return path
+
+
+def advised(message: str) -> list[str]:
+    """The options that a refusal names first, each with its values."""
+    found = re.search(
+        r"(--(?:ignore|method|size|batch-size)(?: [\w-]+)+?)(?=[,;.]| or |$)", message
+    )
+    assert found, message
+    return found[1].split()
+
+
+def follow(argv: list[str], capsys: Capture, most: int) -> list[str]:
+    """Run, and follow advice at most so often; the options that it took."""
+    taken: list[str] = []
+    for _ in range(most):
+        if pretrain.main(argv + taken) == 0:
+            return taken
+        said = " ".join(capsys.readouterr().err.rpartition("error: ")[2].split())
+        taken += advised(said)
+    assert pretrain.main(argv + taken) == 0, capsys.readouterr().err
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("teacher", "size", "advice"),
+    [
+        ("convnext_atto", 64, ["--method", "simreg"]),
+        ("efficientnet_b0", 64, []),
+        ("efficientnet_b0", 75, None),
+        ("regnetx_002", 64, None),
+        ("mobilenetv3_small_050", 64, None),
+        ("vit_tiny_patch16_224", 64, None),
+        ("vit_tiny_patch16_224", 224, ["--method", "simreg"]),
+    ],
+)
+def test_a_teacher_that_the_default_does_not_fit_is_taken_at_the_first_advice(
+    tmp_path: Path, folder: Path, capsys: Capture, teacher: str, size: int, advice: list[str] | None
+) -> None:
+    file = write_timm(tmp_path / "t.pt", teacher)
+    argv = [str(folder), "--teacher", str(file), "--out", str(tmp_path / "run"), *RUN]
+    argv += ["--size", str(size)]
+    wrong_size = teacher.startswith("vit") and size != 224
+    taken = follow(argv, capsys, most=2 if wrong_size else 1)
+    assert advice is None or taken == advice
+    losses = {k for row in read_rows(tmp_path / "run") for k in row if k.startswith("train_loss/")}
+    assert "train_loss/regression" in losses
+    assert ("train_loss/matching/layer4" in losses) == ("simreg" not in taken)
+
+
+@pytest.mark.parametrize(
+    ("method", "teacher"),
+    [
+        ("simreg", "vit_tiny_patch16_224"),
+        ("seed", "convnext_atto"),
+        ("compress", "convnext_atto"),
+        ("disco", "convnext_atto"),
+    ],
+)
+def test_methods_of_pooled_features_ask_for_no_maps(
+    tmp_path: Path, folder: Path, method: str, teacher: str
+) -> None:
+    file = write_timm(tmp_path / "t.pt", teacher)
+    more = [*RUN, "--size", "224"] if teacher.startswith("vit") else RUN
+    queue = [] if method == "simreg" else ["--moco-k", "16", "--bn-splits", "1"]
+    argv = [str(folder), "--teacher", str(file), "--method", method, *more, *queue]
+    assert pretrain.main([*argv, "--out", str(tmp_path / "run")]) == 0
+
+
+def test_a_student_without_maps_learns_by_simreg(
+    tmp_path: Path, folder: Path, teacher: Path, capsys: Capture
+) -> None:
+    argv = [str(folder), "--teacher", str(teacher), "--out", str(tmp_path / "run"), *RUN]
+    argv[argv.index("--width") : argv.index("--width") + 4] = ["-a", "vit_tiny_patch16_224"]
+    assert follow([*argv, "--size", "224"], capsys, most=1) == ["--method", "simreg"]
+
+
+@pytest.mark.parametrize(
+    ("more", "advice"),
+    [
+        (["--method", "simsiam", "-b", "1", "--simsiam-dim", "16"], ["--batch-size", "2"]),
+        (
+            ["--method", "moco", "-b", "64", "--moco-k", "64", "--bn-splits", "1"],
+            ["--batch-size", "8"],
+        ),
+        (["--moco-k", "64", "-b", "8"], ["--batch-size", "16"]),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_told_one_that_does(
+    tmp_path: Path, capsys: Capture, more: list[str], advice: list[str]
+) -> None:
+    folder = class_tree(tmp_path / "images", {"a": 6, "b": 6, "c": 4 if advice[1] == "16" else 0})
+    argv = [str(folder), "--width", "0.125", "--size", "32", "--epochs", "1", "-j", "0"]
+    argv += ["--knn-every", "0", "--health-every", "0", "--out", str(tmp_path / "run"), *more]
+    assert follow(argv, capsys, most=1) == advice
+
+
+@pytest.mark.parametrize("what", ["constant", "infinite"])
+def test_a_teacher_that_says_nothing_of_the_images_is_refused_before_the_start(
+    tmp_path: Path, teacher: Path, capsys: Capture, what: str
+) -> None:
+    content = torch.load(teacher, weights_only=True)
+    last = "module.encoder_q.layer4.1.bn2."
+    content["state_dict"][f"{last}weight"].fill_(0.0 if what == "constant" else 3e38)
+    for name in list(content["state_dict"]):
+        if what == "constant" and ".layer4.1." in name and name.endswith("weight"):
+            content["state_dict"][name].fill_(0.0)
+        if what == "constant" and ".layer4.0." in name and ("bn" in name or ".1." in name):
+            content["state_dict"][name].fill_(1.0 if "var" in name else 0.0)
+    torch.save(content, tmp_path / "t.pt")
+    assert pretrain.main(arguments(tmp_path / "run", tmp_path / "t.pt")) == 1
+    said = capsys.readouterr().err
+    assert ("the same features for 8 different images" in said) == (what == "constant")
+    assert ("not finite for 8 of 8 training images" in said) == (what == "infinite")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_val_part_without_one_readable_image_is_refused_before_the_start(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    class_tree(tmp_path / "d" / "train", {"a": 18, "b": 18})
+    val = class_tree(tmp_path / "d" / "val", {"a": 6, "b": 6})
+    for path in val.rglob("*.png"):
+        path.write_bytes(b"junk")
+    argv = [str(tmp_path / "d"), *arguments(tmp_path / "run", None, "--limit", "32"), "-j", "0"]
+    assert pretrain.main(argv) == 1
+    said = capsys.readouterr().err
+    assert "12 images for health of which none can be decoded" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_queue_larger_than_the_data_is_said(
+    tmp_path: Path, folder: Path, capsys: Capture
+) -> None:
+    class_tree(tmp_path / "d", {"a": 16, "b": 16})
+    argv = arguments(tmp_path / "run", None, "--epochs", "1", "--limit", "64", "--moco-k", "64")
+    assert pretrain.main([str(tmp_path / "d"), *argv, "-j", "0", "--health-every", "0"]) == 0
+    said = capsys.readouterr().err
+    assert "64 keys over 32 training images holds each image up to 2 times" in said
+    assert "--moco-k 32 would not" in said
