@@ -25,7 +25,7 @@ from mgd_ssl.models.backbones import (
 )
 from mgd_ssl.models.detectors import DetectorSpec
 from mgd_ssl.models.file_entries import FileEntries, shown
-from mgd_ssl.models.filling import COUNT, KeyReport, check_tensors, fill
+from mgd_ssl.models.filling import COUNT, KeyReport, fill
 from mgd_ssl.models.guessing import ANCHORS, RESNET, guess_spec
 from mgd_ssl.models.layouts import Place, find_places, read_place, state_dicts
 from mgd_ssl.models.weights import find_checkpoint, read_weights
@@ -203,7 +203,6 @@ def _nothing_found(
 def _load(path: Path, given: dict[str, Any], *, classifier: bool) -> tuple[nn.Module, KeyReport]:
     found = find_backbone(path, given)
     entries, state, spec = found.entries, found.state, found.spec
-    check_tensors(found.path, {k: v for k, v in state.items() if isinstance(v, Tensor)})
     mean, std = entries.normalisation()
     with torch.random.fork_rng(devices=[]):  # what is read from a file draws no random numbers
         network = create_backbone(**spec.to_dict())

@@ -57,12 +57,12 @@ def load_detector(
     path = find_checkpoint(Path(source))
     checkpoint, published = _read_detector(path)
     layout, place, state = _find_detector(path, checkpoint)
-    check_tensors(path, {k: v for k, v in state.items() if isinstance(v, Tensor)})
     left_out: list[str] = []
     if layout == "detectron2":
         left_out = [k for k in state if detectron2.is_left_out(k)]
+        check_tensors(path, {k: v for k, v in state.items() if k not in left_out})
         caffe = detectron2.is_caffe(state) if caffe is None else caffe
-        state = detectron2.retinanet_from_detectron2(state, caffe=caffe)
+        state = _renamed(path, detectron2.retinanet_from_detectron2, state, caffe)
     state = {second_version(key): value for key, value in state.items()}
     entries = FileEntries.of(path, checkpoint, {})
     spec = entries.detector(DetectorSpec, arch)
@@ -186,8 +186,20 @@ def _read_detectron2_body(path: Path, spec: DetectorSpec) -> tuple[KeyReport, di
             f"detector does not; create it with caffe={caffe}"
         )
     head = [k for k in state if detectron2.is_left_out(k)]
-    state = detectron2.backbone_from_detectron2(state, caffe=caffe)
+    state = _renamed(path, detectron2.backbone_from_detectron2, state, caffe)
     return KeyReport(path, "detectron2", spec, 0, head=head), state
+
+
+def _renamed(path: Path, rename: Any, state: dict[str, Tensor], caffe: bool) -> dict[str, Tensor]:
+    """A Detectron2 state under torchvision's names; some of it is turned and scaled on the way."""
+    try:
+        renamed: dict[str, Tensor] = rename(state, caffe=caffe)
+    except (TypeError, IndexError, RuntimeError) as error:
+        raise ValueError(
+            f"detector: {path} has an entry of a shape that no RetinaNet's has: {error}; expected "
+            "Detectron2's; copy or download the file again"
+        ) from error
+    return renamed
 
 
 def _require_normalisation(report: KeyReport) -> None:

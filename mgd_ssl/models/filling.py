@@ -1,6 +1,6 @@
 """Put a file's weights into a network: whole, or not at all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,8 @@ def fill(
         ValueError: an entry is missing, too many, of another shape, or holds no finite numbers.
     """
     own, left_out = network.state_dict(), set(head)
-    check_tensors(report.path, {k: v for k, v in state.items() if k in own})
+    whole = {k for k, v in own.items() if not v.is_floating_point()}
+    check_tensors(report.path, {k: v for k, v in state.items() if k in own}, whole)
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
     extra = [k for k in tensors if k not in own and not k.endswith(COUNT)]
     missing = [k for k in own if k not in tensors and not k.endswith(COUNT)]
@@ -134,14 +135,19 @@ def _channels(own: Mapping[str, Tensor], state: Mapping[str, Tensor], misfits: l
     )
 
 
-def check_tensors(path: Path, state: Mapping[str, Any]) -> None:
+def check_tensors(path: Path, state: Mapping[str, Any], whole: Container[str] = ()) -> None:
     """Refuse what no network here holds: anything but dense tensors of plain numbers.
+
+    Args:
+        path: of the file.
+        state: its entries.
+        whole: names of entries that may be whole numbers, as counts of batches may.
 
     Raises:
         ValueError: names the file, the entry and what it holds.
     """
     for key, value in state.items():
-        got = _unfit(value, counts=key.endswith(COUNT))
+        got = _unfit(value, whole=key in whole or key.endswith(COUNT))
         if got:
             raise ValueError(
                 f"checkpoint: {path}, {key}: got {got}, expected a dense tensor of floating-point "
@@ -149,7 +155,7 @@ def check_tensors(path: Path, state: Mapping[str, Any]) -> None:
             )
 
 
-def _unfit(value: Any, *, counts: bool) -> str:
+def _unfit(value: Any, *, whole: bool) -> str:
     """What is wrong with an entry, "" where nothing is."""
     if not isinstance(value, Tensor):
         return f"a {type(value).__name__}"
@@ -159,8 +165,8 @@ def _unfit(value: Any, *, counts: bool) -> str:
         return f"a tensor of layout {value.layout}"
     if value.is_meta:
         return "a tensor without data, of the device meta"
-    whole = counts and not value.is_complex() and value.dtype != torch.bool
-    return "" if whole or value.dtype in FLOATING else f"{value.dtype}"
+    fits = value.dtype in FLOATING or (whole and not value.is_complex())
+    return "" if fits else f"{value.dtype}"
 
 
 def check_values(path: Path, state: Mapping[str, Tensor], *, finite: bool = True) -> None:
@@ -170,8 +176,8 @@ def check_values(path: Path, state: Mapping[str, Tensor], *, finite: bool = True
         ValueError: names the file, the entry and how many values are wrong.
     """
     for key, value in state.items():
-        if value.dtype not in FLOATING:
-            continue
+        if value.dtype not in FLOATING or value.layout != torch.strided or value.is_meta:
+            continue  # of a head that is left out
         wrong = int((~value.isfinite() if finite else value.isnan()).sum())
         if wrong:
             raise ValueError(

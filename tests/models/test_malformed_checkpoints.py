@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from mgd_ssl.models import (
+    BackboneSpec,
     DetectorSpec,
+    KeyReport,
     create_backbone,
     create_classifier,
     create_detector,
@@ -16,6 +18,8 @@ from mgd_ssl.models import (
     load_classifier,
     load_detector,
 )
+from mgd_ssl.models.detectron2 import retinanet_to_detectron2
+from mgd_ssl.models.filling import fill
 
 SPEC = {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2}
 NORM = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
@@ -237,6 +241,33 @@ def test_what_a_detectors_file_says_is_checked(change, said, tmp_path):
     with pytest.raises(ValueError, match=said) as error:
         load_detector(tmp_path / "a.pt")
     assert str(tmp_path / "a.pt") in str(error.value)
+
+
+def test_a_head_that_is_left_out_may_be_anything(state, tmp_path):
+    for head in (torch.ones(3, 64).to_sparse(), torch.ones(3, 64).to("meta"), torch.ones(3).long()):
+        torch.save(state | {"projector.weight": head}, tmp_path / "a.pt")
+        assert load_backbone(tmp_path / "a.pt")[1].head == ["projector.weight"]
+
+
+def test_whole_numbers_are_taken_where_the_network_has_them(tmp_path):
+    timm = pytest.importorskip("timm")
+    network = timm.create_model("mobilenetv1_100", num_classes=0)
+    network.register_buffer("places", torch.arange(3))
+    report = KeyReport(tmp_path / "a.pt", "plain", BackboneSpec("mobilenetv1_100"))
+    assert fill(network, network.state_dict(), report, "").missing == []
+    with pytest.raises(ValueError, match=r"a\.pt, places: got torch\.complex64"):
+        places = {"places": torch.ones(3, dtype=torch.complex64)}
+        fill(network, network.state_dict() | places, report, "")
+
+
+@pytest.mark.parametrize("value", [torch.tensor(1.0), torch.ones(3), torch.ones(7, 3, 3, 3)])
+@pytest.mark.parametrize("key", ["head.cls_score.weight", "backbone.bottom_up.stem.conv1.weight"])
+def test_a_detectron2_file_of_odd_shapes_is_refused(value, key, tmp_path):
+    spec = DetectorSpec(arch="resnet50", width=0.125, category_ids=(1,), fpn_channels=8)
+    state = retinanet_to_detectron2(create_detector(spec).state_dict(), spec)
+    torch.save({"model": state | {key: value}}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="expected"):
+        load_detector(tmp_path / "a.pth", caffe=True)
 
 
 def test_a_detectors_weights_are_dense_finite_numbers(tmp_path):
