@@ -93,13 +93,19 @@ def started_by_srun() -> bool:
 
 def cpu_quota(root: Path = CGROUP, groups: Path = Path("/proc/self/cgroup")) -> float:
     """Cores' worth of time that control groups, of version 1 or 2, grant; infinite without one."""
-    found = [math.inf]
-    for line in _text(groups).splitlines():
+    return min([math.inf, *map(_quota, group_folders("cpu", root, groups))])
+
+
+def group_folders(
+    controller: str, root: Path = CGROUP, groups: Path = Path("/proc/self/cgroup")
+) -> list[Path]:
+    """Folders of this process's control groups, of version 1 or 2, and of those above them."""
+    found = list[Path]()
+    for line in read_or_empty(groups).splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers == "" or "cpu" in controllers.split(","):
-            top = root / "cpu" if controllers else root
-            found += [_quota(folder) for folder in _folders(top, path)]
-    return min(found)
+        if controllers == "" or controller in controllers.split(","):
+            found += _folders(root / controller if controllers else root, path)
+    return found
 
 
 def _folders(top: Path, path: str) -> list[Path]:
@@ -110,9 +116,11 @@ def _folders(top: Path, path: str) -> list[Path]:
 
 def _quota(folder: Path) -> float:
     """Cores that one group grants."""
-    words = _text(folder / "cpu.max").split()  # version 2
+    words = read_or_empty(folder / "cpu.max").split()  # version 2
     if not words:
-        words = [_text(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+        words = [
+            read_or_empty(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")
+        ]
     try:
         quota, period = (float(word) for word in words)
     except ValueError:  # "max", or no such file
@@ -120,7 +128,8 @@ def _quota(folder: Path) -> float:
     return quota / period if quota > 0 and period > 0 else math.inf
 
 
-def _text(path: Path) -> str:
+def read_or_empty(path: Path) -> str:
+    """Text of a file; empty where there is none."""
     try:
         return path.read_text()
     except OSError:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import cast
 
+import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
@@ -10,6 +11,13 @@ from mgd_ssl.commands.run import AnyTask, Config, TrainingRun
 from mgd_ssl.commands.run_parts import first_images, load_loader, unit_images
 from mgd_ssl.data import Batch, ImageSource, ViewConfig, build_view
 from mgd_ssl.training.loop import Position
+from mgd_ssl.training.memory import (
+    IN_PASSING,
+    StepMemory,
+    activations,
+    matched_bytes,
+    optimizer_bytes,
+)
 from mgd_ssl.training.schedules import LearningRate
 
 
@@ -42,12 +50,32 @@ class ImageRun(TrainingRun[Config, AnyTask]):
         crops = views.crops(size, count, config.seed)
         loader = load_loader(config, fabric, source, train=True, crops=crops)
         super().__init__(config, fabric, task, loader, learning_rate)
-        self.source, self.solve_before = source, solve_before
+        self.source, self.solve_before, self.count = source, solve_before, count
         self.view = build_view(views, size).to(fabric.device)
 
     def views(self, batch: Batch) -> list[Tensor]:
         """The random views (B,3,S,S) in [0,1] of a batch on the device."""
         return [self.view(crops) for crops in batch.images.unbind(1)]
+
+    def step_memory(self) -> StepMemory:
+        """Of the networks as they are, measured on blank images."""
+        task, size, device = self.task, cast(int, self.config.loader.size), self.fabric.device
+        with self.fabric.autocast():
+            student = activations(task.student, task.read, size, device)
+            with torch.no_grad():
+                frozen = [
+                    activations(network, read, size, device) for network, read in task.frozen()
+                ]
+        pixels = 3 * size * size * torch.float32.itemsize
+        fixed = optimizer_bytes(self.optimizer, int(self.fabric.world_size))
+        return StepMemory(
+            fixed=fixed + sum(queue.nbytes for queue in task.queues()),
+            per_image=task.encodings * student.saved
+            + IN_PASSING * max(a.largest for a in (student, *frozen))
+            + (task.distiller is not None) * matched_bytes(student, frozen)
+            + (2 + 2 * self.count) * pixels
+            + sum(IN_PASSING * queue[0].nbytes for queue in task.queues()),
+        )
 
     def is_due(self, here: Position) -> bool:
         """Before the first step of some epochs."""

@@ -34,10 +34,12 @@ from mgd_ssl.training.checkpoint import (
 )
 from mgd_ssl.training.logging import MetricWriter, logger, start_logging
 from mgd_ssl.training.loop import Loader, LoopConfig, Position, fit
+from mgd_ssl.training.memory import StepMemory, available, check_fits
 from mgd_ssl.training.restoring import check_optimizer, check_sections, restore_module
 from mgd_ssl.training.run_files import CONFIG
 from mgd_ssl.training.schedules import LearningRate
 
+SMALL = 96  # pixels of a side, below which a small stem is the default
 Config = TypeVar("Config", bound=RunConfig)
 AnyTask = TypeVar("AnyTask", bound=Task)
 
@@ -48,6 +50,7 @@ def execute(config: Config, build: "Callable[[Config, Fabric], TrainingRun[Any, 
     fabric = start_fabric(config.device)
     torch.manual_seed(config.seed)
     run = build(config, fabric)
+    run.check_memory()
     directory = RunDirectory(cast(Path, config.out))
     try:
         take(directory, config, fabric)
@@ -149,6 +152,30 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
     @abstractmethod
     def export(self, directory: Path) -> None:
         """Write the student alone."""
+
+    def step_memory(self) -> StepMemory | None:
+        """What a step takes on this process; None where it is not known."""
+        return None
+
+    def check_memory(self) -> None:
+        """Refuse a step that does not fit into memory, on every rank where it does not on one.
+
+        Raises:
+            ValueError: names a batch that fits.
+        """
+        fabric, processes = self.fabric, int(self.fabric.world_size)
+        need = self.step_memory()
+        if need is None:
+            return
+        free, where = available(fabric.device), f"on {fabric.device}"
+        if free is not None and fabric.device.type == "cpu":
+            free, where = free * self.config.device.num_nodes // processes, "on this machine"
+        batch, size = cast(int, self.config.optim.batch_size), self.config.loader.size or 0
+        warning = distributed.together(
+            lambda: check_fits(need, batch, processes, free, where, size < SMALL)
+        )
+        if warning:
+            logger.warning("%s", warning)
 
     def prepare(self) -> dict[str, float]:
         """Measure what needs measuring once, before the first step; figures for metrics.jsonl."""

@@ -24,6 +24,8 @@ class DisCo(MoCo):
         options: of `MoCo`.
     """
 
+    encodings = 2
+
     def __init__(
         self,
         backbone: nn.Module,

@@ -39,9 +39,11 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         needs_key: whether a second view is drawn.
+        encodings: times that the student sees an image in a step, with its gradient.
     """
 
     needs_key: ClassVar[bool] = True
+    encodings: ClassVar[int] = 1
 
     @abstractmethod
     def forward(self, views: Views) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """What a pretraining step computes: an objective, and a teacher's maps to match."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,6 +32,13 @@ class Pretraining(Task):
     ) -> None:
         super().__init__(student, normalize or nn.Identity(), **distillation)
         self.objective, self.objective_weight = objective, objective_weight
+
+        self.encodings = objective.encodings
+
+    def frozen(self) -> list[tuple[nn.Module, Callable[[Tensor], Any]]]:
+        """The teacher, and the objective's key encoder where it has one."""
+        encoder = getattr(self.objective, "encoder_k", None)
+        return super().frozen() + ([(encoder, encoder)] if encoder is not None else [])
 
     def forward(self, query: Tensor, key: Tensor | None = None) -> dict[str, Tensor]:
         """(N,3,H,W) views in [0,1] -> the objective's losses, and ``matching/NAME``.

@@ -17,6 +17,8 @@ class SimSiam(Objective):
         dim: of the projection; 2048 in the paper.
     """
 
+    encodings = 2
+
     def __init__(self, features: int, dim: int = 2048) -> None:
         super().__init__()
         if dim % 4:

@@ -1,6 +1,6 @@
 """A student with its frozen teacher: what pretraining, classification and detection share."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -73,6 +73,24 @@ class Task(nn.Module):
         super().__init__()
         self.student, self.normalize, self.reader = student, normalize, reader
         self.teacher, self.distiller = teacher, distiller
+
+    encodings: int = 1  # times that the student sees an image in a step, with its gradient
+
+    def read(self, images: Tensor) -> Any:
+        """(N,3,H,W) normalised -> the student's output, with its maps where they are read."""
+        return self.reader(self.student, images) if self.reader else self.student(images)
+
+    def frozen(self) -> list[tuple[nn.Module, Callable[[Tensor], Any]]]:
+        """Networks that see the images without gradient, and how they are called."""
+        teacher = self.teacher
+        if teacher is None:
+            return []
+        return [(teacher.network, lambda images: teacher.reader(teacher.network, images))]
+
+    def queues(self) -> list[Tensor]:
+        """Queues (dim,K) that every image is contrasted with."""
+        named = ((name.rpartition(".")[2], buffer) for name, buffer in self.named_buffers())
+        return [queue for name, queue in named if name.startswith("queue") and queue.ndim == 2]
 
     def pairs(self, images: Any) -> Iterator[tuple[Maps, Maps]]:
         """(N,3,H,W) in [0,1] -> (raw student maps, teacher maps) that the cost is taken of."""
