@@ -159,9 +159,9 @@ class FeatureDistiller(nn.Module):
 
     def _loss(self, stage: Stage, scale: float, student: Tensor, teacher: Tensor) -> Tensor:
         adapted: Tensor = self.adapters[stage.name](student)
-        loss = matching_loss(
-            adapted, teacher, self.assignment(stage), self.margin(stage), self.reducer
-        )
+        assignment, margin = self.assignment(stage), self.margin(stage)
+        full = self.mode != "balanced" or stage.teacher_channels % len(assignment) == 0
+        loss = matching_loss(adapted, teacher, assignment, margin, self.reducer, full=full)
         divisor = {"sum": 1, "image": student.shape[0], "element": adapted.numel()}[self.reduction]
         return loss * (scale / divisor)
 

@@ -11,10 +11,9 @@ import torch.multiprocessing as mp
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
-from mgd_ssl.distiller import (
-    FeatureDistiller,
-)
-from mgd_ssl.matching import channel_cost
+import mgd_ssl.distiller
+from mgd_ssl.distiller import FeatureDistiller
+from mgd_ssl.matching import channel_cost, matching_loss
 from mgd_ssl.stages import Stage, gather_costs, plan_stages, read_margins
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "mgd_reference.npz")
@@ -44,8 +43,12 @@ def golden_distiller(case, reducer, **options):
         stages,
         read_margins(norms, stages),
         reducer=reducer,
-        mode="sparse" if reducer == "sm" else mode,
-        **{"reduction": "sum", "scale": 1.0} | options,
+        **{
+            "mode": "sparse" if reducer == "sm" else mode,
+            "reduction": "sum",
+            "scale": 1.0,
+        }
+        | options,
     )
     distiller.solve(gather_costs(stages, [(student, teacher)]))
     return distiller, student, teacher
@@ -120,6 +123,23 @@ def test_gradients_reach_the_student_and_the_adapters_alone():
     assert all(p.grad is not None for p in distiller.parameters())
     names = {name for name, _ in distiller.named_parameters()}
     assert names == {f"adapters.s{i}.{kind}" for i in (0, 1) for kind in ("weight", "bias")}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("mode", ["balanced", None])
+def test_a_stage_knows_without_a_look_at_the_device_whether_its_groups_are_full(
+    case, mode, monkeypatch
+):
+    distiller, student, teacher = golden_distiller(case, "amp", **({"mode": mode} if mode else {}))
+    full = []
+
+    def note(student, teacher, assignment, *rest, **options):
+        full.append((options["full"], bool((assignment >= 0).all())))
+        return matching_loss(student, teacher, assignment, *rest, **options)
+
+    monkeypatch.setattr(mgd_ssl.distiller, "matching_loss", note)
+    distiller(student, teacher)
+    assert full and all(said == found for said, found in full)
 
 
 def test_an_ignored_stage_has_no_adapter_and_no_state():

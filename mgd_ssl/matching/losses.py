@@ -58,6 +58,8 @@ def matching_loss(
     assignment: Int64[Tensor, "rows g"],
     margin: Float[Tensor, "margins"],
     reducer: str = "amp",
+    *,
+    full: bool | None = None,
 ) -> Float32[Tensor, ""]:
     """A stage's loss: the partial L2 distance to the teacher's maps reduced by group.
 
@@ -71,6 +73,8 @@ def matching_loss(
         assignment: (C_s, G) teacher channels of each student channel, -1 pads.
         margin: (C_t,) teacher margins.
         reducer: A name in ``REDUCERS``.
+        full: Whether no row holds a pad, which spares a copy of the groups; None looks, where that
+            does not make the device wait.
 
     Returns:
         Sum over all elements, float32.
@@ -80,9 +84,9 @@ def matching_loss(
     """
     _check(student, teacher, assignment, margin, reducer)
     grouped_margin = gather_margin(margin, assignment)
-    mask: Tensor | None = group_mask(assignment)
-    if assignment.device.type == "cpu" and (assignment >= 0).all():
-        mask = None  # full groups are quicker; asking another device would stall it
+    if full is None:
+        full = assignment.device.type == "cpu" and bool((assignment >= 0).all())
+    mask = None if full else group_mask(assignment)
 
     def threshold(images: slice) -> Tensor:
         grouped = gather_groups(teacher[images], assignment)

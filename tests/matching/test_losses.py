@@ -94,6 +94,14 @@ def test_matching_loss_is_gather_reduce_and_partial_l2(name, sizes, block, monke
     assert_same(loss, student, formula(student, target, target_margin))
 
 
+@pytest.mark.parametrize("name", ["amp", "sp", "sp_avg"])
+def test_groups_that_are_known_to_be_full_need_no_mask(name, monkeypatch):
+    student, teacher, assignment, margin = maps()
+    masked = matching_loss(student, teacher, assignment, margin, name, full=False)
+    monkeypatch.setattr(losses, "group_mask", None)  # not asked for
+    assert matching_loss(student, teacher, assignment, margin, name, full=True) == masked
+
+
 def test_sm_is_the_matched_channels():
     student, teacher, _, margin = maps()
     assignment = assign_channels(torch.rand(4, 8), "sparse")
