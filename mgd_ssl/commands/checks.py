@@ -50,7 +50,7 @@ def check_batch(config: RunConfig, source: ImageSource, processes: int) -> None:
     if batch > images:
         fitting = max(processes, 2 ** (images.bit_length() - 1))
         raise ValueError(
-            f"batch_size: got {batch} and {images} training images, expected no more than there "
+            f"batch_size: got {batch} and {images} images to train on, expected no more than there "
             f"are; give --batch-size {fitting} or less, or more images"
         )
 
