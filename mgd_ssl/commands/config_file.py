@@ -117,6 +117,19 @@ def checked(settings: T) -> T:
     return _mapped(settings, _check)
 
 
+def paths(settings: object) -> dict[str, Path]:
+    """The paths that settings name, by option."""
+    found: dict[str, Path] = {}
+
+    def note(name: str, value: Any) -> Any:
+        if isinstance(value, Path):
+            found[name] = value
+        return value
+
+    _mapped(settings, note)
+    return found
+
+
 def _mapped(settings: T, change: Callable[[str, Any], Any], name: str = "") -> T:
     """Settings with every value, of the sections too, changed."""
     if not dataclasses.is_dataclass(settings):

@@ -17,7 +17,12 @@ from mgd_ssl.commands.devices import start_fabric
 from mgd_ssl.commands.options import to_dict
 from mgd_ssl.commands.run_config import RunConfig
 from mgd_ssl.commands.run_parts import build_optimizer
-from mgd_ssl.commands.run_state import check_same_run, start_digest, weights_digest
+from mgd_ssl.commands.run_state import (
+    check_same_run,
+    refuse_own_sources,
+    start_digest,
+    weights_digest,
+)
 from mgd_ssl.data import ImageSource, data_digest
 from mgd_ssl.distiller import StageMatching
 from mgd_ssl.files import write_whole
@@ -47,6 +52,8 @@ AnyTask = TypeVar("AnyTask", bound=Task)
 def execute(config: Config, build: "Callable[[Config, Fabric], TrainingRun[Any, Any]]") -> None:
     """Everything is built and checked first; then the directory is taken, then training starts."""
     start_logging()
+    if config.overwrite:
+        refuse_own_sources(config)
     fabric = start_fabric(config.device)
     torch.manual_seed(config.seed)
     run = build(config, fabric)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mgd_ssl.commands.config_file import paths
 from mgd_ssl.commands.options import to_dict
 from mgd_ssl.commands.run_config import RunConfig
 
@@ -19,6 +20,22 @@ FREE_TO_CHANGE |= {"device", "evaluation", "workers", "bad_images"}
 FREE_TO_CHANGE |= {"teacher.teacher", "student_weights", "backbone_weights"}
 BOUND = {"device.precision"}  # for all that its section is free
 COMMANDS = {"moco": "pretrain.py", "kd": "mgd-ssl classify", "detector": "mgd-ssl detect"}
+
+
+def refuse_own_sources(config: RunConfig) -> None:
+    """Refuse to delete, as the run that the directory holds, what the new one is to read.
+
+    Raises:
+        ValueError: names the option.
+    """
+    out = Path(config.out or "").resolve()
+    for name, path in paths(config).items():
+        place = path.resolve()
+        if name != "out" and out in (place, *place.parents):
+            raise ValueError(
+                f"overwrite: {config.out} holds {path}, which {name} names and which would be "
+                "deleted; name another directory with --out"
+            )
 
 
 def check_same_run(

@@ -221,6 +221,18 @@ def test_a_run_is_overwritten_with_what_was_measured_of_it_and_nothing_else(
     assert {p.name for p in (run / "checkpoints").iterdir()} == {"last.pt", "best.pt"}
 
 
+@pytest.mark.parametrize("own", ["checkpoints/last.pt", "."])
+def test_overwrite_does_not_delete_the_runs_own_teacher(
+    tmp_path: Path, teacher: Path, capsys: Capture, own: str
+) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.pt").write_bytes(teacher.read_bytes())
+    argv = arguments(run, run / own, "--overwrite")
+    refused(argv, capsys, "which teacher names and which would be deleted", "--out")
+    assert listing(run) == {"checkpoints/last.pt": teacher.read_bytes()}
+
+
 def test_overwrite_of_a_directory_that_is_no_run(
     tmp_path: Path, teacher: Path, capsys: Capture
 ) -> None:
