@@ -49,7 +49,9 @@ def test_settings_come_back_exactly(
 
 
 def test_a_detectors_settings_come_back_exactly(tmp_path: Path) -> None:
-    said = resolve_detect(parse(DetectConfig, "x", ["coco", "--levels", "c2", "p3", "--ignore"]))
+    said = resolve_detect(
+        parse(DetectConfig, "x", ["coco", "--teacher", "t.pt", "--levels", "c2", "p3", "--ignore"])
+    )
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dict(said)))
     again = parse(DetectConfig, "x", [f"--config={tmp_path / 'config.yaml'}"])
     assert again == said and again.mgd.ignore == () and again.levels == ("c2", "p3")
