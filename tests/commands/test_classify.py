@@ -135,7 +135,7 @@ def test_a_pretrained_student_is_fine_tuned_on_a_share_of_the_labels(
 ) -> None:
     pretrained = tmp_path / "pretrained"
     given = ["--teacher", str(teacher), *STUDENT, "--size", "32", "--limit", "64", "-b", "16"]
-    given += ["--bn-splits", "2", "--moco-k", "64", "--epochs", "1", "--knn-every", "0"]
+    given += ["--bn-splits", "2", "--epochs", "1", "--knn-every", "0"]
     assert pretrain.main([*given, "--out", str(pretrained)]) == 0
     out, weights = tmp_path / "tuned", pretrained / "student.safetensors"
     share = ["--label-fraction", "0.5", "--student-weights", str(weights), "--lr", "1e-9"]
