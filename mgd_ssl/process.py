@@ -6,6 +6,7 @@ Loads no torch, so that it can act before torch does.
 import ctypes
 import math
 import os
+import signal
 import sys
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from types import TracebackType
 CGROUP = Path("/sys/fs/cgroup")
 # glibc's <malloc.h>
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+# Ctrl-C, kill and batch systems, a terminal that closes, a batch system's early warning
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 NEVER, STEP = -1, 64 * 2**20
 
 
@@ -35,6 +38,12 @@ def interrupt_quietly() -> None:
             shown(kind, error, trace)
 
     sys.excepthook = show
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that ask a program to end; one that nohup told it to ignore is none."""
+    there = [signal.Signals[name] for name in STOPS if hasattr(signal, name)]
+    return [s for s in there if s == signal.SIGINT or signal.getsignal(s) is not signal.SIG_IGN]
 
 
 def let_waiting_threads_sleep(environment: MutableMapping[str, str] = os.environ) -> None:

@@ -1,5 +1,6 @@
 """A training run: what every training command does around the loop, and only once."""
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ from mgd_ssl.commands.run_state import (
 from mgd_ssl.data import ImageSource, data_digest
 from mgd_ssl.distiller import StageMatching
 from mgd_ssl.files import write_whole
-from mgd_ssl.models import keeping_buffers
+from mgd_ssl.models import keeping_buffers, whole_or_not
 from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.objectives import Task
 from mgd_ssl.training.alarms import StillStudent
@@ -40,6 +41,7 @@ from mgd_ssl.training.checkpoint import (
 from mgd_ssl.training.logging import MetricWriter, logger, start_logging
 from mgd_ssl.training.loop import Loader, LoopConfig, Position, fit
 from mgd_ssl.training.memory import StepMemory, available, check_fits
+from mgd_ssl.training.meter import Summed
 from mgd_ssl.training.restoring import check_optimizer, check_sections, restore_module
 from mgd_ssl.training.run_files import CONFIG
 from mgd_ssl.training.schedules import LearningRate
@@ -93,7 +95,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         metric: name of the figure whose best value chooses best.pt; the more the better. Empty
             where the last epoch is taken for the best. A run may set its own; the class's is the
             one that runs went by before checkpoints said which.
-        begun: whether this process has taken a step.
+        begun: whether this process has taken a step, or saved one.
         source: training images.
     """
 
@@ -206,7 +208,8 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             self.optimizer.load_state_dict(content["optimizer"])
             fabric.strategy.precision.load_state_dict(content["precision"])
         prepared = self.prepare()
-        self.still = StillStudent(self.task.student.parameters())
+        if start.step < len(self.loader):
+            self.still = StillStudent(self.task.student.parameters())
         steps = start.epoch * len(self.loader) + start.step
         writer = MetricWriter(directory.path, fabric.is_global_zero, keep=steps)
         try:
@@ -258,7 +261,10 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         distiller = self.task.distiller
         if distiller is None:
             return {}
-        metrics = self._solve(here) if self.is_due(here) and not distiller.is_settled else {}
+        metrics: dict[str, float] = {}
+        if self.is_due(here) and not distiller.is_settled:
+            with whole_or_not(distiller):
+                metrics = self._solve(here)
         distiller.gain = self.config.mgd.gain(here.epoch + here.step / len(self.loader))
         return metrics
 
@@ -326,6 +332,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     def save(self, position: Position) -> None:
         """Write last.pt, best.pt where the student was never better, and the student alone."""
+        self.begun = True
         if self.fabric.is_global_zero:
             content = self._content(position)
             save_checkpoint(self.directory.checkpoints / LAST, content)
@@ -346,6 +353,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             "progress": {
                 "epoch": position.epoch,
                 "step": position.step,
+                "summed": dataclasses.asdict(position.summed),
                 "best": self.best,
                 "metric": self.metric,
             },
@@ -376,6 +384,8 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         progress = content["progress"]
         if progress.get("metric", type(self).metric) == self.metric:
             self.best = progress["best"]
-        position = Position(progress["epoch"], progress["step"])
+        position = Position(
+            progress["epoch"], progress["step"], Summed(**progress.get("summed", {}))
+        )
         logger.info("resumed at %s", position)
         return position

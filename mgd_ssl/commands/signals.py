@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a command starts or measures; a training step answers them itself."""
+"""Ctrl-C, SIGTERM and their like while a command starts or measures, outside of training."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+from mgd_ssl.process import stop_signals
 
 
 class Stopped(KeyboardInterrupt):
@@ -20,11 +20,11 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Inside, the first SIGINT or SIGTERM raises `Stopped`; the next one kills."""
+    """Inside, the first signal that asks to stop raises `Stopped`; the next one kills."""
     if threading.current_thread() is not threading.main_thread():  # where Python gets no signal
         yield
         return
-    before = {signum: signal.signal(signum, _stop) for signum in STOPS}
+    before = {signum: signal.signal(signum, _stop) for signum in stop_signals()}
     try:
         yield
     finally:
@@ -33,7 +33,7 @@ def stoppable() -> Iterator[None]:
 
 
 def _stop(signum: int, _: FrameType | None) -> None:
-    for each in STOPS:
+    for each in stop_signals():
         signal.signal(each, signal.SIG_DFL)
     raise Stopped(signum)
 

@@ -21,7 +21,6 @@ from mgd_ssl import process
 logger = logging.getLogger(__name__)
 SHARED_MEMORY = Path("/dev/shm")
 MOST = 8
-STOPS = {signal.SIGINT, signal.SIGTERM}
 REMEDY = "give it more (docker run --shm-size=8g), or fewer decoding processes with -j, 0 for none"
 
 
@@ -91,8 +90,8 @@ def size_of(batch: Any) -> int:
 
 @contextmanager
 def stops_held() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM wait; processes that start inside never get them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    """Inside, signals that ask to stop wait; processes that start inside never get them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, process.stop_signals())
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ from mgd_ssl.models.detector_reader import BodyReader, body_reader
 from mgd_ssl.models.detectors import DetectorSpec, create_detector, freeze_stem
 from mgd_ssl.models.dict_backbones import DictBackbone, returns_dict
 from mgd_ssl.models.filling import KeyReport, check_values
-from mgd_ssl.models.modes import evaluating, keeping_buffers
+from mgd_ssl.models.modes import evaluating, keeping_buffers, whole_or_not
 from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD, split_batch_norms
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, naming_size, probe
@@ -57,5 +57,6 @@ __all__ = [
     "returns_dict",
     "set_head",
     "split_batch_norms",
+    "whole_or_not",
     "without_head",
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 
 import torch
 from torch import nn
@@ -30,3 +31,14 @@ def keeping_buffers(*networks: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for buffer, before in buffers:
                 buffer.copy_(before)
+
+
+@contextmanager
+def whole_or_not(module: nn.Module) -> Iterator[None]:
+    """Put a module's state back where what changes it is broken off."""
+    before = deepcopy(module.state_dict())
+    try:
+        yield
+    except BaseException:
+        module.load_state_dict(before)
+        raise

@@ -3,7 +3,8 @@
 import hashlib
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Protocol
 
@@ -12,8 +13,9 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from mgd_ssl import distributed
+from mgd_ssl.process import stop_signals
 from mgd_ssl.training.logging import MetricWriter, StepProgress, logger
-from mgd_ssl.training.meter import Meter
+from mgd_ssl.training.meter import Meter, Summed
 from mgd_ssl.training.schedules import LearningRate
 
 AGREE_EVERY = 10
@@ -21,10 +23,17 @@ AGREE_EVERY = 10
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: the next step to take, both 0-based."""
+    """Where a run stands: the next step to take, both 0-based.
+
+    After the last step of an epoch, before its figures are taken, ``step`` is the number of steps.
+
+    Attributes:
+        summed: the losses of the epoch's steps before it.
+    """
 
     epoch: int = 0
     step: int = 0
+    summed: Summed = field(default=Summed(), compare=False)
 
     def __str__(self) -> str:
         step = f", step {self.step + 1}" if self.step else ""
@@ -69,10 +78,11 @@ class LoopConfig:
 
 
 class Interrupted(Exception):  # noqa: N818
-    """A signal stopped the run after a step; a checkpoint was written."""
+    """A signal stopped the run between two steps; a checkpoint holds all steps taken."""
 
     def __init__(self, signum: int, position: Position) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} after a checkpoint")
+        when = "before the first step" if position == Position() else "after a checkpoint"
+        super().__init__(f"stopped by {signal.Signals(signum).name} {when}")
         self.signum, self.position = signum, position
 
 
@@ -111,43 +121,54 @@ def fit(
         writer: gets every row of metrics.
 
     Raises:
-        Interrupted: SIGTERM or SIGINT came; the checkpoint is written.
+        Interrupted: a signal asked to stop; the checkpoint is written. One process answers it
+            while it solves the matching or takes figures too, several after that.
         NonFiniteLossError: a loss is NaN or infinite; names the step and each term.
     """
-    steps = len(loader)
+    steps, saved = len(loader), start
     meter = Meter(config.epochs, steps, writer, optimizer)
+
+    def keep(here: Position) -> None:
+        nonlocal saved
+        meter.check()
+        save(replace(here, summed=meter.summed if here.step else Summed()))
+        saved = here
+
     with StopSignal() as stop, StepProgress(config.epochs * steps, fabric.is_global_zero) as bar:
-        for epoch in range(start.epoch, config.epochs):
-            first, stopping = start.step if epoch == start.epoch else 0, False
-            loader.set_position(epoch, first)
-            meter.restart()
-            for index, batch in enumerate(loader, first):
-                with meter.paused():  # a run resumed before this step does it, and writes it, again
-                    meter.write(epoch, index + 1, before_step(Position(epoch, index)))
-                seed_step(config.seed, epoch, index)
-                _set_rate(optimizer, learning_rate(epoch, index, steps))
-                losses = step(fabric.to_device(batch))
-                _step(fabric, optimizer, losses)
-                meter.add(epoch, index, losses, len(batch.images))
-                if (index + 1) % config.print_freq == 0:
-                    meter.report(epoch, index)
-                bar.update(epoch * steps + index + 1, epoch + 1, meter.note)
-                here = Position(epoch, index + 1)
-                stopping = stop.agreed(index, steps)
-                if index + 1 == steps:  # the epoch is finished, and saved, first
-                    break
-                due = config.save_every and (index + 1) % config.save_every == 0
-                if stopping or due:
-                    meter.check()
-                    save(here)
-                if stopping:
-                    raise Interrupted(stop.signum or signal.SIGTERM, here)
-            meter.check()
-            meter.finish(epoch, after_epoch(epoch))
-            here = Position(epoch + 1, 0)
-            save(here)
-            if stopping:
-                raise Interrupted(stop.signum or signal.SIGTERM, here)
+        here = start
+        try:
+            for epoch in range(start.epoch, config.epochs):
+                first = start.step if epoch == start.epoch else 0
+                loader.set_position(epoch, first)
+                meter.restart(start.summed if first else Summed())
+                for index, batch in enumerate(loader, first):
+                    here = Position(epoch, index)
+                    with meter.paused(), stop.at_once():
+                        metrics = before_step(here)
+                    meter.write(epoch, index + 1, metrics)
+                    seed_step(config.seed, epoch, index)
+                    _set_rate(optimizer, learning_rate(epoch, index, steps))
+                    losses = step(fabric.to_device(batch))
+                    _step(fabric, optimizer, losses)
+                    meter.add(epoch, index, losses, len(batch.images))
+                    if (index + 1) % config.print_freq == 0:
+                        meter.report(epoch, index)
+                    bar.update(epoch * steps + index + 1, epoch + 1, meter.note)
+                    here, stopping = Position(epoch, index + 1), stop.agreed(index, steps)
+                    due = config.save_every and (index + 1) % config.save_every == 0
+                    if stopping or (due and index + 1 < steps):
+                        keep(here)
+                    if stopping:
+                        raise Interrupted(stop.signum or signal.SIGTERM, here)
+                meter.check()
+                with stop.at_once():
+                    metrics = after_epoch(epoch)
+                meter.finish(epoch, metrics)
+                keep(Position(epoch + 1, 0))
+        except _Now:
+            if here != saved:
+                keep(here)
+            raise Interrupted(stop.signum or signal.SIGTERM, here) from None
 
 
 def _step(fabric: Fabric, optimizer: Any, losses: Mapping[str, Tensor]) -> None:
@@ -175,15 +196,20 @@ def _digest(values: tuple[int, ...]) -> bytes:
     return hashlib.blake2b(repr(values).encode(), digest_size=7).digest()
 
 
+class _Now(BaseException):
+    """A stop is answered where no step is taken; no code may take it for an error."""
+
+
 class StopSignal:
-    """Notes SIGTERM and SIGINT instead of dying of them; a second one kills as usual."""
+    """Notes the signals that ask to stop instead of dying of them; a second one kills as usual."""
 
     def __init__(self) -> None:
         self.signum: int | None = None
         self._before: dict[int, Any] = {}
+        self._raises = False
 
     def __enter__(self) -> "StopSignal":
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in stop_signals():
             self._before[signum] = signal.signal(signum, self._note)
         return self
 
@@ -193,8 +219,27 @@ class StopSignal:
 
     def _note(self, signum: int, _: FrameType | None) -> None:
         self.signum = signum
-        logger.info("%s: stopping after this step", signal.Signals(signum).name)
         signal.signal(signum, self._before[signum])
+        if self._raises:
+            raise _Now
+        logger.info("%s: stopping after this step", signal.Signals(signum).name)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, where no step is taken, a signal does not wait, if this is the only process.
+
+        What is done inside must leave the run as it was where it is broken off.
+
+        Raises:
+            _Now: a signal came, inside or before.
+        """
+        self._raises = distributed.world_size() == 1
+        try:
+            if self._raises and self.signum:
+                raise _Now
+            yield
+        finally:
+            self._raises = False
 
     def agreed(self, step: int, steps: int) -> bool:
         """Whether to stop; several processes compare notes every 10 steps and at the last."""

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +18,14 @@ from mgd_ssl.training.logging import MetricWriter, format_duration, logger
 
 class NonFiniteLossError(RuntimeError):
     """A loss is NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Summed:
+    """Losses by name, summed over so many steps."""
+
+    count: int = 0
+    losses: Mapping[str, float] = field(default_factory=dict)
 
 
 class Meter:
@@ -35,13 +44,18 @@ class Meter:
         self._constant = ConstantLoss(steps)
         self.restart()
 
-    def restart(self) -> None:
-        """Forget what was summed; called at the start of an epoch."""
+    def restart(self, summed: Summed = Summed()) -> None:
+        """Begin an epoch, or go on after the steps that were summed."""
         self._pending: tuple[int, int, dict[str, Tensor]] | None = None
-        self._sums: dict[str, float] = {}
-        self._count = 0
+        self._sums = dict(summed.losses)
+        self._count = summed.count
         self._images = 0
         self._clock = self._last = time.perf_counter()
+
+    @property
+    def summed(self) -> Summed:
+        """What the epoch's means are of; the losses that were added last are not read for it."""
+        return Summed(self._count, dict(self._sums))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -105,7 +119,8 @@ class Meter:
         self.check()
         speed = self._images / max(self._last - self._clock, 1e-9)
         rate = self.optimizer.param_groups[0]["lr"]
-        row = {**self._means(), "lr": rate, "images_per_second": round(speed, 1)}
+        row = {**self._means(), "lr": rate}
+        row |= {"images_per_second": round(speed, 1)} if self._images else {}
         row |= {"peak_memory_gib": round(peak_memory(), 3), **metrics}
         text = "  ".join(f"{k} {_short(v)}" for k, v in row.items())
         logger.info("epoch %d/%d done  %s", epoch + 1, self.epochs, text)

@@ -1,5 +1,6 @@
 """Put what a run's checkpoint holds back into its parts: whole, or refused by name."""
 
+import math
 from collections.abc import Iterator, Mapping
 from numbers import Real
 from pathlib import Path
@@ -46,9 +47,21 @@ def check_sections(path: Path, content: Mapping[str, Any]) -> None:
         ordinal = isinstance(found, int) and not isinstance(found, bool) and found >= 0
         if not ordinal:
             _refuse(path, f"progress.{entry}", found, "a whole number of 0 or more")
+    _check_summed(path, progress.get("summed", {"count": 0, "losses": {}}))
     best = progress.get("best")
     if not isinstance(best, Real) or isinstance(best, bool) or best != best:
         _refuse(path, "progress.best", best, "a number")
+
+
+def _check_summed(path: Path, summed: Any) -> None:
+    """The losses of the epoch's steps so far, by name."""
+    whole = isinstance(summed, Mapping) and summed.keys() == {"count", "losses"}
+    if not whole or not isinstance(summed["count"], int) or summed["count"] < 0:
+        _refuse(path, "progress.summed", summed, "count, of 0 or more, and losses")
+    _require(path, "progress.summed.losses", summed["losses"], Mapping, MAPPING)
+    for name, value in summed["losses"].items():
+        if not isinstance(value, float) or not math.isfinite(value):
+            _refuse(path, f"progress.summed.losses.{name}", value, "a finite number")
 
 
 def _require(path: Path, entry: str, value: Any, kind: Any, expected: str) -> None:

@@ -57,13 +57,14 @@ def assert_same_end(run: Path, uninterrupted: Path) -> None:
     assert steps == [(row["step"], "train_loss" in row) for row in read_rows(uninterrupted)]
     assert len(set(steps)) == len(steps)
     assert all(row["train_loss"] > 0 for row in read_rows(run) if "train_loss" in row)
-    for mine, theirs in zip(_solves(run), _solves(uninterrupted), strict=True):
+    for mine, theirs in zip(_figures(run), _figures(uninterrupted), strict=True):
         assert mine == theirs
 
 
-def _solves(run: Path) -> list[dict[str, Any]]:
-    rows = [row for row in read_rows(run) if "train_loss" not in row]
-    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+def _figures(run: Path) -> list[dict[str, Any]]:
+    """The rows of the metrics without what the machine does to them."""
+    clocks = ("time", "images_per_second", "peak_memory_gib")
+    return [{k: v for k, v in row.items() if k not in clocks} for row in read_rows(run)]
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(2, 3), (3, 1)])
@@ -100,6 +101,54 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
     assert (last["epoch"], last["step"]) >= (1, 1)
     assert pretrain.main(arguments(run, teacher, *RUN, "--resume")) == 0
     assert_same_end(run, uninterrupted)
+
+
+@pytest.mark.parametrize(
+    ("place", "call", "signum"),
+    [("statistics", 2, signal.SIGTERM), ("measure", 2, signal.SIGHUP), ("step", 1, signal.SIGINT)],
+)
+def test_a_stop_while_matching_or_measuring_is_answered_at_once_and_loses_nothing(
+    tmp_path: Path,
+    teacher: Path,
+    uninterrupted: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    call: int,
+    signum: signal.Signals,
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        after = stop_in(place, call, signum, patched)
+        assert pretrain.main(arguments(run, teacher, *RUN)) == 128 + signum
+    assert after == ([] if place != "step" else ["went on"])
+    assert pretrain.main(arguments(run, teacher, *RUN, "--resume")) == 0
+    assert_same_end(run, uninterrupted)
+
+
+def stop_in(place: str, call: int, signum: int, patched: pytest.MonkeyPatch) -> list[str]:
+    """Signal this process in a method's n-th call; says whether that went on."""
+    original, calls, after = getattr(pretrain.PretrainRun, place), iter(range(1, 1000)), list[str]()
+
+    def stopped(*args: Any) -> Any:
+        if next(calls) == call:
+            signal.raise_signal(signum)
+            after.append("went on")
+        return original(*args)
+
+    patched.setattr(pretrain.PretrainRun, place, stopped)
+    return after
+
+
+def test_a_stop_in_the_first_solve_leaves_nothing(
+    tmp_path: Path,
+    teacher: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stop_in("statistics", 1, signal.SIGTERM, monkeypatch)
+    assert pretrain.main(arguments(tmp_path / "run", teacher, *RUN)) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM before the first step" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_that_is_resumed_stays_as_it_is(uninterrupted: Path, teacher: Path) -> None:

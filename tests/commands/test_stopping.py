@@ -88,3 +88,17 @@ def test_the_second_signal_kills() -> None:
             signal.raise_signal(signal.SIGINT)
         finally:
             assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1"])
+def test_a_closed_terminal_and_a_batch_systems_warning_stop_as_ctrl_c_does(name: str) -> None:
+    signum = signal.Signals[name]
+    assert guarded(lambda: signal.raise_signal(signum)) == 128 + signum
+
+
+def test_nohup_is_heeded() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert guarded(lambda: signal.raise_signal(signal.SIGHUP)) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
