@@ -104,29 +104,21 @@ class PretrainConfig(RunConfig):
 
 
 MATCHING: dict[str, Any] = {"mgd_update_images": 20000, "mgd_adapter": "batch"}
+# Learning rate and weight decay that suit an optimizer, where a method has none of its own.
+SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 0.03, "weight_decay": 1e-4}
+ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.05}
+OPTIMISERS = {"sgd": SGD, "adamw": ADAMW}
 GENERAL: Defaults = {
     "network": {"arch": "resnet18", "width": 1.0, "stem": "imagenet", "stem_stride": 1},
     "moco": {"moco_k": 65536, "moco_m": 0.999, "moco_t": 0.2},
-    "optim": {
-        "optimizer": "sgd",
-        "epochs": 200,
-        "batch_size": 256,
-        "lr": 0.03,
-        "weight_decay": 1e-4,
-    },
+    "optim": {**SGD, "epochs": 200, "batch_size": 256},
     "loader": {"size": 224},
     "mgd": MATCHING,
 }
 EMBEDDED: Defaults = {
     "network": {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2},
     "moco": {"moco_k": 4096, "moco_m": 0.99, "moco_t": 0.1},
-    "optim": {
-        "optimizer": "sgd",
-        "epochs": 10,
-        "batch_size": 128,
-        "lr": 0.06,
-        "weight_decay": 5e-4,
-    },
+    "optim": {**SGD, "epochs": 10, "batch_size": 128, "lr": 0.06, "weight_decay": 5e-4},
     "loader": {"size": 32},
     "mgd": MATCHING,
     # The images are grey: colour jitter would cost time and change nothing.
@@ -141,11 +133,12 @@ EMBEDDED: Defaults = {
 # What a method has of its own, on data of the user and on the embedded data.
 PLUS: Defaults = {
     "objective": {"regression_head": "linear"},
-    "mgd": {"mgd_adapter": "expand", "mgd_start": 0.3},
+    "mgd": {"mgd_adapter": "expand", "mgd_start": 30.0},
+    "optim": ADAMW,
 }
 FOUR: Defaults = {"objective": {"regression_head": "four"}}
 RECIPES: dict[Method, tuple[Defaults, Defaults]] = {
-    "mgd-plus": ({**PLUS, "optim": {"lr": 0.05}}, {**PLUS, "optim": {"lr": 1.0}}),
+    "mgd-plus": (PLUS, PLUS),
     "mgd": ({"mgd": {"mgd_loss_factor": 1e4}}, {"mgd": {"mgd_loss_factor": 100.0}}),
     "simreg": ({**FOUR, "optim": {"lr": 0.05}}, {**FOUR, "optim": {"lr": 1.0}}),
     "compress": ({"optim": {"lr": 0.01}}, {"optim": {"lr": 0.3}}),
@@ -181,7 +174,11 @@ def _defaults(config: PretrainConfig) -> Defaults:
     if config.views != ViewConfig() or config.aug_plus:
         defaults.pop("views", None)
     own = RECIPES.get(cast(Method, config.method), ({}, {}))[embedded]
-    return defaults | {name: defaults.get(name, {}) | values for name, values in own.items()}
+    defaults |= {name: defaults.get(name, {}) | values for name, values in own.items()}
+    chosen = config.optim.optimizer or defaults["optim"]["optimizer"]
+    if chosen != defaults["optim"]["optimizer"]:  # a rate and a decay of the other are of no use
+        defaults["optim"] = defaults["optim"] | OPTIMISERS[chosen]
+    return defaults
 
 
 def _check(config: PretrainConfig) -> None:
