@@ -39,7 +39,7 @@ from mgd_ssl.data import CentreCrop, ImageDataset, open_source, shorter_side, su
 from mgd_ssl.models import BackboneSpec
 
 sys.path.append(str(Path(__file__).parents[1] / "recipes"))
-from fashion_mnist import MOCO, NETWORK, VIEWS
+from fashion_mnist import DECAY, NETWORK, VIEWS, queue
 from tables import Results, Row, evaluate, markdown, run_rows
 
 COLUMNS = {
@@ -48,8 +48,10 @@ COLUMNS = {
     "images_per_second": "images/s",
     "training": "training, s",
 }
+PLUS = ("--method", "mgd-plus")
 OURS = {  # what pretrain.py is told, each at the best learning rate that docs/log.md knows for it
-    "mgd-plus": ("--method", "mgd-plus", "--lr", "1.0"),
+    "mgd-plus": (*PLUS, "--wd", "0.05"),
+    "mgd-plus, SGD": (*PLUS, "--optimizer", "sgd", "--lr", "1.0", "--mgd-start", "0.3"),
     "mgd, 2021": ("--method", "mgd", "--mgd-loss-factor", "100", "--lr", "0.3"),
     "simreg": ("--method", "simreg", "--lr", "1.0"),
     "seed": ("--method", "seed", "--lr", "0.3"),
@@ -140,7 +142,9 @@ def train_ours(name: str, seed: int, setting: Setting, out: Path) -> dict[str, A
     """Train one student with pretrain.py, decoding in its own process as lightly-train does."""
     arguments = [str(setting.images), "-j", "0", "--size", str(setting.size)]
     arguments += ["--epochs", str(setting.epochs), "-b", str(setting.batch)]
-    arguments += [*NETWORK, *MOCO, *VIEWS, "--knn-every", "0", "--health-every", "0"]
+    method = OURS[name][OURS[name].index("--method") + 1]
+    arguments += [*NETWORK, *DECAY, *queue(method), *VIEWS]
+    arguments += ["--knn-every", "0", "--health-every", "0"]
     arguments += ["--teacher", str(setting.teacher), *OURS[name], "--seed", str(seed)]
     started = time.perf_counter()
     if status := pretrain.main([*arguments, "--out", str(out), "--overwrite"]):

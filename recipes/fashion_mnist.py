@@ -13,12 +13,13 @@ from typing import Any
 from tables import Row, evaluate, markdown, run_rows
 
 from mgd_ssl.commands import pretrain
+from mgd_ssl.commands.methods import CONTRASTS, QUEUES
 from mgd_ssl.commands.pretrain_config import EMBEDDED_TEACHER
 
 VIEWS = ["--preset", "small", "--crop-min", "0.5", "--jitter-hue", "0"]
 VIEWS += ["--jitter-saturation", "0", "--grey-p", "0"]
 NETWORK = ["-a", "resnet18", "--width", "0.125", "--stem", "small", "--stem-stride", "2"]
-MOCO = ["--moco-k", "4096", "--moco-m", "0.99", "--moco-t", "0.1", "--wd", "5e-4"]
+DECAY = ["--wd", "5e-4"]
 KS = (20, 200)
 
 
@@ -32,6 +33,12 @@ def rows(teacher: Path, seeds: int, factor: str) -> list[Row]:
         Row("amp", (*distil, "amp"), many),
         *(Row(reducer, (*distil, reducer)) for reducer in ("sp", "sp_avg", "rd", "sm")),
     ]
+
+
+def queue(method: str) -> list[str]:
+    """The settings of a queue and of a momentum encoder, for a method that has them."""
+    size = ["--moco-k", "4096"] if method in QUEUES else []
+    return size + (["--moco-m", "0.99", "--moco-t", "0.1"] if method in CONTRASTS else [])
 
 
 def main() -> None:
@@ -69,7 +76,7 @@ def train(row: Row, seed: int, out: Path, options: argparse.Namespace) -> Path:
     """Train one student; the file that it is in."""
     arguments = [str(options.data), "--limit", str(options.images), "--size", "32"]
     arguments += ["--epochs", str(options.epochs), "-b", "128", "--lr", "0.06"]
-    arguments += [*NETWORK, *MOCO, *VIEWS, "--knn-every", "0", "--seed", str(seed)]
+    arguments += [*NETWORK, *DECAY, *queue("moco"), *VIEWS, "--knn-every", "0", "--seed", str(seed)]
     if status := pretrain.main([*arguments, "--out", str(out), "--resume", *row.options]):
         raise SystemExit(status)
     return out / "student.safetensors"

@@ -12,11 +12,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from fashion_mnist import NETWORK, VIEWS
+from fashion_mnist import DECAY, NETWORK, VIEWS, queue
 from tables import Row, evaluate, markdown, run_rows
 
 from mgd_ssl.commands import pretrain
-from mgd_ssl.commands.methods import CONTRASTS, QUEUES
 
 KS = (20,)
 COLUMNS = {"knn20": "kNN, k 20", "linear": "linear"}
@@ -29,7 +28,7 @@ DISTILLED = {  # method, its learning rate, and what it is told beside them
     "compress": ("compress", "0.3"),
     "disco": ("disco", "0.3"),
     "simsiam + matching": ("simsiam", "0.3", "--mgd-start", "0.3"),
-    "mgd-plus": ("mgd-plus", "1.0"),
+    "mgd-plus": ("mgd-plus", "1.0", "--optimizer", "sgd", "--mgd-start", "0.3"),
 }
 
 
@@ -78,18 +77,13 @@ def train(row: Row, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     out = options.out / f"{row.name}-{seed}"
     arguments = [str(options.data), "--limit", str(options.images), "--size", "32", "-b", "128"]
     arguments += ["--epochs", str(options.epochs), "--knn-every", "0", "--health-every", "0"]
+    arguments += ["--cos-per-epoch"]  # as when the table was measured
     method = row.options[row.options.index("--method") + 1]
-    arguments += [*NETWORK, "--width", options.width, "--wd", "5e-4", *queue(method), *VIEWS]
+    arguments += [*NETWORK, "--width", options.width, *DECAY, *queue(method), *VIEWS]
     arguments += ["--seed", str(seed), "--out", str(out), "--resume"]
     if status := pretrain.main([*arguments, *row.options]):
         raise SystemExit(status)
     return measure(out.name, out / "student.safetensors", options)
-
-
-def queue(method: str) -> list[str]:
-    """The settings of a queue and of a momentum encoder, for a method that has them."""
-    size = ["--moco-k", "4096"] if method in QUEUES else []
-    return size + (["--moco-m", "0.99", "--moco-t", "0.1"] if method in CONTRASTS else [])
 
 
 def measure(name: str, checkpoint: Path, options: argparse.Namespace) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
         "expand",
         None,
     )
-    assert plus.objective.regression_head == "linear" and plus.mgd.mgd_start is not None
+    assert plus.objective.regression_head == "linear" and plus.mgd.mgd_start == 30
     assert (old.mgd.mgd_start, old.mgd.mgd_loss_factor) == (None, 1e4)
     assert old.mgd.mgd_adapter == "batch"
     said = read(
@@ -52,6 +52,23 @@ def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
     )
     assert (said.mgd.mgd_weight, said.mgd.mgd_start, said.mgd.mgd_adapter) == (2, None, "batch")
     assert (said.objective.regression_head, said.optim.lr) == ("four", 7)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--teacher", "t"], ("adamw", 2e-3, 0.05)),
+        (["--teacher", "t", "--optimizer", "sgd"], ("sgd", 0.03, 1e-4)),
+        (["--teacher", "t", "--optimizer", "sgd", "--lr", "7"], ("sgd", 7, 1e-4)),
+        (["--method", "moco"], ("sgd", 0.03, 1e-4)),
+        (["--method", "moco", "--optimizer", "adamw"], ("adamw", 2e-3, 0.05)),
+    ],
+)
+def test_an_optimizer_has_a_rate_and_a_decay_of_its_own(
+    argv: list[str], expected: tuple[str, float, float]
+) -> None:
+    optim = resolve(parse(PretrainConfig, "pretrain.py", ["images", *argv])).optim
+    assert (optim.optimizer, optim.lr, optim.weight_decay) == expected
 
 
 @pytest.mark.parametrize(
