@@ -20,6 +20,7 @@ OWN_WORDS: dict[str, Callable[[Any], bool]] = {
     "overwrite": bool,
 }
 RETIRED = ("loader.canvas",)  # null in the files of older runs
+MOST_SEED = 2**63 - 1  # torch's, NumPy's and this project's generators all take it
 COMMAND = "command"  # the entry that says which command wrote a file
 READ = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 
@@ -112,7 +113,7 @@ def checked(settings: T) -> T:
     """Settings with ``~`` written out in every path.
 
     Raises:
-        ValueError: a number is NaN or infinite.
+        ValueError: a number is NaN or infinite, or the seed is out of range.
     """
     return _mapped(settings, _check)
 
@@ -142,6 +143,8 @@ def _mapped(settings: T, change: Callable[[str, Any], Any], name: str = "") -> T
 def _check(name: str, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_check(name, v) for v in value)
+    if name == "seed" and not 0 <= value <= MOST_SEED:
+        raise ValueError(f"seed: got {value}, expected 0 to {MOST_SEED}")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name}: got {value}, expected a finite number")
     if not isinstance(value, Path):

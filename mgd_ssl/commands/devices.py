@@ -16,6 +16,7 @@ from mgd_ssl.commands.options import ComputeOptions, DeviceOptions
 from mgd_ssl.commands.rendezvous import World, find_world
 from mgd_ssl.models.compiling import compile_parts
 
+THREADS_A_CORE = 16
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 # Not sent at each step: queues, margins and assignments are equal on all ranks by construction, and
 # norms' statistics are taken from the first rank where they count.
@@ -88,10 +89,13 @@ def threads_of(asked: int | None) -> int:
     """Threads of this process: as asked, else as OMP_NUM_THREADS says, else its share of the cores.
 
     Raises:
-        ValueError: fewer than one is asked.
+        ValueError: fewer than one is asked, or more than make sense.
     """
-    if asked is not None and asked < 1:
-        raise ValueError(f"threads: got {asked}, expected 1 or more")
+    most = THREADS_A_CORE * (os.cpu_count() or 1)  # very many end in a segmentation fault
+    if asked is not None and not 1 <= asked <= most:
+        raise ValueError(
+            f"threads: got {asked}, expected 1 to {most}, {THREADS_A_CORE} for each core"
+        )
     if asked is None and "OMP_NUM_THREADS" in os.environ:
         return torch.get_num_threads()
     return asked or max(1, process.cores() // process.local_processes())

@@ -12,7 +12,7 @@ from tyro.conf import OmitArgPrefixes, Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from mgd_ssl.commands.config_file import checked, read_config, require_own_words, withhold
-from mgd_ssl.commands.words import lists_last, take_config
+from mgd_ssl.commands.words import lists_last, require_text, take_config
 from mgd_ssl.data import IMAGENET_MEAN, IMAGENET_STD
 
 T = TypeVar("T")
@@ -186,9 +186,10 @@ def parse(config: type[T], prog: str, argv: Sequence[str] | None = None) -> T:
     Unknown options end the program with the nearest known one named.
 
     Raises:
-        ValueError: the file is refused, or a number is NaN or infinite.
+        ValueError: the file is refused, a word is empty, a number NaN or infinite.
     """
     args, file = take_config(sys.argv[1:] if argv is None else argv)
+    require_text(args)
     default, withheld = withhold(read_config(config, file)) if file else (None, {})
     doc = (config.__doc__ or "").strip()
     parsed: T = tyro.cli(  # type: ignore[assignment]

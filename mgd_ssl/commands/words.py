@@ -33,6 +33,21 @@ def take_config(words: Sequence[str]) -> tuple[list[str], Path | None]:
     return rest, Path(files[0]).expanduser() if files else None
 
 
+def require_text(words: Sequence[str]) -> None:
+    """Refuse an empty word: as a path it would mean the current directory.
+
+    Raises:
+        ValueError: says after which word it stands.
+    """
+    for before, word in zip(["", *words], words, strict=False):
+        if not word or (OPTION.match(word) and word.endswith("=")):
+            place = word.rstrip("=") or before
+            raise ValueError(
+                f"got nothing{f' after {place}' if place else ''}, expected a value; look whether "
+                "a variable of the shell that stands there is set"
+            )
+
+
 def lists_last(config: type, words: Sequence[str]) -> list[str]:
     """Move options that take several values behind all others.
 

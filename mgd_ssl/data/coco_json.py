@@ -59,7 +59,7 @@ def read_coco(file: Path) -> CocoTable:
     owner = _positions(file, annotations, "image_id", image_ids)
     labels = _positions(file, annotations, "category_id", category_ids)
     sizes = np.array([(image["height"], image["width"]) for image in data["images"]], np.int64)
-    objects = _objects(annotations, labels)
+    objects = _objects(file, annotations, labels)
     objects, owner, dropped = _clean(file, objects, owner, sizes)
     return CocoTable(
         image_ids,
@@ -111,7 +111,7 @@ def _positions(
     return found
 
 
-def _objects(annotations: list[dict[str, Any]], labels: NDArray[np.int64]) -> Objects:
+def _objects(file: Path, annotations: list[dict[str, Any]], labels: NDArray[np.int64]) -> Objects:
     """Objects as the file has them; an area that it does not give is the box's."""
     boxes = np.array([entry["bbox"] for entry in annotations], np.float64).reshape(-1, 4)
     areas = boxes[:, 2] * boxes[:, 3]
@@ -120,6 +120,11 @@ def _objects(annotations: list[dict[str, Any]], labels: NDArray[np.int64]) -> Ob
             areas[number] = entry["area"]
     crowd = np.array([is_crowd(entry) for entry in annotations], np.bool_)
     boxes[:, 2:] += boxes[:, :2]
+    if len(boxes) and boxes.max() <= 1 and (boxes % 1).any():
+        raise ValueError(
+            f"{file}: all boxes lie between 0 and 1, as shares of an image; expected pixels: x, y, "
+            "width, height. Multiply them by the image's width and height."
+        )
     return Objects(boxes, labels, areas, crowd)
 
 
@@ -157,4 +162,5 @@ def _report(file: Path, dropped: dict[str, int], cut: int, left: int) -> None:
             "use the images without annotations."
         )
     if cut or dropped:
-        logger.warning("%s: boxes left out: %s; clipped: %d", file, found or "none", cut)
+        hint = " (do corners stand in place of width and height?)" if 2 * cut > left else ""
+        logger.warning("%s: boxes left out: %s; clipped: %d%s", file, found or "none", cut, hint)

@@ -19,7 +19,7 @@ FASHION_CLASSES = [
 
 
 def open_source(
-    path: Path | None,
+    path: str | Path | None,
     split: Split,
     labelled: bool = False,
     *,
@@ -49,6 +49,7 @@ def open_source(
     """
     if split not in ("train", "val"):
         raise ValueError(f'split {split!r}; expected "train" or "val".')
+    path = None if path is None else Path(path)
     packed = None if path is None else _find_packed(path)
     if path is None or packed:
         _refuse_folders(train_folder or val_folder)
@@ -69,6 +70,7 @@ def open_source(
 def _find_packed(path: Path) -> Packed | None:
     if not path.is_dir():
         got = "it is a file" if path.exists() else "there is no such folder"
+        got += " (unpack an archive)" if path.is_file() else ""
         raise ValueError(
             f"data folder {path}: {got}; expected a folder of images, of IDX files or of CIFAR "
             "batches. Check the path, or give none to run on the embedded sample."

@@ -228,6 +228,11 @@ def _build_own(arch: str) -> nn.Module:
         raise ValueError(
             f"arch: got {arch!r}, expected MODULE:FUNCTION that returns a network; {error}"
         ) from error
+    except Exception as error:  # the user's own code may raise anything
+        raise ValueError(
+            f"arch: {arch!r} failed: {type(error).__name__}: {error}; expected a function that "
+            "takes no arguments and returns a network"
+        ) from error
     if not isinstance(network, nn.Module):
         raise ValueError(f"arch: {arch!r} returned {type(network).__name__}, expected nn.Module")
     return network

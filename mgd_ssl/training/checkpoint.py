@@ -106,6 +106,7 @@ class RunDirectory:
             raise ValueError(f"out: {self.path} is a file, expected a directory")
         held = self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir())
         if held and not (resume or overwrite):
+            self._require_begun()
             raise ValueError(
                 f"out: {self.path} is not empty, expected a new directory; go on with --resume, "
                 "start anew with --overwrite, or name another with --out"
@@ -144,6 +145,19 @@ class RunDirectory:
                 "directory with --out"
             ) from error
 
+    @property
+    def _begun(self) -> bool:
+        return is_run(self.path) or (self.checkpoints / LAST).is_file()
+
+    def _require_begun(self) -> None:
+        """Refuse a directory of something else without advice that would not help."""
+        foreign = strangers(self.path)
+        if foreign and not self._begun:
+            raise ValueError(
+                f"out: {self.path} is not empty, expected a new directory; it holds "
+                f"{_named(foreign)} and no run: name another with --out"
+            )
+
     def _require_deletable(self) -> None:
         """Refuse to delete what no run wrote."""
         foreign = strangers(self.path)
@@ -162,8 +176,18 @@ class RunDirectory:
     def _require_resumable(self) -> None:
         """Refuse to write among, or over, what no run wrote."""
         foreign, config = strangers(self.path), self.path / CONFIG
-        begun = is_run(self.path) or (self.checkpoints / LAST).is_file()
-        if (foreign and not begun) or (config.exists() and not holds_settings(config)):
+        if (self.checkpoints / BEST).is_file() and not (self.checkpoints / LAST).is_file():
+            raise ValueError(
+                f"out: {self.path} holds {BEST} and no {LAST} to go on from, and a new run would "
+                f"write over it; go on from there with a copy of {BEST} called {LAST}, or start "
+                "anew with --overwrite"
+            )
+        if self._begun and config.exists() and not holds_settings(config):
+            raise ValueError(
+                f"out: {config} holds no settings of a run, expected those that the run wrote; "
+                "move it away, and --resume writes it anew"
+            )
+        if (foreign and not self._begun) or (config.exists() and not holds_settings(config)):
             raise ValueError(
                 f"out: {self.path} holds {_named(foreign or [CONFIG])} and no run to go on with; "
                 "name another directory with --out"

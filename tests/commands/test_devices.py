@@ -9,7 +9,7 @@ import torch
 from tiny_runs import arguments, read_last, read_rows, start
 
 from mgd_ssl.commands import pretrain
-from mgd_ssl.commands.devices import start_fabric
+from mgd_ssl.commands.devices import start_fabric, threads_of
 from mgd_ssl.commands.options import DeviceOptions
 
 TWO = ("--bn-splits", "1", "--accelerator", "cpu", "--epochs", "1")
@@ -102,3 +102,10 @@ def test_auto_is_cuda_or_the_cpu_and_mps_is_refused_with_the_reason(
     assert start_fabric(DeviceOptions()).device.type == "cpu"
     with pytest.raises(ValueError, match=r"got mps, which has no float64.*--accelerator cpu"):
         start_fabric(DeviceOptions(accelerator="mps"))
+
+
+def test_more_threads_than_the_system_bears_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"threads: got 100000, expected 1 to \d+, 16 for each core"
+    ):
+        threads_of(100_000)

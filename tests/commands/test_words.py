@@ -65,3 +65,16 @@ def test_a_report_whose_runs_were_taken_for_baselines_says_so(
     assert "expected the runs before it" in said
     config = parse(ReportConfig, "x", ["--baseline", "a", "--title", "b", "run"])
     assert (config.runs, config.baseline) == ((Path("run"),), (Path("a"),))
+
+
+@pytest.mark.parametrize("words", [[""], ["--out", ""], ["--out="], ["data", "--teacher", ""]])
+def test_a_shells_unset_variable_is_not_the_current_directory(words: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"got nothing.*variable of the shell"):
+        parse(PretrainConfig, "pretrain.py", words)
+
+
+@pytest.mark.parametrize("seed", ["-1", str(2**63), "99999999999999999999"])
+def test_a_seed_that_not_every_generator_takes_is_refused(seed: str) -> None:
+    for config, words in ((PretrainConfig, []), (KnnConfig, ["a.pt"])):
+        with pytest.raises(ValueError, match=f"seed: got {seed}, expected 0 to"):
+            parse(config, "prog", [*words, "--seed", seed])

@@ -196,3 +196,9 @@ def test_val_of_other_categories_is_refused(tmp_path):
         val = open_detection(write_split(tmp_path, data, "val"), "val")
         with pytest.raises(ValueError, match=r"3 categories that differ from the 3 of .*'hat'"):
             check_same_categories(train, val)
+
+
+def test_boxes_in_shares_of_the_image_are_refused(tmp_path):
+    write_split(tmp_path, instances(3, [box(10, 3, 0.1, 0.2, 0.5, 0.5), box(20, 7, 0, 0, 1, 0.9)]))
+    with pytest.raises(ValueError, match=r"all boxes lie between 0 and 1.*Multiply"):
+        open_detection(tmp_path, "train")

@@ -144,7 +144,7 @@ def test_missing_folder_is_refused(tmp_path):
 
 
 def test_file_in_place_of_a_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="it is a file; expected a folder"):
+    with pytest.raises(ValueError, match=r"it is a file .*; expected a folder"):
         open_source(save(tmp_path / "one.png", photo()), "train")
 
 
@@ -200,3 +200,11 @@ def test_empty_subset_is_refused():
 def test_array_of_another_type_or_shape_is_refused(array):
     with pytest.raises(ValueError, match=r"expected uint8 \(N, H, W\)"):
         ArraySource(array)
+
+
+def test_a_path_may_be_text_and_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
+    class_tree(tmp_path / "images", {"a": 2, "b": 2})
+    assert len(open_source(str(tmp_path / "images"), "train")) == 4
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"it is a file .unpack an archive"):
+        open_source(tmp_path / "images.zip", "train")

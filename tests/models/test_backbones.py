@@ -213,3 +213,8 @@ def test_the_head_is_back_after_an_exception():
     with pytest.raises(KeyError), without_head(network):
         raise KeyError
     assert network.fc is head
+
+
+def test_a_function_that_fails_is_told_with_its_error():
+    with pytest.raises(ValueError, match=r"'os:system' failed: TypeError: .*takes no arguments"):
+        create_backbone("os:system")

@@ -289,3 +289,30 @@ def test_a_file_in_the_directorys_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is a file, expected a directory"):
         RunDirectory(tmp_path / "run").open(resume=True, overwrite=False)
     assert (tmp_path / "run").read_text() == "a file"
+
+
+def test_best_without_last_is_not_written_over_by_a_resumption(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (run / "checkpoints" / "last.pt").unlink()
+    before = files(run)
+    with pytest.raises(ValueError, match=r"holds best\.pt and no last\.pt.*copy of best\.pt"):
+        take(run, resume=True)
+    assert files(run) == before
+    save_checkpoint(run / "checkpoints" / "last.pt", {"progress": {}})
+    take(run, resume=True)
+
+
+def test_a_damaged_config_beside_a_run_is_to_be_moved_away(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (run / "config.yaml").write_text("network: {arch: [")
+    with pytest.raises(ValueError, match=r"config\.yaml holds no settings of a run.*move it away"):
+        take(run, resume=True)
+    (run / "config.yaml").unlink()
+    take(run, resume=True)
+
+
+def test_a_directory_of_something_else_is_not_told_to_resume_or_overwrite(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match=r"is not empty.*thesis\.tex and no run") as error:
+        take(tmp_path)
+    assert "--overwrite" not in str(error.value) and "--resume" not in str(error.value)
