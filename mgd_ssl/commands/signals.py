@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from mgd_ssl.process import stop_signals
+from mgd_ssl.streams import drop_closed
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,6 +36,8 @@ def stoppable() -> Iterator[None]:
 def _stop(signum: int, _: FrameType | None) -> None:
     for each in stop_signals():
         signal.signal(each, signal.SIG_DFL)
+    if signum == signal.SIGHUP:  # the terminal may be gone, and a line to it would fail
+        drop_closed()
     raise Stopped(signum)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mgd_ssl import distributed
 from mgd_ssl.process import stop_signals
+from mgd_ssl.streams import drop_closed
 from mgd_ssl.training.logging import MetricWriter, StepProgress, logger
 from mgd_ssl.training.meter import Meter, Summed
 from mgd_ssl.training.schedules import LearningRate
@@ -220,6 +221,8 @@ class StopSignal:
     def _note(self, signum: int, _: FrameType | None) -> None:
         self.signum = signum
         signal.signal(signum, self._before[signum])
+        if signum == signal.SIGHUP:  # the terminal may be gone, and a line to it would fail
+            drop_closed()
         if self._raises:
             raise _Now
         logger.info("%s: stopping after this step", signal.Signals(signum).name)

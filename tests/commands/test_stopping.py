@@ -1,14 +1,16 @@
 """Ctrl-C and SIGTERM are answered once, in a line, wherever a command is."""
 
 import os
+import pty
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_runs import STUDENT, start
+from tiny_runs import ROOT, STUDENT, start
 
 from mgd_ssl.commands.signals import Stopped, stoppable
 from mgd_ssl.commands.terminal import guarded
@@ -102,3 +104,22 @@ def test_nohup_is_heeded() -> None:
         assert guarded(lambda: signal.raise_signal(signal.SIGHUP)) == 0
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_run_whose_terminal_is_closed_keeps_its_work(pictures: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--method", "moco", "--moco-k", "64", "-b", "16", "--epochs", "500", "-j", "0"]
+    options += ["--size", "32", "--knn-every", "0", "--health-every", "0", "-p", "1"]
+    command = [sys.executable, "pretrain.py", str(pictures), *STUDENT, *options, "--out", str(run)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execve(sys.executable, command, os.environ | {"OMP_NUM_THREADS": "1"})
+    said = b""
+    while b"step 2/" not in said:
+        said += os.read(terminal, 4096)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    assert (run / "checkpoints" / "last.pt").is_file()
+    assert "SIGHUP" in (run / "train.log").read_text(encoding="utf-8")
