@@ -105,7 +105,8 @@ def test_what_student_and_teacher_see_is_said(
     from mgd_ssl.commands.inherited import say_inherited
     from mgd_ssl.training.logging import logger
 
-    monkeypatch.setattr(logger, "propagate", True)
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(logger, "propagate", False)
     caplog.set_level("INFO", logger.name)
     network, report = load_backbone(write_run(tmp_path / "run", **SMALL))
     say_inherited(64, network.spec, report)  # type: ignore[arg-type]

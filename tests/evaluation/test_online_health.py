@@ -53,7 +53,7 @@ def test_deviation_by_hand() -> None:
 def test_figures_are_those_of_the_functions() -> None:
     health, teacher, student = make_health(), network(1), network(2)
     alone = health(student, PLAIN)
-    assert set(alone) == {"health/effective_rank", "health/deviation"}
+    assert set(alone) == {"health/effective_rank", "health/deviation", "health_images"}
     health.watch(teacher, PLAIN)
     figures = health(student, PLAIN)
     t, s = (
@@ -65,6 +65,7 @@ def test_figures_are_those_of_the_functions() -> None:
         "health/deviation": feature_deviation(s),
         "health/neighbour_overlap": neighbour_overlap(t, s, 5),
         "health/cka": linear_cka(t, s),
+        "health_images": len(s),
     }
     assert figures == pytest.approx(expected, rel=1e-5)
 

@@ -264,7 +264,7 @@ def test_a_file_system_without_locks_is_not_in_use(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    logging.getLogger("mgd_ssl").addHandler(caplog.handler)
+    monkeypatch.setattr(logging.getLogger("mgd_ssl"), "handlers", [caplog.handler])
     take(tmp_path / "run")
     assert "has no locks" in caplog.text and "no other run uses it" in caplog.text
 
