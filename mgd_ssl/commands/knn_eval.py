@@ -22,13 +22,15 @@ from mgd_ssl.evaluation import (
 from mgd_ssl.evaluation.report import print_table, write_json
 from mgd_ssl.training.logging import logger, start_logging
 
+USUAL_K = (1, 10, 20, 100, 200)
+
 
 @dataclass(frozen=True)
 class KnnConfig(EvaluationConfig):
     """kNN accuracy of a checkpoint: exact cosine neighbours, votes weighted by exp(cosine/T)."""
 
-    knn_k: tuple[int, ...] = (1, 10, 20, 100, 200)
-    """Neighbours that vote."""
+    knn_k: tuple[int, ...] = USUAL_K
+    """Neighbours that vote; of the usual ones those that the bank holds."""
     knn_t: tuple[float, ...] = (0.1, 0.07)
     """Temperatures of the votes."""
     retrieve: int = 0
@@ -44,6 +46,8 @@ class KnnConfig(EvaluationConfig):
                 "expected one or more of --knn-k and --knn-t, --retrieve 0 or more, --neighbours "
                 "1 or more"
             )
+        if min(self.knn_t) <= 0:
+            raise ValueError(f"knn_t: got {min(self.knn_t)}, expected above 0")
 
     def rules(self) -> list[Needs]:
         """What options need to have an effect."""
@@ -60,7 +64,7 @@ def run(config: KnnConfig) -> dict[str, Any]:
     """Measure, print, draw, write the JSON; returns what was written."""
     start_logging()
     evaluated = Evaluated(config, ("the bank", "kNN"))
-    _check_k(config, len(evaluated.sources["train"]))
+    ks = _fitting(config, len(evaluated.sources["train"]))
     recipe = {"protocol": "kNN, exact cosine, weighted vote"}
     path = evaluated.result_path("knn", recipe, picture=config.retrieve > 0)
     bank, queries = evaluated.features("train"), evaluated.features("val")
@@ -69,7 +73,7 @@ def run(config: KnnConfig) -> dict[str, Any]:
         bank.labels.to(evaluated.device),
         queries.features.to(evaluated.device),
         queries.labels.to(evaluated.device),
-        ks=config.knn_k,
+        ks=ks,
         temperatures=config.knn_t,
     )
     result: dict[str, Any] = {**recipe, **evaluated.settings(), "knn": rows}
@@ -83,12 +87,28 @@ def run(config: KnnConfig) -> dict[str, Any]:
     return result
 
 
-def _check_k(config: KnnConfig, bank: int) -> None:
-    if max(config.knn_k) > bank or min(config.knn_k) < 1:
-        raise ValueError(
-            f"knn_k: got {max(config.knn_k)} neighbours and a bank of {bank} images, expected 1 to "
-            f"{bank}; give smaller --knn-k"
-        )
+def _fitting(config: KnnConfig, bank: int) -> tuple[int, ...]:
+    """The numbers of neighbours that vote: those asked for, or the usual ones that there are.
+
+    Raises:
+        ValueError: more neighbours are asked for than the bank holds.
+    """
+    ks = config.knn_k
+    if ks == USUAL_K and max(ks) > bank:
+        ks = tuple(k for k in ks if k <= bank)
+        logger.info("kNN at k %s: the bank holds %d images", ", ".join(map(str, ks)), bank)
+    for name, most in (
+        ("knn_k", max(ks)),
+        ("neighbours", config.neighbours * (config.retrieve > 0)),
+    ):
+        if most > bank:
+            raise ValueError(
+                f"{name}: got {most} neighbours and a bank of {bank} images, expected 1 to "
+                f"{bank}; give smaller --{name.replace('_', '-')}"
+            )
+    if min(ks) < 1:
+        raise ValueError(f"knn_k: got {min(ks)} neighbours, expected 1 or more")
+    return ks
 
 
 def retrieve(

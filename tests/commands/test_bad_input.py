@@ -3,6 +3,7 @@
 import argparse
 import errno
 import fcntl
+import json
 import os
 import pickle
 from pathlib import Path
@@ -160,6 +161,33 @@ def test_resume_and_overwrite_at_once(tmp_path: Path, teacher: Path, capsys: Cap
 def test_a_teacher_with_method_moco(tmp_path: Path, teacher: Path, capsys: Capture) -> None:
     argv = [*arguments(tmp_path / "run", teacher), "--method", "moco"]
     refused(argv, capsys, "--teacher with --method moco", "drop one of them")
+
+
+def test_the_usual_numbers_of_neighbours_are_those_that_the_bank_holds(
+    teacher: Path, tmp_path: Path
+) -> None:
+    argv = [str(teacher), "--limit", "50", "--limit-val", "20", "--out", str(tmp_path / "knn.json")]
+    assert knn_eval.main(argv) == 0
+    rows = json.loads((tmp_path / "knn.json").read_text())["knn"]
+    assert {row["k"] for row in rows} == {1, 10, 20}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--knn-t", "0.1", "0"], "knn_t: got 0.0, expected above 0"),
+        (
+            ["--retrieve", "2", "--neighbours", "60"],
+            "neighbours: got 60 neighbours and a bank of",
+        ),
+    ],
+)
+def test_what_no_neighbours_can_answer_is_refused_before_features_are_taken(
+    teacher: Path, tmp_path: Path, capsys: Capture, more: list[str], message: str
+) -> None:
+    argv = [str(teacher), "--limit", "50", "--out", str(tmp_path / "knn.json"), *more]
+    assert knn_eval.main(argv) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_k_larger_than_the_bank(teacher: Path, tmp_path: Path, capsys: Capture) -> None:
