@@ -47,7 +47,7 @@ class MGDOptions:
     """Weigh each stage's mean over elements by this instead; free of resolution."""
     mgd_start: float | None = None
     """Choose each stage's weight so that its loss begins at this instead; free of resolution,
-    widths and norms. [detect on the embedded data 0.03]"""
+    widths and norms. [mgd-plus 30, detect on the embedded data 0.03]"""
     mgd_fade: tuple[float, ...] = ()
     """Two epochs, from 0, between which the matching fades to nothing. [it does not fade]"""
     mgd_stage_weights: tuple[float, ...] = ()
@@ -136,16 +136,17 @@ class OptimiserOptions:
     batch_size: Annotated[int | None, arg(aliases=["-b"])] = None
     """Images a step, over all processes. [256, detect 16; fewer on the embedded data]"""
     optimizer: Literal["sgd", "adamw"] | None = None
-    """[sgd; adamw in detect on the embedded data]"""
+    """[sgd; adamw for mgd-plus, and in detect on the embedded data]"""
     lr: float | None = None
-    """For the batch size given; it is not scaled. [pretrain by method 0.01 to 0.05, classify
-    0.1, detect 0.01; 0.06 to 1, 0.1 and 0.001 on the embedded data]"""
+    """For the batch size given; it is not scaled. [mgd-plus 2e-3, other methods of pretrain
+    0.01 to 0.05, classify 0.1, detect 0.01; on the embedded data mgd-plus 2e-3, others 0.06 to 1,
+    0.1 and 0.001]"""
     momentum: float = 0.9
     """Of SGD."""
     nesterov: bool = False
     """Of SGD."""
     weight_decay: Annotated[float | None, arg(aliases=["--wd"])] = None
-    """[1e-4; 5e-4 on the embedded data]"""
+    """[1e-4, 5e-4 on the embedded data; 0.05 for mgd-plus]"""
     cos: bool = True
     """Cosine schedule, step by step; --no-cos multiplies by 0.1 at each of --schedule."""
     cos_per_epoch: bool = False
