@@ -96,8 +96,9 @@ def threads_of(asked: int | None) -> int:
         raise ValueError(
             f"threads: got {asked}, expected 1 to {most}, {THREADS_A_CORE} for each core"
         )
-    if asked is None and "OMP_NUM_THREADS" in os.environ:
-        return torch.get_num_threads()
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one number a nested level
+    if asked is None and said.isdecimal() and int(said):
+        return int(said)
     return asked or max(1, process.cores() // process.local_processes())
 
 
