@@ -17,8 +17,9 @@ from timing import cpu_clock, describe
 from mgd_ssl.data import Normalize, ViewConfig, build_view
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.models import create_backbone, find_reader, probe
-from mgd_ssl.objectives import Pretraining, SimReg, Teacher
+from mgd_ssl.objectives import SimReg
 from mgd_ssl.stages import plan_stages, read_margins
+from mgd_ssl.tasks import Pretraining, Teacher
 
 SMALL: dict[str, Any] = {"stem": "small", "stem_stride": 2}
 WIDE, NARROW = SMALL | {"width": 0.5}, SMALL | {"width": 0.125}

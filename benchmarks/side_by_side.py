@@ -33,10 +33,10 @@ from lightly_rows import Setting
 from torchvision.io import write_png
 
 from mgd_ssl.commands import pretrain
-from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
 from mgd_ssl.data import CentreCrop, ImageDataset, open_source, shorter_side, subset
 from mgd_ssl.models import BackboneSpec
+from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.pretrain import PretrainConfig, resolve
 
 sys.path.append(str(Path(__file__).parents[1] / "recipes"))
 from fashion_mnist import DECAY, NETWORK, VIEWS, queue

@@ -18,8 +18,9 @@ from torch import Tensor
 from mgd_ssl.data import Normalize, ViewConfig, build_view
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.models import create_backbone, find_reader, probe, split_batch_norms
-from mgd_ssl.objectives import MoCo, Pretraining, Teacher
+from mgd_ssl.objectives import MoCo
 from mgd_ssl.stages import plan_stages, read_margins
+from mgd_ssl.tasks import Pretraining, Teacher
 
 
 def main() -> None:

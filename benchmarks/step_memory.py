@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 from timing import describe
 
-from mgd_ssl.commands.devices import start_fabric
-from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.pretrain import build
-from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
+from mgd_ssl.runs.pretrain import build
+from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.pretrain import PretrainConfig, resolve
 from mgd_ssl.training.checkpoint import RunDirectory
+from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.meter import peak_memory
 

@@ -11,10 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgd_ssl.distiller import (
-    FeatureDistiller,
-    StageMatching,
-)
+from mgd_ssl.distiller import FeatureDistiller, StageMatching
 from mgd_ssl.matching import AssignmentMode, detection_weights, kd_loss
 from mgd_ssl.models import DictBackbone, TappedNetwork, evaluating, returns_dict
 from mgd_ssl.stages import plan_channels, read_margins, unbounded_margin

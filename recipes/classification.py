@@ -15,7 +15,7 @@ from typing import Any
 from tables import Row, markdown, run_rows
 
 from mgd_ssl.commands import classify, pretrain
-from mgd_ssl.commands.pretrain_config import EMBEDDED_TEACHER
+from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 
 STEM = ["--stem", "small", "--stem-stride", "2"]
 STUDENT = ["-a", "resnet18", "--width", "0.125", *STEM]

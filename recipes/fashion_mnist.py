@@ -13,8 +13,8 @@ from typing import Any
 from tables import Row, evaluate, markdown, run_rows
 
 from mgd_ssl.commands import pretrain
-from mgd_ssl.commands.methods import CONTRASTS, QUEUES
-from mgd_ssl.commands.pretrain_config import EMBEDDED_TEACHER
+from mgd_ssl.settings.methods import CONTRASTS, QUEUES
+from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 
 VIEWS = ["--preset", "small", "--crop-min", "0.5", "--jitter-hue", "0"]
 VIEWS += ["--jitter-saturation", "0", "--grey-p", "0"]

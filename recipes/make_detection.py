@@ -12,7 +12,8 @@ only. The boxes are the same at every run of the same seed.
 import argparse
 from pathlib import Path
 
-from mgd_ssl.data import ArraySource, GeneratedSource, open_source, write_coco
+from mgd_ssl.data import ArraySource, open_source
+from mgd_ssl.detection.generated import GeneratedSource, write_coco
 
 
 def main() -> None:

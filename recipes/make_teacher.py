@@ -9,7 +9,7 @@ The key encoder, the queue and the optimizer are left out: nothing reads them in
 import argparse
 from pathlib import Path
 
-from mgd_ssl.commands.pretrain_config import EMBEDDED_TEACHER
+from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 from mgd_ssl.training.checkpoint import load_checkpoint, save_checkpoint
 
 KEPT = ("epoch", "arch", "backbone", "normalisation", "size")

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from mgd_ssl.commands import knn_eval, linear_eval
-from mgd_ssl.commands.options import parse
 from mgd_ssl.evaluation import write_json
+from mgd_ssl.settings.options import parse
 
 Results = dict[str, list[dict[str, Any]]]
 

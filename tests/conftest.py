@@ -1,17 +1,28 @@
 """Every test runs on one thread, and with the tensor shapes of the annotations checked."""
 
 import os
+from pathlib import Path
 
 import mgd_ssl.commands  # says what must be said before torch loads
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
 assert mgd_ssl.commands
 
 install_import_hook(
-    ["mgd_ssl.matching", "mgd_ssl.evaluation", "mgd_ssl.objectives"], "beartype.beartype"
+    ["mgd_ssl.matching", "mgd_ssl.evaluation", "mgd_ssl.objectives", "mgd_ssl.tasks"],
+    "beartype.beartype",
 )
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a tiny teacher, for every test of a command."""
+    from tiny_runs import write_teacher  # the shapes of what it imports are checked too
+
+    return write_teacher(tmp_path_factory.mktemp("teacher") / "teacher.pth.tar")

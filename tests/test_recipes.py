@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from mgd_ssl.commands import classify
-from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
-from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.pretrain_config import PretrainConfig
-from mgd_ssl.commands.pretrain_config import resolve as resolve_pretraining
 from mgd_ssl.data import open_source
+from mgd_ssl.settings.classify import ClassifyConfig, resolve
+from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.settings.pretrain import resolve as resolve_pretraining
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SPECIES = ("001.Black_footed_Albatross", "002.Laysan_Albatross")

@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 
 from mgd_ssl import distributed
-from mgd_ssl.commands.launch import lost
 from mgd_ssl.process import started_by_srun
+from mgd_ssl.training.launch import lost
 from mgd_ssl.training.meter import NonFiniteLossError
 
 # The first process speaks at once; another only where the first has not ended the run meanwhile.

@@ -1,77 +1,10 @@
-"""Linear probe of a checkpoint, by MoCo's protocol or on cached features."""
+"""``linear_eval.py``: linear probe of a checkpoint."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, cast
 
-import numpy as np
-import torch
-from torch import nn
-
-from mgd_ssl.commands.effects import Needs
-from mgd_ssl.commands.evaluated import Evaluated, EvaluationConfig
-from mgd_ssl.commands.options import parse
 from mgd_ssl.commands.terminal import guarded
-from mgd_ssl.data import ViewConfig, build_view
-from mgd_ssl.evaluation import linear_probe
-from mgd_ssl.evaluation.linear import LEARNING_RATES, doubts
-from mgd_ssl.evaluation.moco_linear import EpochResult, LinearConfig, train_linear_classifier
-from mgd_ssl.evaluation.report import print_table, write_json
-from mgd_ssl.files import require_writable
-from mgd_ssl.models import read_checkpoint
-from mgd_ssl.training.checkpoint import save_checkpoint
-from mgd_ssl.training.logging import logger, start_logging
-
-
-@dataclass(frozen=True)
-class LinearEvalConfig(EvaluationConfig):
-    """Linear probe of a checkpoint.
-
-    moco trains one layer on random crops, the backbone frozen in eval mode, and then checks that
-    nothing else changed. cached takes the features once and trains at many learning rates at once;
-    the best on a held-out part of train gives the figure.
-    """
-
-    protocol: Literal["cached", "moco"] = "cached"
-    epochs: int = 100
-    lr: float = 30.0
-    """moco: learning rate for batches of 256."""
-    schedule: tuple[int, ...] = (60, 80)
-    """moco: epochs at which the rate drops to a tenth."""
-    learning_rates: tuple[float, ...] = LEARNING_RATES
-    """cached: to choose from."""
-    holdout: float = 0.1
-    """cached: share of each class of train that chooses the rate."""
-    weight_decay: float = 0.0
-    save_head: Path | None = None
-    """moco: where the trained layer is saved."""
-
-    def rules(self) -> list[Needs]:
-        """What options need to have an effect."""
-        return [*super().rules(), *RULES]
-
-
-RULES = [
-    Needs(
-        ["lr", "schedule", "save_head"],
-        lambda c: c.protocol == "moco",
-        "on the protocol cached",
-        "say --protocol moco",
-    ),
-    Needs(
-        ["learning_rates", "holdout"],
-        lambda c: c.protocol == "cached",
-        "on the protocol moco",
-        "say --protocol cached",
-    ),
-    Needs(
-        ["schedule"],
-        lambda c: min(c.schedule, default=0) < c.epochs,
-        "where the rate would drop after the last epoch",
-        "give earlier epochs",
-    ),
-]
+from mgd_ssl.settings.evaluation import LinearEvalConfig
+from mgd_ssl.settings.options import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,122 +14,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
-def run(config: LinearEvalConfig) -> dict[str, Any]:
-    """Measure, print, write the JSON; returns what was written."""
-    start_logging()
-    evaluated = Evaluated(config, ("the probe", "accuracy"))
-    recipe = _recipe(config)
-    path = evaluated.result_path(f"linear-{config.protocol}", recipe)
-    if config.save_head:
-        _refuse_other_head(config.save_head)
-    measure = probe_cached if config.protocol == "cached" else train_moco
-    figures = measure(config, evaluated)
-    result = {**recipe, **evaluated.settings(), **figures}
-    shown = {k: figures[k] for k in ("top1", "top5")}
-    settings = {k: result[k] for k in ("learning_rate", *recipe) if k != "protocol"}
-    for doubt in figures.get("warnings", ()):
-        logger.warning("%s", doubt)
-    title = f"Linear accuracy, per cent, {evaluated.coverage()}: {config.checkpoint}"
-    print_table(title, [shown], settings)
-    write_json(path, result)
-    logger.info("written: %s", path)
-    return result
+def run(config: LinearEvalConfig) -> None:
+    """Run it as parsed."""
+    from mgd_ssl.runs.linear import run  # torch loads only once the options are known to be good
 
-
-def _recipe(config: LinearEvalConfig) -> dict[str, Any]:
-    """What stands beside the figures, but for the cached protocol's rate, which it chooses."""
-    own: dict[str, Any] = {"holdout": config.holdout}
-    if config.protocol == "moco":
-        own = {"learning_rate": config.lr, "schedule": list(config.schedule)}
-    shared = ("epochs", "batch_size", "weight_decay", "seed")
-    protocol = f"linear, {config.protocol}"
-    return {"protocol": protocol, **own, **{name: getattr(config, name) for name in shared}}
-
-
-def _refuse_other_head(path: Path) -> None:
-    """Refuse to save a layer over what is none, before it is trained.
-
-    Raises:
-        ValueError: names the file.
-    """
-    require_writable(path, "--save-head")
-    if path.exists() and not _is_head(path):
-        raise ValueError(
-            f"save_head: {path} holds something else than a layer saved here, which is not written "
-            "over; name another file with --save-head"
-        )
-
-
-def _is_head(path: Path) -> bool:
-    try:
-        content, _ = read_checkpoint(path)
-    except ValueError:
-        return False
-    return set(content) == {"fc"}
-
-
-def probe_cached(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]:
-    """Figures of the cached protocol, and the rate that it chose."""
-    train, val = evaluated.features("train"), evaluated.features("val")
-    probe = linear_probe(
-        train.features.to(evaluated.device),
-        train.labels,
-        val.features.to(evaluated.device),
-        val.labels,
-        learning_rates=config.learning_rates,
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        weight_decay=config.weight_decay,
-        holdout=config.holdout,
-        seed=config.seed,
-    )
-    return {**probe, **_warnings(evaluated, probe["train_loss"], "--learning-rates")}
-
-
-def train_moco(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]:
-    """Figures of MoCo's protocol."""
-    recipe = LinearConfig(
-        epochs=config.epochs,
-        learning_rate=config.lr,
-        milestones=config.schedule,
-        weight_decay=config.weight_decay,
-        seed=config.seed,
-    )
-    classes = int(max(evaluated.labels("train").max(), evaluated.labels("val").max())) + 1
-    head = nn.Linear(cast(int, evaluated.network.num_features), classes).to(evaluated.device)
-    views, size = ViewConfig(preset="linear"), evaluated.size
-    view = build_view(views, size).to(evaluated.device)
-    results = train_linear_classifier(
-        evaluated.network,
-        head,
-        evaluated.loader("train", views.crops(size, seed=config.seed)),
-        evaluated.loader("val"),
-        recipe,
-        train_transform=lambda crops: evaluated.transform.normalize(view(crops.squeeze(1))),
-        val_transform=evaluated.transform,
-        device=evaluated.device,
-        on_epoch=_log_epoch,
-    )
-    if config.save_head:
-        save_checkpoint(config.save_head, {"fc": _on_cpu(head)})
-    last = results[-1]
-    figures = {k: last[k] for k in ("top1", "top5", "train_loss")}
-    doubtful = _warnings(evaluated, last["train_loss"], "--lr")
-    return {**figures, **doubtful, "epochs_run": results}
-
-
-def _warnings(evaluated: Evaluated, train_loss: float, option: str) -> dict[str, list[str]]:
-    """``warnings`` of the JSON; none where the figure can be trusted."""
-    found = doubts(train_loss, len(np.unique(evaluated.labels("train"))), option)
-    return {"warnings": found} if found else {}
-
-
-def _log_epoch(result: EpochResult) -> None:
-    logger.info("  ".join(f"{k} {v:.4g}" for k, v in cast(dict[str, float], result).items()))
-
-
-def _on_cpu(head: nn.Linear) -> dict[str, torch.Tensor]:
-    return {k: v.cpu() for k, v in head.state_dict().items()}
+    run(config)
 
 
 if __name__ == "__main__":

@@ -1,65 +1,10 @@
-"""``mgd-ssl report``: one page of runs, for people who would rather look."""
+"""``mgd-ssl report``: one page of runs."""
 
-import importlib.util
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
-from tyro.conf import Positional
-
-from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.outputs import refuse_foreign
 from mgd_ssl.commands.terminal import guarded
-from mgd_ssl.evaluation.report import write_json
-from mgd_ssl.files import write_text
-from mgd_ssl.reporting import Group, group_runs, read_runs, summarise
-from mgd_ssl.reporting.blocks import Block, Section, Words, visible
-from mgd_ssl.reporting.document import build_sections, map_block, retrieval_block
-from mgd_ssl.reporting.features import feature_map, retrieval_examples
-from mgd_ssl.reporting.page import to_html
-from mgd_ssl.reporting.text import to_markdown
-from mgd_ssl.training.logging import logger, start_logging
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Write one page of runs, and the same as Markdown and JSON beside it.
-
-    Runs of the same settings but the seed are taken together.
-    """
-
-    runs: Positional[tuple[Path, ...]]
-    """Directories of runs of pretrain.py, mgd-ssl classify and mgd-ssl detect."""
-    baseline: tuple[Path, ...] = ()
-    """Runs to compare with. [those given that had no teacher and are otherwise alike]"""
-    out: Path = Path("report.html")
-    """The page; .md and .json of the same name are written beside it."""
-    title: str = "Report of runs"
-    features: bool = False
-    """Draw the students' features of up to 1,000 validation images; runs the networks."""
-    umap: bool = False
-    """With --features: by UMAP, where umap-learn is installed, instead of PCA."""
-    retrieve: int = 0
-    """Draw this many queries with their nearest training images; runs the networks."""
-
-    def __post_init__(self) -> None:
-        if self.baseline and not self.runs:
-            raise ValueError(
-                "runs: got none beside --baseline, which takes every name behind it; expected the "
-                "runs before it: mgd-ssl report RUN ... --baseline RUN ..."
-            )
-        if self.retrieve < 0:
-            raise ValueError(f"retrieve: got {self.retrieve}, expected 0 or more")
-        if self.out.suffix.lower() not in (".html", ".htm"):
-            raise ValueError(f"out: got {self.out}, expected a name that ends with .html")
-        if self.umap and not self.features:
-            raise ValueError("got --umap without --features, expected both or neither")
-        if self.umap and importlib.util.find_spec("umap") is None:
-            raise ValueError(
-                "umap: got no such package, expected umap-learn: pip install umap-learn, or leave "
-                "--umap out for PCA"
-            )
+from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.report import ReportConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,61 +12,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: run(parse(ReportConfig, "mgd-ssl report", argv)), "report", argv)
 
 
-def run(config: ReportConfig) -> list[Path]:
-    """Read the runs and write page, Markdown and JSON; returns their paths."""
-    start_logging()
-    paths = [config.out, config.out.with_suffix(".md"), config.out.with_suffix(".json")]
-    refuse_foreign(paths, lambda: _is_report(paths[-1]))
-    groups = group_runs(read_runs(config.runs, config.baseline))
-    summary = summarise(config.title, groups)
-    sections = build_sections(summary, groups)
-    sections[-1:-1] = _looks(config, groups)
-    page, markdown = to_html(summary, sections), to_markdown(summary, sections)
-    write_text(paths[0], page)
-    write_text(paths[1], markdown)
-    write_json(paths[-1], summary)
-    for note in (note for run in summary["runs"] for note in run["left_out"]):
-        logger.warning("left out: %s", visible(note))
-    for line in summary["verdict"]:
-        logger.info("%s", visible(line))
-    logger.info("written: %s", ", ".join(map(str, paths)))
-    return paths
+def run(config: ReportConfig) -> None:
+    """Run it as parsed."""
+    from mgd_ssl.reporting.report import (
+        run,  # torch loads only once the options are known to be good
+    )
 
-
-def _is_report(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and {"title", "verdict", "groups", "runs"} <= content.keys()
-
-
-def _looks(config: ReportConfig, groups: Sequence[Group]) -> Iterator[Section]:
-    """The sections that run the networks."""
-    if config.features:
-        yield Section("Features", [_map(group, config.umap) for group in groups])
-    if config.retrieve:
-        yield Section("Retrieval", [_retrieval(group, config.retrieve) for group in groups])
-
-
-def _map(group: Group, umap: bool) -> Block:
-    return _or_why_not(group, lambda: map_block(group.name, feature_map(group.first, umap)))
-
-
-def _retrieval(group: Group, count: int) -> Block:
-    def draw() -> Block:
-        return retrieval_block(group.name, retrieval_examples(group.first, count))
-
-    return _or_why_not(group, draw)
-
-
-def _or_why_not(group: Group, draw: Callable[[], Block]) -> Block:
-    """A picture, or why there is none: one run's lost data shall not cost the whole report."""
-    try:
-        return draw()
-    except (ValueError, OSError) as error:
-        logger.warning("%s: no picture: %s", visible(group.name), visible(str(error)))
-        return Words(f"{group.name}: no picture: {error}.")
+    run(config)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from mgd_ssl.data.detection import DetectionSource
 from mgd_ssl.data.sources import ImageSource
 
 BLOCK = 4096
@@ -47,10 +46,7 @@ def _block(source: ImageSource, indices: NDArray[np.int64]) -> bytes:
         labels = source.labels
         parts = [repr(array.shape).encode(), np.ascontiguousarray(array).tobytes()]
         parts += [] if labels is None else [labels[indices].tobytes()]
-    if isinstance(source, DetectionSource):
-        objects = [source.objects(index) for index in indices.tolist()]
-        parts += [np.ascontiguousarray(column).tobytes() for found in objects for column in found]
-    return b"".join(parts)
+    return b"".join([*parts, source.annotation_bytes(indices)])
 
 
 def _file(source: ImageSource, index: int) -> bytes:

@@ -14,13 +14,7 @@ from mgd_ssl.data.bad_files import Checked, DecodeGuard, make_guard, read_or_nex
 from mgd_ssl.data.cropping import CentreCrop, Cropping, Draws, RandomCrops
 from mgd_ssl.data.sampling import Indices, ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
-from mgd_ssl.data.workers import (
-    begin,
-    free_shared_memory,
-    size_of,
-    stops_held,
-    workers_that_fit,
-)
+from mgd_ssl.data.workers import begin, free_shared_memory, size_of, stops_held, workers_that_fit
 
 Item = TypeVar("Item", covariant=True)
 LARGEST_AT_ONCE = 128  # side in pixels of an array's images that are cut together

@@ -58,6 +58,24 @@ class ImageSource(ABC):
         """Images (B, H, W) or (B, H, W, 3) at once where the source is one array, else None."""
         return None
 
+    @property
+    def whole(self) -> "ImageSource":
+        """The source that a subset, or a subset of a subset, was taken from; else the source."""
+        return self
+
+    @property
+    def annotations(self) -> str:
+        """What is known of the images, in words: "10 classes"."""
+        if self.labels is None:
+            return "no labels"
+        present = len(np.unique(self.labels))
+        total = len(self.classes or range(int(self.labels.max()) + 1))
+        return f"{present} classes" if present == total else f"{present} of {total} classes"
+
+    def annotation_bytes(self, indices: NDArray[np.int64]) -> bytes:
+        """What a digest of the images adds for annotations that training reads; none here."""
+        return b""
+
 
 class ArraySource(ImageSource):
     """Images held as one uint8 array.
@@ -165,6 +183,11 @@ class SubsetSource(ImageSource):
     def __len__(self) -> int:
         """Number of images."""
         return len(self.indices)
+
+    @property
+    def whole(self) -> ImageSource:
+        """The source that the images were taken from."""
+        return self.source.whole
 
     def read(self, index: int) -> Image.Image:
         """Decode image ``index`` of the subset."""

@@ -2,11 +2,8 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
-from mgd_ssl.data.detection import DetectionSource, SubsetDetection
 from mgd_ssl.data.formats import printable
-from mgd_ssl.data.sources import ImageSource, SubsetSource
+from mgd_ssl.data.sources import ImageSource
 
 MOST_NAMED = 10
 
@@ -35,24 +32,6 @@ def _some(names: list[str]) -> str:
     return ", ".join([*names[:MOST_NAMED], *more])
 
 
-def whole(source: ImageSource) -> ImageSource:
-    """The source that a subset, or a subset of a subset, is of."""
-    while isinstance(source, SubsetSource | SubsetDetection):
-        source = source.source
-    return source
-
-
 def _folder(source: ImageSource) -> str:
-    of = whole(source)
-    return f"{of.name} ({len(of):,} images, {_classes(of)})"
-
-
-def _classes(source: ImageSource) -> str:
-    if isinstance(source, DetectionSource):
-        count = len(source.category_ids)
-        return f"boxes of {count} categories" if count else "no boxes"
-    if source.labels is None:
-        return "no labels"
-    present = len(np.unique(source.labels))
-    total = len(source.classes or range(int(source.labels.max()) + 1))
-    return f"{present} classes" if present == total else f"{present} of {total} classes"
+    of = source.whole
+    return f"{of.name} ({len(of):,} images, {of.annotations})"

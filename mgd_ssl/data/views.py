@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from mgd_ssl.data.cropping import RandomCrops
-from mgd_ssl.models import IMAGENET_MEAN, IMAGENET_STD
+from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 
 Preset = Literal["moco_v1", "moco_v2", "small", "weak", "linear"]
 

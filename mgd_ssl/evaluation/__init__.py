@@ -1,8 +1,6 @@
 """Evaluators: functions that return numbers."""
 
 from mgd_ssl.evaluation.accuracy import Accuracy, classifier_accuracy
-from mgd_ssl.evaluation.coco import coco_ap, coco_library, to_coco
-from mgd_ssl.evaluation.detector import detector_ap
 from mgd_ssl.evaluation.features import Features, collect_features, extract_features
 from mgd_ssl.evaluation.health import (
     effective_rank,
@@ -18,7 +16,7 @@ from mgd_ssl.evaluation.moco_linear import (
     train_linear_classifier,
 )
 from mgd_ssl.evaluation.picture import retrieval_picture
-from mgd_ssl.evaluation.report import print_table, write_json
+from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
 
 __all__ = [
@@ -27,10 +25,7 @@ __all__ = [
     "LinearConfig",
     "assert_only_head_changed",
     "classifier_accuracy",
-    "coco_ap",
-    "coco_library",
     "collect_features",
-    "detector_ap",
     "effective_rank",
     "extract_features",
     "feature_deviation",
@@ -44,7 +39,6 @@ __all__ = [
     "print_table",
     "retrieval_picture",
     "retrieval_scores",
-    "to_coco",
     "train_linear_classifier",
     "write_json",
 ]

@@ -23,7 +23,6 @@ from mgd_ssl.models.backbones import (
     create_classifier,
     is_known,
 )
-from mgd_ssl.models.detectors import DetectorSpec
 from mgd_ssl.models.file_entries import FileEntries, shown
 from mgd_ssl.models.filling import COUNT, KeyReport, fill
 from mgd_ssl.models.guessing import ANCHORS, RESNET, guess_spec
@@ -141,9 +140,7 @@ def find_backbone(path: Path, given: Mapping[str, Any]) -> FoundBackbone:
     """
     content, metadata = read_weights(path)
     entries = FileEntries.of(find_checkpoint(path), content, metadata)
-    detector = entries.detector(DetectorSpec, given["arch"])
-    if detector:
-        _refuse_other_body(entries.path, detector)
+    _refuse_other_body(entries)
     own = entries.spec(given["arch"])
     arch = given["arch"] or (own.arch if own else _known(entries.arch()))
     candidates, refusals = [], []
@@ -234,13 +231,16 @@ def _head(network: nn.Module, state: Iterable[str]) -> list[str]:
     return [k for k in state if k.startswith(start) or HEAD_KEY.match(k)]
 
 
-def _refuse_other_body(path: Path, detector: DetectorSpec) -> None:
+def _refuse_other_body(entries: FileEntries) -> None:
     """A detector's body may compute otherwise than torchvision's network of the same keys."""
-    if detector.caffe or detector.norm_eps != 1e-5:
+    detector = entries.said.get("detector")
+    if not isinstance(detector, Mapping):
+        return
+    if detector.get("caffe", False) is not False or detector.get("norm_eps", 1e-5) != 1e-5:
         raise ValueError(
-            f"checkpoint: {path} is a detector whose body has its stride in the 1×1 convolutions, "
-            "or norms of another epsilon, expected torchvision's; use it as a detector, or train "
-            "one without --teacher-caffe and Detectron2's MSRA weights"
+            f"checkpoint: {entries.path} is a detector whose body has its stride in the 1×1 "
+            "convolutions, or norms of another epsilon, expected torchvision's; use it as a "
+            "detector, or train one without --teacher-caffe and Detectron2's MSRA weights"
         )
 
 

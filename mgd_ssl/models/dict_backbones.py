@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from mgd_ssl.models.detector_reader import BODY_MODULES, PROBE_SIDE
 from mgd_ssl.models.modes import evaluating
 from mgd_ssl.models.tap_finder import find_taps
 from mgd_ssl.models.taps import FeatureReader, Tap, Taps, own_hooks
+
+PROBE_SIDE = 64
+BODY_MODULES = {"c2": "layer1", "c3": "layer2", "c4": "layer3", "c5": "layer4"}
 
 RESIDUAL_STAGES = {"c2": "res2", "c3": "res3", "c4": "res4", "c5": "res5"}
 FeatureDict = Mapping[str, Tensor]

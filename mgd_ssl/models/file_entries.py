@@ -12,8 +12,8 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_ty
 
 from torch import Tensor
 
+from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models.backbones import BackboneSpec
-from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 T = TypeVar("T")
 Rgb = tuple[float, float, float]

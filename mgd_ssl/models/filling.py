@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models.backbones import BackboneSpec
-from mgd_ssl.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 # Files older than PyTorch 0.4.1 lack it, and frozen norms do; nothing computes with it.
 COUNT = "num_batches_tracked"

@@ -7,14 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from mgd_ssl.reporting.reading import (
-    check_entries,
-    entry,
-    is_number,
-    place,
-    read_rows,
-    read_yaml,
-)
+from mgd_ssl.reporting.reading import check_entries, entry, is_number, place, read_rows, read_yaml
 
 Kind = Literal["pretrain", "classify", "detect"]
 Role = Literal["distilled", "baseline", "alone"]

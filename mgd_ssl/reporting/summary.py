@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from mgd_ssl.evaluation.report import versions
+from mgd_ssl.evaluation.results import versions
 from mgd_ssl.reporting.groups import Group, Spread, spread
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 from mgd_ssl.reporting.results import Result, read_results

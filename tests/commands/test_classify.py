@@ -15,12 +15,12 @@ from test_resume import differences
 from tiny_runs import STUDENT, read_last, read_rows, signal_at, start
 
 from mgd_ssl.commands import classify, knn_eval, pretrain
-from mgd_ssl.commands.class_names import count_classes
-from mgd_ssl.commands.classify import build_student
-from mgd_ssl.commands.classify_config import ClassifyConfig, resolve
-from mgd_ssl.commands.options import LoaderOptions
 from mgd_ssl.data import ArraySource, ViewConfig
 from mgd_ssl.models import create_classifier, load_classifier
+from mgd_ssl.runs.classify import build_student
+from mgd_ssl.settings.classify import ClassifyConfig, resolve
+from mgd_ssl.settings.options import LoaderOptions
+from mgd_ssl.training.class_names import count_classes
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run_files import strangers
 

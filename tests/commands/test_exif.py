@@ -10,12 +10,12 @@ import torch
 from image_files import photo
 from PIL import Image
 
-from mgd_ssl.commands.classify_config import ClassifyConfig
-from mgd_ssl.commands.evaluated import Evaluated, EvaluationConfig
-from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.pretrain_config import PretrainConfig
-from mgd_ssl.commands.run_parts import load_loader
 from mgd_ssl.data import RandomCrops, open_source
+from mgd_ssl.runs.evaluated import Evaluated, EvaluationConfig
+from mgd_ssl.settings.classify import ClassifyConfig
+from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.training.parts import load_loader
 
 ONE_PROCESS: Any = SimpleNamespace(global_rank=0, world_size=1)
 

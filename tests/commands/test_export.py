@@ -9,15 +9,9 @@ import torch
 import yaml
 
 from mgd_ssl.commands import export
-from mgd_ssl.models import (
-    DetectorSpec,
-    backbone_state,
-    create_backbone,
-    create_detector,
-    load_backbone,
-    load_body,
-    load_detector,
-)
+from mgd_ssl.detection.detector_files import load_body, load_detector
+from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.models import backbone_state, create_backbone, load_backbone
 
 SAMPLE = Path(__file__).parents[2] / "mgd_ssl/data/sample/teacher.pth.tar"
 

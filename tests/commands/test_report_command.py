@@ -15,8 +15,8 @@ from test_detect import options as detect_options
 from tiny_runs import arguments
 
 from mgd_ssl.commands import classify, detect, knn_eval, main, pretrain, report
-from mgd_ssl.commands.options import parse
-from mgd_ssl.commands.pretrain_config import PretrainConfig
+from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.pretrain import PretrainConfig
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox")
 BROWSER = next((found for found in map(shutil.which, BROWSERS) if found), None)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from image_files import class_tree
 
-from mgd_ssl.data import ArraySource, data_digest, open_detection, open_source, subset
+from mgd_ssl.data import ArraySource, data_digest, open_source, subset
+from mgd_ssl.detection.coco_files import open_detection
 
 
 @pytest.fixture

@@ -6,15 +6,8 @@ from image_files import photo
 from scipy.ndimage import gaussian_filter1d
 from torchvision.transforms.v2 import functional as TF
 
-from mgd_ssl.data import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    PRESETS,
-    Normalize,
-    ViewConfig,
-    build_view,
-    eval_transform,
-)
+from mgd_ssl.data import PRESETS, Normalize, ViewConfig, build_view, eval_transform
+from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 
 SIDE = 36
 NOTHING = {

@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
-from mgd_ssl.data import ArraySource, DetectionBatch, DetectionSource, make_loader
-from mgd_ssl.data.detection import Objects
-from mgd_ssl.evaluation import classifier_accuracy, detector_ap
+from mgd_ssl.data import ArraySource, make_loader
+from mgd_ssl.detection.evaluation import detector_ap
+from mgd_ssl.detection.sources import DetectionBatch, DetectionSource, Objects
+from mgd_ssl.evaluation import classifier_accuracy
 from mgd_ssl.evaluation.features import collect_shared
 from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth

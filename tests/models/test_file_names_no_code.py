@@ -8,16 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from mgd_ssl.commands import export, knn_eval
-from mgd_ssl.commands.pretrain_config import PretrainConfig, resolve
-from mgd_ssl.models import (
-    DetectorSpec,
-    create_backbone,
-    create_detector,
-    load_backbone,
-    load_body,
-    load_classifier,
-    load_detector,
-)
+from mgd_ssl.detection.detector_files import load_body, load_detector
+from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.models import create_backbone, load_backbone, load_classifier
+from mgd_ssl.settings.pretrain import PretrainConfig, resolve
 
 OWN = "own_networks:thin"
 
@@ -110,7 +104,7 @@ def test_a_run_of_ones_own_network_is_read_where_it_is_named_again(called, tmp_p
 
 
 def test_a_teacher_of_ones_own_is_named_on_the_command_line(called, tmp_path):
-    from mgd_ssl.commands.options import TeacherOptions
+    from mgd_ssl.settings.options import TeacherOptions
 
     path = written(tmp_path, "arch", OWN)
     with pytest.raises(ValueError, match="names code"):

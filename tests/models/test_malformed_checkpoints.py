@@ -7,18 +7,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mgd_ssl.detection.detector_files import load_detector
+from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.detection.detectron2 import retinanet_to_detectron2
 from mgd_ssl.models import (
     BackboneSpec,
-    DetectorSpec,
     KeyReport,
     create_backbone,
     create_classifier,
-    create_detector,
     load_backbone,
     load_classifier,
-    load_detector,
 )
-from mgd_ssl.models.detectron2 import retinanet_to_detectron2
 from mgd_ssl.models.filling import fill
 
 SPEC = {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2}

@@ -14,9 +14,8 @@ from torchvision.models import (
     resnet18,
 )
 
+from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     backbone_state,
     create_backbone,
     create_classifier,

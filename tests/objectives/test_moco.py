@@ -11,7 +11,8 @@ from torch import nn
 
 from mgd_ssl import distributed
 from mgd_ssl.models import create_backbone
-from mgd_ssl.objectives import MoCo, Pretraining, projection_head
+from mgd_ssl.objectives import MoCo, projection_head
+from mgd_ssl.tasks import Pretraining
 
 DIM, QUEUE, BATCH, SIDE = 16, 12, 4, 32
 

@@ -11,14 +11,10 @@ import pytest
 import torch
 import yaml
 
-from mgd_ssl.commands.options import to_dict
-from mgd_ssl.commands.pretrain_config import PretrainConfig
 from mgd_ssl.files import WriteError, require_writable, write_text, write_whole
-from mgd_ssl.training.checkpoint import (
-    RunDirectory,
-    load_checkpoint,
-    save_checkpoint,
-)
+from mgd_ssl.settings.options import to_dict
+from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.training.checkpoint import RunDirectory, load_checkpoint, save_checkpoint
 from mgd_ssl.training.logging import MetricWriter
 
 SETTINGS = to_dict(PretrainConfig())

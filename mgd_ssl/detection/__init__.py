@@ -1,0 +1,1 @@
+"""Object detection, on the core that it imports and that never imports it."""

@@ -1,0 +1,166 @@
+"""COCO's instances_*.json to arrays: every entry checked, boxes clipped, useless ones counted."""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgd_ssl.detection.coco_checks import is_crowd, load_sections
+from mgd_ssl.detection.sources import Objects
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CocoTable:
+    """An annotation file as arrays, which workers share.
+
+    Attributes:
+        image_ids: N ids in file order.
+        file_names: N paths relative to the folder of images.
+        sizes: (N, 2) int64 height and width in pixels.
+        category_ids: K ids, sorted; a label is a position in them.
+        classes: K names in the same order.
+        objects: those of all images, image after image.
+        starts: (N + 1,) int64 where the objects of an image start.
+        dropped: annotations that are no targets, counted by reason.
+    """
+
+    image_ids: list[int]
+    file_names: list[str]
+    sizes: NDArray[np.int64]
+    category_ids: list[int]
+    classes: list[str]
+    objects: Objects
+    starts: NDArray[np.int64]
+    dropped: dict[str, int]
+
+
+def read_coco(file: Path) -> CocoTable:
+    """Read an annotation file.
+
+    Boxes are clipped to their image; those of no area or wholly outside are left out, and a warning
+    counts them. Labels are positions in the sorted category ids.
+
+    Raises:
+        ValueError: broken JSON, missing or malformed entries, ids that occur twice or nowhere, or
+            no annotation that can be used.
+    """
+    data = load_sections(file)
+    categories = sorted(data["categories"], key=lambda category: category["id"])
+    image_ids = _ids(file, data, "images")
+    _check_names(file, [image["file_name"] for image in data["images"]])
+    category_ids = sorted(_ids(file, data, "categories"))
+    annotations = data["annotations"]
+    owner = _positions(file, annotations, "image_id", image_ids)
+    labels = _positions(file, annotations, "category_id", category_ids)
+    sizes = np.array([(image["height"], image["width"]) for image in data["images"]], np.int64)
+    objects = _objects(file, annotations, labels)
+    objects, owner, dropped = _clean(file, objects, owner, sizes)
+    return CocoTable(
+        image_ids,
+        [image["file_name"] for image in data["images"]],
+        sizes,
+        category_ids,
+        [category["name"] for category in categories],
+        objects,
+        np.searchsorted(owner, np.arange(len(image_ids) + 1)),
+        dropped,
+    )
+
+
+def _ids(file: Path, data: dict[str, list[dict[str, Any]]], section: str) -> list[int]:
+    ids = [entry["id"] for entry in data[section]]
+    values, counts = np.unique(np.array(ids, np.int64), return_counts=True)
+    if (counts > 1).any():
+        twice = ", ".join(map(str, values[counts > 1][:3]))
+        raise ValueError(
+            f"{file}: {(counts > 1).sum()} ids occur more than once in {section}, among them "
+            f"{twice}; expected an id of its own for each. Number them again."
+        )
+    return ids
+
+
+def _check_names(file: Path, names: list[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{file}: {len(twice)} images are named more than once, among them "
+            f"{', '.join(twice[:3])}; expected one entry an image. Give its boxes one image id."
+        )
+
+
+def _positions(
+    file: Path, annotations: list[dict[str, Any]], key: str, ids: list[int]
+) -> NDArray[np.int64]:
+    """Where in ``ids`` the id that each annotation names stands."""
+    position = {known: number for number, known in enumerate(ids)}
+    found = np.array([position.get(entry[key], -1) for entry in annotations], np.int64)
+    if (found < 0).any():
+        first = np.flatnonzero(found < 0)[:3]
+        named = ", ".join(str(annotations[number][key]) for number in first)
+        section = "images" if key == "image_id" else "categories"
+        raise ValueError(
+            f'{file}: {(found < 0).sum()} annotations whose "{key}" is not in {section}, among '
+            f"them {named}; expected ids that are. Add what is missing, or remove them."
+        )
+    return found
+
+
+def _objects(file: Path, annotations: list[dict[str, Any]], labels: NDArray[np.int64]) -> Objects:
+    """Objects as the file has them; an area that it does not give is the box's."""
+    boxes = np.array([entry["bbox"] for entry in annotations], np.float64).reshape(-1, 4)
+    areas = boxes[:, 2] * boxes[:, 3]
+    for number, entry in enumerate(annotations):
+        if entry.get("area") is not None:
+            areas[number] = entry["area"]
+    crowd = np.array([is_crowd(entry) for entry in annotations], np.bool_)
+    boxes[:, 2:] += boxes[:, :2]
+    if len(boxes) and boxes.max() <= 1 and (boxes % 1).any():
+        raise ValueError(
+            f"{file}: all boxes lie between 0 and 1, as shares of an image; expected pixels: x, y, "
+            "width, height. Multiply them by the image's width and height."
+        )
+    return Objects(boxes, labels, areas, crowd)
+
+
+def _clean(
+    file: Path, objects: Objects, owner: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> tuple[Objects, NDArray[np.int64], dict[str, int]]:
+    """Objects that can be used in the order of their images, and the count of the others."""
+    flat = _flat(objects.boxes)
+    limits = sizes[owner][:, [1, 0, 1, 0]]
+    boxes = np.clip(objects.boxes, 0, limits)
+    outside = ~flat & _flat(boxes)
+    cut = ~flat & ~outside & (np.abs(boxes - objects.boxes) > 1).any(1)  # not by rounding
+    within = np.where(cut, np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), np.inf)
+    clipped = Objects(boxes, objects.labels, np.minimum(objects.areas, within), objects.crowd)
+    usable = np.flatnonzero(~flat & ~outside)
+    order = usable[np.argsort(owner[usable], kind="stable")]
+    counts = {"no area": flat, "outside": outside, "crowd": objects.crowd & ~flat & ~outside}
+    dropped = {reason: int(found.sum()) for reason, found in counts.items() if found.any()}
+    _report(file, dropped, int(cut.sum()), int((~objects.crowd[usable]).sum()))
+    return clipped.at(order), owner[order], dropped
+
+
+def _flat(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which have no area in float32, the targets' precision."""
+    corners = boxes.astype(np.float32)
+    return np.asarray((corners[:, 2:] <= corners[:, :2]).any(1), np.bool_)
+
+
+def _report(file: Path, dropped: dict[str, int], cut: int, left: int) -> None:
+    found = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+    if not left:
+        got = f"none that can be used (left out: {found})" if found else "none"
+        raise ValueError(
+            f"{file}: no annotations: {got}; expected boxes inside the images. Annotate them, or "
+            "use the images without annotations."
+        )
+    if cut or dropped:
+        hint = " (do corners stand in place of width and height?)" if 2 * cut > left else ""
+        logger.warning("%s: boxes left out: %s; clipped: %d%s", file, found or "none", cut, hint)

@@ -1,0 +1,66 @@
+"""A detector's maps, read in one pass of its backbone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+from torchvision.models.detection import RetinaNet
+
+from mgd_ssl.models.dict_backbones import BODY_MODULES, PROBE_SIDE
+from mgd_ssl.models.tap_finder import find_taps
+from mgd_ssl.models.taps import Tap, Taps
+
+PYRAMID_MODULES = {
+    "p3": "layer_blocks.0",
+    "p4": "layer_blocks.1",
+    "p5": "layer_blocks.2",
+    "p6": "extra_blocks.p6",
+    "p7": "extra_blocks.p7",
+}
+
+
+class BodyReader(Taps):
+    """Reads C2..C5 before their last ReLU, and P3..P7, in one pass of the backbone."""
+
+    def __call__(self, network: RetinaNet, x: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:  # type: ignore[override]
+        """Normalised and padded (N,3,H,W) -> the maps, and P3..P7 as the heads take them."""
+        return self._read(network, network.backbone, x)
+
+    def body(self, network: RetinaNet, x: Tensor) -> list[Tensor]:
+        """The maps alone, (N,3,H,W) -> (N,C_i,H_i,W_i); no pyramid unless one of P3..P7 is read."""
+        pyramid = any(name in PYRAMID_MODULES for name in self.names)
+        part = network.backbone if pyramid else network.backbone.body
+        return self._read(network, part, x)[0]
+
+    def _read(
+        self, network: RetinaNet, part: nn.Module, x: Tensor
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        with self.recording(network) as maps:
+            features = part(x)
+        return [self._checked(tap, maps) for tap in self.taps], features
+
+
+def body_reader(
+    detector: RetinaNet, levels: Sequence[str] = ("c2", "c3", "c4", "c5")
+) -> BodyReader:
+    """Find where a detector's maps are read, and keep activations from overwriting them.
+
+    Args:
+        detector: from `create_detector`; taps are paths in it.
+        levels: some of c2..c5, with the batch norm that gives their margin, and p3..p7, without.
+
+    Raises:
+        ValueError: no level, an unknown one, or one twice.
+    """
+    known = [*BODY_MODULES, *PYRAMID_MODULES]
+    if not levels or not set(levels) <= set(known) or len(set(levels)) < len(levels):
+        raise ValueError(f"levels: got {', '.join(levels) or 'none'}, expected some of {known}")
+    overrides = [f"{name}={BODY_MODULES[name]}" for name in levels if name in BODY_MODULES]
+    found = find_taps(detector.backbone.body, overrides, PROBE_SIDE).taps if overrides else []
+    taps = {tap.name: _inside("backbone.body.", tap) for tap in found}
+    taps |= {n: Tap(n, f"backbone.fpn.{path}", "output") for n, path in PYRAMID_MODULES.items()}
+    return BodyReader([taps[name] for name in levels])
+
+
+def _inside(prefix: str, tap: Tap) -> Tap:
+    return replace(tap, module=prefix + tap.module, norm=prefix + tap.norm if tap.norm else None)

@@ -1,0 +1,156 @@
+"""The parts of a detection run: both detectors and the distiller between them."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torchvision.models.detection import RetinaNet
+
+from mgd_ssl import distributed
+from mgd_ssl.detection.detector_files import load_body, load_detector
+from mgd_ssl.detection.detector_reader import BodyReader, body_reader
+from mgd_ssl.detection.detectors import DetectorSpec, create_detector, freeze_stem
+from mgd_ssl.detection.settings import DetectConfig
+from mgd_ssl.detection.sources import DetectionSource
+from mgd_ssl.detection.task import Detection, DetectorTeacher
+from mgd_ssl.distiller import Adapter, FeatureDistiller
+from mgd_ssl.matching import detection_weights
+from mgd_ssl.models import KeyReport, evaluating
+from mgd_ssl.models.dict_backbones import PROBE_SIDE
+from mgd_ssl.stages import Stage, plan_stages, read_margins, unbounded_margin
+from mgd_ssl.training.class_names import match_categories
+from mgd_ssl.training.logging import logger
+from mgd_ssl.training.plan import print_plan
+
+
+def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
+    """Student, teacher and distiller, the student's stem frozen where its weights are given."""
+    teacher, report = load_teacher(config) if config.teacher.teacher else (None, None)
+    ids, names = tuple(source.category_ids), tuple(source.classes)
+    if teacher and report and config.unlabelled:
+        ids, names = tuple(teacher.spec.category_ids), tuple(report.class_names or ())
+    student = load_student(config, ids, names)
+    reader = body_reader(student, config.levels)
+    if teacher is None or report is None:
+        return Detection(student, reader)
+    teacher_reader = body_reader(teacher, config.levels)
+    frozen = DetectorTeacher(teacher, teacher_reader, ids)
+    if config.teacher_boxes is not None:
+        match_categories(report, teacher.spec.category_ids, ids, names, what="teacher_boxes")
+    distiller = build_distiller(config, frozen, student, reader)
+    boxes = not config.unlabelled or config.teacher_boxes is not None
+    if not boxes:
+        freeze_untrained(student, reader, distiller.stages)
+    return Detection(
+        student,
+        reader,
+        frozen,
+        boxes=boxes,
+        teacher_boxes=config.teacher_boxes,
+        distiller=distiller,
+    )
+
+
+def freeze_untrained(student: RetinaNet, reader: BodyReader, stages: Sequence[Stage]) -> None:
+    """Take out what no matched map depends on; several processes wait for every other gradient."""
+    blank = torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE)
+    with evaluating(student):
+        maps = reader.body(student, blank)
+    total = torch.stack([maps[stage.index].sum() for stage in stages]).sum()
+    trained = [p for p in student.parameters() if p.requires_grad]
+    gradients = torch.autograd.grad(total, trained, allow_unused=True)
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+
+
+def load_teacher(config: DetectConfig) -> tuple[RetinaNet, KeyReport]:
+    """The teacher: published weights by name, or a checkpoint."""
+    assert config.teacher.teacher is not None
+    caffe = True if config.teacher_caffe else None
+    network, report = load_detector(
+        config.teacher.teacher, caffe=caffe, **_said(config.teacher.spec)
+    )
+    logger.info("teacher %s", report)
+    return network, report
+
+
+def load_student(config: DetectConfig, ids: Sequence[int], names: Sequence[str]) -> RetinaNet:
+    """A new detector of these categories, or one that starts from weights; it carries the names.
+
+    Raises:
+        ValueError: ``--student-weights`` is of other categories.
+    """
+    if config.student_weights:
+        student, report = load_weights(config)
+        own = tuple(student.spec.category_ids)
+        match_categories(report, own, ids, names, what="student_weights")
+        if own != tuple(ids):
+            raise ValueError(
+                f"student_weights: {report.path} finds {len(own)} categories, {own[:5]}, …, the "
+                f"data has {len(ids)}, {tuple(ids[:5])}, …, expected the same in the same order; "
+                "start its backbone alone: --backbone-weights"
+            )
+        student.class_names = tuple(names) or report.class_names
+        freeze_stem(student)
+        return student
+    options = config.network.spec | _detector_options(config)
+    spec = DetectorSpec(**options, category_ids=tuple(ids))
+    student = create_detector(spec)
+    student.class_names = tuple(names) or None
+    if config.backbone_weights:
+        logger.info("backbone %s", load_body(student, config.backbone_weights))
+        freeze_stem(student)
+    return student
+
+
+def load_weights(config: DetectConfig) -> tuple[RetinaNet, KeyReport]:
+    """The detector of ``--student-weights``, as it is."""
+    assert config.student_weights is not None
+    given = _said(config.network.spec | _detector_options(config))
+    network, report = load_detector(config.student_weights, **given)
+    logger.info("student %s", report)
+    return network, report
+
+
+def _detector_options(config: DetectConfig) -> dict[str, Any]:
+    return {f.name: getattr(config.detector, f.name) for f in fields(config.detector)}
+
+
+def _said(spec: dict[str, Any]) -> dict[str, Any]:
+    """What was said of a network; the file says the rest."""
+    return {name: value for name, value in spec.items() if value is not None}
+
+
+def build_distiller(
+    config: DetectConfig, teacher: DetectorTeacher, student: RetinaNet, reader: Any
+) -> FeatureDistiller:
+    """Pair the levels, print the plan, and build the distiller."""
+    mgd, blank = config.mgd, torch.zeros(1, 3, student.spec.min_size, student.spec.min_size)
+    with torch.no_grad(), evaluating(student):
+        maps = teacher.reader.body(teacher.network, blank), reader.body(student, blank)
+    stages = plan_stages(*maps, reader.names, mgd.ignore or ())
+    if distributed.rank() == 0:
+        expands = mgd.mgd_adapter == "expand"
+        print_plan(stages, teacher.network, teacher.reader, reader, expands=expands)
+    published = detection_weights(len(stages), images=1, factor=1.0)
+    return FeatureDistiller(
+        stages,
+        margins(teacher.reader.norms(teacher.network), stages),
+        reducer=mgd.mgd_reducer,
+        mode=mgd.mgd_mode,
+        adapter=cast(Adapter, mgd.mgd_adapter),
+        **mgd.scaling(published),
+    )
+
+
+def margins(norms: Sequence[Any], stages: Sequence[Stage]) -> list[Tensor]:
+    """Margins of C2 to C5 from their batch norms; the pyramid's maps, linear, have none."""
+    found = []
+    for stage in (s for s in stages if not s.ignored):
+        if stage.name.startswith("p"):
+            found.append(unbounded_margin(stage))
+        else:
+            found += read_margins([norms[stage.index]], [replace(stage, index=0)])
+    return found

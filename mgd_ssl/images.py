@@ -1,0 +1,5 @@
+"""Constants of images."""
+
+# ImageNet's mean and standard deviation of images in [0,1], per channel (red, green, blue).
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)

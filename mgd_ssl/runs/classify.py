@@ -1,0 +1,230 @@
+"""Supervised classification: the pretraining's run with labels, logits and top-1."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from mgd_ssl.data import (
+    Batch,
+    ImageSource,
+    Normalize,
+    data_line,
+    eval_transform,
+    label_fraction,
+    open_source,
+    subset,
+)
+from mgd_ssl.evaluation import Accuracy, classifier_accuracy
+from mgd_ssl.matching import every
+from mgd_ssl.models import (
+    BackboneSpec,
+    KeyReport,
+    Taps,
+    backbone_state,
+    create_classifier,
+    find_reader,
+    load_classifier,
+)
+from mgd_ssl.runs.classify_eval import evaluate
+from mgd_ssl.settings.classify import ClassifyConfig, resolve
+from mgd_ssl.settings.inherited import say_inherited
+from mgd_ssl.tasks import Classification
+from mgd_ssl.training.checks import check_batch, check_norms, check_readable, check_teacher
+from mgd_ssl.training.class_names import Names, count_classes, match_classes
+from mgd_ssl.training.image_run import ImageRun
+from mgd_ssl.training.logging import logger
+from mgd_ssl.training.parts import (
+    build_distiller,
+    convert_sync_bn,
+    export_backbone,
+    load_loader,
+    make_teacher,
+)
+from mgd_ssl.training.run import execute
+
+
+def run(config: ClassifyConfig) -> None:
+    """Train a classifier, or with ``--evaluate`` measure one."""
+    if config.evaluate:
+        evaluate(config)
+    else:
+        execute(resolve(config), build)
+
+
+def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
+    """The parts of a run, each checked."""
+    source, val = open_labelled(config)
+    check_batch(config, source, fabric.world_size)
+    check_readable(val, "top-1", config.loader.exif)
+    classes = count_classes(source, val)
+    teacher = load_teacher(config, classes, source.classes)
+    student = build_student(config, classes, source.classes)
+    parts: dict[str, Any] = {"kd_weight": config.kd.kd_weight if config.kd.kd else 0.0}
+    if teacher:
+        frozen = make_teacher(config, *teacher, config.kd.matching)
+        parts |= {"teacher": frozen, "reader": Taps([])}
+        if config.kd.matching:
+            reader = find_reader(student, config.network.taps, cast(int, config.loader.size))
+            parts["reader"] = reader
+            parts["distiller"] = build_distiller(config, frozen, student, reader)
+    if teacher:
+        check_teacher(config, frozen, source)
+        spec = cast(BackboneSpec, student.spec)
+        say_inherited(config.loader.size, spec, teacher[1])
+    normalize = Normalize(config.loader.mean, config.loader.std)
+    task = Classification(student, normalize, kd_temperature=config.kd.kd_t, **parts)
+    sharers = 1 if config.sync_bn else fabric.world_size
+    images = cast(int, config.optim.batch_size) // sharers
+    check_norms(task, cast(int, config.loader.size), images, 2 * sharers)
+    if config.sync_bn:
+        convert_sync_bn(task, fabric)
+    if fabric.is_global_zero:
+        logger.info(data_line({"training": source, "top-1": val}))
+    return ClassifyRun(config, fabric, task, source, val, teacher)
+
+
+def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
+    """Training images, as many as the options say, and all validation images."""
+    opening = config.loader.opening
+    source = open_source(config.data, "train", labelled=True, **opening)
+    val = open_source(config.data, "val", labelled=True, **opening)
+    source = subset(source, config.loader.limit) if config.loader.limit else source
+    source = label_fraction(source, config.label_fraction, config.seed)
+    if config.label_fraction < 1:
+        logger.info("%d labelled images (%g of all)", len(source), config.label_fraction)
+    return source, val
+
+
+def load_teacher(
+    config: ClassifyConfig, classes: int, names: Names = None
+) -> tuple[nn.Module, KeyReport] | None:
+    """The teacher with its classifier, where it has one of these classes, in the data's order.
+
+    Raises:
+        ValueError: its classifier is of other classes, or ``--kd`` finds none.
+    """
+    options = config.teacher
+    if options.teacher is None:
+        return None
+    network, report = load_classifier(options.teacher, **options.spec)
+    if report.classes is None and config.kd.kd:
+        raise ValueError(
+            f"teacher {options.teacher}: it has no classifier, expected one of {classes} classes "
+            f"for --kd; {_fine_tune(config)}, or leave --kd out"
+        )
+    differs = report.classes and match_classes(network, report, classes, names)
+    if differs:
+        raise ValueError(
+            f"teacher {options.teacher}: {differs}, expected the same; {_fine_tune(config)}"
+        )
+    return network, report
+
+
+def _fine_tune(config: ClassifyConfig) -> str:
+    return (
+        "fine-tune it on this data first: mgd-ssl classify DATA -a ARCH --student-weights "
+        f"{config.teacher.teacher}"
+    )
+
+
+def build_student(config: ClassifyConfig, classes: int, names: Names = None) -> nn.Module:
+    """A new network, or one that starts from ``--student-weights``.
+
+    The classifier of those weights is kept where it is of the same classes.
+    """
+    if config.student_weights is None:
+        return create_classifier(classes, **config.network.spec)
+    network, report = load_classifier(config.student_weights, **config.network.spec)
+    logger.info("student %s", report)
+    if (tuple(report.mean), tuple(report.std)) != (config.loader.mean, config.loader.std):
+        values = [" ".join(f"{v:g}" for v in pair) for pair in (report.mean, report.std)]
+        logger.warning(
+            "student_weights: for images normalised otherwise; to go on so: --mean %s --std %s",
+            *values,
+        )
+    differs = report.classes and match_classes(network, report, classes, names)
+    if report.classes and not differs:
+        return network
+    why = f": of {report.path}, {differs}" if differs else ""
+    logger.info("the classifier of %d classes is new%s", classes, why)
+    student = create_classifier(classes, **report.spec.to_dict())
+    student.load_state_dict(backbone_state(network), strict=False)  # all but the classifier
+    return student
+
+
+class ClassifyRun(ImageRun[ClassifyConfig, Classification]):
+    """One view of each labelled image; top-1 and top-5 as training goes."""
+
+    metric = "val_top1"
+
+    def __init__(
+        self,
+        config: ClassifyConfig,
+        fabric: Fabric,
+        task: Classification,
+        source: ImageSource,
+        val: ImageSource,
+        teacher: tuple[nn.Module, KeyReport] | None,
+    ) -> None:
+        rate = config.optim.learning_rate(extend=True)
+        solves = every(rate.epochs, cast(int, config.mgd.mgd_update_freq))
+        super().__init__(config, fabric, task, source, config.views, rate, solves)
+        self.teacher, self.val = teacher, load_loader(config, fabric, val)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """A view of a batch -> the named losses."""
+        losses: dict[str, Tensor] = self.module(*self.views(batch), batch.labels)
+        return {name: loss.mean() for name, loss in losses.items()}  # one a device under dp
+
+    def prepare(self) -> dict[str, float]:
+        """How good the teacher is."""
+        if self.teacher and self.teacher[1].classes:
+            network, report = self.teacher
+            found = self.accuracy(network, report.mean, report.std)
+            logger.info(
+                "teacher: top-1 %.2f %%, top-5 %.2f %%, %d of %d images",
+                *(found["top1"], found["top5"], found["images"], len(self.val.guard.source)),
+            )
+            return {"teacher_top1": found["top1"], "teacher_top5": found["top5"]}
+        return {}
+
+    def measure(self, epoch: int) -> dict[str, float]:
+        """Top-1 and top-5 over all validation images."""
+        if (epoch + 1) % self.config.val_every and epoch + 1 != self.loop.epochs:
+            return {}
+        loader = self.config.loader
+        found = self.accuracy(self.task.student, loader.mean, loader.std)
+        figures = {f"val_{name}": float(figure) for name, figure in found.items()}  # type: ignore[arg-type]
+        return figures | {"val_unreadable": float(len(self.val.guard.source) - found["images"])}
+
+    def accuracy(self, network: nn.Module, mean: Any, std: Any) -> Accuracy:
+        """Accuracy of a network under the evaluation transform."""
+        transform = eval_transform(mean, std).to(self.fabric.device)
+        with self.fabric.autocast():
+            return classifier_accuracy(
+                network, self.val, transform=transform, device=self.fabric.device
+            )
+
+    def networks(self) -> dict[str, Any]:
+        """The student under torchvision's or timm's keys, and what it takes to build it."""
+        student, loader = self.task.student, self.config.loader
+        spec = cast(BackboneSpec, student.spec)
+        return {
+            "arch": spec.arch,
+            "state_dict": student.state_dict(),
+            "backbone": spec.to_dict(),
+            "classes": self.source.classes,
+            "normalisation": loader.normalisation,
+            "size": loader.size,
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """The student."""
+        self.put_back(self.task.student, content["state_dict"])
+
+    def export(self, directory: Path) -> None:
+        """The student without its classifier; last.pt and best.pt have it."""
+        export_backbone(self.config, self.task.student, directory)

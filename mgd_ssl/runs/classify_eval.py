@@ -1,0 +1,82 @@
+"""``mgd-ssl classify --evaluate``: the accuracy of checkpoints, without training."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric import Fabric
+
+from mgd_ssl.training.class_names import count_classes, match_classes
+from mgd_ssl.settings.classify import ClassifyConfig, resolve
+from mgd_ssl.training.devices import place, start_fabric
+from mgd_ssl.runs.outputs import refuse_other
+from mgd_ssl.training.parts import load_loader
+from mgd_ssl.data import ImageSource, data_line, eval_transform, open_source
+from mgd_ssl.evaluation import classifier_accuracy, print_table, write_json
+from mgd_ssl.models import load_classifier
+from mgd_ssl.training.logging import logger, start_logging
+
+
+def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
+    """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
+    start_logging()
+    fabric = start_fabric(config.device)
+    resolve(config)  # refuses what does not go together
+    result = {
+        "protocol": "classification, centre crop",
+        "checkpoint": str(config.student_weights),
+        "data": str(config.data or "embedded sample of Fashion-MNIST"),
+    }
+    if config.out:
+        refuse_other(config.out / "accuracy.json", result)
+    val, rows = open_source(config.data, "val", labelled=True, **config.loader.opening), []
+    if fabric.is_global_zero:
+        logger.info(data_line({"accuracy": val}))
+    sources = [("student", config.student_weights, config.network.spec)]
+    sources += [("teacher", config.teacher.teacher, config.teacher.spec)]
+    for name, source, given in sources:
+        if source is not None:
+            found = evaluate_one(config, source, given, val, fabric)
+            rows.append({"network": name, "checkpoint": str(source), **found})
+    if fabric.is_global_zero:
+        print_table(f"Accuracy, per cent: {val.name}", rows)
+        if config.out:
+            path = write_json(config.out / "accuracy.json", {**result, "rows": rows})
+            logger.info("written: %s", path)
+    return rows
+
+
+def evaluate_one(
+    config: ClassifyConfig, source: Path, given: dict[str, Any], val: ImageSource, fabric: Fabric
+) -> dict[str, Any]:
+    """Accuracy of a checkpoint or of published weights, at the size that they are for.
+
+    Raises:
+        ValueError: it has no classifier.
+    """
+    network, report = load_classifier(source, **given)
+    if report.classes is None:
+        raise ValueError(
+            f"evaluate: {source} has no classifier, expected one; train it with mgd-ssl classify, "
+            "or measure it with linear_eval.py or knn_eval.py"
+        )
+    classes = count_classes(val, val)
+    differs = match_classes(network, report, classes, val.classes)
+    if differs:
+        raise ValueError(
+            f"evaluate {source}: {differs}, expected the same; measure it on data of its own "
+            f"classes, or train it on these: mgd-ssl classify DATA --student-weights {source}"
+        )
+    if config.loader.size is None and report.size:
+        config = replace(config, loader=replace(config.loader, size=report.size))
+    resolved = resolve(config)
+    loader = load_loader(resolved, fabric, val)
+    transform = eval_transform(report.mean, report.std).to(fabric.device)
+    place(network, config.device, fabric.device)
+    with fabric.autocast():
+        found = classifier_accuracy(network, loader, transform=transform, device=fabric.device)
+    return {
+        **found,
+        "unreadable": len(val) - found["images"],
+        "size": resolved.loader.size,
+    }

@@ -1,0 +1,170 @@
+"""What both evaluators share: a network from any checkpoint, and the images it is measured on."""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from tyro.conf import Positional, arg
+
+from mgd_ssl.settings.evaluation import EvaluationConfig
+from mgd_ssl.training.devices import place, start_fabric
+from mgd_ssl.settings.effects import STEM_STRIDE, Needs, refuse_without_effect
+from mgd_ssl.settings.options import BackboneOptions, ComputeOptions, Data, DeviceOptions, FolderOptions
+from mgd_ssl.runs.outputs import has_other_picture, refuse_other
+from mgd_ssl.settings.run import require_least
+from mgd_ssl.data import DecodeGuard, EvalTransform, ImageLoader, ImageSource, RandomCrops, data_line, decoding_workers, eval_transform, make_loader, open_source, subset
+from mgd_ssl.evaluation import Features, collect_features
+from mgd_ssl.evaluation.results import difference
+from mgd_ssl.files import require_writable
+from mgd_ssl.models import find_checkpoint, load_backbone
+from mgd_ssl.training.logging import logger
+
+
+class Evaluated:
+    """The network that a checkpoint holds, on its device, and the images it is measured on.
+
+    Args:
+        config: of the evaluator.
+        uses: what is done with the train and with the val images.
+    """
+
+    def __init__(self, config: EvaluationConfig, uses: tuple[str, str]) -> None:
+        config.check()
+        config = replace(config, checkpoint=find_checkpoint(config.checkpoint))
+        self.config = config
+        self.sources = {"train": self._open("train"), "val": self._open("val")}
+        self._guards: dict[str, DecodeGuard] = {}
+        logger.info(data_line(dict(zip(uses, self.sources.values(), strict=True))))
+        options = config.network
+        self.network, self.report = load_backbone(
+            config.checkpoint,
+            arch=options.arch,
+            width=options.width,
+            stem=options.stem,
+            stem_stride=options.stem_stride,
+        )
+        logger.info("%s", self.report)
+        self.size = config.size or self.report.size or (32 if config.data is None else 224)
+        fabric = _one_process(config.device)
+        self.device = fabric.device
+        place(self.network, config.device, self.device)
+        self.network = fabric.setup_module(self.network)  # runs in the precision
+        self.transform: EvalTransform = eval_transform(self.report.mean, self.report.std)
+        self.transform.to(self.device)
+
+    def _open(self, split: str) -> ImageSource:
+        config = self.config
+        source = open_source(
+            config.data,
+            split,  # type: ignore[arg-type]
+            labelled=True,
+            **config.folders.opening,
+        )
+        limit = config.limit if split == "train" else config.limit_val
+        return subset(source, limit, config.seed) if limit else source
+
+    def labels(self, split: str) -> NDArray[np.int64]:
+        """(N,) classes of a split."""
+        labels = self.sources[split].labels
+        assert labels is not None  # the sources were opened as labelled
+        return labels
+
+    def loader(self, split: str, crops: RandomCrops | None = None) -> ImageLoader:
+        """Batches of a split: shuffled random crops, or the centres in order."""
+        source = self.sources[split]
+        loader = make_loader(
+            source,
+            self.size,
+            self.config.batch_size,
+            train=crops is not None,
+            crops=crops,
+            seed=self.config.seed,
+            workers=0 if source.in_memory else decoding_workers(self.config.workers),
+            exif=self.config.exif,
+        )
+        self._guards.setdefault(split, loader.guard)
+        return loader
+
+    def features(self, split: str) -> Features:
+        """Pooled features of a split under the evaluation transform."""
+        return collect_features(
+            self.network, self.loader(split), transform=self.transform, device=self.device
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What stands beside every figure."""
+        return {
+            "checkpoint": str(self.config.checkpoint),
+            "layout": self.report.layout,
+            "network": self.report.spec.to_dict(),
+            "data": str(self.config.data or "embedded sample of Fashion-MNIST"),
+            "limit": self.config.limit,
+            "limit_val": self.config.limit_val,
+            **self.config.folders.opening,
+            **self.counts(),
+            "size": self.size,
+            "exif": self.config.exif,
+            "precision": self.config.device.precision,
+            "mean": list(self.report.mean),
+            "std": list(self.report.std),
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Images that were used, and those that could not be decoded and were left out."""
+        readable = {f"{split}_images": guard.readable for split, guard in self._guards.items()}
+        return readable | {f"{s}_unreadable": guard.unreadable for s, guard in self._guards.items()}
+
+    def coverage(self) -> str:
+        """The same in words."""
+        parts = [f"{g.readable:,} of {len(g.source):,} {s}" for s, g in self._guards.items()]
+        return f"{' and '.join(parts)} images"
+
+    def result_path(self, name: str, recipe: Mapping[str, Any], *, picture: bool = False) -> Path:
+        """Where the JSON goes: over an earlier result of the same measurement, and nothing else.
+
+        Beside the checkpoint another measurement gets the next free name, ``NAME-2.json``.
+
+        Args:
+            name: of the evaluator.
+            recipe: protocol and settings that the result will have beside `settings`.
+            picture: whether a PNG of the same name goes there too.
+
+        Raises:
+            ValueError: ``--out`` holds something else, or the place cannot be written to.
+        """
+        result, out = {**recipe, **self.settings()}, self.config.out
+        if out:
+            refuse_other(out, result, picture=picture)
+            return out
+        place = self.config.checkpoint.with_name(f"{self.config.checkpoint.name}.{name}.json")
+        require_writable(place)
+        names = (place.with_stem(f"{place.stem}-{n}") for n in itertools.count(2))
+        return next(
+            path
+            for path in itertools.chain([place], names)
+            if not (difference(path, result) or (picture and has_other_picture(path)))
+        )
+
+
+def _one_process(options: ComputeOptions) -> Fabric:
+    """A device in its precision.
+
+    Raises:
+        ValueError: several processes were started, each of which would do the same.
+    """
+    fabric = start_fabric(
+        DeviceOptions(
+            accelerator=options.accelerator, threads=options.threads, precision=options.precision
+        )
+    )
+    if fabric.world_size > 1:
+        raise ValueError(
+            f"got {fabric.world_size} processes, expected one, for an evaluator is not shared out; "
+            "start it with python, without torchrun or srun"
+        )
+    return fabric

@@ -1,0 +1,91 @@
+"""kNN accuracy and retrieval checks of a checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mgd_ssl.settings.evaluation import KnnConfig, USUAL_K
+from mgd_ssl.evaluation import Features, knn_sweep, neighbours, retrieval_picture, retrieval_scores
+from mgd_ssl.evaluation.results import print_table, write_json
+from mgd_ssl.runs.evaluated import Evaluated
+from mgd_ssl.settings.effects import Needs
+from mgd_ssl.training.logging import logger, start_logging
+
+def run(config: KnnConfig) -> dict[str, Any]:
+    """Measure, print, draw, write the JSON; returns what was written."""
+    start_logging()
+    evaluated = Evaluated(config, ("the bank", "kNN"))
+    ks = _fitting(config, len(evaluated.sources["train"]))
+    recipe = {"protocol": "kNN, exact cosine, weighted vote"}
+    path = evaluated.result_path("knn", recipe, picture=config.retrieve > 0)
+    bank, queries = evaluated.features("train"), evaluated.features("val")
+    rows = knn_sweep(
+        bank.features.to(evaluated.device),
+        bank.labels.to(evaluated.device),
+        queries.features.to(evaluated.device),
+        queries.labels.to(evaluated.device),
+        ks=ks,
+        temperatures=config.knn_t,
+    )
+    result: dict[str, Any] = {**recipe, **evaluated.settings(), "knn": rows}
+    print_table(f"kNN accuracy, per cent, {evaluated.coverage()}: {config.checkpoint}", rows)
+    if config.retrieve:
+        picture = path.with_suffix(".png")
+        result["retrieval"] = retrieve(config, evaluated, bank, queries, picture)
+        print_table("Retrieval, per cent", [result["retrieval"]])
+    write_json(path, result)
+    logger.info("written: %s", path)
+    return result
+
+
+def _fitting(config: KnnConfig, bank: int) -> tuple[int, ...]:
+    """The numbers of neighbours that vote: those asked for, or the usual ones that there are.
+
+    Raises:
+        ValueError: more neighbours are asked for than the bank holds.
+    """
+    ks = config.knn_k
+    if ks == USUAL_K and max(ks) > bank:
+        ks = tuple(k for k in ks if k <= bank)
+        logger.info("kNN at k %s: the bank holds %d images", ", ".join(map(str, ks)), bank)
+    for name, most in (
+        ("knn_k", max(ks)),
+        ("neighbours", config.neighbours * (config.retrieve > 0)),
+    ):
+        if most > bank:
+            raise ValueError(
+                f"{name}: got {most} neighbours and a bank of {bank} images, expected 1 to "
+                f"{bank}; give smaller --{name.replace('_', '-')}"
+            )
+    if min(ks) < 1:
+        raise ValueError(f"knn_k: got {min(ks)} neighbours, expected 1 or more")
+    return ks
+
+
+def retrieve(
+    config: KnnConfig, evaluated: Evaluated, bank: Features, queries: Features, path: Path
+) -> dict[str, float]:
+    """Scores over all queries, and a picture of some, chosen by the seed."""
+    scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels)
+    generator = torch.Generator().manual_seed(config.seed)
+    shown = torch.randperm(len(queries.labels), generator=generator)[: config.retrieve]
+    found = neighbours(queries.features[shown], bank.features, config.neighbours)
+    pictures = [_images(evaluated, "train", bank.indices[row]) for row in found.indices]
+    retrieval_picture(
+        _images(evaluated, "val", queries.indices[shown]),
+        torch.stack(pictures),
+        bank.labels[found.indices] == queries.labels[shown, None],
+        path,
+    )
+    logger.info("written: %s", path)
+    return scores
+
+
+def _images(evaluated: Evaluated, split: str, indices: Tensor) -> Tensor:
+    """(N,3,S,S) uint8, as the network saw them."""
+    dataset = evaluated.loader(split).dataset
+    return torch.stack([dataset[int(i)].image for i in indices])

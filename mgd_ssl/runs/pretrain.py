@@ -1,0 +1,233 @@
+"""Pretraining: wires data, networks, objective, distiller and loop together."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from mgd_ssl.data import Batch, ImageSource, Normalize, data_line, open_source, subset
+from mgd_ssl.matching import every, unsupervised_epochs
+from mgd_ssl.models import (
+    BackboneSpec,
+    KeyReport,
+    Taps,
+    create_backbone,
+    find_reader,
+    load_backbone,
+    probe,
+    without_head,
+)
+from mgd_ssl.models.compiling import compile_parts
+from mgd_ssl.objectives import MoCo
+from mgd_ssl.runs.pretrain_parts import (
+    build_health,
+    build_knn,
+    build_objective,
+    choose_best,
+    hold_out,
+    split_norms,
+)
+from mgd_ssl.settings.inherited import say_inherited
+from mgd_ssl.settings.methods import MATCHES, QUEUES, matches
+from mgd_ssl.settings.pretrain import PretrainConfig, resolve
+from mgd_ssl.tasks import Pretraining
+from mgd_ssl.training.checks import check_batch, check_norms, check_queue, check_teacher
+from mgd_ssl.training.image_run import ImageRun
+from mgd_ssl.training.logging import logger
+from mgd_ssl.training.parts import build_distiller, export_backbone, make_teacher
+from mgd_ssl.training.run import execute
+
+# What keys began with in checkpoints that did not have every student as module.encoder_q.
+OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective."))
+
+
+def run(config: PretrainConfig) -> None:
+    """Pretrain a student."""
+    execute(config, build)
+
+
+def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
+    """The parts of a run, each checked."""
+    if config.device.strategy == "dp":
+        raise ValueError("strategy: got dp, expected auto or ddp; MoCo's queue needs processes")
+    source = open_source(config.data, "train", **config.loader.opening)
+    source, held_out = hold_out(config, source)
+    source = subset(source, config.loader.limit) if config.loader.limit else source
+    check_batch(config, source, fabric.world_size)
+    options = config.teacher
+    loaded = load_backbone(options.teacher, **options.spec) if options.teacher else None
+    student = create_backbone(**config.network.spec)
+    parts: dict[str, Any] = {}
+    probe(student, Taps([]), cast(int, config.loader.size))
+    if loaded:
+        say_inherited(config.loader.size, cast(BackboneSpec, student.spec), loaded[1])
+        parts = pair(config, *loaded, student)
+        check_teacher(config, parts["teacher"], source)
+    splits = split_norms(config, student, fabric.world_size)
+    report = loaded[1] if loaded else None
+    objective = build_objective(config, student, report)
+    normalize = Normalize(config.loader.mean, config.loader.std)
+    weight = config.objective.objective_weight
+    task = Pretraining(student, objective, normalize, weight, **parts)
+    parts_of_batch = fabric.world_size * splits
+    images = cast(int, config.optim.batch_size) // parts_of_batch
+    check_norms(task, cast(int, config.loader.size), images, 2 * parts_of_batch)
+    if config.method in QUEUES:
+        check_queue(config, source)
+    run = PretrainRun(config, fabric, task, source, held_out, report)
+    if fabric.is_global_zero:
+        logger.info(data_line(run.uses(held_out)))
+    return run
+
+
+def pair(
+    config: PretrainConfig, network: nn.Module, report: KeyReport, student: nn.Module
+) -> dict[str, Any]:
+    """The frozen teacher and, where its maps are matched, the student's reader and the distiller.
+
+    Raises:
+        ValueError: their maps cannot be matched; says what can be done at once.
+    """
+    size = cast(int, config.loader.size)
+    probe(network, Taps([]), size)
+    if not matches(config):
+        return {"teacher": make_teacher(config, network, report, matched=False)}
+    try:
+        teacher = make_teacher(config, network, report)
+        reader = find_reader(student, config.network.taps, size)
+        distiller = build_distiller(config, teacher, student, reader)
+    except ValueError as error:
+        raise ValueError(f"{error}; or match no maps: {_without_maps(config)}") from error
+    return {"teacher": teacher, "reader": reader, "distiller": distiller}
+
+
+def _without_maps(config: PretrainConfig) -> str:
+    if config.method in MATCHES:
+        return "--method simreg, with no --mgd-weight, --mgd-start or --mgd-loss-factor"
+    given = " and ".join(f"--{name.replace('_', '-')}" for name in config.mgd.given)
+    return f"leave out {given}"
+
+
+class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
+    """One or two views of each image; kNN accuracy as training goes."""
+
+    metric = "val_knn_top1"
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        fabric: Fabric,
+        task: Pretraining,
+        source: ImageSource,
+        held_out: ImageSource | None,
+        report: KeyReport | None,
+    ) -> None:
+        rate, freq = config.optim.learning_rate(), config.mgd.mgd_update_freq
+        solves = every(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)
+        count = 2 if task.objective.needs_key else 1
+        super().__init__(config, fabric, task, source, config.views, rate, solves, count)
+        self.report = report
+        self.knn = build_knn(config, fabric)
+        if self.knn:  # config.yaml says the k that stands beside the figures
+            evaluation = replace(config.evaluation, knn_k=self.knn.k)
+            self.config = replace(config, evaluation=evaluation)
+        self.health = build_health(config, fabric, held_out) if held_out else None
+        self.metric = choose_best(
+            config,
+            agreement=bool(self.health and task.teacher),
+            labels=self.knn is not None,
+        )
+        self.teacher_top1: float | None = None
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One or two views of a batch -> the named losses."""
+        losses: dict[str, Tensor] = self.module(*self.views(batch))
+        return losses
+
+    def uses(self, held_out: ImageSource | None) -> dict[str, ImageSource]:
+        """What is done with which images."""
+        uses = {"training": self.source, "health": held_out}
+        if self.knn:
+            uses |= {"kNN's bank": self.knn.bank.guard.source, "kNN": self.knn.queries.guard.source}
+        return {use: source for use, source in uses.items() if source is not None}
+
+    def prepare(self) -> dict[str, float]:
+        """The teacher's kNN accuracy, once; the student's is given as per cent of it."""
+        teacher = self.task.teacher
+        if teacher and self.report:
+            normalisation = (self.report.mean, self.report.std)
+            if self.health:
+                self.health.watch(teacher.network, normalisation)
+            if self.knn:
+                self.teacher_top1 = self.knn(teacher.network, normalisation)
+                settings = f"{self.knn.settings}; {self.knn.coverage}"
+                logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, settings)
+                return {"teacher_knn_top1": self.teacher_top1}
+        return {}
+
+    def measure(self, epoch: int) -> dict[str, float]:
+        """Health and kNN accuracy, each every so many epochs and after the last."""
+        options, metrics = self.config.evaluation, dict[str, float]()
+        normalisation = (self.config.loader.mean, self.config.loader.std)
+        with without_head(self.task.student) as backbone:
+            if self.knn and self._due(epoch, options.knn_every):
+                metrics["val_knn_top1"] = top1 = self.knn(backbone, normalisation)
+                if self.teacher_top1:
+                    metrics["val_knn_top1_percent_of_teacher"] = 100 * top1 / self.teacher_top1
+                metrics |= self.knn.counts
+            if self.health and self._due(epoch, options.health_every):
+                metrics |= self.health(backbone, normalisation)
+        return metrics
+
+    def _due(self, epoch: int, every_n: int) -> bool:
+        return (epoch + 1) % every_n == 0 or epoch + 1 == self.loop.epochs
+
+    def networks(self) -> dict[str, Any]:
+        """facebookresearch/moco's ``arch`` and ``state_dict``, and beside them what they lack.
+
+        The student is ``module.encoder_q.*``, whatever drives it.
+        """
+        loader = self.config.loader
+        return {
+            "arch": self.config.network.arch,
+            "state_dict": {
+                f"{prefix}{k}": v
+                for prefix, module in self._saved().items()
+                for k, v in module.state_dict().items()
+            },
+            "backbone": cast(BackboneSpec, self.task.student.spec).to_dict(),
+            "normalisation": loader.normalisation,
+            "size": loader.size,
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Student and objective, queues and key encoder among it."""
+        saved = {_renamed(str(k)): v for k, v in content["state_dict"].items()}
+        for prefix, module in self._saved().items():
+            state = {k: v for k, v in saved.items() if k.startswith(prefix)}
+            self.put_back(module, {k.removeprefix(prefix): v for k, v in state.items()})
+
+    def _saved(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds, by the prefix of its keys; MoCo holds the student itself."""
+        student, objective = self.task.student, self.task.objective
+        if isinstance(objective, MoCo):
+            return {"module.": objective}
+        return {"module.encoder_q.": student, "module.objective.": objective}
+
+    def export(self, directory: Path) -> None:
+        """The backbone without its head, under torchvision's or timm's keys."""
+        export_backbone(self.config, self.task.student, directory)
+
+    def compile(self) -> int:
+        """The key encoder too, where there is one."""
+        objective = self.task.objective
+        keys = compile_parts(objective.encoder_k) if isinstance(objective, MoCo) else 0
+        return super().compile() + keys
+
+
+def _renamed(key: str) -> str:
+    """A key of a checkpoint as it is written now."""
+    return next((new + key.removeprefix(old) for old, new in OLDER if key.startswith(old)), key)

@@ -1,0 +1,208 @@
+"""Parts of a pretraining run: the objective, and what is measured as training goes."""
+
+from typing import Any, cast
+
+from lightning.fabric import Fabric
+from torch import nn
+
+from mgd_ssl.training.checks import check_readable
+from mgd_ssl.settings.methods import CONTRASTS, QUEUES
+from mgd_ssl.settings.pretrain import LEAST_HEALTH_IMAGES, PretrainConfig
+from mgd_ssl.training.parts import load_loader
+from mgd_ssl.data import ImageSource, NoValidationError, open_source, split_off, subset
+from mgd_ssl.evaluation.online import OnlineKnn
+from mgd_ssl.evaluation.online_health import OnlineHealth
+from mgd_ssl.models import KeyReport, split_batch_norms
+from mgd_ssl.objectives import SEED, CompRess, DisCo, MoCo, Objective, SimReg, SimSiam
+from mgd_ssl.objectives.simreg import Head
+from mgd_ssl.training.logging import logger
+
+HEALTH_NEIGHBOURS = 20
+HELD_OUT_SHARE = 0.05  # of train, where there is no val part
+FEWEST_TO_SPLIT = 40
+KNN_NEIGHBOURS, KNN_NEIGHBOURS_EMBEDDED = 200, 20
+
+
+def build_objective(
+    config: PretrainConfig, student: nn.Module, report: KeyReport | None
+) -> Objective:
+    """What drives the student; MoCo and DisCo put a head in its classifier's place."""
+    moco, options = config.moco, config.objective
+    queue, features = cast(int, moco.moco_k), cast(int, student.num_features)
+    momentum: dict[str, Any] = {
+        "queue_size": queue,
+        "momentum": moco.moco_m,
+        "temperature": moco.moco_t,
+    }
+    if config.method in ("mgd", "moco"):
+        return MoCo(student, dim=moco.moco_dim, mlp=moco.mlp, **momentum)
+    if config.method == "simsiam":
+        return SimSiam(features, options.simsiam_dim)
+    assert report is not None
+    target = report.features
+    if config.method in ("mgd-plus", "simreg"):
+        return SimReg(features, target, cast(Head, options.regression_head))
+    if config.method == "seed":
+        return SEED(features, target, queue, options.seed_t, options.seed_teacher_t)
+    if config.method == "compress":
+        return CompRess(features, target, queue, options.compress_queues, options.compress_t)
+    hidden, weight = options.disco_hidden, options.disco_weight
+    return DisCo(student, target, hidden, weight, **momentum)
+
+
+def split_norms(config: PretrainConfig, student: nn.Module, world_size: int) -> int:
+    """Split the batch norms where one process contrasts a batch's images with each other.
+
+    Returns:
+        Parts of a process's batch that are normalised apart.
+    """
+    alone = world_size == 1 and config.method in CONTRASTS
+    splits = config.moco.bn_splits or (8 if alone else 1)
+    others = split_batch_norms(student, splits)
+    if others and splits > 1:
+        logger.warning("%d batch norms cannot be split; keys may leak through them", others)
+    _check_batch(config, world_size, splits)
+    return splits
+
+
+def _check_batch(config: PretrainConfig, world_size: int, splits: int) -> None:
+    batch, queue = cast(int, config.optim.batch_size), cast(int, config.moco.moco_k)
+    if batch < 1 or batch % (world_size * splits):
+        raise ValueError(
+            f"batch_size: got {batch} on {world_size} processes with {splits} batch norm splits, "
+            f"expected a multiple of {world_size * splits}; change --batch-size or --bn-splits"
+        )
+    if config.method in QUEUES and (queue < batch or queue % batch):
+        raise ValueError(
+            f"moco_k: got a queue of {queue} keys and batches of {batch}, expected a queue "
+            f"divisible by the batch; nearest --moco-k {max(1, round(queue / batch)) * batch}"
+        )
+
+
+def hold_out(config: PretrainConfig, source: ImageSource) -> tuple[ImageSource, ImageSource | None]:
+    """Images to train on, and images that the health figures are taken from.
+
+    These are val's where there is a val part, else a share of ``source`` that is kept out of
+    training. Seed, data and the options decide which, so that a resumed run finds the same.
+    """
+    options = config.evaluation
+    if options.health_every == 0:
+        return source, None
+    try:
+        val = open_source(config.data, "val", **config.loader.opening)
+    except NoValidationError:
+        return _keep_out(source, options.health_images, config.seed)
+    if len(val) < LEAST_HEALTH_IMAGES:
+        logger.warning(
+            "health: %s holds %d images, and fewer than %d say nothing of a network's health, so "
+            "it is not measured",
+            *(val.name, len(val), LEAST_HEALTH_IMAGES),
+        )
+        return source, None
+    return source, subset(val, options.health_images, config.seed)
+
+
+def _keep_out(source: ImageSource, most: int, seed: int) -> tuple[ImageSource, ImageSource | None]:
+    if len(source) < FEWEST_TO_SPLIT:
+        logger.warning("health: no val part, and too few images to keep some out of training")
+        return source, None
+    count = min(most, max(LEAST_HEALTH_IMAGES, int(HELD_OUT_SHARE * len(source))))
+    rest, held_out = split_off(source, count, seed)
+    logger.info(
+        "no val part: %d of %d images are kept out of training for the health figures "
+        "(--health-every 0 keeps none out)",
+        *(count, len(source)),
+    )
+    return rest, held_out
+
+
+def build_health(config: PretrainConfig, fabric: Fabric, images: ImageSource) -> OnlineHealth:
+    """The label-free figures, from images that are not trained on."""
+    check_readable(images, "health", config.loader.exif)
+    loader = load_loader(config, fabric, images)
+    return OnlineHealth(loader, min(HEALTH_NEIGHBOURS, len(images) // 3), fabric.device)
+
+
+def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
+    """The kNN evaluator, where it is wanted and there are labels."""
+    options = config.evaluation
+    if options.knn_every == 0:
+        return None
+    data, opening = config.data, config.loader.opening
+    if options.eval_data:  # a data set of its own, whose folders have names of their own
+        data, opening = options.eval_data, {"max_pixels": config.loader.max_pixels}
+    try:
+        bank = open_source(data, "train", labelled=True, **opening)
+        queries = open_source(data, "val", labelled=True, **opening)
+    except ValueError as error:
+        if options.eval_data:
+            raise
+        logger.info("no kNN as training goes, for want of labelled train and val parts: %s", error)
+        return None
+    bank = subset(bank, options.knn_bank, config.seed)
+    check_readable(queries, "kNN", config.loader.exif)
+    return OnlineKnn(
+        bank=load_loader(config, fabric, bank),
+        queries=load_loader(config, fabric, queries),
+        k=_neighbours(config, len(bank)),
+        temperature=options.knn_t,
+        device=fabric.device,
+    )
+
+
+def _neighbours(config: PretrainConfig, bank: int) -> int:
+    """How many neighbours vote: those asked for, else the usual number where the bank has it.
+
+    Raises:
+        ValueError: more are asked for than the bank holds.
+    """
+    k = config.evaluation.knn_k
+    if k is not None and not 1 <= k <= bank:
+        raise ValueError(
+            f"knn_k: got {k} neighbours and a bank of {bank} labelled training images, expected 1 "
+            f"to {bank}; give --knn-k {bank} or less, or --knn-every 0"
+        )
+    usual = KNN_NEIGHBOURS_EMBEDDED if config.data is None else KNN_NEIGHBOURS
+    if k is None and usual > bank:
+        logger.info("kNN: the bank holds %d images, so that k is %d and not %d", bank, bank, usual)
+    return k or min(usual, bank)
+
+
+AGREEMENT, LABELS = "health/neighbour_overlap", "val_knn_top1"
+
+
+def choose_best(config: PretrainConfig, *, agreement: bool, labels: bool) -> str:
+    """The figure that chooses best.pt, empty for the last epoch; it is said.
+
+    Args:
+        config: resolved.
+        agreement: whether agreement with a teacher is measured.
+        labels: whether kNN accuracy is.
+
+    Raises:
+        ValueError: what is asked for is not measured.
+    """
+    best = config.evaluation.best or ("agreement" if agreement else "last")
+    if best == "agreement" and not agreement:
+        raise ValueError(
+            "best: got agreement, which is not measured, expected a teacher and held-out images: "
+            "--teacher, --health-every 1 or more; or --best last"
+        )
+    if best == "labels" and not labels:
+        raise ValueError(
+            "best: got labels, and no kNN accuracy is measured, expected labelled train and val "
+            "parts, in DATA or --eval-data, and --knn-every 1 or more; or --best last"
+        )
+    how = {
+        "agreement": f"is chosen by agreement with the teacher on held-out images ({AGREEMENT})",
+        "labels": f"is chosen by labels: the kNN accuracy ({LABELS})",
+        "last": "is the last epoch's student",
+    }
+    logger.info(
+        "best.pt %s; %s",
+        how[best],
+        "labels are read for kNN figures (--knn-every 0 reads none)"
+        if labels
+        else "no labels are read",
+    )
+    return {"agreement": AGREEMENT, "labels": LABELS, "last": ""}[best]

@@ -1,0 +1,132 @@
+"""Options of the evaluators: ``knn_eval.py`` and ``linear_eval.py``."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from mgd_ssl.evaluation.linear import LEARNING_RATES
+from mgd_ssl.settings.effects import STEM_STRIDE, Needs, refuse_without_effect
+from mgd_ssl.settings.options import BackboneOptions, ComputeOptions, Data, FolderOptions
+from mgd_ssl.settings.run import require_least
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """A checkpoint, and labelled images."""
+
+    checkpoint: Positional[Path]
+    """Any checkpoint that --teacher of pretrain.py accepts, or a run's last.pt."""
+    data: Data = None
+    """Folder with train and val parts of class folders, IDX or CIFAR files. [embedded sample]"""
+    out: Path | None = None
+    """JSON file of the results. [beside the checkpoint]"""
+    size: int | None = None
+    """Side of the images that the network sees. [as the checkpoint says, else 224]"""
+    batch_size: Annotated[int, arg(aliases=["-b"])] = 256
+    workers: Annotated[int | None, arg(aliases=["-j"])] = None
+    """Decoding processes, at most the cores; data that is in memory gets none. [8, or the cores]"""
+    exif: bool = True
+    """Turn images as their EXIF orientation says; --no-exif takes them as they are stored, as
+    torchvision does."""
+    limit: int | None = None
+    """Train images, at most: a fixed random choice. [all]"""
+    limit_val: int | None = None
+    """Val images, at most: a fixed random choice. [all]"""
+    seed: int = 0
+    folders: FolderOptions = field(default_factory=FolderOptions)
+    network: BackboneOptions = field(default_factory=BackboneOptions)
+    device: ComputeOptions = field(default_factory=ComputeOptions)
+
+    def check(self) -> None:
+        """Refuse what is out of range, and what has no effect."""
+        require_least(self, batch_size=1, workers=0, size=1, limit=1, limit_val=1)
+        refuse_without_effect(self, self, self.rules())
+
+    def rules(self) -> list[Needs]:
+        """What options need to have an effect."""
+        return [STEM_STRIDE]
+
+
+USUAL_K = (1, 10, 20, 100, 200)
+
+
+@dataclass(frozen=True)
+class KnnConfig(EvaluationConfig):
+    """kNN accuracy of a checkpoint: exact cosine neighbours, votes weighted by exp(cosine/T)."""
+
+    knn_k: tuple[int, ...] = USUAL_K
+    """Neighbours that vote; of the usual ones those that the bank holds."""
+    knn_t: tuple[float, ...] = (0.1, 0.07)
+    """Temperatures of the votes."""
+    retrieve: int = 0
+    """Draw this many queries with their nearest neighbours, and measure precision@k and mAP."""
+    neighbours: int = 10
+    """Neighbours drawn for each query."""
+
+    def check(self) -> None:
+        """Refuse what is out of range, and what has no effect."""
+        super().check()
+        if not self.knn_k or not self.knn_t or self.retrieve < 0 or self.neighbours < 1:
+            raise ValueError(
+                "expected one or more of --knn-k and --knn-t, --retrieve 0 or more, --neighbours "
+                "1 or more"
+            )
+        if min(self.knn_t) <= 0:
+            raise ValueError(f"knn_t: got {min(self.knn_t)}, expected above 0")
+
+    def rules(self) -> list[Needs]:
+        """What options need to have an effect."""
+        retrieve = Needs(["neighbours"], lambda c: c.retrieve > 0, "without --retrieve", "add it")
+        return [*super().rules(), retrieve]
+
+
+@dataclass(frozen=True)
+class LinearEvalConfig(EvaluationConfig):
+    """Linear probe of a checkpoint.
+
+    moco trains one layer on random crops, the backbone frozen in eval mode, and then checks that
+    nothing else changed. cached takes the features once and trains at many learning rates at once;
+    the best on a held-out part of train gives the figure.
+    """
+
+    protocol: Literal["cached", "moco"] = "cached"
+    epochs: int = 100
+    lr: float = 30.0
+    """moco: learning rate for batches of 256."""
+    schedule: tuple[int, ...] = (60, 80)
+    """moco: epochs at which the rate drops to a tenth."""
+    learning_rates: tuple[float, ...] = LEARNING_RATES
+    """cached: to choose from."""
+    holdout: float = 0.1
+    """cached: share of each class of train that chooses the rate."""
+    weight_decay: float = 0.0
+    save_head: Path | None = None
+    """moco: where the trained layer is saved."""
+
+    def rules(self) -> list[Needs]:
+        """What options need to have an effect."""
+        return [*super().rules(), *RULES]
+
+
+RULES = [
+    Needs(
+        ["lr", "schedule", "save_head"],
+        lambda c: c.protocol == "moco",
+        "on the protocol cached",
+        "say --protocol moco",
+    ),
+    Needs(
+        ["learning_rates", "holdout"],
+        lambda c: c.protocol == "cached",
+        "on the protocol moco",
+        "say --protocol cached",
+    ),
+    Needs(
+        ["schedule"],
+        lambda c: min(c.schedule, default=0) < c.epochs,
+        "where the rate would drop after the last epoch",
+        "give earlier epochs",
+    ),
+]

@@ -1,0 +1,60 @@
+"""What a step of supervised classification computes, with a teacher or without one."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from mgd_ssl.matching import kd_loss
+from mgd_ssl.tasks.task import Task
+
+
+class Classification(Task):
+    """Labelled images in; cross-entropy, knowledge distillation and matching out.
+
+    Source of the total: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020.
+
+    Args:
+        student: (N,3,H,W) -> (N,K) logits.
+        normalize: images in [0,1] -> what the student expects.
+        kd_weight: factor on knowledge distillation of the teacher's logits; 0 leaves it out.
+        kd_temperature: of its softened classes.
+        distillation: ``reader``, ``teacher`` and ``distiller`` of `Task`; none trains the student
+            alone. Without a distiller the teacher gives its logits alone.
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        normalize: nn.Module,
+        *,
+        kd_weight: float = 0.0,
+        kd_temperature: float = 1.5,
+        **distillation: Any,
+    ) -> None:
+        super().__init__(student, normalize, **distillation)
+        self.kd_weight, self.kd_temperature = kd_weight, kd_temperature
+
+    def forward(
+        self, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, "n"]
+    ) -> dict[str, Tensor]:
+        """Views in [0,1] and their classes -> ``classification``, ``kd``, ``matching/NAME``."""
+        if self.teacher is None:
+            return {"classification": _cross_entropy(self.student(self.normalize(images)), labels)}
+        assert self.reader
+        teacher_maps, teacher_logits = self.teacher(images)
+        maps, logits = self.reader(self.student, self.normalize(images))
+        losses = {"classification": _cross_entropy(logits, labels)}
+        if self.kd_weight:
+            kd = kd_loss(logits, teacher_logits, self.kd_temperature)
+            losses["kd"] = self.kd_weight * kd
+        if self.distiller:
+            losses |= self.distiller(maps, teacher_maps)
+        return losses
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    with torch.autocast(logits.device.type, enabled=False):
+        return F.cross_entropy(logits.float(), labels)

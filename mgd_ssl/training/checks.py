@@ -1,0 +1,143 @@
+"""What can be known of data, batch and teacher before the first step is checked before it."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor, nn
+
+from mgd_ssl.data import ImageSource, make_loader, subset
+from mgd_ssl.data.bad_files import why_not
+from mgd_ssl.data.views import to_unit
+from mgd_ssl.evaluation.features import pool
+from mgd_ssl.models import Taps, naming_size, probe
+from mgd_ssl.settings.run import RunConfig
+from mgd_ssl.tasks import Task, Teacher
+from mgd_ssl.training.logging import logger
+
+TRIED = 32  # images of a source
+SHOWN = 8  # to a teacher
+CONSTANT = 1e-6  # of the largest feature
+
+
+def check_readable(source: ImageSource, use: str, exif: bool = True) -> None:
+    """Refuse a source of which not one image, of some all over it, can be decoded.
+
+    Raises:
+        ValueError: names the source, what it is for, and an image with the reason.
+    """
+    places = np.unique(np.linspace(0, len(source) - 1, min(TRIED, len(source))).astype(int))
+    for index in places.tolist():
+        try:
+            source.open(index, exif=exif).load()
+        except Exception:  # decoders raise anything on damaged files
+            continue
+        return
+    first = f"{source.describe(0)} ({why_not(source, 0, exif)})"
+    raise ValueError(
+        f"{source.name}: got {len(places)} images for {use} of which none can be decoded, among "
+        f"them {first}; expected image files that Pillow reads. Repair or remove them"
+    )
+
+
+def check_batch(config: RunConfig, source: ImageSource, processes: int) -> None:
+    """Refuse a batch that the training images do not fill.
+
+    Raises:
+        ValueError: names a batch size that they do.
+    """
+    batch, images = cast(int, config.optim.batch_size), len(source)
+    if batch > images:
+        fitting = max(processes, 2 ** (images.bit_length() - 1))
+        raise ValueError(
+            f"batch_size: got {batch} and {images} images to train on, expected no more than there "
+            f"are; give --batch-size {fitting} or less, or more images"
+        )
+
+
+def check_queue(config: Any, source: ImageSource) -> None:
+    """Warn of a queue that holds an image's own keys among what it is told apart from."""
+    queue, batch, images = config.moco.moco_k, config.optim.batch_size, len(source)
+    if queue > images:
+        logger.warning(
+            "moco_k: a queue of %d keys over %d training images holds each image up to %d times, "
+            "as its own negative; --moco-k %d would not",
+            *(queue, images, -(-queue // images), max(1, images // batch) * batch),
+        )
+
+
+def check_norms(task: Task, size: int, images: int, fitting: int) -> None:
+    """Refuse batches that leave a batch norm one value a channel.
+
+    Args:
+        task: what is trained.
+        size: side of the images in pixels.
+        images: that a batch norm sees at once: of a process, of a split.
+        fitting: the least batch size that leaves two.
+
+    Raises:
+        ValueError: some norm would have no variance to take.
+    """
+    if images > 1:
+        return
+    norms = sum(isinstance(m, nn.BatchNorm1d) for m in _heads(task))
+    norms += _of_one_pixel(task.student, size)
+    if norms:
+        raise ValueError(
+            f"batch_size: {norms} batch norms would see one image, of one value a channel, at a "
+            f"time, expected two or more; give --batch-size {fitting}, or fewer --bn-splits or "
+            "processes"
+        )
+
+
+def _heads(task: Task) -> Iterator[nn.Module]:
+    objective = getattr(task, "objective", None)
+    return objective.modules() if objective is not None else iter(())
+
+
+def _of_one_pixel(network: nn.Module, size: int) -> int:
+    """How many of a network's batch norms see maps of 1×1 pixel."""
+    seen: list[int] = []
+
+    def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0][0, 0].numel())
+
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    handles = [norm.register_forward_pre_hook(look) for norm in norms]
+    try:
+        probe(network, Taps([]), size)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen.count(1)
+
+
+def check_teacher(config: RunConfig, teacher: Teacher, source: ImageSource) -> None:
+    """Show the teacher some training images, and refuse one that says nothing of them.
+
+    Raises:
+        ValueError: it takes no images of that size, or has no features, or such as are not finite
+            or the same for all images.
+    """
+    size = cast(int, config.loader.size)
+    sample = subset(source, SHOWN, config.seed)
+    loader = make_loader(sample, size, SHOWN, train=False, exif=config.loader.exif, bad_images=1.0)
+    images = to_unit(next(iter(loader)).images)
+    with naming_size(teacher.network, size):
+        features = pool(teacher(images)[1]).float()
+    finite = features.isfinite().all(dim=1)
+    if features.shape[1] == 0:
+        raise ValueError("teacher: got no features, expected a network with pooled features")
+    if not finite.all():
+        raise ValueError(
+            f"teacher: features: not finite for {int((~finite).sum())} of {len(finite)} training "
+            "images, expected finite features; look for a diverged network, and give another "
+            "checkpoint to --teacher"
+        )
+    differ = bool((images != images[0]).any())
+    if differ and (features - features[0]).abs().max() <= CONSTANT * features.abs().max():
+        raise ValueError(
+            f"teacher: got the same features for {len(features)} different images, which teach "
+            "nothing, expected a trained network; look at the keys that were matched above, and "
+            "give another checkpoint to --teacher"
+        )

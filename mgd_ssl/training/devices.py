@@ -1,0 +1,111 @@
+"""Fabric from the options: one process unless told otherwise, torchrun and SLURM followed."""
+
+import inspect
+import logging
+import os
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.strategies import DDPStrategy
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mgd_ssl import process
+from mgd_ssl.models.compiling import compile_parts
+from mgd_ssl.settings.options import ComputeOptions, DeviceOptions
+from mgd_ssl.training.launch import launch, watch_parent
+from mgd_ssl.training.rendezvous import World, find_world
+
+THREADS_A_CORE = 16
+PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+# Not sent at each step: queues, margins and assignments are equal on all ranks by construction, and
+# norms' statistics are taken from the first rank where they count.
+BUFFERS_STAY = (
+    {"forward_sync_buffers": False}
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    else {"broadcast_buffers": False}
+)
+logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # every process says it starts
+
+
+def start_fabric(options: DeviceOptions) -> Fabric:
+    """Start this run's processes, or join those that torchrun or SLURM started."""
+    world = find_world(options.devices, options.num_nodes)
+    accelerator = _accelerator(options.accelerator)
+    _check_devices(accelerator, world.devices)
+    strategy = _strategy(options.strategy, accelerator, world)
+    if strategy == "ddp" and not world.started:
+        launch(world.devices, world.nodes)
+        world = find_world(world.devices, world.nodes)
+    watch_parent()
+    threads = threads_of(options.threads)
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=world.devices,
+        num_nodes=world.nodes,
+        strategy=DDPStrategy(**BUFFERS_STAY) if strategy == "ddp" else strategy,
+        precision=PRECISION[options.precision],
+        plugins=world.environment,
+    )
+    fabric.launch()
+    torch.set_num_threads(threads)
+    return fabric
+
+
+def _strategy(asked: str, accelerator: str, world: World) -> str:
+    """Fabric's name of how a step is shared."""
+    if asked == "dp" and accelerator != "cuda":
+        raise ValueError(f"strategy: got dp on {accelerator}, expected cuda; use --strategy ddp")
+    return "ddp" if asked == "auto" and world.devices * world.nodes > 1 else asked
+
+
+def _check_devices(accelerator: str, devices: int) -> None:
+    """Refuse more GPUs than there are."""
+    if accelerator != "cuda":
+        return
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if there == 0:
+        raise ValueError(
+            "accelerator: got cuda, and torch finds no GPU; expected one and its driver, and a "
+            "build of torch for CUDA (nvidia-smi, CUDA_VISIBLE_DEVICES); or use --accelerator cpu"
+        )
+    if devices > there:
+        raise ValueError(
+            f"devices: got {devices}, expected at most the {there} GPUs of this machine"
+        )
+
+
+def _accelerator(name: str) -> str:
+    """CUDA where it is there, else the CPU, for auto; MPS is refused."""
+    if name == "mps":
+        raise ValueError(
+            "accelerator: got mps, which has no float64, in which costs of the matching are "
+            "summed; expected cuda or cpu: --accelerator cpu"
+        )
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def threads_of(asked: int | None) -> int:
+    """Threads of this process: as asked, else as OMP_NUM_THREADS says, else its share of the cores.
+
+    Raises:
+        ValueError: fewer than one is asked, or more than make sense.
+    """
+    most = THREADS_A_CORE * (os.cpu_count() or 1)  # very many end in a segmentation fault
+    if asked is not None and not 1 <= asked <= most:
+        raise ValueError(
+            f"threads: got {asked}, expected 1 to {most}, {THREADS_A_CORE} for each core"
+        )
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one number a nested level
+    if asked is None and said.isdecimal() and int(said):
+        return int(said)
+    return asked or max(1, process.cores() // process.local_processes())
+
+
+def place(network: nn.Module, options: ComputeOptions, device: torch.device) -> None:
+    """Put a network that is only run on its device, laid out and compiled as the options say."""
+    network.to(device)
+    if options.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if options.compile:
+        compile_parts(network)

@@ -1,0 +1,179 @@
+"""Whether a checkpoint is of the same run as the one that would go on from it."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mgd_ssl.settings.config_file import paths
+from mgd_ssl.settings.options import to_dict
+from mgd_ssl.settings.run import RunConfig
+
+# What may differ between a run and its resumption: nothing here changes the weights, but for
+# rounding on another device or number of processes. Where images and weights lie is no matter:
+# digests say whether they are the same.
+FREE_TO_CHANGE = {"data", "out", "resume", "overwrite", "print_freq", "save_every"}
+FREE_TO_CHANGE |= {"device", "evaluation", "workers", "bad_images"}
+FREE_TO_CHANGE |= {"teacher.teacher", "student_weights", "backbone_weights"}
+BOUND = {"device.precision"}  # for all that its section is free
+COMMANDS = {"moco": "pretrain.py", "kd": "mgd-ssl classify", "detector": "mgd-ssl detect"}
+
+
+def refuse_own_sources(config: RunConfig) -> None:
+    """Refuse to delete, as the run that the directory holds, what the new one is to read.
+
+    Raises:
+        ValueError: names the option.
+    """
+    out = Path(config.out or "").resolve()
+    for name, path in paths(config).items():
+        place = path.resolve()
+        if name != "out" and out in (place, *place.parents):
+            raise ValueError(
+                f"overwrite: {config.out} holds {path}, which {name} names and which would be "
+                "deleted; name another directory with --out"
+            )
+
+
+def check_same_run(
+    config: RunConfig,
+    content: Mapping[str, Any],
+    sources: Mapping[str, Any],
+    steps_per_epoch: int,
+    path: Path,
+) -> None:
+    """Refuse to go on with other settings, images or weights than the checkpoint's.
+
+    Args:
+        config: of the run that would go on.
+        content: of the checkpoint.
+        sources: what the run that would go on is made from: "data", "teacher" and "start", the
+            digests of its training images, its teacher and the file that its student starts from;
+            and "images", how many. An entry that the checkpoint lacks is not compared.
+        steps_per_epoch: of the run that would go on.
+        path: where the checkpoint's settings stand.
+
+    Raises:
+        ValueError: names each option that differs, its value in the checkpoint and now.
+    """
+    _check_command(config, content["config"])
+    changed = dict(_changed_options(config, content["config"]))
+    others = _changed_sources(content, sources, steps_per_epoch)
+    if list(changed) == ["--epochs"] and not others:
+        _refuse_epochs(*changed["--epochs"])
+    differ = [f"{k}: {was} in the checkpoint, {now} now" for k, (was, now) in changed.items()]
+    if differ or others:
+        raise ValueError(
+            f"resume: the settings differ from the run's: {'; '.join([*differ, *others])}; give "
+            f"the same as {path}, or start anew in another --out"
+        )
+
+
+def _check_command(config: RunConfig, before: Mapping[str, Any]) -> None:
+    ours, theirs = (
+        next((command for section, command in COMMANDS.items() if section in settings), "another")
+        for settings in (to_dict(config), before)
+    )
+    if ours != theirs:
+        raise ValueError(
+            f"resume: got a run of {theirs}, expected one of {ours}; go on with the command that "
+            "began it, or name another --out"
+        )
+
+
+def _refuse_epochs(before: Any, now: Any) -> None:
+    raise ValueError(
+        f"resume: --epochs: {before} in the checkpoint, {now} now, and all other settings are the "
+        "same; the learning rate and the matching follow schedules that end with the last epoch, "
+        f"so a run of {now} epochs takes other steps from the first on. Finish this run with "
+        f"--epochs {before}, or start one of {now} in another --out"
+    )
+
+
+def _changed_options(
+    config: RunConfig, content: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Each option that differs, as the command line spells it: its value before and now.
+
+    An option that the checkpoint's version did not have stood at its default; where that depends
+    on the run, there is nothing to compare.
+    """
+    before, defaults = dict(_flat(content)), dict(_flat(to_dict(type(config)())))
+    for name, now in _flat(to_dict(config)):
+        was = before.get(name, defaults[name])
+        unknown = name not in before and was is None
+        if was != now and not unknown and not _is_free(name):
+            yield "--" + name.rpartition(".")[2].replace("_", "-"), (_said(was), _said(now))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested settings."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _is_free(name: str) -> bool:
+    section, _, option = name.rpartition(".")
+    return name not in BOUND and bool({name, section, option} & FREE_TO_CHANGE)
+
+
+def _said(value: Any) -> str:
+    """A value as the command line takes it."""
+    if value is None or value == []:
+        return "not given"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value)
+
+
+def _changed_sources(
+    content: Mapping[str, Any], sources: Mapping[str, Any], steps_per_epoch: int
+) -> list[str]:
+    """What else the run was made from that differs."""
+
+    def differs(name: str) -> bool:
+        return name in content and content[name] != sources[name]
+
+    changed = ["the teacher's weights are others"] if differs("teacher") else []
+    if differs("start"):
+        changed.append("the weights that the student starts from are others")
+    if differs("images"):
+        changed.append(
+            f"DATA: {content['images']} images in the checkpoint, {sources['images']} now"
+        )
+    elif differs("data"):
+        changed.append(
+            f"DATA: {sources['images']} training images as in the checkpoint, but of other names, "
+            "sizes or boxes"
+        )
+    elif content["steps_per_epoch"] != steps_per_epoch:
+        changed.append(
+            f"number of images: {content['steps_per_epoch']} steps an epoch in the checkpoint, "
+            f"{steps_per_epoch} now"
+        )
+    return changed
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a state dict's names and values."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def start_digest(config: RunConfig) -> str | None:
+    """What the student starts from: its file's SHA-256, or a name; None where it is new."""
+    given = (getattr(config, name, None) for name in ("student_weights", "backbone_weights"))
+    start = next((path for path in given if path is not None), None)
+    if start is None or not start.is_file():
+        return start and str(start)
+    with start.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,165 @@
+import contextlib
+import copy
+import io
+import sys
+
+import numpy as np
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from mgd_ssl.detection.average_precision import coco_ap, to_coco
+
+
+def truth(annotations: list[dict], images=(1, 2), categories=(3, 7)) -> dict:
+    return {
+        "images": [{"id": i, "height": 300, "width": 300} for i in images],
+        "annotations": [{"id": n, **a} for n, a in enumerate(annotations, start=1)],
+        "categories": [{"id": c, "name": str(c)} for c in categories],
+    }
+
+
+def thing(image: int, category: int, *bbox: float, crowd: int = 0) -> dict:
+    return {
+        "image_id": image, "category_id": category, "bbox": list(bbox),
+        "area": bbox[2] * bbox[3], "iscrowd": crowd,
+    }  # fmt: skip
+
+
+def found(image: int, category: int, *bbox: float, score: float = 0.9) -> dict:
+    return {"image_id": image, "category_id": category, "bbox": list(bbox), "score": score}
+
+
+def random_case(seed: int, images: int = 30) -> tuple[dict, list[dict]]:
+    """Objects of all sizes, some crowds; detections near them, doubled, missing, at random."""
+    rng = np.random.default_rng(seed)
+    annotations, detections = [], []
+    for image in range(1, images + 1):
+        for _ in range(rng.integers(0, 7)):
+            side = np.exp(rng.uniform(np.log(10), np.log(150), 2))
+            bbox = np.concatenate([rng.uniform(0, 150, 2), side])
+            category = int(rng.choice([3, 7, 20]))
+            annotations.append(
+                thing(image, category, *bbox.tolist(), crowd=int(rng.random() < 0.1))
+            )
+            for _ in range(rng.integers(0, 3)):
+                moved = bbox + rng.normal(0, 0.08, 4) * np.tile(side, 2)
+                guess = category if rng.random() < 0.8 else int(rng.choice([3, 7, 20]))
+                detections.append(found(image, guess, *moved.tolist(), score=float(rng.random())))
+        for _ in range(120 if image == 1 else 2):  # more than the hundred that count
+            bbox = rng.uniform(5, 140, 4).tolist()
+            detections.append(found(image, 3, *bbox, score=float(rng.random())))
+    return truth(annotations, range(1, images + 1), (3, 7, 20)), detections
+
+
+def pycocotools_figures(ground_truth: dict, detections: list[dict]) -> list[float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = copy.deepcopy(ground_truth)
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes(copy.deepcopy(detections)), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation.stats[:6].tolist()
+
+
+# figures
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_figures_are_those_of_pycocotools(seed):
+    ground_truth, detections = random_case(seed)
+    expected = pycocotools_figures(ground_truth, detections)
+    got = coco_ap(ground_truth, detections)
+    assert list(got) == ["AP", "AP50", "AP75", "APs", "APm", "APl"]
+    assert [value / 100 for value in got.values()] == pytest.approx(expected, abs=1e-6)
+    assert 5 < got["AP"] < 95
+
+
+def test_pycocotools_is_used_where_the_faster_one_is_not_installed(monkeypatch):
+    ground_truth, detections = random_case(9)
+    fast = coco_ap(ground_truth, detections)
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    slow = coco_ap(ground_truth, detections)
+    assert slow == pytest.approx(fast, abs=1e-4) and coco_ap(ground_truth, []).keys() == slow.keys()
+
+
+def test_neither_library_installed_names_the_remedy(monkeypatch):
+    for name in ("faster_coco_eval", "pycocotools", "pycocotools.coco"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValueError, match=r"pip install 'mgd_ssl\[detection\]'"):
+        coco_ap(*random_case(0))
+
+
+def test_half_right_detections_by_hand():
+    """A sure wrong box halves the precision; IoU 0.78 counts at six of the ten thresholds."""
+    ground_truth = truth([thing(1, 3, 0, 0, 100, 100)])
+    detections = [found(1, 3, 150, 150, 100, 100, score=0.9), found(1, 3, 0, 0, 100, 78, score=0.8)]
+    assert coco_ap(ground_truth, detections) == pytest.approx(
+        {"AP": 30, "AP50": 50, "AP75": 50, "APl": 30}, abs=1e-9
+    )
+
+
+def test_perfect_detections_are_a_hundred_and_crowds_need_none():
+    objects = [thing(1, 3, 10, 10, 20, 20), thing(2, 7, 0, 0, 50, 50), thing(2, 7, 9, 9, 150, 150)]
+    ground_truth = truth([*objects, thing(1, 7, 0, 0, 200, 200, crowd=1)])
+    detections = [found(o["image_id"], o["category_id"], *o["bbox"]) for o in objects]
+    expected = dict.fromkeys(("AP", "AP50", "AP75", "APs", "APm", "APl"), 100.0)
+    assert coco_ap(ground_truth, detections) == pytest.approx(expected)
+
+
+def test_no_detections_are_zero_and_sizes_without_objects_left_out():
+    ground_truth = truth([thing(1, 3, 10, 10, 20, 20)])
+    assert coco_ap(ground_truth, []) == {"AP": 0, "AP50": 0, "AP75": 0, "APs": 0}
+
+
+def test_arguments_are_left_as_they_are_and_nothing_is_printed(capsys):
+    ground_truth, detections = random_case(1)
+    before = copy.deepcopy((ground_truth, detections))
+    coco_ap(ground_truth, detections)
+    assert (ground_truth, detections) == before and capsys.readouterr().out == ""
+
+
+# what is refused
+
+
+@pytest.mark.parametrize("annotations", [[], [thing(1, 3, 0, 0, 9, 9, crowd=1)]])
+def test_ground_truth_without_objects_is_refused(annotations):
+    with pytest.raises(ValueError, match="2 images without an object to find; expected"):
+        coco_ap(truth(annotations), [])
+
+
+@pytest.mark.parametrize(
+    ("detection", "message"),
+    [
+        (found(5, 3, 0, 0, 9, 9), "detections of image_id 5; expected ids among the 2 images"),
+        (found(1, 4, 0, 0, 9, 9), "detections of category_id 4; expected ids among the 2 categ"),
+        (found(1, 3, 0, 0, 9, 9, score=float("nan")), "box or score is not finite"),
+        (found(1, 3, 0, 0, float("inf"), 9), "box or score is not finite"),
+    ],
+)
+def test_detections_that_do_not_belong_are_refused(detection, message):
+    with pytest.raises(ValueError, match=message):
+        coco_ap(truth([thing(1, 3, 0, 0, 9, 9)]), [found(1, 3, 0, 0, 9, 9), detection])
+
+
+# detections as entries
+
+
+def test_entries_have_width_and_height_and_the_ids_of_the_labels():
+    boxes = torch.tensor([[1.0, 2.0, 4.0, 6.5], [0.0, 0.0, 8.0, 2.0]])
+    entries = to_coco(boxes, torch.tensor([0.5, 0.25]), torch.tensor([2, 0]), 42, [3, 7, 20])
+    assert entries == [found(42, 20, 1, 2, 3, 4.5, score=0.5), found(42, 3, 0, 0, 8, 2, score=0.25)]
+
+
+def test_no_boxes_are_no_entries():
+    none = torch.zeros(0)
+    assert to_coco(torch.zeros(0, 4), none, none.long(), 1, [3]) == []
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_outside_the_categories_are_refused(label):
+    with pytest.raises(ValueError, match="for 2 categories; expected 0 to 1"):
+        to_coco(torch.ones(1, 4), torch.ones(1), torch.tensor([label]), 1, [3, 7])

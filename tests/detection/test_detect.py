@@ -1,0 +1,376 @@
+"""Detection end to end: base training, distillation, transfer, unlabelled images, evaluation."""
+
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_resume import differences
+from tiny_runs import read_last, read_rows, signal_at, start
+
+from mgd_ssl.commands import classify, detect
+from mgd_ssl.detection.detector_files import load_detector
+from mgd_ssl.detection.detector_reader import body_reader
+from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.detection.parts import freeze_untrained
+from mgd_ssl.models import create_backbone, load_backbone
+from mgd_ssl.stages import Stage
+from mgd_ssl.training.run_files import strangers
+
+SAMPLE = Path(__file__).parents[1] / "data" / "detection_sample"
+NETWORK = ["-a", "resnet18", "--width", "0.125", "--stem", "imagenet", "--stem-stride", "1"]
+DETECTOR = ["--fpn-channels", "32", "--head-convs", "1", "--smallest-anchor", "8"]
+DETECTOR += ["--min-size", "64", "--max-size", "96"]
+TRAINING = ["-b", "4", "--epochs", "2", "--lr", "0.001", "--optimizer", "adamw", "-j", "0"]
+TRAINING += ["--warmup-steps", "2", "-p", "1"]
+
+
+def options(out: Path, *more: str) -> list[str]:
+    """A run of two epochs of three steps on the 14 images of the sample; the last option counts."""
+    given = [str(SAMPLE), "--out", str(out)]
+    pairs = TRAINING if "--student-weights" in more else [*NETWORK, *DETECTOR, *TRAINING]
+    ways = {"--mgd-loss-factor", "--mgd-weight", "--mgd-start"}
+    if "--teacher" in more and not ways & {*more}:
+        given += ["--mgd-start", "0.03"]
+    for word, value in zip(pairs[::2], pairs[1::2], strict=True):
+        if word not in more:
+            given += [word, value]
+    return [*given, *more]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that was trained by the command itself."""
+    out = tmp_path_factory.mktemp("base") / "run"
+    assert detect.main(options(out, "--width", "0.25", "--val-every", "2")) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def teacher(base: Path) -> str:
+    return str(base / "checkpoints" / "last.pt")
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> Path:
+    out = tmp_path_factory.mktemp("distilled") / "run"
+    assert detect.main(options(out, "--teacher", teacher, "--mgd-update-freq", "4")) == 0
+    return out
+
+
+def losses(run: Path) -> dict[str, float]:
+    """The losses of the last epoch."""
+    row = [row for row in read_rows(run) if "train_loss" in row][-1]
+    return {k.removeprefix("train_loss/"): v for k, v in row.items() if "train_loss/" in k}
+
+
+STAGES = {f"matching/c{i}" for i in range(2, 6)}
+OWN = {"classification", "bbox_regression"}
+
+
+def test_base_training_leaves_a_detector_and_its_backbone(base: Path) -> None:
+    assert set(losses(base)) == OWN
+    detector, report = load_detector(base / "checkpoints" / "last.pt")
+    assert (report.layout, report.missing, report.unexpected) == ("detect", [], [])
+    network, _ = load_backbone(base / "student.safetensors")
+    from_run, _ = load_backbone(base / "checkpoints" / "last.pt")
+    body = detector.backbone.body.state_dict()
+    assert all(torch.equal(v, body[k]) for k, v in network.state_dict().items())
+    assert all(torch.equal(v, body[k]) for k, v in from_run.state_dict().items())
+
+
+def test_figures_are_cocos_and_the_teacher_is_worth_what_its_run_said(
+    base: Path, distilled: Path, teacher: str, tmp_path: Path
+) -> None:
+    last = str(distilled / "checkpoints" / "last.pt")
+    given = ["--evaluate", "--student-weights", last, "--teacher", teacher, "-b", "4", "-j", "0"]
+    assert detect.main([str(SAMPLE), *given, "--out", str(tmp_path)]) == 0
+    rows = json.loads((tmp_path / "ap.json").read_text())["rows"]
+    for row, run in zip(rows, (distilled, base), strict=True):
+        figures = {k.removeprefix("val_"): v for k, v in read_rows(run)[-1].items() if "AP" in k}
+        assert {k: v for k, v in row.items() if k != "network"} == figures
+        assert set(figures) >= {"AP", "AP50", "AP75"}
+
+
+def test_every_stage_begins_at_the_same_loss(distilled: Path) -> None:
+    log = (distilled / "train.log").read_text()
+    first = next(line for line in log.splitlines() if "epoch 1/2 step 1/3" in line).split()
+    begun = [float(first[first.index(f"loss/{stage}") + 1]) for stage in STAGES]
+    assert all(0.02 < loss < 0.04 for loss in begun)
+
+
+def test_the_matching_is_solved_by_steps(distilled: Path) -> None:
+    names = sorted(p.name for p in (distilled / "matching").iterdir())
+    assert names == ["epoch_0001.npz", "epoch_0002_step_000002.npz"]  # steps 0 and 4 of the run
+    assert strangers(distilled) == []  # --overwrite knows every file
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(1, 2), (2, 2)])
+def test_a_killed_run_resumes_to_the_same_bits(
+    tmp_path: Path, teacher: str, distilled: Path, epoch: int, step: int
+) -> None:
+    given = options(tmp_path / "run", "--teacher", teacher, "--mgd-update-freq", "4")
+    given += ["--save-every", "1"]
+    process = start("-m", "mgd_ssl.commands.main", "detect", *given)
+    status, output = signal_at(process, signal.SIGKILL, f"epoch {epoch}/2 step {step}/3")
+    assert status == -signal.SIGKILL, output
+    assert detect.main([*given, "--resume"]) == 0
+    left, right = read_last(tmp_path / "run"), read_last(distilled)
+    for content in (left, right):
+        content.pop("config")
+    assert len(right["state_dict"]) > 140 and right["distiller"]
+    assert differences(left, right) == []
+
+
+def test_images_without_boxes_train_the_backbone_alone(tmp_path: Path, teacher: str) -> None:
+    shutil.copytree(SAMPLE / "train", tmp_path / "images")
+    argv = options(tmp_path / "run", "--teacher", teacher, "--unlabelled", "--epochs", "1")
+    assert detect.main([str(tmp_path / "images"), *argv[1:]]) == 0
+    assert set(losses(tmp_path / "run")) == STAGES
+    state = read_last(tmp_path / "run")["state_dict"]
+    assert state["head.classification_head.cls_logits.bias"].unique().numel() == 1  # as it began
+    assert len(load_file(tmp_path / "run" / "student.safetensors")) == 120
+
+
+@pytest.mark.parametrize(
+    ("levels", "least", "trained"),
+    [
+        (("c2", "c3"), 0, {"conv1", "bn1", "layer1", "layer2"}),
+        (("p3",), 3, {"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"}),
+    ],
+)
+def test_what_no_matched_map_depends_on_is_not_trained(
+    levels: tuple[str, ...], least: int, trained: set[str]
+) -> None:
+    spec = DetectorSpec("resnet18", 0.125, category_ids=(1,), fpn_channels=32, head_convs=1)
+    student = create_detector(spec)
+    stages = [Stage(i, level, 8, 8) for i, level in enumerate(levels)]
+    freeze_untrained(student, body_reader(student, levels), stages)
+    left = [name for name, p in student.named_parameters() if p.requires_grad]
+    body = "backbone.body."
+    assert {n.removeprefix(body).split(".")[0] for n in left if n.startswith(body)} == trained
+    rest = {n.rpartition(".")[0] for n in left if not n.startswith(body)}
+    lateral = [f"backbone.fpn.inner_blocks.{i}.0" for i in range(least)]
+    assert rest == {*lateral, *(["backbone.fpn.layer_blocks.0.0"] if least else [])}
+
+
+def test_the_teachers_boxes_stand_for_missing_ones(tmp_path: Path, teacher: str) -> None:
+    shutil.copytree(SAMPLE / "train", tmp_path / "images")
+    argv = options(tmp_path / "run", "--teacher", teacher, "--unlabelled", "--epochs", "1")
+    argv += ["--teacher-boxes", "0.01"]
+    assert detect.main([str(tmp_path / "images"), *argv[1:]]) == 0
+    assert set(losses(tmp_path / "run")) == STAGES | OWN
+
+
+def test_a_teacher_of_other_categories_gives_no_boxes(
+    tmp_path: Path, teacher: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def renumber(content: Any) -> None:
+        for category in content["categories"]:
+            category["id"] += 1000
+        for annotation in content["annotations"]:
+            annotation["category_id"] += 1000
+
+    data = broken(tmp_path / "data", renumber)
+    val = data / "annotations" / "instances_val.json"
+    content = json.loads(val.read_text())
+    renumber(content)
+    val.write_text(json.dumps(content))
+    argv = options(tmp_path / "run", "--teacher", teacher, "--teacher-boxes", "0.1")
+    assert "expected some ids in both" in said([str(data), *argv[1:]], capsys)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("levels", [["c4", "c5", "p3", "p7"], ["p4"]])
+def test_levels_of_the_pyramid_can_be_matched(
+    tmp_path: Path, teacher: str, levels: list[str]
+) -> None:
+    argv = options(tmp_path / "run", "--teacher", teacher, "--epochs", "1", "--levels", *levels)
+    assert detect.main(argv) == 0
+    assert set(losses(tmp_path / "run")) == OWN | {f"matching/{level}" for level in levels}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--mgd-loss-factor", "5e7"],
+        ["--mgd-weight", "0.1"],
+        ["--mgd-adapter", "batch"],
+        ["--mgd-reducer", "rd"],
+    ],
+)
+def test_other_weights_adapters_and_reducers_train(
+    tmp_path: Path, teacher: str, more: list[str]
+) -> None:
+    argv = options(tmp_path / "run", "--teacher", teacher, "--epochs", "1", *more)
+    assert detect.main(argv) == 0
+    assert all(losses(tmp_path / "run")[stage] > 0 for stage in STAGES)
+
+
+def test_a_pretrained_backbone_starts_a_detector_with_its_stem_frozen(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    weights = tmp_path / "backbone.pth"
+    torch.save(create_backbone("resnet18", width=0.125).state_dict(), weights)
+    argv = options(tmp_path / "run", "--backbone-weights", str(weights), "--epochs", "1")
+    assert detect.main(argv) == 0
+    before = torch.load(weights, weights_only=True)
+    after = load_file(tmp_path / "run" / "student.safetensors")
+    moved = {k for k in after if not torch.equal(before[k], after[k])}
+    assert not any(k.startswith(("conv1.", "bn1.")) for k in moved)
+    assert {"layer1.0.conv1.weight", "layer4.1.conv2.weight"} <= moved
+    assert not any("running" in k for k in moved)  # norms are frozen with such weights
+
+
+def test_a_trained_detector_is_trained_on(tmp_path: Path, teacher: str) -> None:
+    argv = options(tmp_path / "run", "--student-weights", teacher, "--epochs", "1")
+    assert detect.main(argv) == 0
+    before = torch.load(teacher, weights_only=True)
+    after = read_last(tmp_path / "run")
+    assert after["detector"] == before["detector"]
+    old, new = before["state_dict"], after["state_dict"]
+    counted = [k for k in new if k.endswith("num_batches_tracked")]
+    assert all(new[k] == old[k] + 3 for k in counted) and len(counted) == 19  # 3 steps
+    stem = [k for k in new if ".body.conv1." in k or ".body.bn1." in k]
+    assert all(torch.equal(new[k], old[k]) for k in stem) and len(stem) == 5
+
+
+def test_a_body_that_is_not_torchvisions_is_not_read_as_one(tmp_path: Path, teacher: str) -> None:
+    """Its keys are those of torchvision's network, which would compute something else."""
+    content = torch.load(teacher, weights_only=True)
+    content["detector"]["norm_eps"] = 1e-3
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="norms of another epsilon, expected torchvision's"):
+        load_backbone(tmp_path / "other.pt")
+    weights = ["--student-weights", str(tmp_path / "other.pt"), "--epochs", "1"]
+    assert detect.main(options(tmp_path / "run", *weights)) == 0
+    assert not (tmp_path / "run" / "student.safetensors").exists()
+    assert read_last(tmp_path / "run")["detector"]["norm_eps"] == 1e-3
+
+
+def test_what_is_said_of_a_files_detector_counts(
+    tmp_path: Path, teacher: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--student-weights", teacher, "--epochs", "1", "--min-size", "48", "--norm", "frozen"]
+    assert detect.main(options(tmp_path / "run", *given)) == 0
+    found = read_last(tmp_path / "run")["detector"]
+    before = torch.load(teacher, weights_only=True)["detector"]
+    assert found == before | {"min_size": 48, "norm": "frozen"}
+    message = said(options(tmp_path / "new", *given, "-a", "resnet50"), capsys)
+    assert "a partial load is refused" in message and not (tmp_path / "new").exists()
+    wide = ["--teacher", teacher, "--teacher-width", "0.5"]
+    assert "a partial load is refused" in said(options(tmp_path / "new", *wide), capsys)
+
+
+def test_two_processes_train_one_detector(tmp_path: Path, teacher: str) -> None:
+    argv = options(tmp_path / "run", "--teacher", teacher, "--epochs", "1", "--accelerator", "cpu")
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    process = start(*command, "-m", "mgd_ssl.commands.main", "detect", *argv)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    rows = [row for row in read_rows(tmp_path / "run") if "train_loss" in row]
+    assert [row["step"] for row in rows] == [3] and rows[0]["val_AP"] >= 0
+
+
+def said(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert detect.main(argv) == 1
+    return " ".join(capsys.readouterr().err.split())
+
+
+def broken(folder: Path, change: Any) -> Path:
+    """The sample with its training annotations changed."""
+    shutil.copytree(SAMPLE, folder)
+    path = folder / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return folder
+
+
+def test_annotations_of_missing_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = broken(tmp_path / "data", lambda c: c["images"][0].update(file_name="gone.png"))
+    message = said([str(data), *options(tmp_path / "run")[1:]], capsys)
+    assert "gone.png" in message and "expected" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_annotations_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = broken(tmp_path / "data", lambda c: c["annotations"].clear())
+    assert "expected" in said([str(data), *options(tmp_path / "run")[1:]], capsys)
+
+
+def test_categories_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = broken(tmp_path / "data", lambda c: c["categories"].append({"id": 99, "name": "yak"}))
+    message = said([str(data), *options(tmp_path / "run")[1:]], capsys)
+    assert "99 'yak'" in message and "expected the same ids and names" in message
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--unlabelled"], "--unlabelled or --teacher-boxes alone, expected --teacher"),
+        (["--evaluate"], "got --evaluate without --student-weights"),
+        (["--teacher", "nothing.pt"], "which is no file; expected a detector's checkpoint"),
+        (["--levels", "c2", "c2"], "expected one or more, each once"),
+        (["--mgd-start", "0"], "mgd_start: got 0.0, expected above 0"),
+        (["--backbone-weights", "none.pt"], "which is no file"),
+        (["-a", "mobilenet_v2"], "expected a ResNet of torchvision"),
+        (["-b", "20"], "got 20 and 14 images to train on, expected no more than there are"),
+        (
+            ["--size", "64"],
+            "size: got --size 64, which has no effect in detect; leave it out, or give --min-size",
+        ),
+        (["--mean", "0", "0", "0"], "mean: got --mean 0.0 0.0 0.0, which has no effect in detect"),
+        (["--taps", "c2=layer1"], "no effect in detect; leave it out, or give --levels"),
+        (
+            ["--warmup-epochs", "1"],
+            "warmup_epochs: got --warmup-epochs 1, which has no effect in detect",
+        ),
+        (["--mgd-loss-factor", "1", "--mgd-weight", "1"], "expected one of them"),
+        (["--mgd-fade", "3", "1"], "mgd_fade: got (3.0, 1.0), expected two epochs"),
+    ],
+)
+def test_bad_settings_are_refused_before_the_directory_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
+) -> None:
+    assert message in said(options(tmp_path / "run", *more), capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_librarys_absence_is_told_before_the_directory_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("faster_coco_eval", "pycocotools.coco"):
+        monkeypatch.setitem(sys.modules, name, None)
+    message = said(options(tmp_path / "run"), capsys)
+    assert "pip install 'mgd_ssl[detection]'" in message and not (tmp_path / "run").exists()
+
+
+def test_stages_that_do_not_exist_are_not_ignored(
+    tmp_path: Path, teacher: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = options(tmp_path / "run", "--teacher", teacher, "--levels", "c4", "c5", "--ignore", "3")
+    assert "ignore: got stage 3, expected 0 to 1" in said(argv, capsys)
+
+
+def test_stage_weights_that_do_not_fit_the_stages(
+    tmp_path: Path, teacher: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = options(tmp_path / "run", "--teacher", teacher, "--mgd-loss-factor", "5e7")
+    message = said([*argv, "--mgd-stage-weights", "1", "2"], capsys)
+    assert "mgd_stage_weights: got 1, 2 for 4 stages, expected one of 0 or more" in message
+    both = options(tmp_path / "run", "--teacher", teacher, "--mgd-stage-weights", "1")
+    assert "got mgd_start and mgd_stage_weights" in said(both, capsys)
+
+
+def test_a_classifier_is_no_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "classifier"
+    small = ["--limit", "32", "-b", "16", "--epochs", "1", "--val-every", "9", "--out", str(out)]
+    assert classify.main(small) == 0
+    given = ["--teacher", str(out / "checkpoints" / "last.pt")]
+    assert "holds no RetinaNet" in said(options(tmp_path / "run", *given), capsys)

@@ -1,0 +1,171 @@
+"""Classes and categories meet by name: the same names pass, another order is mapped, others not."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.models import ResNet18_Weights
+
+from mgd_ssl.commands import classify
+from mgd_ssl.models import BackboneSpec, KeyReport, create_classifier, load_classifier
+from mgd_ssl.runs.classify import build_student
+from mgd_ssl.settings.classify import ClassifyConfig
+from mgd_ssl.training.class_names import match_categories, match_classes
+from mgd_ssl.training.logging import logger
+
+NET = {"width": 0.125, "stem": "small"}
+STUDENT = ["--width", "0.125", "--stem", "small", "--size", "32", "-b", "8", "-j", "0"]
+
+
+@pytest.fixture(autouse=True)
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(logger, "propagate", True)
+    caplog.set_level(logging.INFO, logger.name)
+    return caplog
+
+
+def write_folder(root: Path, classes: str, count: int = 4) -> Path:
+    """A folder whose class of a name has the same images wherever the name stands."""
+    for part, first in (("train", 0), ("val", 100)):
+        for name in classes:
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                rng = np.random.default_rng(1000 * ord(name) + first + i)
+                pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{i}.png")
+    return root
+
+
+def write_classifier(path: Path, classes: Any, count: int = 3) -> Path:
+    torch.manual_seed(0)
+    network = create_classifier(count, **NET)  # type: ignore[arg-type]
+    content = {"state_dict": network.state_dict(), "size": 32, "classes": classes}
+    torch.save({k: v for k, v in content.items() if v is not None}, path)
+    return path
+
+
+def logits(path: Path, classes: list[str]) -> torch.Tensor:
+    """What a classifier says of fixed images, its outputs matched with the data's classes."""
+    network, report = load_classifier(path, stem="small")
+    assert match_classes(network, report, len(classes), classes) is None
+    with torch.no_grad():
+        out: torch.Tensor = network(torch.rand(2, 3, 32, 32, generator=torch.Generator()))
+    return out
+
+
+def test_outputs_are_put_into_the_datas_order_by_name(tmp_path: Path, log: Any) -> None:
+    path = write_classifier(tmp_path / "a.pt", ["a", "b", "c"])
+    plain, mapped = logits(path, ["a", "b", "c"]), logits(path, ["c", "a", "b"])
+    assert torch.equal(mapped, plain[:, [2, 0, 1]])
+    assert "(a, b, c), put into the data's order (c, a, b)" in log.text
+
+
+def said(argv: list[Any], capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert classify.main([str(word) for word in argv]) == 1
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_classifier_of_other_classes_is_no_teacher_and_is_not_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_folder(tmp_path / "bcd", "bcd")
+    path = write_classifier(tmp_path / "a.pt", ["a", "b", "c"])
+    run = [data, *STUDENT, "--out", tmp_path / "run", "--teacher", path]
+    measured = [data, "--evaluate", "--student-weights", path, "-j", "0"]
+    for argv in ([*run, "--kd"], run, measured):
+        message = said(argv, capsys)
+        assert (
+            "has the classes (a, b, c), the data (b, c, d), with (a) in the former alone" in message
+        )
+        assert "(d) in the latter, expected the same" in message
+        assert f"--student-weights {path}" in message
+    assert not (tmp_path / "run").exists()
+    four = write_classifier(tmp_path / "four.pt", ["a", "b", "c", "d"], count=4)
+    message = said([*measured[:3], four, "-j", "0"], capsys)
+    assert "4 classes (a, b, c, d), the data 3 (b, c, d), expected the same" in message
+
+
+def test_an_evaluation_counts_by_name(tmp_path: Path) -> None:
+    """The same images and weights under the same names, whose order alone differs."""
+    data, rows = write_folder(tmp_path / "abc", "abc"), []
+    path = write_classifier(tmp_path / "a.pt", ["a", "b", "c"])
+    content = torch.load(path, weights_only=True)
+    order = [2, 0, 1]
+    for key in ("fc.weight", "fc.bias"):
+        content["state_dict"][key] = content["state_dict"][key][order]
+    torch.save(content | {"classes": ["c", "a", "b"]}, tmp_path / "other.pt")
+    for weights in (path, tmp_path / "other.pt"):
+        given = ["--evaluate", "--student-weights", str(weights), "-j", "0", "--stem", "small"]
+        out = tmp_path / weights.stem
+        assert classify.main([str(data), *given, "--out", str(out)]) == 0
+        rows.append(json.loads((out / "accuracy.json").read_text())["rows"][0]["top1"])
+    assert rows[0] == rows[1]
+
+
+def test_a_start_of_other_classes_gets_a_new_classifier_and_says_why(
+    tmp_path: Path, log: Any
+) -> None:
+    path = write_classifier(tmp_path / "a.pt", ["a", "b", "c"])
+    old = load_classifier(path)[0].state_dict()
+    config = ClassifyConfig(student_weights=path)
+    kept = build_student(config, 3, ["a", "b", "c"]).state_dict()
+    new = build_student(config, 3, ["b", "c", "d"]).state_dict()
+    turned = build_student(config, 3, ["b", "c", "a"]).state_dict()
+    assert torch.equal(kept["fc.weight"], old["fc.weight"])
+    assert torch.equal(turned["fc.bias"], old["fc.bias"][[1, 2, 0]])
+    assert not torch.equal(new["fc.weight"], old["fc.weight"])
+    assert torch.equal(new["conv1.weight"], old["conv1.weight"])
+    assert "is new: of" in log.text and "(a, b, c), the data (b, c, d)" in log.text
+
+
+@pytest.mark.parametrize(
+    ("classes", "names", "whose"),
+    [(None, ["a", "b", "c"], "the file"), (["a", "b", "c"], None, "the data")],
+)
+def test_names_that_are_not_known_are_not_compared_and_this_is_said(
+    tmp_path: Path, log: Any, classes: Any, names: Any, whose: str
+) -> None:
+    network, report = load_classifier(write_classifier(tmp_path / "a.pt", classes))
+    assert match_classes(network, report, 3, names) is None
+    assert f"their names were not compared: {whose} has none" in log.text
+
+
+def test_published_names_are_words_and_folders_of_imagenet_have_codes(log: Any) -> None:
+    words = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+    network = create_classifier(1000, **NET)  # type: ignore[arg-type]
+    published = KeyReport(
+        Path("resnet18"),
+        "state_dict",
+        BackboneSpec(),
+        classes=1000,
+        class_names=tuple(words),
+        published=True,
+    )
+    codes = [f"n{i:08}" for i in range(1000)]
+    assert match_classes(network, published, 1000, codes) is None
+    assert "taken to be in the same order, as the names cannot be compared" in log.text
+    assert match_classes(network, published, 1000, list(words)) in (None, "")
+    others = match_classes(network, published, 1000, [f"my {i}" for i in range(1000)])
+    assert others and "(tench, goldfish" in others and "(my 0, my 1" in others
+
+
+def detector(ids: list[int], names: Any) -> KeyReport:
+    return KeyReport(Path("d.pt"), "detect", BackboneSpec(), classes=len(ids), class_names=names)
+
+
+def test_categories_of_one_id_have_one_name(log: Any) -> None:
+    report = detector([1, 2, 3], ("cat", "dog", "cow"))
+    match_categories(report, [1, 2, 3], [2, 3], ["dog", "cow"], what="teacher")
+    with pytest.raises(ValueError, match=r"categories 1 cat, which the data calls 1 dog, expected"):
+        match_categories(report, [1, 2, 3], [1, 3], ["dog", "cow"], what="teacher")
+    with pytest.raises(ValueError, match=r"teacher: d\.pt finds the categories 1 cat, 2 dog, 3 co"):
+        match_categories(report, [1, 2, 3], [7], ["cat"], what="teacher")
+    assert log.text == ""
+    match_categories(detector([1, 2], None), [1, 2], [1], ["cat"], what="teacher")
+    assert "compared by id; the file has no names" in log.text
