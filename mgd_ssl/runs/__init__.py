@@ -1,0 +1,1 @@
+"""What the commands do: a training or a measurement a file."""
