@@ -1,6 +1,5 @@
 """Supervised classification: the pretraining's run with labels, logits and top-1."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 

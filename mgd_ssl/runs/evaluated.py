@@ -2,26 +2,38 @@
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
-from tyro.conf import Positional, arg
 
-from mgd_ssl.settings.evaluation import EvaluationConfig
-from mgd_ssl.training.devices import place, start_fabric
-from mgd_ssl.settings.effects import STEM_STRIDE, Needs, refuse_without_effect
-from mgd_ssl.settings.options import BackboneOptions, ComputeOptions, Data, DeviceOptions, FolderOptions
-from mgd_ssl.runs.outputs import has_other_picture, refuse_other
-from mgd_ssl.settings.run import require_least
-from mgd_ssl.data import DecodeGuard, EvalTransform, ImageLoader, ImageSource, RandomCrops, data_line, decoding_workers, eval_transform, make_loader, open_source, subset
+from mgd_ssl.data import (
+    DecodeGuard,
+    EvalTransform,
+    ImageLoader,
+    ImageSource,
+    RandomCrops,
+    data_line,
+    decoding_workers,
+    eval_transform,
+    make_loader,
+    open_source,
+    subset,
+)
 from mgd_ssl.evaluation import Features, collect_features
 from mgd_ssl.evaluation.results import difference
 from mgd_ssl.files import require_writable
 from mgd_ssl.models import find_checkpoint, load_backbone
+from mgd_ssl.runs.outputs import has_other_picture, refuse_other
+from mgd_ssl.settings.evaluation import EvaluationConfig
+from mgd_ssl.settings.options import (
+    ComputeOptions,
+    DeviceOptions,
+)
+from mgd_ssl.training.devices import place, start_fabric
 from mgd_ssl.training.logging import logger
 
 

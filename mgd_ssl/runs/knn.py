@@ -1,19 +1,17 @@
 """kNN accuracy and retrieval checks of a checkpoint."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mgd_ssl.settings.evaluation import KnnConfig, USUAL_K
 from mgd_ssl.evaluation import Features, knn_sweep, neighbours, retrieval_picture, retrieval_scores
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.runs.evaluated import Evaluated
-from mgd_ssl.settings.effects import Needs
+from mgd_ssl.settings.evaluation import USUAL_K, KnnConfig
 from mgd_ssl.training.logging import logger, start_logging
+
 
 def run(config: KnnConfig) -> dict[str, Any]:
     """Measure, print, draw, write the JSON; returns what was written."""

@@ -1,24 +1,21 @@
 """Linear probe of a checkpoint, by MoCo's protocol or on cached features."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from mgd_ssl.settings.evaluation import LinearEvalConfig
 from mgd_ssl.data import ViewConfig, build_view
 from mgd_ssl.evaluation import linear_probe
-from mgd_ssl.evaluation.linear import LEARNING_RATES, doubts
+from mgd_ssl.evaluation.linear import doubts
 from mgd_ssl.evaluation.moco_linear import EpochResult, LinearConfig, train_linear_classifier
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.files import require_writable
 from mgd_ssl.models import read_checkpoint
 from mgd_ssl.runs.evaluated import Evaluated
-from mgd_ssl.settings.effects import Needs
+from mgd_ssl.settings.evaluation import LinearEvalConfig
 from mgd_ssl.training.checkpoint import save_checkpoint
 from mgd_ssl.training.logging import logger, start_logging
 

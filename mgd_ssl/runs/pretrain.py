@@ -1,6 +1,5 @@
 """Pretraining: wires data, networks, objective, distiller and loop together."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -32,7 +31,7 @@ from mgd_ssl.runs.pretrain_parts import (
 )
 from mgd_ssl.settings.inherited import say_inherited
 from mgd_ssl.settings.methods import MATCHES, QUEUES, matches
-from mgd_ssl.settings.pretrain import PretrainConfig, resolve
+from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks import Pretraining
 from mgd_ssl.training.checks import check_batch, check_norms, check_queue, check_teacher
 from mgd_ssl.training.image_run import ImageRun

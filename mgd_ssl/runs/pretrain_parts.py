@@ -5,17 +5,17 @@ from typing import Any, cast
 from lightning.fabric import Fabric
 from torch import nn
 
-from mgd_ssl.training.checks import check_readable
-from mgd_ssl.settings.methods import CONTRASTS, QUEUES
-from mgd_ssl.settings.pretrain import LEAST_HEALTH_IMAGES, PretrainConfig
-from mgd_ssl.training.parts import load_loader
 from mgd_ssl.data import ImageSource, NoValidationError, open_source, split_off, subset
 from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth
 from mgd_ssl.models import KeyReport, split_batch_norms
 from mgd_ssl.objectives import SEED, CompRess, DisCo, MoCo, Objective, SimReg, SimSiam
 from mgd_ssl.objectives.simreg import Head
+from mgd_ssl.settings.methods import CONTRASTS, QUEUES
+from mgd_ssl.settings.pretrain import LEAST_HEALTH_IMAGES, PretrainConfig
+from mgd_ssl.training.checks import check_readable
 from mgd_ssl.training.logging import logger
+from mgd_ssl.training.parts import load_loader
 
 HEALTH_NEIGHBOURS = 20
 HELD_OUT_SHARE = 0.05  # of train, where there is no val part

@@ -7,9 +7,9 @@ from PIL import Image
 from tiny_runs import arguments, read_last
 
 from mgd_ssl.commands import pretrain
-from mgd_ssl.settings.pretrain import EvaluationOptions, PretrainConfig, resolve
-from mgd_ssl.runs.pretrain_parts import hold_out
 from mgd_ssl.data import ImageSource, open_source
+from mgd_ssl.runs.pretrain_parts import hold_out
+from mgd_ssl.settings.pretrain import EvaluationOptions, PretrainConfig, resolve
 
 
 def images(folder: Path, count: int) -> Path:

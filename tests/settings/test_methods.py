@@ -9,7 +9,7 @@ import torch
 from test_resume import differences
 from tiny_runs import arguments, read_last, read_rows, signal_at, start
 
-from mgd_ssl.commands import pretrain, terminal
+from mgd_ssl.commands import pretrain
 from mgd_ssl.models import create_classifier, load_backbone
 from mgd_ssl.settings.options import parse
 from mgd_ssl.settings.pretrain import Method, PretrainConfig, resolve
