@@ -21,10 +21,10 @@ from timing import describe
 from mgd_ssl.runs.pretrain import build
 from mgd_ssl.settings.options import parse
 from mgd_ssl.settings.pretrain import PretrainConfig, resolve
-from mgd_ssl.training.checkpoint import RunDirectory
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.meter import peak_memory
+from mgd_ssl.training.run_directory import RunDirectory
 
 FULL = "--width 1 --stem imagenet"
 CASES = (

@@ -33,10 +33,10 @@ from mgd_ssl.runs.outputs import refuse_other
 from mgd_ssl.training.checkpoint import export_student
 from mgd_ssl.training.checks import check_batch
 from mgd_ssl.training.class_names import match_categories
-from mgd_ssl.training.devices import start_fabric
+from mgd_ssl.training.devices import convert_sync_bn, start_fabric
+from mgd_ssl.training.loaders import CALIBRATION_BATCHES, share
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.loop import Position
-from mgd_ssl.training.parts import CALIBRATION_BATCHES, convert_sync_bn, share
 from mgd_ssl.training.run import TrainingRun, execute
 
 

@@ -27,21 +27,18 @@ from mgd_ssl.models import (
     find_reader,
     load_classifier,
 )
-from mgd_ssl.runs.classify_eval import evaluate
+from mgd_ssl.runs.classify_evaluation import evaluate
 from mgd_ssl.settings.classify import ClassifyConfig, resolve
 from mgd_ssl.settings.inherited import say_inherited
 from mgd_ssl.tasks import Classification
+from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_norms, check_readable, check_teacher
 from mgd_ssl.training.class_names import Names, count_classes, match_classes
+from mgd_ssl.training.devices import convert_sync_bn
+from mgd_ssl.training.distillation import build_distiller, make_teacher
 from mgd_ssl.training.image_run import ImageRun
+from mgd_ssl.training.loaders import load_loader
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.parts import (
-    build_distiller,
-    convert_sync_bn,
-    export_backbone,
-    load_loader,
-    make_teacher,
-)
 from mgd_ssl.training.run import execute
 
 

@@ -21,22 +21,17 @@ from mgd_ssl.models import (
 )
 from mgd_ssl.models.compiling import compile_parts
 from mgd_ssl.objectives import MoCo
-from mgd_ssl.runs.pretrain_parts import (
-    build_health,
-    build_knn,
-    build_objective,
-    choose_best,
-    hold_out,
-    split_norms,
-)
+from mgd_ssl.runs.pretrain_evaluation import build_health, build_knn, choose_best, hold_out
+from mgd_ssl.runs.pretrain_objective import build_objective, split_norms
 from mgd_ssl.settings.inherited import say_inherited
 from mgd_ssl.settings.methods import MATCHES, QUEUES, matches
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks import Pretraining
+from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_norms, check_queue, check_teacher
+from mgd_ssl.training.distillation import build_distiller, make_teacher
 from mgd_ssl.training.image_run import ImageRun
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.parts import build_distiller, export_backbone, make_teacher
 from mgd_ssl.training.run import execute
 
 # What keys began with in checkpoints that did not have every student as module.encoder_q.

@@ -1,32 +1,17 @@
-"""Checkpoints, and the directory of a run."""
+"""Checkpoints of a run, and its student alone."""
 
-import errno
-import fcntl
 import json
-import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, cast
 
 import torch
-import yaml
 from safetensors.torch import save as to_safetensors
-from torch import Tensor
+from torch import Tensor, nn
 
-from mgd_ssl.files import write_text, write_whole
-from mgd_ssl.models import BackboneSpec, read_checkpoint
-from mgd_ssl.training.logging import logger
-from mgd_ssl.training.run_files import (
-    CONFIG,
-    FOLDERS,
-    LOCK,
-    holds_settings,
-    is_run,
-    strangers,
-    temporaries,
-    written,
-)
+from mgd_ssl.files import write_whole
+from mgd_ssl.models import BackboneSpec, backbone_state, read_checkpoint
+from mgd_ssl.settings.run import RunConfig
 
 LAST, BEST = "last.pt", "best.pt"
 
@@ -68,161 +53,12 @@ def export_student(
     write_whole(path, lambda file: file.write(to_safetensors(content, metadata)))
 
 
-class RunDirectory:
-    """``runs/NAME/``: refused when it holds a run, locked while it is in use.
-
-    Attributes:
-        path: the directory.
-        checkpoints: its folder of checkpoints.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.checkpoints = path / "checkpoints"
-        self._lock: IO[str] | None = None
-        self._made: list[Path] = []
-        self._fresh = False
-
-    def open(self, *, resume: bool, overwrite: bool) -> None:
-        """Take the directory for a run; what a killed save left in it goes.
-
-        Raises:
-            ValueError: it is in use, or it holds something and neither flag is given, or
-                ``overwrite`` would delete what no run wrote, or it cannot be written to.
-        """
-        try:
-            self._open(resume, overwrite)
-        except OSError as error:
-            self.abandon()
-            raise ValueError(
-                f"out: {self.path} cannot be written to: {error}; name another directory with --out"
-            ) from error
-        except ValueError:
-            self.abandon()
-            raise
-
-    def _open(self, resume: bool, overwrite: bool) -> None:
-        if self.path.exists() and not self.path.is_dir():
-            raise ValueError(f"out: {self.path} is a file, expected a directory")
-        held = self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir())
-        if held and not (resume or overwrite):
-            self._require_begun()
-            raise ValueError(
-                f"out: {self.path} is not empty, expected a new directory; go on with --resume, "
-                "start anew with --overwrite, or name another with --out"
-            )
-        if (self.path / LOCK).exists():  # a run at work is told before anything else
-            self._acquire()
-        delete = held and overwrite and not resume
-        if delete:
-            self._require_deletable()
-        elif held:
-            self._require_resumable()
-        self._made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._acquire()
-        self._fresh = not held
-        for path in temporaries(self.path):
-            path.unlink()
-        if delete:
-            self._clear()
-
-    def _acquire(self) -> None:
-        if self._lock:
-            return
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        self._lock = os.fdopen(os.open(self.path / LOCK, flags, 0o666), "r+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
-                logger.warning(
-                    "%s has no locks (%s): make sure that no other run uses it", self.path, error
-                )
-                return
-            raise ValueError(
-                f"out: {self.path} is in use by another run; wait for it, stop it, or name another "
-                "directory with --out"
-            ) from error
-
-    @property
-    def _begun(self) -> bool:
-        return is_run(self.path) or (self.checkpoints / LAST).is_file()
-
-    def _require_begun(self) -> None:
-        """Refuse a directory of something else without advice that would not help."""
-        foreign = strangers(self.path)
-        if foreign and not self._begun:
-            raise ValueError(
-                f"out: {self.path} is not empty, expected a new directory; it holds "
-                f"{_named(foreign)} and no run: name another with --out"
-            )
-
-    def _require_deletable(self) -> None:
-        """Refuse to delete what no run wrote."""
-        foreign = strangers(self.path)
-        if not is_run(self.path):
-            what = "another project's" if (self.path / CONFIG).exists() else "no"
-            raise ValueError(
-                f"out: {self.path} holds {what} {CONFIG}, so it is no run and is not deleted; name "
-                "another directory with --out"
-            )
-        if foreign:
-            raise ValueError(
-                f"out: {self.path} holds {_named(foreign)}, which no run writes, so nothing is "
-                "deleted; move that away, or name another directory with --out"
-            )
-
-    def _require_resumable(self) -> None:
-        """Refuse to write among, or over, what no run wrote."""
-        foreign, config = strangers(self.path), self.path / CONFIG
-        if (self.checkpoints / BEST).is_file() and not (self.checkpoints / LAST).is_file():
-            raise ValueError(
-                f"out: {self.path} holds {BEST} and no {LAST} to go on from, and a new run would "
-                f"write over it; go on from there with a copy of {BEST} called {LAST}, or start "
-                "anew with --overwrite"
-            )
-        if self._begun and config.exists() and not holds_settings(config):
-            raise ValueError(
-                f"out: {config} holds no settings of a run, expected those that the run wrote; "
-                "move it away, and --resume writes it anew"
-            )
-        if (foreign and not self._begun) or (config.exists() and not holds_settings(config)):
-            raise ValueError(
-                f"out: {self.path} holds {_named(foreign or [CONFIG])} and no run to go on with; "
-                "name another directory with --out"
-            )
-
-    def _clear(self) -> None:
-        """Delete the run, its settings last: until then it is known as one."""
-        for path in written(self.path):
-            path.unlink()
-        for folder in FOLDERS:
-            if (self.path / folder).is_dir():
-                (self.path / folder).rmdir()
-
-    def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the resolved settings to ``config.yaml``."""
-        text = yaml.safe_dump(dict(config), sort_keys=False)
-        write_text(self.path / CONFIG, text)
-
-    def abandon(self) -> None:
-        """Give the directory back as it was found, where it held nothing: no step was taken."""
-        with suppress(OSError):  # what stands beside it keeps a directory
-            if self._fresh:
-                self._clear()
-                (self.path / LOCK).unlink(missing_ok=True)
-            for path in self._made:
-                path.rmdir()
-        self._made, self._fresh = [], False
-        self.close()
-
-    def close(self) -> None:
-        """Give the directory back."""
-        if self._lock:
-            self._lock.close()
-            self._lock = None
-
-
-def _named(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+def export_backbone(config: RunConfig, student: nn.Module, directory: Path) -> None:
+    """Write the student without its head, under torchvision's or timm's keys."""
+    export_student(
+        directory / "student.safetensors",
+        backbone_state(student),
+        cast(BackboneSpec, student.spec),
+        config.loader.normalisation,
+        cast(int, config.loader.size),
+    )

@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mgd_ssl import process
 from mgd_ssl.models.compiling import compile_parts
 from mgd_ssl.settings.options import ComputeOptions, DeviceOptions
+from mgd_ssl.tasks import Task
 from mgd_ssl.training.launch import launch, watch_parent
 from mgd_ssl.training.rendezvous import World, find_world
 
@@ -109,3 +110,19 @@ def place(network: nn.Module, options: ComputeOptions, device: torch.device) -> 
         network.to(memory_format=torch.channels_last)
     if options.compile:
         compile_parts(network)
+
+
+def convert_sync_bn(task: Task, fabric: Fabric) -> None:
+    """Let the student's and the adapters' batch norms take their statistics over all processes.
+
+    Raises:
+        ValueError: on the CPU, where torch has no such norm.
+    """
+    if fabric.device.type != "cuda":
+        raise ValueError(
+            f"sync_bn: got the device {fabric.device.type}, expected cuda, for which alone torch "
+            "synchronises batch norms; leave --sync-bn out"
+        )
+    task.student = nn.SyncBatchNorm.convert_sync_batchnorm(task.student)  # type: ignore[no-untyped-call]
+    if task.distiller:
+        task.distiller = nn.SyncBatchNorm.convert_sync_batchnorm(task.distiller)  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from mgd_ssl.data import Batch, ImageSource, ViewConfig, build_view
+from mgd_ssl.training.loaders import first_images, load_loader, unit_images
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.memory import (
     IN_PASSING,
@@ -16,7 +17,6 @@ from mgd_ssl.training.memory import (
     matched_bytes,
     optimizer_bytes,
 )
-from mgd_ssl.training.parts import first_images, load_loader, unit_images
 from mgd_ssl.training.run import AnyTask, Config, TrainingRun
 from mgd_ssl.training.schedules import LearningRate
 

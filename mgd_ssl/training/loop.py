@@ -3,9 +3,7 @@
 import hashlib
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -13,13 +11,10 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from mgd_ssl import distributed
-from mgd_ssl.process import stop_signals
-from mgd_ssl.streams import drop_closed
-from mgd_ssl.training.logging import MetricWriter, StepProgress, logger
+from mgd_ssl.training.logging import MetricWriter, StepProgress
 from mgd_ssl.training.meter import Meter, Summed
 from mgd_ssl.training.schedules import LearningRate
-
-AGREE_EVERY = 10
+from mgd_ssl.training.stop_signal import StopNow, StopSignal
 
 
 @dataclass(frozen=True)
@@ -166,7 +161,7 @@ def fit(
                     metrics = after_epoch(epoch)
                 meter.finish(epoch, metrics)
                 keep(Position(epoch + 1, 0))
-        except _Now:
+        except StopNow:
             if here != saved:
                 keep(here)
             raise Interrupted(stop.signum or signal.SIGTERM, here) from None
@@ -195,61 +190,3 @@ def seed_step(seed: int, epoch: int, step: int) -> None:
 
 def _digest(values: tuple[int, ...]) -> bytes:
     return hashlib.blake2b(repr(values).encode(), digest_size=7).digest()
-
-
-class _Now(BaseException):
-    """A stop is answered where no step is taken; no code may take it for an error."""
-
-
-class StopSignal:
-    """Notes the signals that ask to stop instead of dying of them; a second one kills as usual."""
-
-    def __init__(self) -> None:
-        self.signum: int | None = None
-        self._before: dict[int, Any] = {}
-        self._raises = False
-
-    def __enter__(self) -> "StopSignal":
-        for signum in stop_signals():
-            self._before[signum] = signal.signal(signum, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for signum, handler in self._before.items():
-            signal.signal(signum, handler)
-
-    def _note(self, signum: int, _: FrameType | None) -> None:
-        self.signum = signum
-        signal.signal(signum, self._before[signum])
-        if signum == signal.SIGHUP:  # the terminal may be gone, and a line to it would fail
-            drop_closed()
-        if self._raises:
-            raise _Now
-        logger.info("%s: stopping after this step", signal.Signals(signum).name)
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Inside, where no step is taken, a signal does not wait, if this is the only process.
-
-        What is done inside must leave the run as it was where it is broken off.
-
-        Raises:
-            _Now: a signal came, inside or before.
-        """
-        self._raises = distributed.world_size() == 1
-        try:
-            if self._raises and self.signum:
-                raise _Now
-            yield
-        finally:
-            self._raises = False
-
-    def agreed(self, step: int, steps: int) -> bool:
-        """Whether to stop; several processes compare notes every 10 steps and at the last."""
-        if distributed.world_size() == 1:
-            return self.signum is not None
-        if (step + 1) % AGREE_EVERY and step + 1 != steps:
-            return False
-        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-        noted = torch.tensor(int(self.signum is not None), device=device)
-        return bool(distributed.all_reduce_sum(noted))

@@ -23,14 +23,15 @@ from mgd_ssl.settings.options import to_dict
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks import Task
 from mgd_ssl.training.alarms import StillStudent
-from mgd_ssl.training.checkpoint import BEST, LAST, RunDirectory, load_checkpoint, save_checkpoint
+from mgd_ssl.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.logging import MetricWriter, logger, start_logging
 from mgd_ssl.training.loop import Loader, LoopConfig, Position, fit
 from mgd_ssl.training.memory import StepMemory, available, check_fits
 from mgd_ssl.training.meter import Summed
-from mgd_ssl.training.parts import build_optimizer
+from mgd_ssl.training.optimizer import build_optimizer
 from mgd_ssl.training.restoring import check_optimizer, check_sections, restore_module
+from mgd_ssl.training.run_directory import RunDirectory
 from mgd_ssl.training.run_files import CONFIG
 from mgd_ssl.training.same_run import (
     check_same_run,

@@ -15,7 +15,7 @@ from mgd_ssl.runs.evaluated import Evaluated, EvaluationConfig
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.options import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
-from mgd_ssl.training.parts import load_loader
+from mgd_ssl.training.loaders import load_loader
 
 ONE_PROCESS: Any = SimpleNamespace(global_rank=0, world_size=1)
 

@@ -8,7 +8,7 @@ from tiny_runs import arguments, read_last
 
 from mgd_ssl.commands import pretrain
 from mgd_ssl.data import ImageSource, open_source
-from mgd_ssl.runs.pretrain_parts import hold_out
+from mgd_ssl.runs.pretrain_evaluation import hold_out
 from mgd_ssl.settings.pretrain import EvaluationOptions, PretrainConfig, resolve
 
 

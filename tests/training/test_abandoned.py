@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mgd_ssl.training.checkpoint import RunDirectory
+from mgd_ssl.training.run_directory import RunDirectory
 
 
 def begin(path: Path) -> RunDirectory:

@@ -14,8 +14,9 @@ import yaml
 from mgd_ssl.files import WriteError, require_writable, write_text, write_whole
 from mgd_ssl.settings.options import to_dict
 from mgd_ssl.settings.pretrain import PretrainConfig
-from mgd_ssl.training.checkpoint import RunDirectory, load_checkpoint, save_checkpoint
+from mgd_ssl.training.checkpoint import load_checkpoint, save_checkpoint
 from mgd_ssl.training.logging import MetricWriter
+from mgd_ssl.training.run_directory import RunDirectory
 
 SETTINGS = to_dict(PretrainConfig())
 

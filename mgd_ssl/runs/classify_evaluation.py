@@ -13,8 +13,8 @@ from mgd_ssl.runs.outputs import refuse_other
 from mgd_ssl.settings.classify import ClassifyConfig, resolve
 from mgd_ssl.training.class_names import count_classes, match_classes
 from mgd_ssl.training.devices import place, start_fabric
+from mgd_ssl.training.loaders import load_loader
 from mgd_ssl.training.logging import logger, start_logging
-from mgd_ssl.training.parts import load_loader
 
 
 def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
