@@ -22,7 +22,7 @@ from mgd_ssl.models import create_backbone, load_backbone
 from mgd_ssl.stages import Stage
 from mgd_ssl.training.run_files import strangers
 
-SAMPLE = Path(__file__).parents[1] / "data" / "detection_sample"
+SAMPLE = Path(__file__).parent / "detection_sample"
 NETWORK = ["-a", "resnet18", "--width", "0.125", "--stem", "imagenet", "--stem-stride", "1"]
 DETECTOR = ["--fpn-channels", "32", "--head-convs", "1", "--smallest-anchor", "8"]
 DETECTOR += ["--min-size", "64", "--max-size", "96"]

@@ -12,6 +12,7 @@ from tiny_runs import listing
 from mgd_ssl.commands import classify, export, knn_eval, linear_eval, report
 from mgd_ssl.evaluation.results import difference, write_json
 from mgd_ssl.models import create_classifier
+from mgd_ssl.runs import knn as knn_run
 
 Capture = pytest.CaptureFixture[str]
 FEW = ["--limit", "40", "--limit-val", "20", "--knn-k", "1"]
@@ -109,7 +110,7 @@ def test_what_is_no_result_is_refused_before_the_work(
         (tmp_path / "file").write_text("mine")
         out = tmp_path / "file" / "result.json"
     before = listing(tmp_path)
-    monkeypatch.setattr(knn_eval, "knn_sweep", None)
+    monkeypatch.setattr(knn_run, "knn_sweep", None)
     assert knn(checkpoint, *FEW, "--retrieve", 1, "--out", out) == 1
     said = capsys.readouterr().err
     assert "--out" in said and "Free disk space" not in said and str(out.parent) in said
@@ -125,7 +126,7 @@ def test_a_checkpoint_in_a_place_that_cannot_be_written_names_out(
         "with_name",
         lambda path, name: Path("/proc") / name if "knn" in name else real(path, name),
     )
-    monkeypatch.setattr(knn_eval, "knn_sweep", None)
+    monkeypatch.setattr(knn_run, "knn_sweep", None)
     assert knn(checkpoint, *FEW) == 1
     said = capsys.readouterr().err
     assert (
