@@ -2,7 +2,7 @@
 
     python recipes/make_detection.py OUT                                      # 500 and 200 scenes
     python recipes/make_detection.py OUT --items FOLDER_OF_IDX_FILES --train 2000
-    python recipes/make_detection.py tests/data/detection_sample --train 14 --val 6
+    python recipes/make_detection.py tests/detection/detection_sample --train 14 --val 6
 
 The last line wrote the test data of this repository. Items come from a folder of Fashion-MNIST's or
 MNIST's IDX files, or from the embedded sample: those of its train images are in the train scenes
