@@ -2,19 +2,14 @@
 
 from mgd_ssl.data.bad_files import DecodeError, DecodeGuard
 from mgd_ssl.data.cropping import CentreCrop, RandomCrops
+from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.fractions import label_fraction
 from mgd_ssl.data.identity import data_digest
 from mgd_ssl.data.loading import Batch, ImageDataset, ImageLoader, Sample, make_loader, shorter_side
 from mgd_ssl.data.opening import open_source
 from mgd_ssl.data.sampling import ResumableBatchSampler
-from mgd_ssl.data.sources import (
-    ArraySource,
-    FolderSource,
-    ImageSource,
-    NoValidationError,
-    split_off,
-    subset,
-)
+from mgd_ssl.data.sources import ArraySource, ImageSource, NoValidationError
+from mgd_ssl.data.subsets import split_off, subset
 from mgd_ssl.data.summary import data_line
 from mgd_ssl.data.views import (
     PRESETS,

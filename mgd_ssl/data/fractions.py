@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mgd_ssl.data.sources import ImageSource, SubsetSource
+from mgd_ssl.data.sources import ImageSource
+from mgd_ssl.data.subsets import SubsetSource
 
 
 def label_fraction(source: ImageSource, fraction: float, seed: int = 0) -> ImageSource:

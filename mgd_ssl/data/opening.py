@@ -5,10 +5,11 @@ from typing import Literal
 
 import numpy as np
 
+from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.folders import Scan, counted, label_paths, scan
 from mgd_ssl.data.layout import Layout, check_no_parts_below, find_layout
 from mgd_ssl.data.packed import Packed, find_packed, load_packed
-from mgd_ssl.data.sources import ArraySource, FolderSource, ImageSource, NoValidationError
+from mgd_ssl.data.sources import ArraySource, ImageSource, NoValidationError
 
 Split = Literal["train", "val"]
 SAMPLE = Path(__file__).parent / "sample" / "fashion_mnist.npz"

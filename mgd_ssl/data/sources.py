@@ -1,15 +1,12 @@
 """Sources of images: arrays, files of a folder, and parts of either."""
 
-import os
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mgd_ssl.data.decoding import Picture, open_picture
-from mgd_ssl.data.folders import PathList
+from mgd_ssl.data.decoding import Picture
 
 
 class NoValidationError(ValueError):
@@ -129,105 +126,3 @@ class ArraySource(ImageSource):
     def read_array(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Copy the images of ``indices``."""
         return self.images[indices]
-
-
-class FolderSource(ImageSource):
-    """Image files under a folder, in sorted order.
-
-    Args:
-        root: folder that paths are relative to.
-        paths: relative paths of the images.
-        labels: (N,) classes, or None.
-        classes: class names, or None.
-        max_pixels: of an image that is decoded; None for Pillow's limit of 89,478,485.
-    """
-
-    def __init__(
-        self,
-        root: Path,
-        paths: list[str],
-        labels: NDArray[np.int64] | None = None,
-        classes: list[str] | None = None,
-        max_pixels: int | None = None,
-    ) -> None:
-        self.name, self.labels, self.classes = str(root), labels, classes
-        self.max_pixels = max_pixels
-        self._paths = PathList(paths)
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self._paths)
-
-    def read(self, index: int) -> Image.Image:
-        """Decode file ``index`` to upright RGB; raises where it cannot be decoded."""
-        return self.open(index).load()
-
-    def open(self, index: int, *, exif: bool = True) -> Picture:
-        """File ``index``; raises where it cannot be opened."""
-        return open_picture(self.describe(index), exif=exif, max_pixels=self.max_pixels)
-
-    def describe(self, index: int) -> str:
-        """The path of file ``index``."""
-        return os.path.join(self.name, self._paths[index])
-
-
-class SubsetSource(ImageSource):
-    """Some of the images of another source, in the order of ``indices``."""
-
-    def __init__(self, source: ImageSource, indices: NDArray[np.int64]) -> None:
-        self.name, self.classes, self.in_memory = source.name, source.classes, source.in_memory
-        self.skipped, self.unused = source.skipped, source.unused
-        self.labels = None if source.labels is None else source.labels[indices]
-        self.source, self.indices = source, indices
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.indices)
-
-    @property
-    def whole(self) -> ImageSource:
-        """The source that the images were taken from."""
-        return self.source.whole
-
-    def read(self, index: int) -> Image.Image:
-        """Decode image ``index`` of the subset."""
-        return self.source.read(int(self.indices[index]))
-
-    def open(self, index: int, *, exif: bool = True) -> Picture:
-        """Open image ``index`` of the subset."""
-        return self.source.open(int(self.indices[index]), exif=exif)
-
-    def describe(self, index: int) -> str:
-        """Where image ``index`` of the subset is."""
-        return self.source.describe(int(self.indices[index]))
-
-    def read_array(self, indices: NDArray[np.int64]) -> NDArray[np.uint8] | None:
-        """Images of the subset at once, where the source can."""
-        return self.source.read_array(self.indices[indices])
-
-
-def subset(source: ImageSource, count: int, seed: int = 0) -> ImageSource:
-    """A fixed random choice of ``count`` images in source order; all of them if there are fewer.
-
-    Raises:
-        ValueError: ``count`` is not positive.
-    """
-    if count < 1:
-        raise ValueError(f"a subset of {count} images; expected at least 1.")
-    if count >= len(source):
-        return source
-    chosen = np.random.default_rng(seed).choice(len(source), count, replace=False)
-    return SubsetSource(source, np.sort(chosen).astype(np.int64))
-
-
-def split_off(source: ImageSource, count: int, seed: int = 0) -> tuple[ImageSource, ImageSource]:
-    """The other images, and a fixed random choice of ``count``, both in source order.
-
-    Raises:
-        ValueError: one of the two would be empty.
-    """
-    if not 0 < count < len(source):
-        raise ValueError(f"{count} of {len(source)} images split off; expected some, and not all.")
-    order = np.random.default_rng(seed).permutation(len(source))
-    rest, chosen = np.sort(order[count:]), np.sort(order[:count])
-    return SubsetSource(source, rest), SubsetSource(source, chosen)

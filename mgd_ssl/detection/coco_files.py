@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image
 
 from mgd_ssl.data.decoding import Picture, open_picture
-from mgd_ssl.data.folders import PathList, folders_of
+from mgd_ssl.data.folders import folders_of
 from mgd_ssl.data.formats import extensions
 from mgd_ssl.data.layout import split_kinds
 from mgd_ssl.data.opening import Split, open_source
+from mgd_ssl.data.path_list import PathList
 from mgd_ssl.data.sources import ImageSource
 from mgd_ssl.detection.coco_json import CocoTable, read_coco
 from mgd_ssl.detection.generated import open_generated

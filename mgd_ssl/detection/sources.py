@@ -16,7 +16,8 @@ from mgd_ssl.data.bad_files import make_guard, read_or_next
 from mgd_ssl.data.decoding import Picture
 from mgd_ssl.data.loading import PositionedLoader
 from mgd_ssl.data.sampling import ResumableBatchSampler
-from mgd_ssl.data.sources import ImageSource, SubsetSource, subset
+from mgd_ssl.data.sources import ImageSource
+from mgd_ssl.data.subsets import SubsetSource, subset
 
 LONGEST = 100  # longer to shorter side of an image that a detector is given
 

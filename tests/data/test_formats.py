@@ -10,8 +10,8 @@ from PIL import Image
 
 from mgd_ssl.data.bad_files import why_not
 from mgd_ssl.data.decoding import decode, to_rgb
+from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.formats import explain, extensions
-from mgd_ssl.data.sources import FolderSource
 
 FORMATS = {
     ".jpg": "JPEG",
