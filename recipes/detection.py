@@ -16,7 +16,7 @@ from tables import Row, markdown, run_rows
 
 from mgd_ssl.commands import detect
 from mgd_ssl.data import ArraySource, open_source
-from mgd_ssl.detection.generated import GeneratedSource, write_coco
+from mgd_ssl.detection.scenes import GeneratedSource, write_coco
 
 DETECTOR = ["--fpn-channels", "64", "--head-convs", "2", "--smallest-anchor", "16"]
 DETECTOR += ["--min-size", "128", "--max-size", "213", "-a", "resnet18"]

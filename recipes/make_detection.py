@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from mgd_ssl.data import ArraySource, open_source
-from mgd_ssl.detection.generated import GeneratedSource, write_coco
+from mgd_ssl.detection.scenes import GeneratedSource, write_coco
 
 
 def main() -> None:

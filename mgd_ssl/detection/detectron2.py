@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mgd_ssl.detection.detectors import OCTAVES, RATIOS, DetectorSpec
+from mgd_ssl.detection.retinanet import OCTAVES, RATIOS, DetectorSpec
 from mgd_ssl.images import IMAGENET_STD
 
 State = dict[str, Tensor]

@@ -9,10 +9,10 @@ import yaml
 from torch import Tensor
 from torchvision.models.resnet import BasicBlock
 
-from mgd_ssl.detection.detector_files import is_detector, load_detector
-from mgd_ssl.detection.detectors import DetectorSpec, anchor_sizes
+from mgd_ssl.detection.checkpoints import is_detector, load_detector
 from mgd_ssl.detection.detectron2 import backbone_to_detectron2, retinanet_to_detectron2
 from mgd_ssl.detection.numpy_pickle import read_numpy_pickle, write_numpy_pickle
+from mgd_ssl.detection.retinanet import DetectorSpec, anchor_sizes
 from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models import BackboneSpec, backbone_state, load_backbone

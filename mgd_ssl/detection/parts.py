@@ -9,9 +9,9 @@ from torch import Tensor
 from torchvision.models.detection import RetinaNet
 
 from mgd_ssl import distributed
-from mgd_ssl.detection.detector_files import load_body, load_detector
-from mgd_ssl.detection.detector_reader import BodyReader, body_reader
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector, freeze_stem
+from mgd_ssl.detection.checkpoints import load_body, load_detector
+from mgd_ssl.detection.reader import BodyReader, body_reader
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector, freeze_stem
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.detection.task import Detection, DetectorTeacher

@@ -12,9 +12,9 @@ from torchvision.models.detection import RetinaNet
 
 from mgd_ssl.data import data_line, decoding_workers
 from mgd_ssl.detection.average_precision import coco_library
-from mgd_ssl.detection.coco_files import open_detection
 from mgd_ssl.detection.evaluation import detector_ap
 from mgd_ssl.detection.flips import flip_randomly
+from mgd_ssl.detection.opening import open_detection
 from mgd_ssl.detection.parts import build_detection, load_teacher, load_weights
 from mgd_ssl.detection.settings import DetectConfig, resolve
 from mgd_ssl.detection.sources import (

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.image_list import ImageList
 
-from mgd_ssl.detection.detectors import DetectorSpec
+from mgd_ssl.detection.retinanet import DetectorSpec
 from mgd_ssl.distiller import Maps
 from mgd_ssl.tasks.task import FrozenTeacher, Task
 

@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from mgd_ssl.commands import export
-from mgd_ssl.detection.detector_files import load_body, load_detector
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.detection.checkpoints import load_body, load_detector
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import backbone_state, create_backbone, load_backbone
 
 SAMPLE = Path(__file__).parents[2] / "mgd_ssl/data/sample/teacher.pth.tar"

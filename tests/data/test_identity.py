@@ -8,7 +8,7 @@ import pytest
 from image_files import class_tree
 
 from mgd_ssl.data import ArraySource, data_digest, open_source, subset
-from mgd_ssl.detection.coco_files import open_detection
+from mgd_ssl.detection.opening import open_detection
 
 
 @pytest.fixture

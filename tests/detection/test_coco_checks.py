@@ -5,7 +5,7 @@ import os
 import pytest
 from coco_folder import box, instances, write_split
 
-from mgd_ssl.detection.coco_files import open_detection
+from mgd_ssl.detection.opening import open_detection
 
 GOOD = [
     box(20, 20, 5, 6, 10, 12),

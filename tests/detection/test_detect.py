@@ -14,10 +14,10 @@ from test_resume import differences
 from tiny_runs import read_last, read_rows, signal_at, start
 
 from mgd_ssl.commands import classify, detect
-from mgd_ssl.detection.detector_files import load_detector
-from mgd_ssl.detection.detector_reader import body_reader
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.detection.checkpoints import load_detector
 from mgd_ssl.detection.parts import freeze_untrained
+from mgd_ssl.detection.reader import body_reader
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import create_backbone, load_backbone
 from mgd_ssl.stages import Stage
 from mgd_ssl.training.run_files import strangers

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mgd_ssl.detection.detector_reader import body_reader
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.detection.reader import body_reader
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.detection.task import Detection, DetectorTeacher
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import channel_cost

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import FrozenBatchNorm2d
 
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector
 from mgd_ssl.detection.detectron2 import (
     COCO_IDS,
     backbone_from_detectron2,
@@ -17,6 +16,7 @@ from mgd_ssl.detection.detectron2 import (
     retinanet_from_detectron2,
     retinanet_to_detectron2,
 )
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import backbone_state, create_backbone
 
 # In Detectron2's defaults: BGR, of pixels in 0..255.

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from mgd_ssl.commands import export, knn_eval
-from mgd_ssl.detection.detector_files import load_body, load_detector
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.detection.checkpoints import load_body, load_detector
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import create_backbone, load_backbone, load_classifier
 from mgd_ssl.settings.pretrain import PretrainConfig, resolve
 

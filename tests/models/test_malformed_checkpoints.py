@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mgd_ssl.detection.detector_files import load_detector
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.detection.checkpoints import load_detector
 from mgd_ssl.detection.detectron2 import retinanet_to_detectron2
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,

@@ -9,8 +9,8 @@ import torch
 from tiny_runs import arguments
 
 from mgd_ssl.commands import export, knn_eval, pretrain
-from mgd_ssl.detection.detector_files import is_detector, load_body, load_detector
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.detection.checkpoints import is_detector, load_body, load_detector
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import create_backbone, create_classifier, load_backbone, load_classifier
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.classify import resolve as resolve_classify

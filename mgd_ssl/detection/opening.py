@@ -16,7 +16,7 @@ from mgd_ssl.data.opening import Split, open_source
 from mgd_ssl.data.path_list import PathList
 from mgd_ssl.data.sources import ImageSource
 from mgd_ssl.detection.coco_json import CocoTable, read_coco
-from mgd_ssl.detection.generated import open_generated
+from mgd_ssl.detection.scenes import open_generated
 from mgd_ssl.detection.sources import DetectionSource, Objects, check_shape
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from mgd_ssl.detection.detector_reader import body_reader
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.detection.reader import body_reader
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.matching.margins import batchnorm_margin, is_batch_norm
 from mgd_ssl.stages import plan_stages, read_margins
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from torchvision.models.detection import RetinaNet
 
 from mgd_ssl.detection import detectron2
-from mgd_ssl.detection.detector_layouts import Layout, find_layout, guess_detector, second_version
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.detection.layouts import Layout, find_layout, guess_detector, second_version
 from mgd_ssl.detection.numpy_pickle import read_numpy_pickle
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models.backbones import backbone_state
 from mgd_ssl.models.checkpoints import load_backbone

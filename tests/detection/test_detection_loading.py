@@ -8,7 +8,7 @@ from image_files import text_named_jpg, truncate
 from torchvision.io import decode_image
 
 from mgd_ssl.data import DecodeError, DecodeGuard
-from mgd_ssl.detection.coco_files import open_detection
+from mgd_ssl.detection.opening import open_detection
 from mgd_ssl.detection.sources import (
     DetectionBatch,
     check_same_categories,

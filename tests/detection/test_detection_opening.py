@@ -8,7 +8,7 @@ from coco_folder import SAMPLE, box, instances, write_split
 from image_files import idx_folder, photo
 from PIL import Image
 
-from mgd_ssl.detection.coco_files import open_detection
+from mgd_ssl.detection.opening import open_detection
 from mgd_ssl.detection.sources import check_same_categories, make_detection_loader
 
 GOOD = [

@@ -8,8 +8,8 @@ from coco_folder import SAMPLE
 from image_files import idx_folder
 
 from mgd_ssl.data import ArraySource, open_source
-from mgd_ssl.detection.coco_files import open_detection
-from mgd_ssl.detection.generated import GeneratedSource, _visible, generate_scene, write_coco
+from mgd_ssl.detection.opening import open_detection
+from mgd_ssl.detection.scenes import GeneratedSource, _visible, generate_scene, write_coco
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "make_detection.py"
 

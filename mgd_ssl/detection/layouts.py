@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from mgd_ssl.detection import detectron2
-from mgd_ssl.detection.detectors import ANCHORS, DetectorSpec
+from mgd_ssl.detection.retinanet import ANCHORS, DetectorSpec
 from mgd_ssl.models.filling import COUNT
 from mgd_ssl.models.guessing import RESNET, guess_spec
 from mgd_ssl.models.layouts import Place, find_places, read_place

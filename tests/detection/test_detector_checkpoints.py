@@ -11,9 +11,9 @@ import pytest
 import torch
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights, retinanet_resnet50_fpn
 
-from mgd_ssl.detection.detector_files import is_detector, load_body, load_detector
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector
+from mgd_ssl.detection.checkpoints import is_detector, load_body, load_detector
 from mgd_ssl.detection.detectron2 import COCO_IDS, backbone_to_detectron2, retinanet_to_detectron2
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import backbone_state, create_backbone, load_backbone
 
 SAMPLE = Path(__file__).parents[2] / "mgd_ssl/data/sample/teacher.pth.tar"

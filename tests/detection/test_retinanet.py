@@ -10,7 +10,7 @@ from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resne
 from torchvision.models.detection.retinanet import _default_anchorgen
 from torchvision.ops import FrozenBatchNorm2d
 
-from mgd_ssl.detection.detectors import DetectorSpec, create_detector, freeze_stem
+from mgd_ssl.detection.retinanet import DetectorSpec, create_detector, freeze_stem
 
 THIN = {"width": 0.125, "category_ids": (3, 7, 8), "fpn_channels": 32, "head_convs": 1}
 SECOND = {"p6_from": "c5", "head_norm": "group", "box_loss": "giou"}
