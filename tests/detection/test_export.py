@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from mgd_ssl.commands import export
+from mgd_ssl.detection import export as exporting
 from mgd_ssl.detection.checkpoints import load_body, load_detector
 from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import backbone_state, create_backbone, load_backbone
@@ -98,14 +99,14 @@ def test_a_caffe_detector_takes_detectron2s_default_pixels(detector, tmp_path):
 
 
 def test_a_file_that_reads_back_otherwise_is_an_error(checkpoint, monkeypatch, capsys):
-    write = export.write_numpy_pickle
+    write = exporting.write_numpy_pickle
 
     def damage(file, content):
         model = {k: v + 1 if k.endswith("stem.conv1.weight") else v for k, v in
                  content["model"].items()}  # fmt: skip
         write(file, {**content, "model": model})
 
-    monkeypatch.setattr(export, "write_numpy_pickle", damage)
+    monkeypatch.setattr(exporting, "write_numpy_pickle", damage)
     assert export.main([str(checkpoint)]) == 1
     error = capsys.readouterr().err
     assert "1 entries read back differ" in error
