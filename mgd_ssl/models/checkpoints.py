@@ -233,9 +233,7 @@ def _head(network: nn.Module, state: Iterable[str]) -> list[str]:
 
 def _refuse_other_body(entries: FileEntries) -> None:
     """A detector's body may compute otherwise than torchvision's network of the same keys."""
-    detector = entries.said.get("detector")
-    if not isinstance(detector, Mapping):
-        return
+    detector = entries.described("detector") or {}
     if detector.get("caffe", False) is not False or detector.get("norm_eps", 1e-5) != 1e-5:
         raise ValueError(
             f"checkpoint: {entries.path} is a detector whose body has its stride in the 1×1 "

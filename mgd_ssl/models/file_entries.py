@@ -66,13 +66,26 @@ class FileEntries:
         """The description of a detector, a dataclass; None where the file has none."""
         return self._network("detector", kind, arch)
 
-    def _network(self, entry: str, kind: type[T], arch: str | None) -> T | None:
+    def described(self, entry: str) -> Mapping[str, Any] | None:
+        """What the file says of a network, its values unchecked; None where it says nothing.
+
+        Raises:
+            ValueError: it is no mapping with an entry ``arch``.
+        """
         said = self.said.get(entry)
         if said is None:
             return None
-        if isinstance(said, Mapping) and "arch" not in said:
+        if not isinstance(said, Mapping):
+            refuse(self.path, entry, said, "a mapping of arch and the network's other properties")
+        if "arch" not in said:
             refuse(self.path, entry, said, "an entry arch in it")
-        if arch is not None and isinstance(said, Mapping):
+        return said
+
+    def _network(self, entry: str, kind: type[T], arch: str | None) -> T | None:
+        said = self.described(entry)
+        if said is None:
+            return None
+        if arch is not None:
             said = {**said, "arch": arch}
         found = read_dataclass(kind, said, self.path, entry)
         if arch is None:
