@@ -95,7 +95,12 @@ def open_picture(path: str, *, exif: bool = True, max_pixels: int | None = None)
         Exception: whatever the decoder raises on a file that is truncated or no image.
     """
     with open(path, "rb") as file:
-        image = open_image(io.BytesIO(file.read()), max_pixels)
+        return open_encoded(file.read(), exif=exif, max_pixels=max_pixels)
+
+
+def open_encoded(data: bytes, *, exif: bool = True, max_pixels: int | None = None) -> Picture:
+    """Open an image file by its content; see :func:`open_picture`."""
+    image = open_image(io.BytesIO(data), max_pixels)
     if not isinstance(image, JpegImageFile):  # a PNG may hold its EXIF behind the pixels
         image.load()
     return Picture(image, image.size, _turn(image) if exif else None)

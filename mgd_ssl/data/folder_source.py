@@ -5,14 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from mgd_ssl.data.decoding import Picture, open_picture
 from mgd_ssl.data.path_list import PathList
-from mgd_ssl.data.sources import ImageSource
+from mgd_ssl.data.sources import EncodedSource
 
 
-class FolderSource(ImageSource):
+class FolderSource(EncodedSource):
     """Image files under a folder, in sorted order.
 
     Args:
@@ -39,13 +37,10 @@ class FolderSource(ImageSource):
         """Number of images."""
         return len(self._paths)
 
-    def read(self, index: int) -> Image.Image:
-        """Decode file ``index`` to upright RGB; raises where it cannot be decoded."""
-        return self.open(index).load()
-
-    def open(self, index: int, *, exif: bool = True) -> Picture:
-        """File ``index``; raises where it cannot be opened."""
-        return open_picture(self.describe(index), exif=exif, max_pixels=self.max_pixels)
+    def encoded(self, index: int) -> bytes:
+        """The content of file ``index``; raises where it cannot be read."""
+        with open(self.describe(index), "rb") as file:
+            return file.read()
 
     def describe(self, index: int) -> str:
         """The path of file ``index``."""

@@ -50,10 +50,5 @@ def _block(source: ImageSource, indices: NDArray[np.int64]) -> bytes:
 
 
 def _file(source: ImageSource, index: int) -> bytes:
-    path = source.describe(index)
-    try:
-        size = os.stat(path).st_size
-    except OSError:  # no file of its own, or one that cannot be read: it counts by its name
-        size = -1
-    name = path.removeprefix(source.name).removeprefix(os.sep)
+    name, size = source.stored(index)
     return os.fsencode(name) + b"\0" + str(size).encode() + b"\n"

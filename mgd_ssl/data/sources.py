@@ -1,12 +1,13 @@
 """Sources of images: arrays, files of a folder, and parts of either."""
 
+import os
 from abc import ABC, abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mgd_ssl.data.decoding import Picture
+from mgd_ssl.data.decoding import Picture, open_encoded
 
 
 class NoValidationError(ValueError):
@@ -51,6 +52,19 @@ class ImageSource(ABC):
     def describe(self, index: int) -> str:
         """Say where image ``index`` is: its path, or ``file[index]``."""
 
+    def encoded(self, index: int) -> bytes | None:
+        """The image file of image ``index`` as it is stored; None where there is none."""
+        return None
+
+    def stored(self, index: int) -> tuple[str, int]:
+        """What image ``index`` is called within the source, and its size in bytes, -1 unknown."""
+        path = self.describe(index)
+        try:
+            size = os.stat(path).st_size
+        except OSError:  # no file of its own, or one that cannot be read: it counts by its name
+            size = -1
+        return path.removeprefix(self.name).removeprefix(os.sep), size
+
     def read_array(self, indices: NDArray[np.int64]) -> NDArray[np.uint8] | None:
         """Images (B, H, W) or (B, H, W, 3) at once where the source is one array, else None."""
         return None
@@ -72,6 +86,28 @@ class ImageSource(ABC):
     def annotation_bytes(self, indices: NDArray[np.int64]) -> bytes:
         """What a digest of the images adds for annotations that training reads; none here."""
         return b""
+
+
+class EncodedSource(ImageSource):
+    """Images that are kept as image files, on their own or inside of another file.
+
+    Attributes:
+        max_pixels: of an image that is decoded; None for Pillow's limit of 89,478,485.
+    """
+
+    max_pixels: int | None = None
+
+    @abstractmethod
+    def encoded(self, index: int) -> bytes:
+        """The image file of image ``index`` as it is stored; raises where it cannot be read."""
+
+    def read(self, index: int) -> Image.Image:
+        """Decode image ``index`` to upright RGB; raises where it cannot be decoded."""
+        return self.open(index).load()
+
+    def open(self, index: int, *, exif: bool = True) -> Picture:
+        """Open image ``index``; raises where it cannot be opened."""
+        return open_encoded(self.encoded(index), exif=exif, max_pixels=self.max_pixels)
 
 
 class ArraySource(ImageSource):

@@ -38,6 +38,14 @@ class SubsetSource(ImageSource):
         """Where image ``index`` of the subset is."""
         return self.source.describe(int(self.indices[index]))
 
+    def encoded(self, index: int) -> bytes | None:
+        """The image file of image ``index`` of the subset."""
+        return self.source.encoded(int(self.indices[index]))
+
+    def stored(self, index: int) -> tuple[str, int]:
+        """What image ``index`` of the subset is called, and its size."""
+        return self.source.stored(int(self.indices[index]))
+
     def read_array(self, indices: NDArray[np.int64]) -> NDArray[np.uint8] | None:
         """Images of the subset at once, where the source can."""
         return self.source.read_array(self.indices[indices])

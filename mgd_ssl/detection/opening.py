@@ -12,8 +12,9 @@ from mgd_ssl.data.decoding import Picture, open_picture
 from mgd_ssl.data.folders import folders_of
 from mgd_ssl.data.formats import extensions
 from mgd_ssl.data.layout import split_kinds
-from mgd_ssl.data.opening import Split, open_source
+from mgd_ssl.data.opening import open_source
 from mgd_ssl.data.path_list import PathList
+from mgd_ssl.data.reader import Split
 from mgd_ssl.data.sources import ImageSource
 from mgd_ssl.detection.coco_json import CocoTable, read_coco
 from mgd_ssl.detection.scenes import open_generated
@@ -103,6 +104,14 @@ class UnannotatedSource(DetectionSource):
     def describe(self, index: int) -> str:
         """Where image ``index`` is."""
         return self.images.describe(index)
+
+    def encoded(self, index: int) -> bytes | None:
+        """The image file of image ``index``."""
+        return self.images.encoded(index)
+
+    def stored(self, index: int) -> tuple[str, int]:
+        """What image ``index`` is called, and its size."""
+        return self.images.stored(index)
 
     def objects(self, index: int) -> Objects:
         """None, for every image."""

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mgd_ssl.data.opening import Split, open_source
+from mgd_ssl.data.opening import open_source
+from mgd_ssl.data.reader import Split
 from mgd_ssl.data.sources import ArraySource
 from mgd_ssl.detection.sources import DetectionSource, Objects
 from mgd_ssl.files import write_whole

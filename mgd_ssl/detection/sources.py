@@ -177,6 +177,14 @@ class SubsetDetection(DetectionSource):
         """Where image ``index`` of the subset is."""
         return self.source.describe(int(self.indices[index]))
 
+    def encoded(self, index: int) -> bytes | None:
+        """The image file of image ``index``."""
+        return self.source.encoded(int(self.indices[index]))
+
+    def stored(self, index: int) -> tuple[str, int]:
+        """What image ``index`` is called, and its size."""
+        return self.source.stored(int(self.indices[index]))
+
     def objects(self, index: int) -> Objects:
         """The objects of image ``index`` of the subset."""
         return self.source.objects(int(self.indices[index]))

@@ -139,12 +139,12 @@ def test_folder_source_survives_pickling_for_spawned_workers(tmp_path):
 
 
 def test_missing_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"nowhere: there is no such folder.*Check the path"):
+    with pytest.raises(ValueError, match=r"there is no such file or folder.*Check the path"):
         open_source(tmp_path / "nowhere", "train")
 
 
 def test_file_in_place_of_a_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"it is a file .*; expected a folder"):
+    with pytest.raises(ValueError, match=r"it is a file of an unknown kind; expected a folder"):
         open_source(save(tmp_path / "one.png", photo()), "train")
 
 
@@ -205,6 +205,6 @@ def test_array_of_another_type_or_shape_is_refused(array):
 def test_a_path_may_be_text_and_an_archive_is_to_be_unpacked(tmp_path: Path) -> None:
     class_tree(tmp_path / "images", {"a": 2, "b": 2})
     assert len(open_source(str(tmp_path / "images"), "train")) == 4
-    (tmp_path / "images.zip").write_bytes(b"PK")
-    with pytest.raises(ValueError, match=r"it is a file .unpack an archive"):
-        open_source(tmp_path / "images.zip", "train")
+    (tmp_path / "images.rar").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"it is a file .*unpack an archive"):
+        open_source(tmp_path / "images.rar", "train")

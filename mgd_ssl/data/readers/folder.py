@@ -1,0 +1,76 @@
+"""Folders of image files, in class folders or in any tree."""
+
+from functools import partial
+from pathlib import Path
+
+from mgd_ssl.data.folder_source import FolderSource
+from mgd_ssl.data.folders import Scan, counted, label_paths, scan
+from mgd_ssl.data.layout import Layout, check_no_parts_below, find_layout
+from mgd_ssl.data.reader import Opener, Reader, Split, Wanted
+from mgd_ssl.data.sources import NoValidationError
+
+
+def find(path: Path) -> Opener | None:
+    """Any folder."""
+    return partial(_open, path) if path.is_dir() else None
+
+
+def _open(path: Path, wanted: Wanted) -> FolderSource:
+    layout = find_layout(
+        path,
+        labelled=wanted.labelled,
+        train_folder=wanted.train_folder,
+        val_folder=wanted.val_folder,
+    )
+    root = split_folder(path, layout, wanted.split)
+    found = scan(root)
+    if not found.paths:
+        skipped = counted(found.left_out)
+        raise ValueError(
+            f"{root}: a folder without images; expected files such as .jpg, .png or .webp in it or "
+            f"in folders under it. Check the path{f' (skipped: {skipped})' if skipped else ''}."
+        )
+    if not layout.chosen:
+        check_no_parts_below(root, found.trees)
+    classes, labels = None, None
+    try:
+        classes, labels = label_paths(root, found, layout.train if wanted.split == "val" else None)
+    except ValueError:
+        if wanted.labelled:
+            raise
+    source = FolderSource(root, found.paths, labels, classes, wanted.max_pixels)
+    source.skipped, source.unused = _left_out(found), layout.unused
+    return source
+
+
+def split_folder(path: Path, layout: Layout, split: Split) -> Path:
+    """The folder of a split.
+
+    Raises:
+        NoValidationError: "val" is wanted and there is none.
+        ValueError: "train" is wanted, and there is a validation part alone.
+    """
+    if split == "train" and layout.train is None:
+        assert layout.val is not None
+        raise ValueError(
+            f"{path}: {layout.val.name}/ without train/; expected both. Add train/, or name "
+            f"{layout.val} itself to train on its images."
+        )
+    root = layout.train if split == "train" else layout.val
+    if root is None:
+        raise NoValidationError(
+            f"{path}: no validation images; expected a folder named val, valid, validation or test "
+            "beside train. Add one, name one with --val-folder, or use a command that needs only "
+            "training images."
+        )
+    return root
+
+
+def _left_out(found: Scan) -> str:
+    """What was left out of a folder, in words."""
+    barren = ", ".join(f"{name}/" for name in list(found.barren)[:5])
+    parts = [counted(found.left_out), f"no images in {barren}" if barren else ""]
+    return "; ".join(part for part in parts if part)
+
+
+READER = Reader("a folder of images", find)
