@@ -1,48 +1,103 @@
-"""COCO's average precision, by faster-coco-eval or pycocotools."""
+"""COCO's average precision of a detector, computed by faster-coco-eval."""
 
-import contextlib
-import importlib
-import io
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jaxtyping import Float, Int
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-LIBRARIES = (  # where COCO and COCOeval are; the first that is installed is used
-    (("faster_coco_eval", "COCO"), ("faster_coco_eval", "COCOeval_faster")),
-    (("pycocotools.coco", "COCO"), ("pycocotools.cocoeval", "COCOeval")),
-)
+from mgd_ssl import distributed
+from mgd_ssl.detection.sources import DetectionBatch, DetectionSource
+from mgd_ssl.models import evaluating
+
+FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+logger = logging.getLogger(__name__)
+
+
+def detector_ap(
+    network: nn.Module,
+    source: DetectionSource,
+    loader: Iterable[DetectionBatch],
+    *,
+    category_ids: Sequence[int],
+    device: torch.device | str,
+) -> dict[str, float]:
+    """Measure a detector on annotated images.
+
+    Images that cannot be decoded are left out, with their boxes. With several processes, each runs
+    the detector on its share of the images; the first computes the figures and sends them to all.
+
+    Args:
+        network: list of images (3,H,W) in [0,1] -> torchvision's boxes, scores and labels.
+        source: all the images.
+        loader: this process's share of them, in order.
+        category_ids: COCO id of each of the network's labels 0..K-1. Detections of categories that
+            the source does not have are left out.
+        device: of the network.
+
+    Returns:
+        The figures of `coco_ap`, and the number of "images" measured and of "unreadable" ones.
+
+    Raises:
+        ValueError: see `coco_ap`.
+    """
+    mine = distributed.together(lambda: _detect(network, source, loader, category_ids, device))
+    detections, unreadable = (distributed.gather_on_first(part) for part in mine)
+
+    def measure() -> list[dict[str, float]]:
+        if distributed.rank() > 0:
+            return []
+        left_out = {source.image_ids[index] for index in unreadable}
+        ground_truth = _without(source.ground_truth(), left_out)
+        counts = {"images": len(ground_truth["images"]), "unreadable": len(unreadable)}
+        return [coco_ap(ground_truth, detections) | counts]
+
+    return distributed.gather_list(distributed.together(measure))[0]
+
+
+def _without(ground_truth: dict[str, Any], image_ids: set[int]) -> dict[str, Any]:
+    """The ground truth without some images and their boxes."""
+    images = [image for image in ground_truth["images"] if image["id"] not in image_ids]
+    boxes = [box for box in ground_truth["annotations"] if box["image_id"] not in image_ids]
+    return {**ground_truth, "images": images, "annotations": boxes}
+
+
+@torch.no_grad()
+def _detect(
+    network: nn.Module,
+    source: DetectionSource,
+    loader: Iterable[DetectionBatch],
+    category_ids: Sequence[int],
+    device: torch.device | str,
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """COCO's result entries of the loader's images, and the indices of undecodable images."""
+    known, detections, unreadable = set(source.category_ids), list[dict[str, Any]](), list[int]()
+    with evaluating(network):
+        for batch in loader:
+            outputs = network([image.to(device).float().div_(255) for image in batch.images])
+            rows = zip(outputs, batch.indices.tolist(), batch.failed.tolist(), strict=True)
+            for output, index, failed in rows:
+                if failed >= 0:
+                    unreadable.append(failed)
+                else:
+                    detections += to_coco(output, source.image_ids[index], category_ids)
+    return [entry for entry in detections if entry["category_id"] in known], unreadable
 
 
 def to_coco(
-    boxes: Float[Tensor, "m 4"],
-    scores: Float[Tensor, " m"],
-    labels: Int[Tensor, " m"],
-    image_id: int,
-    category_ids: Sequence[int],
+    output: dict[str, Tensor], image_id: int, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Detections of one image as COCO's result entries.
 
     Args:
-        boxes: (M, 4) x1, y1, x2, y2 in pixels of the image as it is stored.
-        scores: (M,) higher is surer.
-        labels: (M,) positions in ``category_ids``.
+        output: "boxes" (M,4) x1, y1, x2, y2 in pixels of the stored image, "scores" (M,), and
+            "labels" (M,), positions in ``category_ids``.
         image_id: COCO id of the image.
         category_ids: COCO ids in the order of the labels.
-
-    Raises:
-        ValueError: a label outside 0..K-1.
     """
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(category_ids):
-        raise ValueError(
-            f"image {image_id}: labels {int(labels.min())} to {int(labels.max())} for "
-            f"{len(category_ids)} categories; expected 0 to {len(category_ids) - 1}. Use a network "
-            "whose head has the data set's categories, without background."
-        )
-    rows = zip(boxes.tolist(), scores.tolist(), labels.tolist(), strict=True)
+    columns = (output[key].tolist() for key in ("boxes", "scores", "labels"))
     return [
         {
             "image_id": image_id,
@@ -50,7 +105,7 @@ def to_coco(
             "bbox": [x1, y1, x2 - x1, y2 - y1],
             "score": score,
         }
-        for (x1, y1, x2, y2), score, label in rows
+        for (x1, y1, x2, y2), score, label in zip(*columns, strict=True)
     ]
 
 
@@ -58,81 +113,54 @@ def coco_ap(ground_truth: dict[str, Any], detections: Sequence[dict[str, Any]]) 
     """COCO's average precision of boxes, at most 100 detections an image.
 
     Args:
-        ground_truth: COCO dictionary of images, annotations ("id" from 1 on, "area") and
-            categories.
+        ground_truth: COCO dictionary of images, annotations ("id" from 1 on, "area", "iscrowd")
+            and categories.
         detections: entries of "image_id", "category_id", "bbox" [x, y, width, height] in pixels
             and "score".
 
     Returns:
-        In per cent: AP (mean over IoU 0.50:0.05:0.95), AP50, AP75, and APs, APm, APl of objects
-        below 32², up to 96² and above 96² pixels; a size of which there are no objects is left out.
+        In percent: AP (mean over IoU 0.50:0.05:0.95), AP50, AP75, and APs, APm, APl of objects
+        below 32², up to 96² and above 96² pixels. A size without objects is left out.
 
     Raises:
-        ValueError: no objects to find, detections that do not belong to the ground truth, or
-            neither library is installed.
+        ValueError: no object to find, a detection that is not finite, or faster-coco-eval is not
+            installed.
 
     Source: https://cocodataset.org/#detection-eval
     """
-    # copies, as the libraries write in them
-    objects = [{"iscrowd": 0, **entry} for entry in ground_truth["annotations"]]
-    if all(entry["iscrowd"] for entry in objects):
+    if all(entry["iscrowd"] for entry in ground_truth["annotations"]):
         raise ValueError(
             f"{len(ground_truth['images'])} images without an object to find; expected at least "
-            "one annotation that is no crowd. Evaluate on annotated images."
+            "one annotation that is not a crowd. Evaluate on annotated images."
         )
-    _check(ground_truth, detections)
-    found = [dict(entry) for entry in detections]
-    stats = _evaluate({**ground_truth, "annotations": objects}, found or [_miss(objects[0])])
-    return {name: 100 * stat for name, stat in zip(NAMES, stats, strict=True) if stat >= 0}
-
-
-def _miss(entry: dict[str, Any]) -> dict[str, Any]:
-    """A detection that finds nothing, as the libraries cannot be given none."""
-    where = {key: entry[key] for key in ("image_id", "category_id")}
-    return {**where, "bbox": [-2.0, -2.0, 1.0, 1.0], "score": 0.0}
-
-
-def _check(ground_truth: dict[str, Any], detections: Sequence[dict[str, Any]]) -> None:
-    for key, section in (("image_id", "images"), ("category_id", "categories")):
-        known = {entry["id"] for entry in ground_truth[section]}
-        unknown = sorted({entry[key] for entry in detections} - known)
-        if unknown:
-            raise ValueError(
-                f"detections of {key} {', '.join(map(str, unknown[:3]))}; expected ids among the "
-                f"{len(known)} {section} of the ground truth. Evaluate on the same data set."
-            )
     if not all(math.isfinite(sum(entry["bbox"]) + entry["score"]) for entry in detections):
         raise ValueError(
             "detections whose box or score is not finite; expected finite numbers. The network has "
             "diverged: use an earlier checkpoint or a lower learning rate."
         )
+    library = coco_library()
+    objects = [dict(entry) for entry in ground_truth["annotations"]]  # the library adds entries
+    truth = library.COCO({**ground_truth, "annotations": objects})
+    found = truth.loadRes([dict(entry) for entry in detections])
+    evaluation = library.COCOeval_faster(truth, found, "bbox", print_function=logger.debug)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    named = zip(FIGURES, evaluation.stats, strict=False)  # average recalls follow
+    return {name: 100 * float(figure) for name, figure in named if figure >= 0}  # -1: no objects
 
 
-def _evaluate(ground_truth: dict[str, Any], detections: list[dict[str, Any]]) -> list[float]:
-    """The first six of COCO's twelve figures, in [0, 1], -1 where there are no objects."""
-    coco_class, evaluator_class = coco_library()
-    with contextlib.redirect_stdout(io.StringIO()):  # both print their progress
-        truth = coco_class()
-        truth.dataset = {"info": {}, **ground_truth}
-        truth.createIndex()
-        evaluation = evaluator_class(truth, truth.loadRes(detections), "bbox")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return [float(stat) for stat in evaluation.stats[:6]]
-
-
-def coco_library() -> tuple[Any, Any]:
-    """The classes COCO and COCOeval of the first library that is installed.
+def coco_library() -> Any:
+    """The module faster_coco_eval.
 
     Raises:
-        ValueError: none is.
+        ValueError: it is not installed.
     """
-    for names in LIBRARIES:
-        with contextlib.suppress(ImportError):
-            coco, evaluator = (getattr(importlib.import_module(at), name) for at, name in names)
-            return coco, evaluator
-    raise ValueError(
-        "neither faster-coco-eval nor pycocotools is installed; expected one of them, which "
-        "compute COCO's average precision. Run: pip install 'mgd_ssl[detection]'"
-    )
+    try:
+        import faster_coco_eval
+    except ImportError as error:
+        raise ValueError(
+            "faster-coco-eval, which computes COCO's average precision, is not installed. Run: "
+            "pip install 'mgd_ssl[detection]'"
+        ) from error
+    return faster_coco_eval

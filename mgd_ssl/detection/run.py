@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 
 from mgd_ssl.data import data_line, decoding_workers
-from mgd_ssl.detection.average_precision import coco_library
-from mgd_ssl.detection.evaluation import detector_ap
+from mgd_ssl.detection.average_precision import coco_library, detector_ap
 from mgd_ssl.detection.flips import flip_randomly
 from mgd_ssl.detection.opening import open_detection
 from mgd_ssl.detection.parts import build_detection, load_teacher, load_weights

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mgd_ssl import distributed
 from mgd_ssl.data import ArraySource, make_loader
-from mgd_ssl.detection.evaluation import detector_ap
+from mgd_ssl.detection.average_precision import detector_ap
 from mgd_ssl.detection.sources import DetectionBatch, DetectionSource, Objects
 from mgd_ssl.evaluation import classifier_accuracy
 from mgd_ssl.evaluation.features import collect_shared
