@@ -76,10 +76,11 @@ def class_folders(root: Path) -> list[str]:
 def folders_of(root: Path) -> list[str]:
     """Sorted names of the folders of ``root``, hidden ones and junk left out."""
     with os.scandir(root) as entries:
-        return sorted(e.name for e in entries if not _is_unwanted(e.name) and e.is_dir())
+        return sorted(e.name for e in entries if not is_unwanted(e.name) and e.is_dir())
 
 
-def _is_unwanted(name: str) -> bool:
+def is_unwanted(name: str) -> bool:
+    """Whether a folder of this name is hidden, or is left beside images by systems and programs."""
     return name.startswith(".") or name.lower() in JUNK or bool(JUNK_NAMES.fullmatch(name))
 
 
@@ -101,7 +102,7 @@ def _walk(root: str, found: Scan) -> Iterator[str]:
                     yield path
                 elif not entry.is_dir():
                     reason = _why_skipped(entry)
-                elif _is_unwanted(entry.name):
+                elif is_unwanted(entry.name):
                     reason = f"{entry.name}/"
                 else:
                     further = _follow(entry, trail)

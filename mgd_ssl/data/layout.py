@@ -2,12 +2,14 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mgd_ssl.data.folders import folders_of, holds_images
 from mgd_ssl.data.formats import extensions
+from mgd_ssl.data.reader import Split
+from mgd_ssl.data.sources import NoValidationError
 
 TRAIN, VAL, TEST, UNLABELLED = "train", "val", "test", "unlabelled"
 KINDS = {
@@ -17,6 +19,7 @@ KINDS = {
     **dict.fromkeys(("unlabeled", "unlabelled"), UNLABELLED),
 }
 NEUTRAL = {"set", "data", "dataset", "split", "part", "images", "image", "imgs", "img", "photos"}
+Holds = Callable[[Path], bool]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ def find_layout(
     labelled: bool = False,
     train_folder: str | None = None,
     val_folder: str | None = None,
+    holds: Holds = holds_images,
 ) -> Layout:
     """Tell by the names of its folders what a data folder means.
 
@@ -55,6 +59,7 @@ def find_layout(
         labelled: whether labels are wanted, so that a folder ``unlabeled`` is of no use.
         train_folder: the folder under ``path`` of the training images; "." for all of ``path``.
         val_folder: the folder under ``path`` of the validation images.
+        holds: whether a folder holds data, be it images or files of them.
 
     Raises:
         ValueError: the names leave open which images are meant, or a folder given is none.
@@ -65,10 +70,10 @@ def find_layout(
     if train is None:
         train = _one(path, [name for name in names if kinds.get(name) == TRAIN], "train")
     if val is None and train != path:
-        val = _one(path, _validation(path, kinds), "val")
+        val = _one(path, _validation(path, kinds, holds), "val")
     if train is None and val is None:
         return Layout(path)
-    unused = [] if train == path else _unused(path, names, [f for f in (train, val) if f])
+    unused = [] if train == path else _unused(path, names, [f for f in (train, val) if f], holds)
     if val is None and train_folder is None and not labelled and _all_unlabelled(unused, kinds):
         return Layout(path)  # nothing is held out, and nothing needs labels
     if val_folder is not None:
@@ -76,6 +81,29 @@ def find_layout(
     if train_folder is None:
         _check_guess(path, Layout(train, val, tuple(unused)), kinds, labelled)
     return Layout(train, val, tuple(unused), chosen=train_folder is not None)
+
+
+def split_folder(path: Path, layout: Layout, split: Split) -> Path:
+    """The folder of a split.
+
+    Raises:
+        NoValidationError: "val" is wanted and there is none.
+        ValueError: "train" is wanted, and there is a validation part alone.
+    """
+    if split == "train" and layout.train is None:
+        assert layout.val is not None
+        raise ValueError(
+            f"{path}: {layout.val.name}/ without train/; expected both. Add train/, or name "
+            f"{layout.val} itself to train on its images."
+        )
+    root = layout.train if split == "train" else layout.val
+    if root is None:
+        raise NoValidationError(
+            f"{path}: no validation images; expected a folder named val, valid, validation or test "
+            "beside train. Add one, name one with --val-folder, or use a command that needs only "
+            "training images."
+        )
+    return root
 
 
 def split_kinds(names: Sequence[str]) -> dict[str, str]:
@@ -122,17 +150,17 @@ def _one(path: Path, found: Sequence[str], part: str) -> Path | None:
     return path / found[0] if found else None
 
 
-def _validation(path: Path, kinds: dict[str, str]) -> list[str]:
+def _validation(path: Path, kinds: dict[str, str], holds: Holds) -> list[str]:
     """Folders called val; where there are none, folders called test."""
     filled = {name: kind for name, kind in kinds.items() if kind in (VAL, TEST)}
-    filled = {name: kind for name, kind in filled.items() if holds_images(path / name)}
+    filled = {name: kind for name, kind in filled.items() if holds(path / name)}
     return [n for n in filled if filled[n] == VAL] or list(filled)
 
 
-def _unused(path: Path, names: Sequence[str], used: Sequence[Path]) -> list[str]:
+def _unused(path: Path, names: Sequence[str], used: Sequence[Path], holds: Holds) -> list[str]:
     """What else under ``path`` holds images."""
     heads = {folder.relative_to(path).parts[0] for folder in used if folder.is_relative_to(path)}
-    others = [f"{n}/" for n in names if n not in heads and holds_images(path / n)]
+    others = [f"{n}/" for n in names if n not in heads and holds(path / n)]
     with os.scandir(path) as entries:
         images = (e for e in entries if e.name.lower().endswith(extensions()) and e.is_file())
         loose = sum(not entry.name.startswith(".") for entry in images)

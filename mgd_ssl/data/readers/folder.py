@@ -5,9 +5,8 @@ from pathlib import Path
 
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.folders import Scan, counted, label_paths, scan
-from mgd_ssl.data.layout import Layout, check_no_parts_below, find_layout
-from mgd_ssl.data.reader import Opener, Reader, Split, Wanted
-from mgd_ssl.data.sources import NoValidationError
+from mgd_ssl.data.layout import check_no_parts_below, find_layout, split_folder
+from mgd_ssl.data.reader import Opener, Reader, Wanted
 
 
 def find(path: Path) -> Opener | None:
@@ -41,29 +40,6 @@ def _open(path: Path, wanted: Wanted) -> FolderSource:
     source = FolderSource(root, found.paths, labels, classes, wanted.max_pixels)
     source.skipped, source.unused = _left_out(found), layout.unused
     return source
-
-
-def split_folder(path: Path, layout: Layout, split: Split) -> Path:
-    """The folder of a split.
-
-    Raises:
-        NoValidationError: "val" is wanted and there is none.
-        ValueError: "train" is wanted, and there is a validation part alone.
-    """
-    if split == "train" and layout.train is None:
-        assert layout.val is not None
-        raise ValueError(
-            f"{path}: {layout.val.name}/ without train/; expected both. Add train/, or name "
-            f"{layout.val} itself to train on its images."
-        )
-    root = layout.train if split == "train" else layout.val
-    if root is None:
-        raise NoValidationError(
-            f"{path}: no validation images; expected a folder named val, valid, validation or test "
-            "beside train. Add one, name one with --val-folder, or use a command that needs only "
-            "training images."
-        )
-    return root
 
 
 def _left_out(found: Scan) -> str:

@@ -1,0 +1,145 @@
+"""Classes and labels of images inside archives: from what stands beside them, or their folders."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgd_ssl.data.archives.entries import Table
+
+Rows = NDArray[np.int64] | slice
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels (N,) of images, and the names of the classes where they are known."""
+
+    labels: NDArray[np.int64]
+    classes: list[str] | None
+
+
+def read_labels(
+    where: str, table: Table, rows: Rows, prefix: str = "", classes: Sequence[str] | None = None
+) -> Labels:
+    """Labels of some of a table's images.
+
+    They are what the archive says of each image; where it says nothing of any, the folders that
+    the images are in. Names become classes in sorted order, numbers are labels as they are.
+
+    Args:
+        where: the images, for messages.
+        table: of the archives.
+        rows: which of its images.
+        prefix: what the images' folders begin with, ending with "/", and no class is.
+        classes: those of the training images, where these are others.
+
+    Raises:
+        ValueError: no labels, some images without one, numbers among names, or a class that the
+            training images lack.
+    """
+    codes = table.columns["label"][rows]
+    unlabelled = int((codes < 0).sum())
+    if unlabelled == len(codes):
+        return _by_names(where, *_folder_classes(where, table, rows, prefix), classes)
+    if unlabelled:
+        raise ValueError(
+            f"{where}: {unlabelled:,} of {len(codes):,} images have no label; expected one for "
+            "each, or none. Add the labels, or use a command without labels."
+        )
+    numbers = [word.isdecimal() for word in table.labels]
+    if all(numbers):
+        values = np.array([int(word) for word in table.labels], np.int64)
+        same = bool((values == np.arange(len(values))).all())
+        return Labels(codes if same else values[codes], None)
+    if any(numbers):
+        mixed = f"{table.labels[numbers.index(True)]} and {table.labels[numbers.index(False)]}"
+        raise ValueError(
+            f"{where}: labels are numbers and names, such as {mixed}; expected one of both. Write "
+            "the labels anew."
+        )
+    return _by_names(where, table.labels, codes, classes)
+
+
+def _folder_classes(
+    where: str, table: Table, rows: Rows, prefix: str
+) -> tuple[list[str], NDArray[np.int64]]:
+    """First folders of the images below ``prefix``, sorted, and each image's number in them."""
+    codes = table.columns["folder"][rows]
+    first = [_first(folder, prefix) for folder in table.folders]
+    present = sorted({first[code] for code in np.unique(codes)})
+    if "" in present:
+        got = "images outside one" if len(present) > 1 else "none"
+        raise ValueError(
+            f"{where}: no labels, as class folders are wanted and there is {got}; expected two or "
+            "more with every image in one, or a label beside each image."
+        )
+    number = {name: i for i, name in enumerate(present)}
+    return present, np.array([number.get(name, -1) for name in first], np.int64)[codes]
+
+
+def _first(folder: str, prefix: str) -> str:
+    return f"{folder}/".removeprefix(prefix).partition("/")[0]
+
+
+def _by_names(
+    where: str, names: list[str], codes: NDArray[np.int64], classes: Sequence[str] | None
+) -> Labels:
+    """Labels that count in the training images' classes."""
+    known = names if classes is None else list(classes)
+    if len(known) < 2:
+        raise ValueError(
+            f"{where}: no labels, as classes are wanted and there is only {known[0]}; expected two "
+            "or more. Sort the images, or use a command without labels."
+        )
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError(
+            f"{where}: classes that the training images have not: {', '.join(unknown[:5])}; "
+            "expected the same in both. Rename or remove them."
+        )
+    if known == names:
+        return Labels(codes, known)
+    number = {name: i for i, name in enumerate(known)}
+    return Labels(np.array([number[name] for name in names], np.int64)[codes], known)
+
+
+def named(where: str, found: Labels, names: list[str] | None, file: str) -> Labels:
+    """Labels that are numbers, with the names that a file of classes gives them.
+
+    Raises:
+        ValueError: fewer names than labels.
+    """
+    if found.classes is not None or names is None:
+        return found
+    most = int(found.labels.max())
+    if most >= len(names):
+        raise ValueError(
+            f"{where}: labels up to {most}, and {len(names)} names in {file}; expected a name for "
+            f"each. Mend {file}, or take it away."
+        )
+    return Labels(found.labels, names)
+
+
+def unsaid_labels(
+    labels: NDArray[np.int64] | None,
+    classes: Sequence[str] | None,
+    folders: Sequence[str],
+    codes: NDArray[Any],
+    prefix: str = "",
+) -> bytes:
+    """Labels for a digest, of the images alone whose first folder is not called like their class.
+
+    Args:
+        labels: (N,) of the images.
+        classes: names of the classes.
+        folders: names of folders.
+        codes: (N,) the folder of each image.
+        prefix: what the folders begin with, and no class is.
+    """
+    if labels is None:
+        return b""
+    number = {name: i for i, name in enumerate(classes or ())}
+    said = np.array([number.get(_first(f, prefix), -1) for f in folders] or [-1])[codes]
+    unsaid = np.flatnonzero(said != labels)
+    return unsaid.tobytes() + labels[unsaid].tobytes() if len(unsaid) else b""
