@@ -23,6 +23,7 @@ from mgd_ssl.settings.options import parse
 from mgd_ssl.settings.pretrain import PretrainConfig, resolve
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.loop import Position
+from mgd_ssl.training.memory import step_memory
 from mgd_ssl.training.meter import peak_memory
 from mgd_ssl.training.run_directory import RunDirectory
 
@@ -56,13 +57,15 @@ def measure(words: list[str]) -> None:
     fabric = start_fabric(config.device)
     run = build(config, fabric)
     started = time.process_time()
-    need = run.step_memory().of(config.optim.batch_size or 0) / 2**30
+    data = run.data
+    memory = step_memory(run.task, run.optimizer, fabric, data.size or 0, data.count)
+    need = memory.of(config.optim.batch_size or 0) / 2**30
     seconds, before = time.process_time() - started, peak_memory()
     run.module, run.optimizer = fabric.setup(run.task, run.optimizer)
     with tempfile.TemporaryDirectory() as folder:
         run.directory = RunDirectory(Path(folder))
         run.before_step(Position())
-    for batch in islice(run.loader, 3):
+    for batch in islice(data.loader, 3):
         run.optimizer.zero_grad()
         fabric.backward(torch.stack([*run.step(batch).values()]).sum())
         run.optimizer.step()

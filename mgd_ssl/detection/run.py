@@ -1,30 +1,26 @@
 """Object detection: the same run with boxes, two detectors and average precision."""
 
-import itertools
-from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.detection import RetinaNet
 
-from mgd_ssl.data import data_line, decoding_workers
+from mgd_ssl.data import data_line
 from mgd_ssl.detection.average_precision import coco_library, detector_ap
-from mgd_ssl.detection.flips import flip_randomly
 from mgd_ssl.detection.opening import open_detection
 from mgd_ssl.detection.parts import build_detection, load_teacher, load_weights
 from mgd_ssl.detection.settings import DetectConfig, resolve
 from mgd_ssl.detection.sources import (
-    DetectionBatch,
     DetectionLoader,
     DetectionSource,
     check_same_categories,
-    make_detection_loader,
     subset_detection,
 )
 from mgd_ssl.detection.task import Detection
+from mgd_ssl.detection.training_data import DetectionData, make_loader
 from mgd_ssl.evaluation import print_table, write_json
 from mgd_ssl.matching import detection_iterations
 from mgd_ssl.models import BackboneSpec
@@ -33,10 +29,9 @@ from mgd_ssl.training.checkpoint import export_student
 from mgd_ssl.training.checks import check_batch
 from mgd_ssl.training.class_names import match_categories
 from mgd_ssl.training.devices import convert_sync_bn, start_fabric
-from mgd_ssl.training.loaders import CALIBRATION_BATCHES, share
 from mgd_ssl.training.logging import logger, start_logging
-from mgd_ssl.training.loop import Position
-from mgd_ssl.training.run import TrainingRun, execute
+from mgd_ssl.training.run import TrainingRun
+from mgd_ssl.training.starting import start
 
 
 def run(config: DetectConfig) -> None:
@@ -44,7 +39,8 @@ def run(config: DetectConfig) -> None:
     if config.evaluate:
         evaluate(config)
     else:
-        execute(resolve(config), build)
+        resolved = resolve(config)
+        build(resolved, start(resolved)).train()
 
 
 def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
@@ -59,7 +55,7 @@ def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
     task = build_detection(config, source)
     if config.sync_bn:
         convert_sync_bn(task, fabric)
-    return DetectRun(config, fabric, task, source, val)
+    return DetectRun(config, fabric, task, DetectionData(config, fabric, source), val)
 
 
 def open_sources(config: DetectConfig) -> tuple[DetectionSource, DetectionSource | None]:
@@ -82,77 +78,30 @@ def open_sources(config: DetectConfig) -> tuple[DetectionSource, DetectionSource
         return source, None
 
 
-def make_loader(
-    config: DetectConfig, fabric: Fabric, source: DetectionSource, *, train: bool = False
-) -> DetectionLoader:
-    """This rank's share of a source."""
-    return make_detection_loader(
-        source,
-        share(config, fabric),
-        train=train,
-        seed=config.seed,
-        workers=0 if source.in_memory else decoding_workers(config.loader.workers),
-        bad_images=config.loader.bad_images if train else 1.0,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        exif=config.loader.exif,
-    )
-
-
 class DetectRun(TrainingRun[DetectConfig, Detection]):
     """Images and boxes, flipped at random; average precision as training goes."""
 
     metric = "val_AP"
-    source: DetectionSource
 
     def __init__(
         self,
         config: DetectConfig,
         fabric: Fabric,
         task: Detection,
-        source: DetectionSource,
+        data: DetectionData,
         val: DetectionSource | None,
     ) -> None:
-        loader = make_loader(config, fabric, source, train=True)
-        warmup = cast(int, config.optim.warmup_steps) / len(loader)
+        steps = len(data.loader)
+        warmup = cast(int, config.optim.warmup_steps) / steps
         warmup = min(warmup, cast(int, config.optim.epochs) - 1)
-        rate = config.optim.learning_rate(warmup=warmup)
-        super().__init__(config, fabric, task, loader, rate)
-        self.source, self.val = source, val
+        rate, freq = config.optim.learning_rate(warmup=warmup), config.mgd.mgd_update_freq
+        total = rate.epochs * steps
+        solve_at = range(0, total, freq) if freq else detection_iterations(total)
+        super().__init__(config, fabric, task, data, rate, solve_at)
+        self.val = val
         self.val_loader = make_loader(config, fabric, val) if val else None
         if val:
             coco_library()  # refused before an epoch is spent, not after
-        steps, freq = self.loop.epochs * len(loader), config.mgd.mgd_update_freq
-        self.solve_at = set(range(0, steps, freq) if freq else detection_iterations(steps))
-
-    def step(self, batch: DetectionBatch) -> dict[str, Tensor]:
-        """Images and boxes, some flipped -> the named losses."""
-        images = [image.float().div_(255) for image in batch.images]
-        losses: dict[str, Tensor] = self.module(*flip_randomly(images, batch.targets))
-        return losses
-
-    def is_due(self, here: Position) -> bool:
-        """At some steps of the run, ever more seldom."""
-        return here.epoch * len(self.loader) + here.step in self.solve_at
-
-    def statistics(self, here: Position) -> Iterable[list[Tensor]]:
-        """Another random choice of images each time, in [0,1], not flipped."""
-        config, seed = self.config, self.config.seed + here.epoch * len(self.loader) + here.step
-        batch = cast(int, config.optim.batch_size)
-        count = config.mgd.mgd_update_images or 1000 * batch
-        chosen = subset_detection(self.source, count, seed)
-        for found in make_loader(config, self.fabric, chosen):
-            yield self._unit(found)
-
-    def first(self) -> Iterator[list[Tensor]]:
-        """Images of the first steps, not flipped."""
-        loader = make_loader(self.config, self.fabric, self.source, train=True)
-        for found in itertools.islice(loader, CALIBRATION_BATCHES):
-            yield self._unit(found)
-
-    def _unit(self, batch: DetectionBatch) -> list[Tensor]:
-        """Images on the device, in [0,1]."""
-        return [image.float().div_(255) for image in self.fabric.to_device(batch.images)]
 
     def measure(self, epoch: int) -> dict[str, float]:
         """COCO's figures over all validation images."""

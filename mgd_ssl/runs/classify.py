@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from mgd_ssl.data import (
-    Batch,
     ImageSource,
     Normalize,
     data_line,
@@ -36,10 +35,11 @@ from mgd_ssl.training.checks import check_batch, check_norms, check_readable, ch
 from mgd_ssl.training.class_names import Names, count_classes, match_classes
 from mgd_ssl.training.devices import convert_sync_bn
 from mgd_ssl.training.distillation import build_distiller, make_teacher
-from mgd_ssl.training.image_run import ImageRun
 from mgd_ssl.training.loaders import load_loader
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.run import execute
+from mgd_ssl.training.run import TrainingRun
+from mgd_ssl.training.starting import start
+from mgd_ssl.training.training_data import ImageData, before_epochs
 
 
 def run(config: ClassifyConfig) -> None:
@@ -47,7 +47,8 @@ def run(config: ClassifyConfig) -> None:
     if config.evaluate:
         evaluate(config)
     else:
-        execute(resolve(config), build)
+        resolved = resolve(config)
+        build(resolved, start(resolved)).train()
 
 
 def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
@@ -79,7 +80,8 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
         convert_sync_bn(task, fabric)
     if fabric.is_global_zero:
         logger.info(data_line({"training": source, "top-1": val}))
-    return ClassifyRun(config, fabric, task, source, val, teacher)
+    data = ImageData(config, fabric, source, config.views, labelled=True)
+    return ClassifyRun(config, fabric, task, data, val, teacher)
 
 
 def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
@@ -151,7 +153,7 @@ def build_student(config: ClassifyConfig, classes: int, names: Names = None) -> 
     return student
 
 
-class ClassifyRun(ImageRun[ClassifyConfig, Classification]):
+class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
     """One view of each labelled image; top-1 and top-5 as training goes."""
 
     metric = "val_top1"
@@ -161,19 +163,14 @@ class ClassifyRun(ImageRun[ClassifyConfig, Classification]):
         config: ClassifyConfig,
         fabric: Fabric,
         task: Classification,
-        source: ImageSource,
+        data: ImageData,
         val: ImageSource,
         teacher: tuple[nn.Module, KeyReport] | None,
     ) -> None:
         rate = config.optim.learning_rate(extend=True)
-        solves = every(rate.epochs, cast(int, config.mgd.mgd_update_freq))
-        super().__init__(config, fabric, task, source, config.views, rate, solves)
+        epochs = every(rate.epochs, cast(int, config.mgd.mgd_update_freq))
+        super().__init__(config, fabric, task, data, rate, before_epochs(epochs, data.loader))
         self.teacher, self.val = teacher, load_loader(config, fabric, val)
-
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """A view of a batch -> the named losses."""
-        losses: dict[str, Tensor] = self.module(*self.views(batch), batch.labels)
-        return {name: loss.mean() for name, loss in losses.items()}  # one a device under dp
 
     def prepare(self) -> dict[str, float]:
         """How good the teacher is."""
@@ -212,7 +209,7 @@ class ClassifyRun(ImageRun[ClassifyConfig, Classification]):
             "arch": spec.arch,
             "state_dict": student.state_dict(),
             "backbone": spec.to_dict(),
-            "classes": self.source.classes,
+            "classes": self.data.source.classes,
             "normalisation": loader.normalisation,
             "size": loader.size,
         }

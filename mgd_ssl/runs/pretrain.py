@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
-from mgd_ssl.data import Batch, ImageSource, Normalize, data_line, open_source, subset
+from mgd_ssl.data import ImageSource, Normalize, data_line, open_source, subset
 from mgd_ssl.matching import every, unsupervised_epochs
 from mgd_ssl.models import (
     BackboneSpec,
@@ -19,7 +19,6 @@ from mgd_ssl.models import (
     probe,
     without_head,
 )
-from mgd_ssl.models.compiling import compile_parts
 from mgd_ssl.objectives import MoCo
 from mgd_ssl.runs.pretrain_evaluation import build_health, build_knn, choose_best, hold_out
 from mgd_ssl.runs.pretrain_objective import build_objective, split_norms
@@ -30,9 +29,10 @@ from mgd_ssl.tasks import Pretraining
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_norms, check_queue, check_teacher
 from mgd_ssl.training.distillation import build_distiller, make_teacher
-from mgd_ssl.training.image_run import ImageRun
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.run import execute
+from mgd_ssl.training.run import TrainingRun
+from mgd_ssl.training.starting import start
+from mgd_ssl.training.training_data import ImageData, before_epochs
 
 # What keys began with in checkpoints that did not have every student as module.encoder_q.
 OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective."))
@@ -40,7 +40,7 @@ OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective.")
 
 def run(config: PretrainConfig) -> None:
     """Pretrain a student."""
-    execute(config, build)
+    build(config, start(config)).train()
 
 
 def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
@@ -71,7 +71,9 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     check_norms(task, cast(int, config.loader.size), images, 2 * parts_of_batch)
     if config.method in QUEUES:
         check_queue(config, source)
-    run = PretrainRun(config, fabric, task, source, held_out, report)
+    count = 2 if objective.needs_key else 1
+    data = ImageData(config, fabric, source, config.views, count=count)
+    run = PretrainRun(config, fabric, task, data, held_out, report)
     if fabric.is_global_zero:
         logger.info(data_line(run.uses(held_out)))
     return run
@@ -105,7 +107,7 @@ def _without_maps(config: PretrainConfig) -> str:
     return f"leave out {given}"
 
 
-class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
+class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
     """One or two views of each image; kNN accuracy as training goes."""
 
     metric = "val_knn_top1"
@@ -115,14 +117,13 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
         config: PretrainConfig,
         fabric: Fabric,
         task: Pretraining,
-        source: ImageSource,
+        data: ImageData,
         held_out: ImageSource | None,
         report: KeyReport | None,
     ) -> None:
         rate, freq = config.optim.learning_rate(), config.mgd.mgd_update_freq
-        solves = every(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)
-        count = 2 if task.objective.needs_key else 1
-        super().__init__(config, fabric, task, source, config.views, rate, solves, count)
+        epochs = every(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)
+        super().__init__(config, fabric, task, data, rate, before_epochs(epochs, data.loader))
         self.report = report
         self.knn = build_knn(config, fabric)
         if self.knn:  # config.yaml says the k that stands beside the figures
@@ -136,14 +137,9 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
         )
         self.teacher_top1: float | None = None
 
-    def step(self, batch: Batch) -> dict[str, Tensor]:
-        """One or two views of a batch -> the named losses."""
-        losses: dict[str, Tensor] = self.module(*self.views(batch))
-        return losses
-
     def uses(self, held_out: ImageSource | None) -> dict[str, ImageSource]:
         """What is done with which images."""
-        uses = {"training": self.source, "health": held_out}
+        uses = {"training": self.data.source, "health": held_out}
         if self.knn:
             uses |= {"kNN's bank": self.knn.bank.guard.source, "kNN": self.knn.queries.guard.source}
         return {use: source for use, source in uses.items() if source is not None}
@@ -214,12 +210,6 @@ class PretrainRun(ImageRun[PretrainConfig, Pretraining]):
     def export(self, directory: Path) -> None:
         """The backbone without its head, under torchvision's or timm's keys."""
         export_backbone(self.config, self.task.student, directory)
-
-    def compile(self) -> int:
-        """The key encoder too, where there is one."""
-        objective = self.task.objective
-        keys = compile_parts(objective.encoder_k) if isinstance(objective, MoCo) else 0
-        return super().compile() + keys
 
 
 def _renamed(key: str) -> str:

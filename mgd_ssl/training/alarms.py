@@ -1,8 +1,8 @@
-"""Signs that a run learns nothing: said once, and the run goes on."""
+"""Signs that a run learns nothing, or cannot be measured: said, and the run goes on."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from mgd_ssl.training.logging import logger
 
@@ -61,3 +61,24 @@ class StillStudent:
     @staticmethod
     def _copies(parameters: Iterable[Tensor]) -> list[Tensor]:
         return [parameter.detach().cpu().clone() for parameter in parameters]
+
+
+def measured_or_kept(
+    measure: Callable[[int], dict[str, float]], epoch: int, student: nn.Module
+) -> dict[str, float]:
+    """The epoch's figures; where they cannot be taken the epoch is kept, and that is said.
+
+    Raises:
+        ValueError: the student itself is not finite, so that there is nothing to keep.
+    """
+    try:
+        return measure(epoch)
+    except (ValueError, OSError, RuntimeError) as error:
+        if not all(p.isfinite().all() for p in student.parameters()):
+            raise
+        logger.warning(
+            "the student could not be measured after epoch %d: %s. Its weights are kept, and "
+            "the run goes on",
+            *(epoch + 1, error),
+        )
+        return {}

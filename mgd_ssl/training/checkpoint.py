@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from mgd_ssl.files import write_whole
 from mgd_ssl.models import BackboneSpec, backbone_state, read_checkpoint
 from mgd_ssl.settings.run import RunConfig
+from mgd_ssl.training.logging import logger
+from mgd_ssl.training.restoring import check_sections
 
 LAST, BEST = "last.pt", "best.pt"
 
@@ -33,6 +35,21 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"resume: {path} is no checkpoint of a run of this project; give a run's "
             "checkpoints/last.pt, or give other projects' files to --teacher"
         )
+    return content
+
+
+def read_last(folder: Path) -> dict[str, Any] | None:
+    """The last checkpoint of a run, each entry checked; None, and that is said, without one.
+
+    Raises:
+        ValueError: see `load_checkpoint` and `check_sections`.
+    """
+    path = folder / LAST
+    if not path.is_file():
+        logger.info("nothing to resume in %s: starting anew", folder.parent)
+        return None
+    content = load_checkpoint(path)
+    check_sections(path, content)
     return content
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mgd_ssl import process
-from mgd_ssl.models.compiling import compile_parts
+from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.settings.options import ComputeOptions, DeviceOptions
 from mgd_ssl.tasks import Task
 from mgd_ssl.training.launch import launch, watch_parent
@@ -126,3 +126,13 @@ def convert_sync_bn(task: Task, fabric: Fabric) -> None:
     task.student = nn.SyncBatchNorm.convert_sync_batchnorm(task.student)  # type: ignore[no-untyped-call]
     if task.distiller:
         task.distiller = nn.SyncBatchNorm.convert_sync_batchnorm(task.distiller)  # type: ignore[no-untyped-call]
+
+
+def compile_task(task: Task) -> int:
+    """Compile the networks' blocks that no tap stands in; returns how many."""
+    teacher = task.teacher
+    parts = compile_parts(task.student, tapped_modules(task.reader))
+    for network, _ in task.frozen():
+        reader = teacher.reader if teacher and network is teacher.network else None
+        parts += compile_parts(network, tapped_modules(reader))
+    return parts

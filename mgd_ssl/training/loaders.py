@@ -1,11 +1,8 @@
 """Loaders of a run: each process takes its share of every batch."""
 
-from collections.abc import Iterator
-from itertools import islice
 from typing import cast
 
 from lightning.fabric import Fabric
-from torch import Tensor
 
 from mgd_ssl.data import (
     ImageLoader,
@@ -13,9 +10,7 @@ from mgd_ssl.data import (
     RandomCrops,
     decoding_workers,
     make_loader,
-    subset,
 )
-from mgd_ssl.data.views import to_unit
 from mgd_ssl.settings.run import RunConfig
 
 CALIBRATION_BATCHES = 8
@@ -43,23 +38,6 @@ def load_loader(
         exif=config.loader.exif,
         bad_images=config.loader.bad_images if train else 1.0,
     )
-
-
-def unit_images(
-    config: RunConfig, fabric: Fabric, source: ImageSource, epoch: int
-) -> Iterator[Tensor]:
-    """(B,3,S,S) in [0,1] on the device: a random choice that differs by epoch, nothing else."""
-    count = cast(int, config.mgd.mgd_update_images)
-    chosen = subset(source, count, config.seed + epoch)
-    for batch in load_loader(config, fabric, chosen):
-        yield to_unit(fabric.to_device(batch.images))
-
-
-def first_images(config: RunConfig, fabric: Fabric, source: ImageSource) -> Iterator[Tensor]:
-    """(B,3,S,S) in [0,1] on the device: centres of the first steps' images, of whole batches."""
-    loader = load_loader(config, fabric, source, train=True)
-    for batch in islice(loader, CALIBRATION_BATCHES):
-        yield to_unit(fabric.to_device(batch.images))
 
 
 def share(config: RunConfig, fabric: Fabric) -> int:

@@ -1,31 +1,23 @@
-"""Memory that a training step needs, and what the machine has: compared before the first step."""
+"""Memory that a training step needs, measured on blank images."""
 
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from mgd_ssl.models import evaluating
-from mgd_ssl.process import group_folders, read_or_empty
+from mgd_ssl.tasks import Task
 
 # Activations beside those that are saved for the backward pass: what a layer reads and writes.
 IN_PASSING = 3
 # What allocators leave unused between tensors, as a share of these, and what libraries take for
 # themselves at the first step; measured by benchmarks/step_memory.py.
 SLACK, LIBRARIES = 1.1, 64 * 2**20
-# Of a control group: its limit, its usage, and what of that it can give back; versions 2 and 1.
-GROUP_FILES = (
-    ("memory.max", "memory.current", "inactive_file"),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-)
-# The estimate errs by a quarter: more than these shares of what is free are refused, warned of.
-REFUSED, WARNED = 1.15, 0.85
 
 
 @dataclass(frozen=True)
@@ -133,84 +125,30 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer, processes: int) -> int:
     return total
 
 
-def available(device: torch.device, root: Path = Path("/")) -> int | None:
-    """Bytes that this process may still take; None where the system does not say.
-
-    On CUDA of the GPU, else of the machine, or of its control groups where they allow less.
-
-    Args:
-        device: of the networks.
-        root: where ``proc`` and ``sys`` are.
-    """
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + unused
-    if device.type != "cpu" or sys.platform != "linux":
-        return None
-    groups = group_folders("memory", root / "sys/fs/cgroup", root / "proc/self/cgroup")
-    found = [_entry(root / "proc/meminfo", "MemAvailable:", 1024), *map(_left, groups)]
-    return min((free for free in found if free is not None), default=None)
-
-
-def _left(group: Path) -> int | None:
-    """What a control group's limit leaves; None where it has none."""
-    for limit, usage, reclaimable in GROUP_FILES:
-        words = [read_or_empty(group / name).strip() for name in (limit, usage)]
-        if all(word.isdigit() for word in words):
-            cached = _entry(group / "memory.stat", reclaimable) or 0
-            return int(words[0]) - int(words[1]) + cached
-    return None  # "max", or no such files
-
-
-def _entry(path: Path, name: str, unit: int = 1) -> int | None:
-    """The number beside a name, in bytes; None where it is not there."""
-    for line in read_or_empty(path).splitlines():
-        if line.split()[:1] == [name]:
-            return int(line.split()[1]) * unit
-    return None
-
-
-def check_fits(
-    need: StepMemory, batch: int, processes: int, free: int | None, where: str, small: bool
-) -> str:
-    """Compare what a step needs with what there is.
+def step_memory(
+    task: Task, optimizer: torch.optim.Optimizer, fabric: Fabric, size: int, views: int
+) -> StepMemory:
+    """Of the networks as they are, measured on blank images.
 
     Args:
-        need: of one process.
-        batch: images of a step, all processes together.
-        processes: that share the step.
-        free: bytes for one process; None where it is not known.
-        where: that memory, in words.
-        small: whether the images are small for the network already.
-
-    Returns:
-        A warning; empty where a step fits well.
-
-    Raises:
-        ValueError: a step does not fit; names a batch that does.
+        task: on its device.
+        optimizer: of its parameters.
+        fabric: devices and precision.
+        size: side of the images in pixels.
+        views: of each image.
     """
-    wanted = need.of(batch // processes)
-    if free is None or wanted <= WARNED * free:
-        return ""
-    each = f" in each of {processes} processes" if processes > 1 else ""
-    text = (
-        f"batch_size: a step of {batch} images needs about {_gib(wanted)} of memory{each}, got "
-        f"{_gib(free)} that {'are its share' if each else 'are free'} {where}"
+    device = fabric.device
+    with fabric.autocast():
+        student = activations(task.student, task.read, size, device)
+        with torch.no_grad():
+            frozen = [activations(network, read, size, device) for network, read in task.frozen()]
+    pixels = 3 * size * size * torch.float32.itemsize
+    fixed = optimizer_bytes(optimizer, int(fabric.world_size))
+    return StepMemory(
+        fixed=fixed + sum(queue.nbytes for queue in task.queues()),
+        per_image=task.encodings * student.saved
+        + IN_PASSING * max(a.largest for a in (student, *frozen))
+        + (task.distiller is not None) * matched_bytes(student, frozen)
+        + (2 + 2 * views) * pixels
+        + sum(IN_PASSING * queue[0].nbytes for queue in task.queues()),
     )
-    if wanted <= REFUSED * free:
-        return f"{text}; if it is killed, {_remedy(need, batch, processes, free, small)}"
-    raise ValueError(f"{text}, expected more; {_remedy(need, batch, processes, free, small)}")
-
-
-def _remedy(need: StepMemory, batch: int, processes: int, free: int, small: bool) -> str:
-    """The batch by halving, so that what the given one divides it divides too."""
-    other = "" if small else ", or for small pictures --size 32 --stem small"
-    while batch % (2 * processes) == 0:
-        batch //= 2
-        if need.of(batch // processes) <= WARNED * free:
-            return f"give -b {batch} ({_gib(need.of(batch // processes))}){other}"
-    return f"take a smaller network (-a, --width) or smaller images (--size){other}"
-
-
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"

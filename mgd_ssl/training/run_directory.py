@@ -3,16 +3,19 @@
 import errno
 import fcntl
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import yaml
+from lightning.fabric import Fabric
 
+from mgd_ssl import distributed
 from mgd_ssl.files import write_text
+from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.checkpoint import BEST, LAST
-from mgd_ssl.training.logging import logger
+from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.run_files import (
     CONFIG,
     FOLDERS,
@@ -183,3 +186,40 @@ class RunDirectory:
 
 def _named(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + ", ..." * (len(names) > 5)
+
+
+@contextmanager
+def taken(config: RunConfig, fabric: Fabric, begun: Callable[[], bool]) -> Iterator[RunDirectory]:
+    """A run's directory, taken by the first process; all end where it is refused.
+
+    Args:
+        config: resolved.
+        fabric: the processes.
+        begun: whether a step was taken; else the directory is given back as it was found where
+            the run ends with an error.
+
+    Raises:
+        ValueError: see `RunDirectory.open`.
+    """
+    directory = RunDirectory(cast(Path, config.out))
+    try:
+        _open_first(directory, config, fabric)
+        yield directory
+    except BaseException:
+        if not begun():
+            directory.abandon()
+        raise
+    finally:
+        directory.close()
+
+
+def _open_first(directory: RunDirectory, config: RunConfig, fabric: Fabric) -> None:
+    refusal: list[ValueError | OSError] = []
+    if fabric.is_global_zero:
+        try:
+            directory.open(resume=config.resume, overwrite=config.overwrite)
+            start_logging(directory.path / "train.log")
+        except (ValueError, OSError) as error:
+            refusal.append(error)
+    for refused in distributed.gather_list(refusal):
+        raise refused

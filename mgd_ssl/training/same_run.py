@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mgd_ssl import distributed
+from mgd_ssl.data import ImageSource, data_digest
 from mgd_ssl.settings.config_file import paths
 from mgd_ssl.settings.options import to_dict
 from mgd_ssl.settings.run import RunConfig
+from mgd_ssl.tasks import Task
 
 # What may differ between a run and its resumption: nothing here changes the weights, but for
 # rounding on another device or number of processes. Where images and weights lie is no matter:
@@ -177,3 +180,15 @@ def start_digest(config: RunConfig) -> str | None:
         return start and str(start)
     with start.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def identify(config: RunConfig, task: Task, source: ImageSource) -> dict[str, Any]:
+    """What a run is made from, wherever it lies; see `check_same_run`. Every rank calls it."""
+    teacher = task.teacher
+    mine = [data_digest(source)] if distributed.rank() == 0 else []
+    return {
+        "teacher": weights_digest(teacher.network.state_dict()) if teacher else None,
+        "start": start_digest(config),
+        "images": len(source),
+        "data": distributed.gather_list(mine)[0],
+    }

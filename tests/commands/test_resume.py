@@ -10,6 +10,8 @@ import torch
 from tiny_runs import arguments, read_last, read_rows, signal_at, start
 
 from mgd_ssl.commands import pretrain
+from mgd_ssl.runs.pretrain import PretrainRun
+from mgd_ssl.training.training_data import ImageData
 
 # Five steps an epoch and a checkpoint every two, so that epochs end between two checkpoints; the
 # matching is solved before epochs 1, 2 and 3.
@@ -105,7 +107,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
 
 @pytest.mark.parametrize(
     ("place", "call", "signum"),
-    [("statistics", 2, signal.SIGTERM), ("measure", 2, signal.SIGHUP), ("step", 1, signal.SIGINT)],
+    [("sample", 2, signal.SIGTERM), ("measure", 2, signal.SIGHUP), ("step", 1, signal.SIGINT)],
 )
 def test_a_stop_while_matching_or_measuring_is_answered_at_once_and_loses_nothing(
     tmp_path: Path,
@@ -127,7 +129,8 @@ def test_a_stop_while_matching_or_measuring_is_answered_at_once_and_loses_nothin
 
 def stop_in(place: str, call: int, signum: int, patched: pytest.MonkeyPatch) -> list[str]:
     """Signal this process in a method's n-th call; says whether that went on."""
-    original, calls, after = getattr(pretrain.PretrainRun, place), iter(range(1, 1000)), list[str]()
+    owner = ImageData if place == "sample" else PretrainRun
+    original, calls, after = getattr(owner, place), iter(range(1, 1000)), list[str]()
 
     def stopped(*args: Any) -> Any:
         if next(calls) == call:
@@ -135,7 +138,7 @@ def stop_in(place: str, call: int, signum: int, patched: pytest.MonkeyPatch) -> 
             after.append("went on")
         return original(*args)
 
-    patched.setattr(pretrain.PretrainRun, place, stopped)
+    patched.setattr(owner, place, stopped)
     return after
 
 
@@ -145,7 +148,7 @@ def test_a_stop_in_the_first_solve_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stop_in("statistics", 1, signal.SIGTERM, monkeypatch)
+    stop_in("sample", 1, signal.SIGTERM, monkeypatch)
     assert pretrain.main(arguments(tmp_path / "run", teacher, *RUN)) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM before the first step" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

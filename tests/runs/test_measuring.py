@@ -11,6 +11,7 @@ from image_files import class_tree
 from tiny_runs import arguments, read_last, read_rows
 
 from mgd_ssl.commands import pretrain
+from mgd_ssl.runs.pretrain import PretrainRun
 
 Capture = pytest.CaptureFixture[str]
 FLAGS = ["--limit", "32", "-j", "0", "--epochs", "1"]
@@ -66,7 +67,7 @@ def test_a_measurement_that_fails_costs_its_figures_alone(
     def fail(*_: Any) -> dict[str, float]:
         raise error
 
-    monkeypatch.setattr(pretrain.PretrainRun, "measure", fail)
+    monkeypatch.setattr(PretrainRun, "measure", fail)
     assert pretrain.main(argv(folder, tmp_path / "run")) == 0
     said = capsys.readouterr().err
     assert f"could not be measured after epoch 1: {error}" in said
@@ -77,14 +78,14 @@ def test_a_measurement_that_fails_costs_its_figures_alone(
 def test_a_student_that_is_not_finite_stops_the_run_and_is_not_saved(
     tmp_path: Path, folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = pretrain.PretrainRun.measure
+    original = PretrainRun.measure
 
     def measure(self: Any, epoch: int) -> dict[str, float]:
         with torch.no_grad():  # as the last step of an epoch may leave it, its loss being finite
             next(self.task.student.parameters()).fill_(math.nan)
         return original(self, epoch)
 
-    monkeypatch.setattr(pretrain.PretrainRun, "measure", measure)
+    monkeypatch.setattr(PretrainRun, "measure", measure)
     assert pretrain.main(argv(folder, tmp_path / "run")) == 1
     assert "features: not finite" in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -118,7 +119,7 @@ def test_best_is_chosen_without_labels_unless_they_are_asked_for(
         return {name: values[epoch] for name, values in FIGURES.items()}
 
     class_tree(folder / "val", {"a": 8, "b": 8})
-    monkeypatch.setattr(pretrain.PretrainRun, "measure", measure)
+    monkeypatch.setattr(PretrainRun, "measure", measure)
     more = ["--limit", "32", "-j", "0", "--epochs", "3", "--method", "mgd-plus", "--knn-every", "1"]
     argv = [str(folder), *arguments(tmp_path / "run", teacher, *more), "--knn-k", "3", *best]
     assert pretrain.main(argv) == 0

@@ -79,7 +79,8 @@ def test_ctrl_c_ends_both_with_one_line(tmp_path: Path) -> None:
 
 
 SENT = """
-from mgd_ssl.commands import devices, pretrain
+from mgd_ssl.commands import pretrain
+from mgd_ssl.training import devices
 devices.BUFFERS_STAY = {}
 raise SystemExit(pretrain.main())
 """

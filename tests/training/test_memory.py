@@ -13,11 +13,10 @@ from mgd_ssl.training.memory import (
     Activations,
     StepMemory,
     activations,
-    available,
-    check_fits,
     matched_bytes,
     optimizer_bytes,
 )
+from mgd_ssl.training.memory_check import available, check_fits
 
 CPU, MIB, GIB = torch.device("cpu"), 2**20, 2**30
 

@@ -7,7 +7,7 @@ import pytest
 from tiny_runs import arguments, read_last
 
 from mgd_ssl.commands import pretrain
-from mgd_ssl.training import run
+from mgd_ssl.training import memory_check
 
 
 def test_the_batch_of_the_advice_trains(
@@ -16,7 +16,7 @@ def test_the_batch_of_the_advice_trains(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "available", lambda device: 3 * 2**25)
+    monkeypatch.setattr(memory_check, "available", lambda device: 3 * 2**25)
     given = ["--bn-splits", "1", "--epochs", "1", "--limit", "256", "--moco-k", "256"]
     assert pretrain.main(arguments(tmp_path / "run", teacher, *given, "-b", "256")) == 1
     said = capsys.readouterr().err

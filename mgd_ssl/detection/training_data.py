@@ -1,0 +1,82 @@
+"""Images with boxes as a run takes them: batches of the steps, images of the matching."""
+
+import itertools
+from collections.abc import Iterator
+from typing import cast
+
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from mgd_ssl.data import decoding_workers
+from mgd_ssl.detection.flips import flip_randomly
+from mgd_ssl.detection.settings import DetectConfig
+from mgd_ssl.detection.sources import (
+    DetectionBatch,
+    DetectionLoader,
+    DetectionSource,
+    make_detection_loader,
+    subset_detection,
+)
+from mgd_ssl.training.loaders import CALIBRATION_BATCHES, share
+from mgd_ssl.training.loop import Position
+from mgd_ssl.training.training_data import TrainingData
+
+
+def make_loader(
+    config: DetectConfig, fabric: Fabric, source: DetectionSource, *, train: bool = False
+) -> DetectionLoader:
+    """This rank's share of a source."""
+    return make_detection_loader(
+        source,
+        share(config, fabric),
+        train=train,
+        seed=config.seed,
+        workers=0 if source.in_memory else decoding_workers(config.loader.workers),
+        bad_images=config.loader.bad_images if train else 1.0,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        exif=config.loader.exif,
+    )
+
+
+class DetectionData(TrainingData):
+    """Images with boxes, flipped at random, each of its own size.
+
+    Args:
+        config: resolved.
+        fabric: devices and precision.
+        source: training images and boxes.
+
+    Attributes:
+        loader: batches of the steps.
+    """
+
+    source: DetectionSource
+    size, count = None, 1
+
+    def __init__(self, config: DetectConfig, fabric: Fabric, source: DetectionSource) -> None:
+        self.config, self.fabric, self.source = config, fabric, source
+        self.loader = make_loader(config, fabric, source, train=True)
+
+    def views(self, batch: DetectionBatch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+        """A batch on the device -> images in [0,1] and boxes, some flipped."""
+        return flip_randomly(_unit(batch.images), batch.targets)
+
+    def sample(self, here: Position) -> Iterator[list[Tensor]]:
+        """Images in [0,1] on the device: a random choice that differs by step, not flipped."""
+        config = self.config
+        seed = config.seed + here.epoch * len(self.loader) + here.step
+        count = config.mgd.mgd_update_images or 1000 * cast(int, config.optim.batch_size)
+        chosen = subset_detection(self.source, count, seed)
+        for batch in make_loader(config, self.fabric, chosen):
+            yield _unit(self.fabric.to_device(batch.images))
+
+    def first_steps(self) -> Iterator[list[Tensor]]:
+        """Images of the first steps in [0,1] on the device, not flipped."""
+        loader = make_loader(self.config, self.fabric, self.source, train=True)
+        for batch in itertools.islice(loader, CALIBRATION_BATCHES):
+            yield _unit(self.fabric.to_device(batch.images))
+
+
+def _unit(images: list[Tensor]) -> list[Tensor]:
+    return [image.float().div_(255) for image in images]

@@ -1,0 +1,23 @@
+"""What comes before a run is built: the log, the processes, the seed."""
+
+import torch
+from lightning.fabric import Fabric
+
+from mgd_ssl.settings.run import RunConfig
+from mgd_ssl.training.devices import start_fabric
+from mgd_ssl.training.logging import start_logging
+from mgd_ssl.training.same_run import refuse_own_sources
+
+
+def start(config: RunConfig) -> Fabric:
+    """Start the log, the processes and torch's generator; a run is built after it.
+
+    Raises:
+        ValueError: ``--overwrite`` would delete what the run is to read.
+    """
+    start_logging()
+    if config.overwrite:
+        refuse_own_sources(config)
+    fabric = start_fabric(config.device)
+    torch.manual_seed(config.seed)
+    return fabric

@@ -1,0 +1,103 @@
+"""Training images: the batches of the steps, and the images that the matching is solved from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, cast
+
+from lightning.fabric import Fabric
+from torch import Tensor
+
+from mgd_ssl.data import Batch, ImageSource, ViewConfig, build_view, subset
+from mgd_ssl.data.views import to_unit
+from mgd_ssl.settings.run import RunConfig
+from mgd_ssl.training.loaders import CALIBRATION_BATCHES, load_loader
+from mgd_ssl.training.loop import Loader, Position
+
+
+class TrainingData(ABC):
+    """Training images as a run takes them; the only way from ``data`` to a step.
+
+    Attributes:
+        source: the images.
+        loader: batches of the steps.
+        size: side in pixels of what the networks see; None where images differ.
+        count: views of each image.
+    """
+
+    source: ImageSource
+    loader: Loader
+    size: int | None
+    count: int
+
+    @abstractmethod
+    def views(self, batch: Any) -> Sequence[Any]:
+        """A batch on the device -> what the task is called with, drawn at random."""
+
+    @abstractmethod
+    def sample(self, here: Position) -> Iterable[Any]:
+        """Batches of another random choice of images each time, as an evaluation sees them."""
+
+    @abstractmethod
+    def first_steps(self) -> Iterable[Any]:
+        """Batches of the first steps' images, as an evaluation sees them.
+
+        As many on every rank: synchronised norms wait for all.
+        """
+
+
+class ImageData(TrainingData):
+    """Single images of one size, each seen in one or more random views.
+
+    Args:
+        config: resolved.
+        fabric: devices and precision.
+        source: training images.
+        views: how a view is drawn.
+        count: views of each image.
+        labelled: whether the task takes the classes too.
+
+    Attributes:
+        loader: batches of random crops.
+        size: side of the views in pixels.
+        count: views of each image.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        fabric: Fabric,
+        source: ImageSource,
+        views: ViewConfig,
+        *,
+        count: int = 1,
+        labelled: bool = False,
+    ) -> None:
+        self.config, self.fabric, self.source = config, fabric, source
+        self.size, self.count, self.labelled = cast(int, config.loader.size), count, labelled
+        crops = views.crops(self.size, count, config.seed)
+        self.loader = load_loader(config, fabric, source, train=True, crops=crops)
+        self._view = build_view(views, self.size).to(fabric.device)
+
+    def views(self, batch: Batch) -> list[Tensor]:
+        """A batch on the device -> random views (B,3,S,S) in [0,1], then the classes if wanted."""
+        views = [self._view(crops) for crops in batch.images.unbind(1)]
+        return [*views, batch.labels] if self.labelled else views
+
+    def sample(self, here: Position) -> Iterator[Tensor]:
+        """(B,3,S,S) in [0,1] on the device: centers of a random choice that differs by epoch."""
+        count = cast(int, self.config.mgd.mgd_update_images)
+        chosen = subset(self.source, count, self.config.seed + here.epoch)
+        for batch in load_loader(self.config, self.fabric, chosen):
+            yield to_unit(self.fabric.to_device(batch.images))
+
+    def first_steps(self) -> Iterator[Tensor]:
+        """(B,3,S,S) in [0,1] on the device: centers of the first steps' images, whole batches."""
+        loader = load_loader(self.config, self.fabric, self.source, train=True)
+        for batch in islice(loader, CALIBRATION_BATCHES):
+            yield to_unit(self.fabric.to_device(batch.images))
+
+
+def before_epochs(epochs: Iterable[int], loader: Loader) -> set[int]:
+    """Steps of a run, from 0, that begin the epochs, from 1."""
+    return {(epoch - 1) * len(loader) for epoch in epochs}
