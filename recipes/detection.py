@@ -16,7 +16,7 @@ from tables import Row, markdown, run_rows
 
 from mgd_ssl.commands import detect
 from mgd_ssl.data import ArraySource, open_source
-from mgd_ssl.detection.scenes import GeneratedSource, write_coco
+from mgd_ssl.detection.scenes import generate_scenes, write_coco
 
 DETECTOR = ["--fpn-channels", "64", "--head-convs", "2", "--smallest-anchor", "16"]
 DETECTOR += ["--min-size", "128", "--max-size", "213", "-a", "resnet18"]
@@ -66,7 +66,7 @@ def make_scenes(items: Path, data: Path) -> None:
     for seed, (split, count) in enumerate(SCENES.items()):
         source = open_source(items, split, labelled=True)  # type: ignore[arg-type]
         assert isinstance(source, ArraySource)
-        write_coco(GeneratedSource(source, count, seed), data, split)  # type: ignore[arg-type]
+        write_coco(generate_scenes(source, count, seed), data, split)  # type: ignore[arg-type]
 
 
 def train(data: Path, out: Path, options: tuple[str, ...], seed: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from mgd_ssl.data import ArraySource, open_source
-from mgd_ssl.detection.scenes import GeneratedSource, write_coco
+from mgd_ssl.detection.scenes import generate_scenes, write_coco
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         items = open_source(options.items, split, labelled=True)
         if not isinstance(items, ArraySource):
             parser.error(f"{options.items}: no IDX files; expected those of MNIST or Fashion-MNIST")
-        scenes = GeneratedSource(items, getattr(options, split), options.seed + number)
+        scenes = generate_scenes(items, getattr(options, split), options.seed + number)
         print(f"{write_coco(scenes, options.out, split)}: {scenes.name}")
 
 

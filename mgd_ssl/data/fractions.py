@@ -3,7 +3,6 @@
 import numpy as np
 
 from mgd_ssl.data.sources import ImageSource
-from mgd_ssl.data.subsets import SubsetSource
 
 
 def label_fraction(source: ImageSource, fraction: float, seed: int = 0) -> ImageSource:
@@ -36,4 +35,4 @@ def label_fraction(source: ImageSource, fraction: float, seed: int = 0) -> Image
         )
         for label, n in zip(present, counts, strict=True)
     ]
-    return SubsetSource(source, np.sort(np.concatenate(chosen)).astype(np.int64))
+    return source.select(np.sort(np.concatenate(chosen)).astype(np.int64))

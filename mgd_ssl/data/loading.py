@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, Generic, NamedTuple, Required, TypedDict, TypeVar, Unpack, cast
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mgd_ssl.data.bad_files import Checked, DecodeGuard, make_guard, read_or_next
+from mgd_ssl.data.bad_files import Checked, make_guard, read_or_next
 from mgd_ssl.data.cropping import CentreCrop, Cropping, Draws, RandomCrops
 from mgd_ssl.data.sampling import Indices, ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
 from mgd_ssl.data.workers import begin, free_shared_memory, size_of, stops_held, workers_that_fit
 
-Item = TypeVar("Item", covariant=True)
+AnyBatch = TypeVar("AnyBatch", covariant=True)
 LARGEST_AT_ONCE = 128  # side in pixels of an array's images that are cut together
 
 
@@ -50,7 +50,27 @@ def shorter_side(size: int) -> int:
     return size if size < 96 else round(size * 256 / 224)
 
 
-class ImageDataset(Dataset[Sample]):
+class SourceDataset(Dataset[Any], Generic[AnyBatch]):
+    """Whole batches of a source's images, which subclasses read in ``__getitems__``.
+
+    Args:
+        source: the images.
+        exif: turn images as their EXIF orientation says.
+    """
+
+    def __init__(self, source: ImageSource, exif: bool = True) -> None:
+        self.source, self.exif = source, exif
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.source)
+
+    def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
+        """The batch of ``indices``."""
+        raise NotImplementedError
+
+
+class ImageDataset(SourceDataset[Batch]):
     """Images cut to one size; one that cannot be decoded is replaced by the next that can.
 
     Args:
@@ -60,13 +80,10 @@ class ImageDataset(Dataset[Sample]):
     """
 
     def __init__(self, source: ImageSource, cropping: Cropping, exif: bool = True) -> None:
-        self.source, self.cropping, self.exif = source, cropping, exif
+        super().__init__(source, exif)
+        self.cropping = cropping
         first = source.read_array(np.zeros(1, dtype=np.int64))
         self.at_once = first is not None and max(first.shape[1:3]) <= LARGEST_AT_ONCE
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.source)
 
     def __getitem__(self, index: int) -> Sample:
         """Image ``index`` in epoch 0; see :meth:`__getitems__`."""
@@ -109,45 +126,69 @@ class ImageDataset(Dataset[Sample]):
         return Batch(cropped, found, torch.from_numpy(indices), none)
 
 
-class PositionedLoader(DataLoader[Item]):
+class LoaderOptions(TypedDict, total=False):
+    """Options of any loader; see :class:`PositionedLoader`."""
+
+    train: Required[bool]
+    seed: int
+    workers: int
+    rank: int
+    world_size: int
+    bad_images: float
+    start_method: str | None
+
+
+class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
     """A loader of whole batches whose position in the data can be set.
 
+    Training keeps its workers from one iteration to the next; an evaluation's end with each.
+
     Args:
-        dataset: its ``__getitems__`` returns a batch.
-        sampler: the order of the images.
-        seed: of the loader's own generator.
-        workers: decoding processes; 0 decodes in this one. Fewer where shared memory is short.
+        dataset: reads the batches.
+        batch_size: images a batch on this process.
+        train: shuffle and drop the last partial batch; else keep the order and drop nothing.
+        seed: of the order.
+        workers: decoding processes; 0 decodes in this one (best for a source that is in memory).
+            Fewer where shared memory is short.
+        rank: number of this process.
+        world_size: number of processes; each gets its own share of the images.
+        bad_images: share of images that cannot be decoded past which the iteration stops.
         start_method: how workers start ("fork", "spawn", "forkserver"); default the platform's.
-        guard: sees every batch before it goes to the device.
-        lasting: keep the workers from one iteration to the next; else they end with each.
+
+    Raises:
+        ValueError: training batch larger than the data set.
     """
 
     def __init__(
         self,
-        dataset: Dataset[Item],
-        sampler: ResumableBatchSampler,
+        dataset: SourceDataset[AnyBatch],
+        batch_size: int,
         *,
-        guard: DecodeGuard,
-        seed: int,
-        workers: int,
-        start_method: str | None,
-        lasting: bool,
+        train: bool,
+        seed: int = 0,
+        workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        bad_images: float = 1.0,
+        start_method: str | None = None,
     ) -> None:
         super().__init__(
             dataset,
-            batch_sampler=sampler,
+            batch_sampler=ResumableBatchSampler(
+                len(dataset), batch_size, train=train, seed=seed, rank=rank, world_size=world_size
+            ),
             collate_fn=_as_it_is,
             num_workers=workers,
-            persistent_workers=lasting and workers > 0,
+            persistent_workers=train and workers > 0,
             worker_init_fn=begin,
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context=start_method if workers else None,
             # a generator of its own: the global one, which views are drawn from, stays untouched
             generator=torch.Generator().manual_seed(seed),
         )
-        self.guard = guard
+        self.guard = make_guard(dataset.source, bad_images, train=train, exif=dataset.exif)
 
-    def __iter__(self) -> Iterator[Item]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[AnyBatch]:  # type: ignore[override]
         """Iterate over the batches of the position that was set.
 
         Raises:
@@ -187,12 +228,7 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-class ImageLoader(PositionedLoader[Sample]):
-    """A loader of :class:`Batch` whose position in the data can be set."""
-
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Iterate over the batches of the position that was set."""
-        return cast(Iterator[Batch], super().__iter__())
+ImageLoader = PositionedLoader[Batch]
 
 
 def make_loader(
@@ -200,15 +236,9 @@ def make_loader(
     size: int,
     batch_size: int,
     *,
-    train: bool,
     crops: RandomCrops | None = None,
-    seed: int = 0,
-    workers: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    bad_images: float = 1.0,
-    start_method: str | None = None,
     exif: bool = True,
+    **options: Unpack[LoaderOptions],
 ) -> ImageLoader:
     """Batches of images, shuffled for training or in order for evaluation.
 
@@ -216,30 +246,13 @@ def make_loader(
         source: the images.
         size: side in pixels of what the network sees.
         batch_size: images a batch on this process.
-        train: shuffle and drop the last partial batch; else keep the order and drop nothing.
         crops: random crops to cut; without them the evaluation's centre crop, of images whose
             shorter side is resized to :func:`shorter_side` of ``size``.
-        seed: of the order.
-        workers: decoding processes; 0 decodes in this one (best for a source that is in memory).
-        rank: number of this process.
-        world_size: number of processes; each gets its own share of the images.
-        bad_images: share of images that cannot be decoded past which the iteration stops.
-        start_method: how workers start ("fork", "spawn", "forkserver"); default the platform's.
         exif: turn images as their EXIF orientation says.
+        options: of :class:`PositionedLoader`; ``train`` is required.
 
     Raises:
         ValueError: training batch larger than the data set.
     """
-    sampler = ResumableBatchSampler(
-        len(source), batch_size, train=train, seed=seed, rank=rank, world_size=world_size
-    )
     dataset = ImageDataset(source, crops or CentreCrop(shorter_side(size), size), exif)
-    return ImageLoader(
-        dataset,
-        sampler,
-        guard=make_guard(source, bad_images, train=train, exif=exif),
-        seed=seed,
-        workers=workers,
-        start_method=start_method,
-        lasting=train,
-    )
+    return ImageLoader(dataset, batch_size, **options)

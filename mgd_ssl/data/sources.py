@@ -74,6 +74,10 @@ class ImageSource(ABC):
         """The source that a subset, or a subset of a subset, was taken from; else the source."""
         return self
 
+    def select(self, indices: NDArray[np.int64]) -> "ImageSource":
+        """The images at ``indices``, in that order, with all that is known of them."""
+        return SubsetSource(self, indices)
+
     @property
     def annotations(self) -> str:
         """What is known of the images, in words: "10 classes"."""
@@ -86,6 +90,68 @@ class ImageSource(ABC):
     def annotation_bytes(self, indices: NDArray[np.int64]) -> bytes:
         """What a digest of the images adds for annotations that training reads; none here."""
         return b""
+
+
+class WrappedSource(ImageSource):
+    """The images of another source; a base for sources that choose among them or add to them."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.source, self.name, self.in_memory = source, source.name, source.in_memory
+        self.skipped, self.unused = source.skipped, source.unused
+
+    def position(self, index: int) -> int:
+        """Where image ``index`` is in the other source."""
+        return index
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.source)
+
+    def read(self, index: int) -> Image.Image:
+        """Decode image ``index``."""
+        return self.source.read(self.position(index))
+
+    def open(self, index: int, *, exif: bool = True) -> Picture:
+        """Open image ``index``."""
+        return self.source.open(self.position(index), exif=exif)
+
+    def describe(self, index: int) -> str:
+        """Where image ``index`` is."""
+        return self.source.describe(self.position(index))
+
+    def encoded(self, index: int) -> bytes | None:
+        """The image file of image ``index``."""
+        return self.source.encoded(self.position(index))
+
+    def stored(self, index: int) -> tuple[str, int]:
+        """What image ``index`` is called, and its size in bytes."""
+        return self.source.stored(self.position(index))
+
+
+class SubsetSource(WrappedSource):
+    """Some of the images of another source, in the order of ``indices``."""
+
+    def __init__(self, source: ImageSource, indices: NDArray[np.int64]) -> None:
+        super().__init__(source)
+        self.indices, self.classes = indices, source.classes
+        self.labels = None if source.labels is None else source.labels[indices]
+
+    def position(self, index: int) -> int:
+        """Where image ``index`` of the subset is in the other source."""
+        return int(self.indices[index])
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.indices)
+
+    @property
+    def whole(self) -> ImageSource:
+        """The source that the images were taken from."""
+        return self.source.whole
+
+    def read_array(self, indices: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+        """Images of the subset at once, where the source can."""
+        return self.source.read_array(self.indices[indices])
 
 
 class EncodedSource(ImageSource):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
-from mgd_ssl.detection.sources import DetectionBatch, DetectionSource
+from mgd_ssl.detection.loading import DetectionBatch
+from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.models import evaluating
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -49,7 +50,7 @@ def detector_ap(
     def measure() -> list[dict[str, float]]:
         if distributed.rank() > 0:
             return []
-        left_out = {source.image_ids[index] for index in unreadable}
+        left_out = {source.table.image_ids[index] for index in unreadable}
         ground_truth = _without(source.ground_truth(), left_out)
         counts = {"images": len(ground_truth["images"]), "unreadable": len(unreadable)}
         return [coco_ap(ground_truth, detections) | counts]
@@ -82,7 +83,7 @@ def _detect(
                 if failed >= 0:
                     unreadable.append(failed)
                 else:
-                    detections += to_coco(output, source.image_ids[index], category_ids)
+                    detections += to_coco(output, source.table.image_ids[index], category_ids)
     return [entry for entry in detections if entry["category_id"] in known], unreadable
 
 

@@ -2,75 +2,52 @@
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mgd_ssl.detection.annotations import AnnotationTable, Objects, starts_of
 from mgd_ssl.detection.coco_checks import is_crowd, load_sections
-from mgd_ssl.detection.sources import Objects
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class CocoTable:
-    """An annotation file as arrays, which workers share.
-
-    Attributes:
-        image_ids: N ids in file order.
-        file_names: N paths relative to the folder of images.
-        sizes: (N, 2) int64 height and width in pixels.
-        category_ids: K ids, sorted; a label is a position in them.
-        classes: K names in the same order.
-        objects: those of all images, image after image.
-        starts: (N + 1,) int64 where the objects of an image start.
-        dropped: annotations that are no targets, counted by reason.
-    """
-
-    image_ids: list[int]
-    file_names: list[str]
-    sizes: NDArray[np.int64]
-    category_ids: list[int]
-    classes: list[str]
-    objects: Objects
-    starts: NDArray[np.int64]
-    dropped: dict[str, int]
-
-
-def read_coco(file: Path) -> CocoTable:
+def read_coco(file: Path) -> tuple[AnnotationTable, list[str]]:
     """Read an annotation file.
 
     Boxes are clipped to their image; those of no area or wholly outside are left out, and a warning
     counts them. Labels are positions in the sorted category ids.
+
+    Returns:
+        The table, and the images' paths relative to the folder of images.
 
     Raises:
         ValueError: broken JSON, missing or malformed entries, ids that occur twice or nowhere, or
             no annotation that can be used.
     """
     data = load_sections(file)
-    categories = sorted(data["categories"], key=lambda category: category["id"])
-    image_ids = _ids(file, data, "images")
-    _check_names(file, [image["file_name"] for image in data["images"]])
+    images, annotations = data["images"], data["annotations"]
+    image_ids, names = _ids(file, data, "images"), [image["file_name"] for image in images]
+    _check_names(file, names)
     category_ids = sorted(_ids(file, data, "categories"))
-    annotations = data["annotations"]
+    categories = sorted(data["categories"], key=lambda category: category["id"])
     owner = _positions(file, annotations, "image_id", image_ids)
     labels = _positions(file, annotations, "category_id", category_ids)
-    sizes = np.array([(image["height"], image["width"]) for image in data["images"]], np.int64)
-    objects = _objects(file, annotations, labels)
-    objects, owner, dropped = _clean(file, objects, owner, sizes)
-    return CocoTable(
+    sizes = np.array([(image["height"], image["width"]) for image in images], np.int64)
+    rows, owner, dropped = _clean(file, _objects(file, annotations, labels), owner, sizes)
+    table = AnnotationTable(
         image_ids,
-        [image["file_name"] for image in data["images"]],
-        sizes,
         category_ids,
         [category["name"] for category in categories],
-        objects,
-        np.searchsorted(owner, np.arange(len(image_ids) + 1)),
+        rows,
+        starts_of(np.bincount(owner, minlength=len(image_ids))),
+        sizes,
         dropped,
+        file.name,
     )
+    return table, names
 
 
 def _ids(file: Path, data: dict[str, list[dict[str, Any]]], section: str) -> list[int]:
@@ -144,7 +121,7 @@ def _clean(
     counts = {"no area": flat, "outside": outside, "crowd": objects.crowd & ~flat & ~outside}
     dropped = {reason: int(found.sum()) for reason, found in counts.items() if found.any()}
     _report(file, dropped, int(cut.sum()), int((~objects.crowd[usable]).sum()))
-    return clipped.at(order), owner[order], dropped
+    return clipped.select(order), owner[order], dropped
 
 
 def _flat(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:

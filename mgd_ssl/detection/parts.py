@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.models.detection import RetinaNet
 
 from mgd_ssl import distributed
+from mgd_ssl.detection.categories import match_categories
 from mgd_ssl.detection.checkpoints import load_body, load_detector
 from mgd_ssl.detection.reader import BodyReader, body_reader
 from mgd_ssl.detection.retinanet import DetectorSpec, create_detector, freeze_stem
@@ -20,7 +21,6 @@ from mgd_ssl.matching import detection_weights
 from mgd_ssl.models import KeyReport, evaluating
 from mgd_ssl.models.dict_backbones import PROBE_SIDE
 from mgd_ssl.stages import Stage, plan_stages, read_margins, unbounded_margin
-from mgd_ssl.training.class_names import match_categories
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import print_plan
 

@@ -8,17 +8,14 @@ from lightning.fabric import Fabric
 from torch import nn
 from torchvision.models.detection import RetinaNet
 
-from mgd_ssl.data import data_line
+from mgd_ssl.data import data_line, subset
 from mgd_ssl.detection.average_precision import coco_library, detector_ap
+from mgd_ssl.detection.categories import check_same_categories, match_categories
+from mgd_ssl.detection.loading import DetectionLoader
 from mgd_ssl.detection.opening import open_detection
 from mgd_ssl.detection.parts import build_detection, load_teacher, load_weights
 from mgd_ssl.detection.settings import DetectConfig, resolve
-from mgd_ssl.detection.sources import (
-    DetectionLoader,
-    DetectionSource,
-    check_same_categories,
-    subset_detection,
-)
+from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.detection.task import Detection
 from mgd_ssl.detection.training_data import DetectionData, make_loader
 from mgd_ssl.evaluation import print_table, write_json
@@ -27,7 +24,6 @@ from mgd_ssl.models import BackboneSpec
 from mgd_ssl.runs.outputs import refuse_other
 from mgd_ssl.training.checkpoint import export_student
 from mgd_ssl.training.checks import check_batch
-from mgd_ssl.training.class_names import match_categories
 from mgd_ssl.training.devices import convert_sync_bn, start_fabric
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.run import TrainingRun
@@ -64,7 +60,7 @@ def open_sources(config: DetectConfig) -> tuple[DetectionSource, DetectionSource
         config.data, "train", annotated=not config.unlabelled, **config.loader.opening
     )
     if config.loader.limit:
-        source = subset_detection(source, config.loader.limit)
+        source = subset(source, config.loader.limit)
     if not config.unlabelled:
         val = open_detection(config.data, "val", **config.loader.opening)
         check_same_categories(source, val)

@@ -9,8 +9,9 @@ from PIL import Image
 
 from mgd_ssl.data.opening import open_source
 from mgd_ssl.data.reader import Split
-from mgd_ssl.data.sources import ArraySource
-from mgd_ssl.detection.sources import DetectionSource, Objects
+from mgd_ssl.data.sources import ArraySource, ImageSource
+from mgd_ssl.detection.annotations import AnnotationTable, Objects, starts_of
+from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.files import write_whole
 
 SCENE_SIDE = (112, 160)  # pixels, both ends included, as below
@@ -95,8 +96,29 @@ def _visible(layers: list[NDArray[np.uint8]]) -> tuple[list[int], list[list[floa
     return [number for number, _ in reversed(found)], [box for _, box in reversed(found)]
 
 
-class GeneratedSource(DetectionSource):
-    """Scenes made from the items of an array, all held in memory.
+class SceneSource(ImageSource):
+    """Scenes (H, W, 3) uint8, all held in memory."""
+
+    in_memory = True
+
+    def __init__(self, name: str, scenes: list[NDArray[np.uint8]]) -> None:
+        self.name, self._scenes = name, scenes
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return len(self._scenes)
+
+    def read(self, index: int) -> Image.Image:
+        """Scene ``index``."""
+        return Image.fromarray(self._scenes[index])
+
+    def describe(self, index: int) -> str:
+        """``name[index]``."""
+        return f"{self.name}[{index}]"
+
+
+def generate_scenes(items: ArraySource, count: int, seed: int = 0) -> DetectionSource:
+    """A set of scenes, and the boxes of their items; an item's area is its box's.
 
     Args:
         items: grey images of one size with their labels and classes.
@@ -106,39 +128,23 @@ class GeneratedSource(DetectionSource):
     Raises:
         ValueError: items that are coloured or without labels, or no scenes.
     """
-
-    in_memory = True
-
-    def __init__(self, items: ArraySource, count: int, seed: int = 0) -> None:
-        labels, classes = _check_items(items, count)
-        self.name = f"{count} scenes of {items.name}, seed {seed}"
-        self.classes, self.dropped = classes, {}
-        self.category_ids = list(range(1, len(classes) + 1))
-        self.image_ids = list(range(1, count + 1))
-        self._scenes = [generate_scene(items.images, labels, seed, i) for i in range(count)]
-
-    def __len__(self) -> int:
-        """Number of scenes."""
-        return len(self._scenes)
-
-    def read(self, index: int) -> Image.Image:
-        """Scene ``index``."""
-        return Image.fromarray(self._scenes[index][0])
-
-    def describe(self, index: int) -> str:
-        """``name[index]``."""
-        return f"{self.name}[{index}]"
-
-    def objects(self, index: int) -> Objects:
-        """The items of scene ``index``; an area is the box's."""
-        _, boxes, labels = self._scenes[index]
-        areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-        return Objects(boxes, labels, areas, np.zeros(len(boxes), np.bool_))
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Height and width of scene ``index`` in pixels."""
-        height, width, _ = self._scenes[index][0].shape
-        return height, width
+    item_labels, classes = _check_items(items, count)
+    scenes, boxes, labels = zip(
+        *(generate_scene(items.images, item_labels, seed, index) for index in range(count)),
+        strict=True,
+    )
+    corners = np.concatenate(boxes)
+    areas = np.prod(corners[:, 2:] - corners[:, :2], axis=1)
+    table = AnnotationTable(
+        image_ids=list(range(1, count + 1)),
+        category_ids=list(range(1, len(classes) + 1)),
+        classes=classes,
+        rows=Objects(corners, np.concatenate(labels), areas, np.zeros(len(areas), np.bool_)),
+        starts=starts_of(map(len, boxes)),
+        sizes=np.array([scene.shape[:2] for scene in scenes], np.int64),
+    )
+    name = f"{count} scenes of {items.name}, seed {seed}"
+    return DetectionSource(SceneSource(name, list(scenes)), table)
 
 
 def _check_items(items: ArraySource, count: int) -> tuple[NDArray[np.int64], list[str]]:
@@ -152,11 +158,11 @@ def _check_items(items: ArraySource, count: int) -> tuple[NDArray[np.int64], lis
     return items.labels, items.classes or names
 
 
-def open_generated(split: Split) -> GeneratedSource:
-    """The scenes that stand in for a data set: 300 from the sample's train images, 100 from val."""
+def embedded_scenes(split: Split) -> DetectionSource:
+    """The data set of a run without DATA: 300 scenes of the sample's train images, 100 of val's."""
     items = open_source(None, split)
     assert isinstance(items, ArraySource)
-    return GeneratedSource(items, EMBEDDED_SCENES[split], EMBEDDED_SEEDS[split])
+    return generate_scenes(items, EMBEDDED_SCENES[split], EMBEDDED_SEEDS[split])
 
 
 def write_coco(source: DetectionSource, folder: Path, split: Split) -> Path:

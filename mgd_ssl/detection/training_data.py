@@ -7,17 +7,12 @@ from typing import cast
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from mgd_ssl.data import decoding_workers
+from mgd_ssl.data import subset
 from mgd_ssl.detection.flips import flip_randomly
+from mgd_ssl.detection.loading import DetectionBatch, DetectionLoader, make_detection_loader
 from mgd_ssl.detection.settings import DetectConfig
-from mgd_ssl.detection.sources import (
-    DetectionBatch,
-    DetectionLoader,
-    DetectionSource,
-    make_detection_loader,
-    subset_detection,
-)
-from mgd_ssl.training.loaders import CALIBRATION_BATCHES, share
+from mgd_ssl.detection.sources import DetectionSource
+from mgd_ssl.training.loaders import CALIBRATION_BATCHES, loader_options, share
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.training_data import TrainingData
 
@@ -26,17 +21,8 @@ def make_loader(
     config: DetectConfig, fabric: Fabric, source: DetectionSource, *, train: bool = False
 ) -> DetectionLoader:
     """This rank's share of a source."""
-    return make_detection_loader(
-        source,
-        share(config, fabric),
-        train=train,
-        seed=config.seed,
-        workers=0 if source.in_memory else decoding_workers(config.loader.workers),
-        bad_images=config.loader.bad_images if train else 1.0,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        exif=config.loader.exif,
-    )
+    options = loader_options(config, fabric, source, train=train)
+    return make_detection_loader(source, share(config, fabric), exif=config.loader.exif, **options)
 
 
 class DetectionData(TrainingData):
@@ -67,7 +53,7 @@ class DetectionData(TrainingData):
         config = self.config
         seed = config.seed + here.epoch * len(self.loader) + here.step
         count = config.mgd.mgd_update_images or 1000 * cast(int, config.optim.batch_size)
-        chosen = subset_detection(self.source, count, seed)
+        chosen = subset(self.source, count, seed)
         for batch in make_loader(config, self.fabric, chosen):
             yield _unit(self.fabric.to_device(batch.images))
 

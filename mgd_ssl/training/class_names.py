@@ -1,4 +1,4 @@
-"""Classes go by name: those of a classifier or a detector, and those of the data it meets."""
+"""Classes go by name: those of a classifier, and those of the data it meets."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ from mgd_ssl.training.logging import logger
 
 Names = Sequence[str] | None
 CODE = re.compile(r"n\d{8}|\d+")  # WordNet's ids, as ImageNet's folders have, or numbers
-UNNAMED = ("__background__", "N/A")  # of torchvision's detectors
 
 
 def count_classes(source: ImageSource, val: ImageSource) -> int:
@@ -88,44 +87,3 @@ def _reorder(network: nn.Module, order: list[int]) -> None:
     for parameter in (last.weight, cast(Tensor | None, last.bias)):
         if parameter is not None:
             parameter.copy_(parameter[order].clone())
-
-
-def match_categories(
-    report: KeyReport, ids: Sequence[int], data_ids: Sequence[int], data_names: Names, *, what: str
-) -> None:
-    """Hold a detector's categories against the data's, by their ids and names.
-
-    Args:
-        report: of the detector's file.
-        ids: of its outputs.
-        data_ids: of the data's categories.
-        data_names: their names, in the same order.
-        what: the option that gave the file.
-
-    Raises:
-        ValueError: no id is in both, or one has another name in the data.
-    """
-    theirs = dict(zip(ids, report.class_names or (), strict=False))
-    ours = dict(zip(data_ids, data_names or (), strict=False))
-    if not set(ids) & set(data_ids):
-        raise ValueError(
-            f"{what}: {report.path} finds the categories {_listed(ids, theirs)}, and the data has "
-            f"{_listed(data_ids, ours)}, expected some ids in both; correct the annotations' ids, "
-            "or take another detector"
-        )
-    named = [i for i in ours if i in theirs and theirs[i] not in UNNAMED]
-    differing = [i for i in named if theirs[i] != ours[i]]
-    if differing:
-        raise ValueError(
-            f"{what}: {report.path} finds the categories {_listed(differing, theirs)}, which the "
-            f"data calls {_listed(differing, ours)}, expected the same names for the same ids; "
-            "correct the annotations' ids, or take another detector"
-        )
-    if not named:
-        whose = "the file" if not theirs else "the data"
-        logger.info("%s: categories were compared by id; %s has no names", report.path, whose)
-
-
-def _listed(ids: Sequence[int], names: dict[int, str]) -> str:
-    words = [f"{i} {names[i]}" if i in names else str(i) for i in ids[:4]]
-    return ", ".join(words) + (", …" if len(ids) > 4 else "")

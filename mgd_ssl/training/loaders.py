@@ -11,6 +11,7 @@ from mgd_ssl.data import (
     decoding_workers,
     make_loader,
 )
+from mgd_ssl.data.loading import LoaderOptions
 from mgd_ssl.settings.run import RunConfig
 
 CALIBRATION_BATCHES = 8
@@ -25,19 +26,25 @@ def load_loader(
     crops: RandomCrops | None = None,
 ) -> ImageLoader:
     """Batches of a source, this rank's share; without ``crops`` the evaluation's centres."""
+    options = loader_options(config, fabric, source, train=train)
+    size = cast(int, config.loader.size)
     return make_loader(
-        source,
-        cast(int, config.loader.size),
-        share(config, fabric),
-        train=train,
-        crops=crops,
-        seed=config.seed,
-        workers=0 if source.in_memory else decoding_workers(config.loader.workers),
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        exif=config.loader.exif,
-        bad_images=config.loader.bad_images if train else 1.0,
+        source, size, share(config, fabric), crops=crops, exif=config.loader.exif, **options
     )
+
+
+def loader_options(
+    config: RunConfig, fabric: Fabric, source: ImageSource, *, train: bool
+) -> LoaderOptions:
+    """Options of a run's loaders on this process, of images with or without boxes."""
+    return {
+        "train": train,
+        "seed": config.seed,
+        "workers": 0 if source.in_memory else decoding_workers(config.loader.workers),
+        "rank": fabric.global_rank,
+        "world_size": fabric.world_size,
+        "bad_images": config.loader.bad_images if train else 1.0,
+    }
 
 
 def share(config: RunConfig, fabric: Fabric) -> int:

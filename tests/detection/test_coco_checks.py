@@ -84,7 +84,7 @@ def test_images_and_categories_that_cannot_be_used_are_refused(tmp_path, section
 @pytest.mark.parametrize("flag", ["0", 0, False, None])
 def test_flags_that_say_no_are_no_crowds(tmp_path, flag):
     source = open_train(tmp_path, [box(10, 3, 1, 1, 9, 9, iscrowd=flag)])
-    assert len(source.target(0)["boxes"]) == 1 and source.dropped == {}
+    assert len(source.target(0)["boxes"]) == 1 and source.table.dropped == {}
 
 
 @pytest.mark.parametrize("flag", ["1", 1, True])
@@ -92,7 +92,7 @@ def test_flags_that_say_yes_are_crowds_and_counted_in_the_log(tmp_path, flag, ca
     boxes = [box(10, 3, 1, 1, 9, 9, iscrowd=flag), box(10, 3, 1, 1, 9, 9)]
     with caplog.at_level("WARNING"):
         source = open_train(tmp_path, boxes)
-    assert len(source.target(0)["boxes"]) == 1 and source.dropped == {"crowd": 1}
+    assert len(source.target(0)["boxes"]) == 1 and source.table.dropped == {"crowd": 1}
     assert "1 crowd" in caplog.text
 
 

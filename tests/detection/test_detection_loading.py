@@ -7,14 +7,10 @@ from coco_folder import SAMPLE, box, instances, write_split
 from image_files import text_named_jpg, truncate
 from torchvision.io import decode_image
 
-from mgd_ssl.data import DecodeError, DecodeGuard
+from mgd_ssl.data import DecodeError, DecodeGuard, subset
+from mgd_ssl.detection.categories import check_same_categories
+from mgd_ssl.detection.loading import DetectionBatch, make_detection_loader
 from mgd_ssl.detection.opening import open_detection
-from mgd_ssl.detection.sources import (
-    DetectionBatch,
-    check_same_categories,
-    make_detection_loader,
-    subset_detection,
-)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +37,7 @@ def same(a: DetectionBatch, b: DetectionBatch) -> bool:
 def test_sample_has_both_splits_of_one_set_of_categories(train):
     val = open_detection(SAMPLE, "val")
     check_same_categories(train, val)
-    assert (len(train), len(val)) == (14, 6) and train.dropped == val.dropped == {}
+    assert (len(train), len(val)) == (14, 6) and train.table.dropped == val.table.dropped == {}
     assert sum(file.stat().st_size for file in SAMPLE.rglob("*") if file.is_file()) < 1e6
 
 
@@ -57,8 +53,8 @@ def test_evaluation_gives_every_image_in_order_with_its_own_size_and_boxes(train
     assert len(loader) == 4
     for batch in batches:
         for image, target, index in zip(batch.images, batch.targets, batch.indices, strict=True):
-            assert image.dtype == torch.uint8 and image.shape == (3, *train.size(int(index)))
-            boxes = train.objects(int(index)).boxes
+            assert image.dtype == torch.uint8 and image.shape == (3, *train.table.sizes[index])
+            boxes = train.table.objects(int(index)).boxes
             assert np.array_equal(target["boxes"].numpy(), boxes.astype(np.float32))
         assert (batch.failed == -1).all()
     assert torch.equal(batches[0].images[2], decode_image(train.describe(2)))
@@ -138,28 +134,28 @@ def test_set_of_which_nothing_decodes_stops(damaged):
 
 
 def test_subset_is_seeded_in_source_order_and_keeps_boxes_with_their_images(train):
-    small = subset_detection(train, 5, seed=1)
-    positions = [train.image_ids.index(image_id) for image_id in small.image_ids]
+    small = subset(train, 5, seed=1)
+    positions = [train.table.image_ids.index(image_id) for image_id in small.table.image_ids]
     assert len(small) == 5 and positions == sorted(positions)
     for index, position in enumerate(positions):
         assert small.describe(index) == train.describe(position)
-        assert small.size(index) == train.size(position)
+        assert np.array_equal(small.table.sizes[index], train.table.sizes[position])
         assert torch.equal(small.target(index)["boxes"], train.target(position)["boxes"])
-    assert subset_detection(train, 5, seed=1).image_ids == small.image_ids
-    assert subset_detection(train, 5, seed=2).image_ids != small.image_ids
+    assert subset(train, 5, seed=1).table.image_ids == small.table.image_ids
+    assert subset(train, 5, seed=2).table.image_ids != small.table.image_ids
     truth = small.ground_truth()
-    assert {a["image_id"] for a in truth["annotations"]} <= set(small.image_ids)
+    assert {a["image_id"] for a in truth["annotations"]} <= set(small.table.image_ids)
     assert truth["categories"] == train.ground_truth()["categories"]
 
 
 def test_subset_of_all_is_the_source_and_of_none_is_refused(train):
-    assert subset_detection(train, 14) is train
+    assert subset(train, 14) is train
     with pytest.raises(ValueError, match="subset of 0 images"):
-        subset_detection(train, 0)
+        subset(train, 0)
 
 
 def test_subset_of_images_without_annotations_has_no_ground_truth():
-    source = subset_detection(open_detection(SAMPLE, "train", annotated=False), 3)
+    source = subset(open_detection(SAMPLE, "train", annotated=False), 3)
     assert source.target(0)["boxes"].shape == (0, 4)
     with pytest.raises(ValueError, match="opened without annotations"):
         source.ground_truth()

@@ -9,7 +9,7 @@ from image_files import idx_folder
 
 from mgd_ssl.data import ArraySource, open_source
 from mgd_ssl.detection.opening import open_detection
-from mgd_ssl.detection.scenes import GeneratedSource, _visible, generate_scene, write_coco
+from mgd_ssl.detection.scenes import _visible, generate_scene, generate_scenes, write_coco
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "make_detection.py"
 
@@ -63,23 +63,23 @@ def test_labels_are_those_of_the_items():
 
 
 def test_scene_depends_on_seed_and_index_alone(clothes):
-    few, many = GeneratedSource(clothes, 3, seed=4), GeneratedSource(clothes, 6, seed=4)
+    few, many = generate_scenes(clothes, 3, seed=4), generate_scenes(clothes, 6, seed=4)
     for index in range(3):
         scene, boxes, labels = generate_scene(clothes.images, clothes.labels, 4, index)
         for source in (few, many):
             assert np.array_equal(np.asarray(source.read(index)), scene)
-            assert np.array_equal(source.objects(index).boxes, boxes)
-            assert np.array_equal(source.objects(index).labels, labels)
-    other = GeneratedSource(clothes, 3, seed=5)
-    assert other.size(0) != few.size(0) or not np.array_equal(other.read(0), few.read(0))
+            assert np.array_equal(source.table.objects(index).boxes, boxes)
+            assert np.array_equal(source.table.objects(index).labels, labels)
+    other = generate_scenes(clothes, 3, seed=5)
+    assert not np.array_equal(other.read(0), few.read(0))
 
 
 def test_scenes_have_the_sizes_that_are_documented(clothes):
-    source = GeneratedSource(clothes, 60)
-    sides = np.array([source.size(index) for index in range(60)])
+    source = generate_scenes(clothes, 60)
+    sides = source.table.sizes
     assert sides.min() >= 112 and sides.max() <= 160 and len(np.unique(sides[:, 0])) > 20
     for index in range(60):
-        image, boxes = source.read(index), source.objects(index).boxes
+        image, boxes = source.read(index), source.table.objects(index).boxes
         assert image.mode == "RGB" and image.size == tuple(sides[index, ::-1])
         assert 1 <= len(boxes) <= 6
         assert (boxes >= 0).all() and (boxes[:, 2:] <= sides[index, ::-1]).all()
@@ -110,9 +110,8 @@ def test_embedded_scenes_train_and_val_show_different_items():
     train, val = open_detection(None, "train"), open_detection(None, "val")
     assert (len(train), len(val)) == (300, 100) and train.in_memory
     assert train.classes == val.classes and train.category_ids == list(range(1, 11))
-    sizes = [[source.size(index) for index in range(100)] for source in (train, val)]
-    assert sizes[0] != sizes[1]
-    labels = np.concatenate([val.objects(index).labels for index in range(100)])
+    assert not np.array_equal(train.table.sizes[:100], val.table.sizes)
+    labels = np.concatenate([val.table.objects(index).labels for index in range(100)])
     assert np.unique(labels).tolist() == list(range(10))
 
 
@@ -122,7 +121,7 @@ def test_embedded_scenes_train_and_val_show_different_items():
 @pytest.mark.parametrize(("split", "count", "seed"), [("train", 14, 0), ("val", 6, 1)])
 def test_sample_in_the_repository_is_what_the_generator_makes(split, count, seed):
     stored = open_detection(SAMPLE, split)
-    made = GeneratedSource(open_source(None, split), count, seed)
+    made = generate_scenes(open_source(None, split), count, seed)
     assert stored.classes == made.classes and stored.category_ids == made.category_ids
     assert stored.ground_truth() == made.ground_truth()
     for index in range(count):
@@ -138,12 +137,12 @@ def test_recipe_writes_a_set_from_idx_files(tmp_path, monkeypatch, capsys):
     assert "instances_val.json: 2 scenes" in capsys.readouterr().out
     train, val = open_detection(out, "train"), open_detection(out, "val")
     assert (len(train), len(val)) == (3, 2) and train.classes == ["0", "1", "2"]
-    made = GeneratedSource(open_source(items, "train"), 3)
+    made = generate_scenes(open_source(items, "train"), 3)
     assert train.ground_truth() == made.ground_truth()
 
 
 def test_split_that_is_there_is_not_written_over(tmp_path, clothes):
-    source = GeneratedSource(clothes, 1)
+    source = generate_scenes(clothes, 1)
     file = write_coco(source, tmp_path, "train")
     before = file.read_bytes()
     with pytest.raises(ValueError, match="train is there already; expected a folder without it"):
@@ -158,4 +157,4 @@ def test_split_that_is_there_is_not_written_over(tmp_path, clothes):
 def test_items_that_make_no_scenes_are_refused(shape, labels, count):
     items = ArraySource(np.zeros(shape, np.uint8), None if labels is None else np.array(labels))
     with pytest.raises(ValueError, match=r"expected at least 1 scene from grey images .* labels\."):
-        GeneratedSource(items, count)
+        generate_scenes(items, count)

@@ -9,13 +9,14 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from PIL import Image
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
 from mgd_ssl.data import ArraySource, make_loader
+from mgd_ssl.detection.annotations import AnnotationTable, Objects
 from mgd_ssl.detection.average_precision import detector_ap
-from mgd_ssl.detection.sources import DetectionBatch, DetectionSource, Objects
+from mgd_ssl.detection.loading import DetectionBatch
+from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.evaluation import classifier_accuracy
 from mgd_ssl.evaluation.features import collect_shared
 from mgd_ssl.evaluation.online import OnlineKnn
@@ -47,32 +48,21 @@ def share(count: int, seed: int, rank: int, world: int) -> Any:
     return make_loader(source(count, seed), 4, 5, train=False, seed=0, rank=rank, world_size=world)
 
 
-class Boxes(DetectionSource):
+def six_boxes() -> DetectionSource:
     """Six images of one object each."""
+    boxes = np.tile([1.0, 1, 6, 6], (6, 1))
+    rows = Objects(boxes, np.zeros(6, np.int64), np.full(6, 25.0), np.zeros(6, np.bool_))
+    ids, sizes = [10, 11, 12, 13, 14, 15], np.full((6, 2), 8)
+    table = AnnotationTable(ids, [1], ["thing"], rows, np.arange(7), sizes)
+    return DetectionSource(ArraySource(np.zeros((6, 8, 8), np.uint8)), table)
 
-    category_ids, image_ids, classes = [1], [10, 11, 12, 13, 14, 15], ["thing"]
 
-    def __len__(self) -> int:
-        return 6
-
-    def read(self, index: int) -> Image.Image:
-        return Image.new("RGB", (8, 8))
-
-    def describe(self, index: int) -> str:
-        return str(index)
-
-    def size(self, index: int) -> tuple[int, int]:
-        return 8, 8
-
-    def objects(self, index: int) -> Objects:
-        one = np.ones(1)
-        return Objects(np.array([[1.0, 1, 6, 6]]), 0 * one.astype(int), 25 * one, one == 0)
-
-    def batches(self, rank: int, world: int) -> list[DetectionBatch]:
-        mine = range(rank, 6, world)
-        pictures = [torch.full((3, 8, 8), i, dtype=torch.uint8) for i in mine]
-        none = torch.full((len(mine),), -1)
-        return [DetectionBatch(pictures, [], torch.tensor([*mine]), none)]
+def batches(rank: int, world: int) -> list[DetectionBatch]:
+    """Each image's pixels are its number."""
+    mine = range(rank, 6, world)
+    pictures = [torch.full((3, 8, 8), i, dtype=torch.uint8) for i in mine]
+    none = torch.full((len(mine),), -1)
+    return [DetectionBatch(pictures, [], torch.tensor([*mine]), none)]
 
 
 class Finder(nn.Module):
@@ -97,14 +87,7 @@ def measured(rank: int = 0, world: int = 1) -> dict[str, Any]:
     accuracy = classifier_accuracy(
         Pixels(0, 4), share(11, 2, rank, world), transform=lambda x: x / 255, device="cpu"
     )
-    boxes = Boxes()
-    ap = detector_ap(
-        Finder(),
-        boxes,
-        boxes.batches(rank, world),
-        category_ids=(1,),
-        device="cpu",
-    )
+    ap = detector_ap(Finder(), six_boxes(), batches(rank, world), category_ids=(1,), device="cpu")
     return {
         "knn": [knn(Pixels(2, 6), PLAIN), one(Pixels(2, 6), PLAIN)],
         "health": list(health(Pixels(2, 6), PLAIN).values()),

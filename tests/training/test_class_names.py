@@ -1,4 +1,4 @@
-"""Classes and categories meet by name: the same names pass, another order is mapped, others not."""
+"""Classes meet by name: the same names pass, another order is mapped, others not."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from mgd_ssl.commands import classify
 from mgd_ssl.models import BackboneSpec, KeyReport, create_classifier, load_classifier
 from mgd_ssl.runs.classify import build_student
 from mgd_ssl.settings.classify import ClassifyConfig
-from mgd_ssl.training.class_names import match_categories, match_classes
+from mgd_ssl.training.class_names import match_classes
 from mgd_ssl.training.logging import logger
 
 NET = {"width": 0.125, "stem": "small"}
@@ -153,19 +153,3 @@ def test_published_names_are_words_and_folders_of_imagenet_have_codes(log: Any) 
     assert match_classes(network, published, 1000, list(words)) in (None, "")
     others = match_classes(network, published, 1000, [f"my {i}" for i in range(1000)])
     assert others and "(tench, goldfish" in others and "(my 0, my 1" in others
-
-
-def detector(ids: list[int], names: Any) -> KeyReport:
-    return KeyReport(Path("d.pt"), "detect", BackboneSpec(), classes=len(ids), class_names=names)
-
-
-def test_categories_of_one_id_have_one_name(log: Any) -> None:
-    report = detector([1, 2, 3], ("cat", "dog", "cow"))
-    match_categories(report, [1, 2, 3], [2, 3], ["dog", "cow"], what="teacher")
-    with pytest.raises(ValueError, match=r"categories 1 cat, which the data calls 1 dog, expected"):
-        match_categories(report, [1, 2, 3], [1, 3], ["dog", "cow"], what="teacher")
-    with pytest.raises(ValueError, match=r"teacher: d\.pt finds the categories 1 cat, 2 dog, 3 co"):
-        match_categories(report, [1, 2, 3], [7], ["cat"], what="teacher")
-    assert log.text == ""
-    match_categories(detector([1, 2], None), [1, 2], [1], ["cat"], what="teacher")
-    assert "compared by id; the file has no names" in log.text
