@@ -27,7 +27,7 @@ from mgd_ssl.training.checks import check_batch
 from mgd_ssl.training.devices import convert_sync_bn, start_fabric
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.run import TrainingRun
-from mgd_ssl.training.starting import start
+from mgd_ssl.training.starting import start_run
 
 
 def run(config: DetectConfig) -> None:
@@ -36,7 +36,7 @@ def run(config: DetectConfig) -> None:
         evaluate(config)
     else:
         resolved = resolve(config)
-        build(resolved, start(resolved)).train()
+        build(resolved, start_run(resolved)).train()
 
 
 def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
@@ -125,7 +125,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
 
     def restore(self, content: dict[str, Any]) -> None:
         """The detector."""
-        self.put_back(self.task.student, content["state_dict"])
+        self.restore_network(self.task.student, content["state_dict"])
 
     def export(self, directory: Path) -> None:
         """The backbone alone, where it is torchvision's; last.pt and best.pt hold the detector."""

@@ -12,7 +12,7 @@ from mgd_ssl.detection.flips import flip_randomly
 from mgd_ssl.detection.loading import DetectionBatch, DetectionLoader, make_detection_loader
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.sources import DetectionSource
-from mgd_ssl.training.loaders import CALIBRATION_BATCHES, loader_options, share
+from mgd_ssl.training.loaders import CALIBRATION_BATCHES, images_per_process, loader_options
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.training_data import TrainingData
 
@@ -22,7 +22,9 @@ def make_loader(
 ) -> DetectionLoader:
     """This rank's share of a source."""
     options = loader_options(config, fabric, source, train=train)
-    return make_detection_loader(source, share(config, fabric), exif=config.loader.exif, **options)
+    return make_detection_loader(
+        source, images_per_process(config, fabric), exif=config.loader.exif, **options
+    )
 
 
 class DetectionData(TrainingData):

@@ -11,7 +11,11 @@ from mgd_ssl.matching.reducers import (
     gather_margin,
     group_mask,
 )
-from mgd_ssl.matching.schedule import detection_iterations, every, unsupervised_epochs
+from mgd_ssl.matching.schedule import (
+    detection_iterations,
+    evenly_spaced_epochs,
+    unsupervised_epochs,
+)
 from mgd_ssl.matching.totals import detection_weights, mean_weights, stage_weights
 
 __all__ = [
@@ -24,7 +28,7 @@ __all__ = [
     "channel_cost",
     "detection_iterations",
     "detection_weights",
-    "every",
+    "evenly_spaced_epochs",
     "float64_device",
     "gather_groups",
     "gather_margin",

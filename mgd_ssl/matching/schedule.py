@@ -21,17 +21,20 @@ def unsupervised_epochs(total_epochs: int) -> list[int]:
     return epochs
 
 
-def every(total_epochs: int, n: int = 2) -> list[int]:
-    """Epochs (1-based) before which classification solves: the first, then every ``n``-th.
+def evenly_spaced_epochs(total_epochs: int, interval: int = 2) -> list[int]:
+    """Epochs (1-based) before which the matching is solved: the first, then each ``interval``-th.
+
+    Classification's schedule solves every 2 epochs.
 
     Raises:
-        ValueError: ``total_epochs`` or ``n`` is below 1.
+        ValueError: ``total_epochs`` or ``interval`` is below 1.
     """
-    if total_epochs < 1 or n < 1:
+    if total_epochs < 1 or interval < 1:
         raise ValueError(
-            f"schedule: got {total_epochs} epochs and a step of {n}, expected both at least 1"
+            f"schedule: got {total_epochs} epochs and a step of {interval}, expected both at "
+            "least 1"
         )
-    return list(range(1, total_epochs + 1, n))
+    return list(range(1, total_epochs + 1, interval))
 
 
 def detection_iterations(total_iterations: int) -> list[int]:

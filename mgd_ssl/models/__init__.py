@@ -12,7 +12,7 @@ from mgd_ssl.models.batch_norm import split_batch_norms
 from mgd_ssl.models.checkpoints import find_backbone, load_backbone, load_classifier
 from mgd_ssl.models.dict_backbones import DictBackbone, returns_dict
 from mgd_ssl.models.filling import KeyReport, check_values
-from mgd_ssl.models.modes import evaluating, keeping_buffers, whole_or_not
+from mgd_ssl.models.modes import evaluating, keeping_buffers, undone_on_error
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, naming_size, probe
 from mgd_ssl.models.weights import find_checkpoint, read_checkpoint
@@ -44,6 +44,6 @@ __all__ = [
     "returns_dict",
     "set_head",
     "split_batch_norms",
-    "whole_or_not",
+    "undone_on_error",
     "without_head",
 ]

@@ -34,7 +34,7 @@ def keeping_buffers(*networks: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def whole_or_not(module: nn.Module) -> Iterator[None]:
+def undone_on_error(module: nn.Module) -> Iterator[None]:
     """Put a module's state back where what changes it is broken off."""
     before = deepcopy(module.state_dict())
     try:

@@ -16,7 +16,7 @@ from mgd_ssl.data import (
     subset,
 )
 from mgd_ssl.evaluation import Accuracy, classifier_accuracy
-from mgd_ssl.matching import every
+from mgd_ssl.matching import evenly_spaced_epochs
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
@@ -35,10 +35,10 @@ from mgd_ssl.training.checks import check_batch, check_norms, check_readable, ch
 from mgd_ssl.training.class_names import Names, count_classes, match_classes
 from mgd_ssl.training.devices import convert_sync_bn
 from mgd_ssl.training.distillation import build_distiller, make_teacher
-from mgd_ssl.training.loaders import load_loader
+from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run import TrainingRun
-from mgd_ssl.training.starting import start
+from mgd_ssl.training.starting import start_run
 from mgd_ssl.training.training_data import ImageData, before_epochs
 
 
@@ -48,7 +48,7 @@ def run(config: ClassifyConfig) -> None:
         evaluate(config)
     else:
         resolved = resolve(config)
-        build(resolved, start(resolved)).train()
+        build(resolved, start_run(resolved)).train()
 
 
 def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
@@ -168,9 +168,9 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
         teacher: tuple[nn.Module, KeyReport] | None,
     ) -> None:
         rate = config.optim.learning_rate(extend=True)
-        epochs = every(rate.epochs, cast(int, config.mgd.mgd_update_freq))
+        epochs = evenly_spaced_epochs(rate.epochs, cast(int, config.mgd.mgd_update_freq))
         super().__init__(config, fabric, task, data, rate, before_epochs(epochs, data.loader))
-        self.teacher, self.val = teacher, load_loader(config, fabric, val)
+        self.teacher, self.val = teacher, build_loader(config, fabric, val)
 
     def prepare(self) -> dict[str, float]:
         """How good the teacher is."""
@@ -216,7 +216,7 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
 
     def restore(self, content: dict[str, Any]) -> None:
         """The student."""
-        self.put_back(self.task.student, content["state_dict"])
+        self.restore_network(self.task.student, content["state_dict"])
 
     def export(self, directory: Path) -> None:
         """The student without its classifier; last.pt and best.pt have it."""

@@ -13,7 +13,7 @@ from mgd_ssl.runs.outputs import refuse_other
 from mgd_ssl.settings.classify import ClassifyConfig, resolve
 from mgd_ssl.training.class_names import count_classes, match_classes
 from mgd_ssl.training.devices import place, start_fabric
-from mgd_ssl.training.loaders import load_loader
+from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger, start_logging
 
 
@@ -70,7 +70,7 @@ def evaluate_one(
     if config.loader.size is None and report.size:
         config = replace(config, loader=replace(config.loader, size=report.size))
     resolved = resolve(config)
-    loader = load_loader(resolved, fabric, val)
+    loader = build_loader(resolved, fabric, val)
     transform = eval_transform(report.mean, report.std).to(fabric.device)
     place(network, config.device, fabric.device)
     with fabric.autocast():

@@ -8,7 +8,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from mgd_ssl.data import ImageSource, Normalize, data_line, open_source, subset
-from mgd_ssl.matching import every, unsupervised_epochs
+from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
@@ -31,7 +31,7 @@ from mgd_ssl.training.checks import check_batch, check_norms, check_queue, check
 from mgd_ssl.training.distillation import build_distiller, make_teacher
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run import TrainingRun
-from mgd_ssl.training.starting import start
+from mgd_ssl.training.starting import start_run
 from mgd_ssl.training.training_data import ImageData, before_epochs
 
 # What keys began with in checkpoints that did not have every student as module.encoder_q.
@@ -40,7 +40,7 @@ OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective.")
 
 def run(config: PretrainConfig) -> None:
     """Pretrain a student."""
-    build(config, start(config)).train()
+    build(config, start_run(config)).train()
 
 
 def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
@@ -122,7 +122,9 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         report: KeyReport | None,
     ) -> None:
         rate, freq = config.optim.learning_rate(), config.mgd.mgd_update_freq
-        epochs = every(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)
+        epochs = (
+            evenly_spaced_epochs(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)
+        )
         super().__init__(config, fabric, task, data, rate, before_epochs(epochs, data.loader))
         self.report = report
         self.knn = build_knn(config, fabric)
@@ -198,7 +200,7 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         saved = {_renamed(str(k)): v for k, v in content["state_dict"].items()}
         for prefix, module in self._saved().items():
             state = {k: v for k, v in saved.items() if k.startswith(prefix)}
-            self.put_back(module, {k.removeprefix(prefix): v for k, v in state.items()})
+            self.restore_network(module, {k.removeprefix(prefix): v for k, v in state.items()})
 
     def _saved(self) -> dict[str, nn.Module]:
         """What a checkpoint holds, by the prefix of its keys; MoCo holds the student itself."""

@@ -7,7 +7,7 @@ from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth
 from mgd_ssl.settings.pretrain import LEAST_HEALTH_IMAGES, PretrainConfig
 from mgd_ssl.training.checks import check_readable
-from mgd_ssl.training.loaders import load_loader
+from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 
 HEALTH_NEIGHBOURS = 20
@@ -56,7 +56,7 @@ def _keep_out(source: ImageSource, most: int, seed: int) -> tuple[ImageSource, I
 def build_health(config: PretrainConfig, fabric: Fabric, images: ImageSource) -> OnlineHealth:
     """The label-free figures, from images that are not trained on."""
     check_readable(images, "health", config.loader.exif)
-    loader = load_loader(config, fabric, images)
+    loader = build_loader(config, fabric, images)
     return OnlineHealth(loader, min(HEALTH_NEIGHBOURS, len(images) // 3), fabric.device)
 
 
@@ -79,8 +79,8 @@ def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
     bank = subset(bank, options.knn_bank, config.seed)
     check_readable(queries, "kNN", config.loader.exif)
     return OnlineKnn(
-        bank=load_loader(config, fabric, bank),
-        queries=load_loader(config, fabric, queries),
+        bank=build_loader(config, fabric, bank),
+        queries=build_loader(config, fabric, queries),
         k=_neighbours(config, len(bank)),
         temperature=options.knn_t,
         device=fabric.device,

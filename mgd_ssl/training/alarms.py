@@ -8,7 +8,7 @@ from mgd_ssl.training.logging import logger
 
 SAME = 1e-6  # of the loss: two batches never agree so closely by chance
 MOST_STEPS = 50
-STILL = 1e-7  # of the weights' norm
+UNMOVED = 1e-7  # of the weights' norm
 
 
 class ConstantLoss:
@@ -37,7 +37,7 @@ class ConstantLoss:
             )
 
 
-class StillStudent:
+class UnmovedStudent:
     """Warns where an epoch has moved the weights by less than float32 resolves.
 
     Args:
@@ -52,7 +52,7 @@ class StillStudent:
         pairs = list(zip(self._before, self._copies(parameters), strict=True))
         moved = sum(float((now - before).double().square().sum()) for before, now in pairs)
         size = sum(float(before.double().square().sum()) for before, _ in pairs)
-        if moved <= STILL**2 * size:
+        if moved <= UNMOVED**2 * size:
             logger.warning(
                 "the student's weights have not moved in an epoch; raise --lr, and look whether a "
                 "term of the loss reaches the student (--objective-weight, --mgd-weight)"
@@ -63,7 +63,7 @@ class StillStudent:
         return [parameter.detach().cpu().clone() for parameter in parameters]
 
 
-def measured_or_kept(
+def measure_or_warn(
     measure: Callable[[int], dict[str, float]], epoch: int, student: nn.Module
 ) -> dict[str, float]:
     """The epoch's figures; where they cannot be taken the epoch is kept, and that is said.

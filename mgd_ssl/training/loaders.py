@@ -17,7 +17,7 @@ from mgd_ssl.settings.run import RunConfig
 CALIBRATION_BATCHES = 8
 
 
-def load_loader(
+def build_loader(
     config: RunConfig,
     fabric: Fabric,
     source: ImageSource,
@@ -29,7 +29,12 @@ def load_loader(
     options = loader_options(config, fabric, source, train=train)
     size = cast(int, config.loader.size)
     return make_loader(
-        source, size, share(config, fabric), crops=crops, exif=config.loader.exif, **options
+        source,
+        size,
+        images_per_process(config, fabric),
+        crops=crops,
+        exif=config.loader.exif,
+        **options,
     )
 
 
@@ -47,7 +52,7 @@ def loader_options(
     }
 
 
-def share(config: RunConfig, fabric: Fabric) -> int:
+def images_per_process(config: RunConfig, fabric: Fabric) -> int:
     """Images of a step on each process.
 
     Raises:

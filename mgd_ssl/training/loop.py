@@ -82,8 +82,8 @@ class Interrupted(Exception):  # noqa: N818
         self.signum, self.position = signum, position
 
 
-def nothing(_: object) -> dict[str, float]:
-    """Do nothing before a step or after an epoch."""
+def no_metrics(_: object) -> dict[str, float]:
+    """Do nothing, and measure nothing, before a step or after an epoch."""
     return {}
 
 
@@ -97,8 +97,8 @@ def fit(
     learning_rate: LearningRate,
     save: Callable[[Position], None],
     start: Position = Position(),
-    before_step: Callable[[Position], Mapping[str, float]] = nothing,
-    after_epoch: Callable[[int], Mapping[str, float]] = nothing,
+    before_step: Callable[[Position], Mapping[str, float]] = no_metrics,
+    after_epoch: Callable[[int], Mapping[str, float]] = no_metrics,
     writer: MetricWriter | None = None,
 ) -> None:
     """Train from ``start`` to the last epoch.

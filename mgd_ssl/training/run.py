@@ -13,12 +13,12 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
-from mgd_ssl.models import whole_or_not
+from mgd_ssl.models import undone_on_error
 from mgd_ssl.settings.config_file import COMMAND, command_of
 from mgd_ssl.settings.options import to_dict
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks import Task
-from mgd_ssl.training.alarms import StillStudent, measured_or_kept
+from mgd_ssl.training.alarms import UnmovedStudent, measure_or_warn
 from mgd_ssl.training.checkpoint import BEST, LAST, read_last, save_checkpoint
 from mgd_ssl.training.devices import compile_task
 from mgd_ssl.training.logging import MetricWriter, logger
@@ -28,7 +28,7 @@ from mgd_ssl.training.memory_check import check_memory
 from mgd_ssl.training.meter import Summed
 from mgd_ssl.training.optimizer import build_optimizer
 from mgd_ssl.training.restoring import check_optimizer, restore_module
-from mgd_ssl.training.run_directory import RunDirectory, taken
+from mgd_ssl.training.run_directory import RunDirectory, taken_directory
 from mgd_ssl.training.run_files import CONFIG
 from mgd_ssl.training.same_run import check_same_run, identify
 from mgd_ssl.training.schedules import LearningRate
@@ -81,7 +81,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         )
         self.optimizer: Any = build_optimizer(config, self.task)
         self.sources: dict[str, Any] = {}
-        self.still: StillStudent | None = None
+        self.unmoved: UnmovedStudent | None = None
         self.best, self.is_best = float("-inf"), False
         self.start, self.begun = Position(), False
 
@@ -99,9 +99,9 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     @abstractmethod
     def restore(self, content: dict[str, Any]) -> None:
-        """Counterpart of `networks`; by `put_back`."""
+        """Counterpart of `networks`; by `restore_network`."""
 
-    def put_back(self, module: nn.Module, state: dict[str, Any]) -> None:
+    def restore_network(self, module: nn.Module, state: dict[str, Any]) -> None:
         """Load what a checkpoint's state dict holds of a network; see `restore_module`."""
         restore_module(module, state, self.directory.checkpoints / LAST, "state_dict")
 
@@ -119,12 +119,12 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         if data.size is not None:
             need = step_memory(self.task, self.optimizer, fabric, data.size, data.count)
             check_memory(self.config, fabric, need)
-        with taken(self.config, fabric, lambda: self.begun) as directory:
+        with taken_directory(self.config, fabric, lambda: self.begun) as directory:
             self.set_up(directory)
             figures = self.prepare()
             if self.start.step < self.steps:
-                self.still = StillStudent(self.task.student.parameters())
-            done = self.taken(self.start)
+                self.unmoved = UnmovedStudent(self.task.student.parameters())
+            done = self.steps_before(self.start)
             writer = MetricWriter(directory.path, fabric.is_global_zero, keep=done)
             with closing(writer):
                 if done == 0 and figures:
@@ -165,7 +165,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             self.optimizer.load_state_dict(content["optimizer"])
             fabric.strategy.precision.load_state_dict(content["precision"])
 
-    def taken(self, here: Position) -> int:
+    def steps_before(self, here: Position) -> int:
         """Steps of the run that were taken before a position."""
         return here.epoch * self.steps + here.step
 
@@ -181,8 +181,8 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         if distiller is None:
             return {}
         metrics: dict[str, float] = {}
-        if self.taken(here) in self.solve_at and not distiller.is_settled:
-            with whole_or_not(distiller):
+        if self.steps_before(here) in self.solve_at and not distiller.is_settled:
+            with undone_on_error(distiller):
                 folder, start = self.directory.path / "matching", self.config.mgd.mgd_start
                 metrics = solve_matching(self.task, self.data, here, self.fabric, folder, start)
         distiller.gain = self.config.mgd.gain(here.epoch + here.step / self.steps)
@@ -191,11 +191,11 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
     def after_epoch(self, epoch: int) -> dict[str, float]:
         """Measure the student, and note whether it was never better."""
         self.begun = True
-        if self.still:
-            self.still.check(self.task.student.parameters())
-            self.still = None
+        if self.unmoved:
+            self.unmoved.check(self.task.student.parameters())
+            self.unmoved = None
         distributed.share_buffers(self.task.student)
-        metrics = measured_or_kept(self.measure, epoch, self.task.student)
+        metrics = measure_or_warn(self.measure, epoch, self.task.student)
         if self.metric in metrics:
             figure = metrics[self.metric]
             self.is_best, self.best = figure > self.best, max(figure, self.best)

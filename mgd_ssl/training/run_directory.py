@@ -20,9 +20,9 @@ from mgd_ssl.training.run_files import (
     CONFIG,
     FOLDERS,
     LOCK,
+    foreign_entries,
     holds_settings,
     is_run,
-    strangers,
     temporaries,
     written,
 )
@@ -111,7 +111,7 @@ class RunDirectory:
 
     def _require_begun(self) -> None:
         """Refuse a directory of something else without advice that would not help."""
-        foreign = strangers(self.path)
+        foreign = foreign_entries(self.path)
         if foreign and not self._begun:
             raise ValueError(
                 f"out: {self.path} is not empty, expected a new directory; it holds "
@@ -120,7 +120,7 @@ class RunDirectory:
 
     def _require_deletable(self) -> None:
         """Refuse to delete what no run wrote."""
-        foreign = strangers(self.path)
+        foreign = foreign_entries(self.path)
         if not is_run(self.path):
             what = "another project's" if (self.path / CONFIG).exists() else "no"
             raise ValueError(
@@ -135,7 +135,7 @@ class RunDirectory:
 
     def _require_resumable(self) -> None:
         """Refuse to write among, or over, what no run wrote."""
-        foreign, config = strangers(self.path), self.path / CONFIG
+        foreign, config = foreign_entries(self.path), self.path / CONFIG
         if (self.checkpoints / BEST).is_file() and not (self.checkpoints / LAST).is_file():
             raise ValueError(
                 f"out: {self.path} holds {BEST} and no {LAST} to go on from, and a new run would "
@@ -189,7 +189,9 @@ def _named(names: Sequence[str]) -> str:
 
 
 @contextmanager
-def taken(config: RunConfig, fabric: Fabric, begun: Callable[[], bool]) -> Iterator[RunDirectory]:
+def taken_directory(
+    config: RunConfig, fabric: Fabric, begun: Callable[[], bool]
+) -> Iterator[RunDirectory]:
     """A run's directory, taken by the first process; all end where it is refused.
 
     Args:

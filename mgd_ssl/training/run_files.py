@@ -42,7 +42,7 @@ def holds_settings(path: Path) -> bool:
     )
 
 
-def strangers(directory: Path) -> list[str]:
+def foreign_entries(directory: Path) -> list[str]:
     """What a directory holds that neither a run nor an evaluator writes there, links among it."""
     return [name for name in _entries(directory) if not _is_written(name)]
 

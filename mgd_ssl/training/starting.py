@@ -9,7 +9,7 @@ from mgd_ssl.training.logging import start_logging
 from mgd_ssl.training.same_run import refuse_own_sources
 
 
-def start(config: RunConfig) -> Fabric:
+def start_run(config: RunConfig) -> Fabric:
     """Start the log, the processes and torch's generator; a run is built after it.
 
     Raises:

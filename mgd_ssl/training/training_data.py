@@ -11,7 +11,7 @@ from torch import Tensor
 from mgd_ssl.data import Batch, ImageSource, ViewConfig, build_view, subset
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.settings.run import RunConfig
-from mgd_ssl.training.loaders import CALIBRATION_BATCHES, load_loader
+from mgd_ssl.training.loaders import CALIBRATION_BATCHES, build_loader
 from mgd_ssl.training.loop import Loader, Position
 
 
@@ -76,7 +76,7 @@ class ImageData(TrainingData):
         self.config, self.fabric, self.source = config, fabric, source
         self.size, self.count, self.labelled = cast(int, config.loader.size), count, labelled
         crops = views.crops(self.size, count, config.seed)
-        self.loader = load_loader(config, fabric, source, train=True, crops=crops)
+        self.loader = build_loader(config, fabric, source, train=True, crops=crops)
         self._view = build_view(views, self.size).to(fabric.device)
 
     def views(self, batch: Batch) -> list[Tensor]:
@@ -88,12 +88,12 @@ class ImageData(TrainingData):
         """(B,3,S,S) in [0,1] on the device: centers of a random choice that differs by epoch."""
         count = cast(int, self.config.mgd.mgd_update_images)
         chosen = subset(self.source, count, self.config.seed + here.epoch)
-        for batch in load_loader(self.config, self.fabric, chosen):
+        for batch in build_loader(self.config, self.fabric, chosen):
             yield to_unit(self.fabric.to_device(batch.images))
 
     def first_steps(self) -> Iterator[Tensor]:
         """(B,3,S,S) in [0,1] on the device: centers of the first steps' images, whole batches."""
-        loader = load_loader(self.config, self.fabric, self.source, train=True)
+        loader = build_loader(self.config, self.fabric, self.source, train=True)
         for batch in islice(loader, CALIBRATION_BATCHES):
             yield to_unit(self.fabric.to_device(batch.images))
 

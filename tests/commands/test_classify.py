@@ -22,7 +22,7 @@ from mgd_ssl.settings.classify import ClassifyConfig, resolve
 from mgd_ssl.settings.options import LoaderOptions
 from mgd_ssl.training.class_names import count_classes
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.run_files import strangers
+from mgd_ssl.training.run_files import foreign_entries
 
 SMALL = ["--size", "32", "--limit", "96", "-b", "16", "--lr", "0.02"]
 
@@ -66,7 +66,7 @@ def test_metrics_hold_each_loss_and_the_accuracies(distilled: Path) -> None:
     assert all(0 <= row["val_top1"] <= row["val_top5"] <= 100 for row in rows)
     assert (distilled / "matching" / "epoch_0001.npz").exists()
     assert not (distilled / "matching" / "epoch_0002.npz").exists()  # every 2 epochs
-    assert strangers(distilled) == []  # --overwrite knows every file
+    assert foreign_entries(distilled) == []  # --overwrite knows every file
 
 
 def test_the_checkpoint_is_torchvisions_network_with_its_classifier(distilled: Path) -> None:

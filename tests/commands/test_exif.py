@@ -15,7 +15,7 @@ from mgd_ssl.runs.evaluated import Evaluated, EvaluationConfig
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.options import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
-from mgd_ssl.training.loaders import load_loader
+from mgd_ssl.training.loaders import build_loader
 
 ONE_PROCESS: Any = SimpleNamespace(global_rank=0, world_size=1)
 
@@ -47,7 +47,7 @@ def test_a_run_sees_images_upright_unless_told_otherwise(
     def images(folder: Path, *options: str) -> torch.Tensor:
         argv = [str(folder), "--size", "32", "-b", "4", "-j", "0", *options]
         source = open_source(folder, "train")
-        loader = load_loader(parse(config, "run", argv), ONE_PROCESS, source, crops=crops)
+        loader = build_loader(parse(config, "run", argv), ONE_PROCESS, source, crops=crops)
         return torch.cat([batch.images for batch in loader])
 
     assert torch.equal(images(turned), images(upright))

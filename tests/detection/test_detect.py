@@ -20,7 +20,7 @@ from mgd_ssl.detection.reader import body_reader
 from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import create_backbone, load_backbone
 from mgd_ssl.stages import Stage
-from mgd_ssl.training.run_files import strangers
+from mgd_ssl.training.run_files import foreign_entries
 
 SAMPLE = Path(__file__).parent / "detection_sample"
 NETWORK = ["-a", "resnet18", "--width", "0.125", "--stem", "imagenet", "--stem-stride", "1"]
@@ -107,7 +107,7 @@ def test_every_stage_begins_at_the_same_loss(distilled: Path) -> None:
 def test_the_matching_is_solved_by_steps(distilled: Path) -> None:
     names = sorted(p.name for p in (distilled / "matching").iterdir())
     assert names == ["epoch_0001.npz", "epoch_0002_step_000002.npz"]  # steps 0 and 4 of the run
-    assert strangers(distilled) == []  # --overwrite knows every file
+    assert foreign_entries(distilled) == []  # --overwrite knows every file
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(1, 2), (2, 2)])

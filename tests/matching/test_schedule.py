@@ -1,6 +1,6 @@
 import pytest
 
-from mgd_ssl.matching import detection_iterations, every, unsupervised_epochs
+from mgd_ssl.matching import detection_iterations, evenly_spaced_epochs, unsupervised_epochs
 
 
 def test_200_epochs_are_the_published_ones():
@@ -20,9 +20,9 @@ def test_a_longer_run_goes_on_by_the_same_rule():
 
 
 def test_classification_solves_before_the_first_epoch_then_every_second():
-    assert every(6) == [1, 3, 5]
-    assert every(7, 3) == [1, 4, 7]
-    assert every(3, 100) == [1]
+    assert evenly_spaced_epochs(6) == [1, 3, 5]
+    assert evenly_spaced_epochs(7, 3) == [1, 4, 7]
+    assert evenly_spaced_epochs(3, 100) == [1]
 
 
 def test_detection_slows_down_after_20_000():
@@ -32,7 +32,9 @@ def test_detection_slows_down_after_20_000():
     assert detection_iterations(20_001)[-1] == 20_000
 
 
-@pytest.mark.parametrize("schedule", [unsupervised_epochs, every, detection_iterations])
+@pytest.mark.parametrize(
+    "schedule", [unsupervised_epochs, evenly_spaced_epochs, detection_iterations]
+)
 def test_nothing_to_run_is_refused(schedule):
     with pytest.raises(ValueError, match="at least 1"):
         schedule(0)
@@ -40,4 +42,4 @@ def test_nothing_to_run_is_refused(schedule):
 
 def test_a_step_of_none_is_refused():
     with pytest.raises(ValueError, match="a step of 0"):
-        every(10, 0)
+        evenly_spaced_epochs(10, 0)

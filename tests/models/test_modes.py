@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from mgd_ssl.models import whole_or_not
+from mgd_ssl.models import undone_on_error
 
 
 def test_a_change_that_is_broken_off_is_taken_back() -> None:
     norm = nn.BatchNorm2d(2)
-    with whole_or_not(norm):
+    with undone_on_error(norm):
         norm.running_mean.fill_(1)  # type: ignore[union-attr]
-    with pytest.raises(KeyboardInterrupt), whole_or_not(norm):
+    with pytest.raises(KeyboardInterrupt), undone_on_error(norm):
         norm.running_mean.fill_(2)  # type: ignore[union-attr]
         raise KeyboardInterrupt
     assert torch.equal(norm.state_dict()["running_mean"], torch.ones(2))

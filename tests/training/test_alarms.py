@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mgd_ssl.models import keeping_buffers
-from mgd_ssl.training.alarms import ConstantLoss, StillStudent
+from mgd_ssl.training.alarms import ConstantLoss, UnmovedStudent
 
 
 @pytest.fixture(autouse=True)
@@ -40,17 +40,17 @@ def test_a_loss_that_moves_a_little_is_none(caplog: pytest.LogCaptureFixture) ->
 
 def test_one_weight_that_moved_is_enough(caplog: pytest.LogCaptureFixture) -> None:
     student = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    still = StillStudent(student.parameters())
+    unmoved = UnmovedStudent(student.parameters())
     student(torch.randn(4, 2))  # moves the norm's statistics and no weight
-    still.check(student.parameters())
+    unmoved.check(student.parameters())
     assert len(caplog.messages) == 1 and "raise --lr" in caplog.messages[0]
     with torch.no_grad():
         student[1].bias[0] += 1e-30
-    still.check(student.parameters())
+    unmoved.check(student.parameters())
     assert len(caplog.messages) == 2  # less than rounding
     with torch.no_grad():
         student[1].bias[0] += 1e-4
-    still.check(student.parameters())
+    unmoved.check(student.parameters())
     assert len(caplog.messages) == 2
 
 
