@@ -1,7 +1,7 @@
-"""A report of runs: what a run directory holds, as one page, as Markdown and as JSON."""
+"""Reports of runs as a web page, Markdown and JSON."""
 
 from mgd_ssl.reporting.groups import Group, group_runs
 from mgd_ssl.reporting.runs import Run, read_run, read_runs
-from mgd_ssl.reporting.summary import summarise
+from mgd_ssl.reporting.summary import summarize
 
-__all__ = ["Group", "Run", "group_runs", "read_run", "read_runs", "summarise"]
+__all__ = ["Group", "Run", "group_runs", "read_run", "read_runs", "summarize"]

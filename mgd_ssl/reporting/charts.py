@@ -1,4 +1,4 @@
-"""Charts as SVG that stands in a page: no address, no width of its own, the page's ink."""
+"""Charts as SVG for a page: they load nothing, and take its width and its text color."""
 
 import html
 import io
@@ -14,20 +14,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from mgd_ssl.reporting.blocks import visible
+from mgd_ssl.reporting.escaping import visible
 from mgd_ssl.reporting.runs import Series
 
-# Okabe and Ito's colours, which colour-blind readers tell apart, less the black and the yellow
-# that a dark or a light page swallows.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+# Okabe and Ito's colors, which color-blind readers can tell apart, without the black and the
+# yellow, which do not show on a dark or a light page.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "os^DvPX*<>"
 DASHES = ("-", "--", "-.", ":")
-INK = "#010203"  # stands for the page's own text colour, which light and dark set
-WIDTH = 4.2  # inches: 9 points are 10 pixels where the page is 360 wide
-LONG_LABEL = 24  # characters, above which two do not fit beside each other
+INK = "#010203"  # replaced by the page's text color, which differs between light and dark
+WIDTH = 4.2  # inches: 9 points are 10 pixels on a page 360 pixels wide
+LONG_LABEL = 24  # characters; two longer ones do not fit side by side
 LONGEST_LABEL = 60
-LOG_RATIO = 20  # of the largest to the smallest value, above which the axis is logarithmic
-# Text stays text, ids are the same in every run, and a name with $ in it is no formula.
+LOG_RATIO = 20  # of the largest to the smallest value; above it the axis is logarithmic
+# Text stays text, ids are the same in every run, and $ in a name does not start a formula.
 OPTIONS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "report",
@@ -48,10 +48,10 @@ def line_chart(
 
     Args:
         name: unique in the page.
-        alt: what a reader who does not see it is told.
+        alt: description for readers who do not see it.
         lines: label -> epoch -> value.
         ylabel: the unit.
-        xlabel: what is counted, where it is not epochs.
+        xlabel: name of the horizontal axis.
         level: of a horizontal line, the teacher's figure.
     """
     figure, axes = _figure(3.0)
@@ -59,11 +59,11 @@ def line_chart(
         axes.plot(
             [*series],
             [*series.values()],
-            color=COLOURS[i % len(COLOURS)],
+            color=COLORS[i % len(COLORS)],
             marker=MARKERS[i % len(MARKERS)],
             markersize=4,
             markevery=max(1, len(series) // 10),
-            linestyle=DASHES[i // len(COLOURS) % len(DASHES)],
+            linestyle=DASHES[i // len(COLORS) % len(DASHES)],
         )
     labels = [*lines]
     if level is not None:
@@ -74,7 +74,7 @@ def line_chart(
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the other one is a formula
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default one is a formula
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel(xlabel, color=INK)
     axes.set_ylabel(ylabel, color=INK)
@@ -99,7 +99,7 @@ def heat_map(name: str, alt: str, cost: NDArray[np.float64]) -> str:
 def scatter(
     name: str, alt: str, points: NDArray[Any], labels: Sequence[int], words: Sequence[str]
 ) -> str:
-    """Points (N,2), each class with a colour and a marker of its own."""
+    """Points (N,2); each class has its own color and marker."""
     figure, axes = _figure(4.0)
     for i, label in enumerate(sorted(set(labels))):
         chosen = points[np.asarray(labels) == label]
@@ -107,7 +107,7 @@ def scatter(
             chosen[:, 0],
             chosen[:, 1],
             s=9,
-            color=COLOURS[i % len(COLOURS)],
+            color=COLORS[i % len(COLORS)],
             marker=MARKERS[i % len(MARKERS)],
             alpha=0.8,
             linewidths=0,
@@ -119,7 +119,7 @@ def scatter(
 
 
 def _legend(figure: Figure, drawn: Any, labels: Sequence[str], columns: int) -> None:
-    """Above the axes, where it hides nothing; long names get a line each."""
+    """Above the axes, where it hides nothing; long names take a line each."""
     columns = 1 if max(map(len, labels)) > LONG_LABEL else columns
     figure.legend(
         drawn,
@@ -134,7 +134,7 @@ def _legend(figure: Figure, drawn: Any, labels: Sequence[str], columns: int) -> 
 
 
 def _visible(label: str) -> str:
-    """Short enough to leave room for the chart; matplotlib leaves out what an underscore begins."""
+    """A short label; matplotlib would omit one that starts with an underscore."""
     text = visible(label if len(label) <= LONGEST_LABEL else f"{label[:LONGEST_LABEL]}…")
     return f"\u200b{text}" if text.startswith("_") else text
 
@@ -166,7 +166,7 @@ def _svg(figure: Figure, name: str, alt: str) -> str:
 
 
 def _own_ids(body: str, name: str) -> str:
-    """Ids that something refers to get the chart's name in front; the others go."""
+    """Prefix ids that are referred to with the chart's name, and remove the others."""
     slug = re.sub(r"\W+", "-", name)
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
     body = re.sub(r' id="([^"]*)"', lambda m: f' id="{slug}-{m[1]}"' if m[1] in used else "", body)

@@ -1,4 +1,4 @@
-"""What a student sees: a map of its features in two dimensions, and retrieval examples."""
+"""A map of a student's features in two dimensions, and retrieval examples."""
 
 import importlib
 import tempfile
@@ -17,12 +17,12 @@ from torch import Tensor
 from mgd_ssl.data import ImageLoader, ImageSource, eval_transform, make_loader, open_source, subset
 from mgd_ssl.evaluation import Features, collect_features, neighbours, retrieval_picture
 from mgd_ssl.models import load_backbone
-from mgd_ssl.reporting.blocks import visible
+from mgd_ssl.reporting.escaping import visible
 from mgd_ssl.reporting.runs import Run
 from mgd_ssl.training.logging import logger
 
-MOST_IMAGES, MOST_BANK, BATCH = 1000, 5000, 64
-MOST_COLOURS = 10  # more cannot be told apart
+MAX_IMAGES, MAX_BANK, BATCH = 1000, 5000, 64
+MAX_COLORS = 10  # more cannot be told apart
 CLUSTERS = 10
 NEIGHBOURS = 6
 
@@ -33,11 +33,11 @@ class FeatureMap:
 
     Attributes:
         points: (N,2).
-        labels: (N,) places in ``words``.
-        words: name of each class or cluster that is there.
+        labels: (N,) positions in ``words``.
+        words: names of the classes or clusters.
         by: "class" or "cluster".
         method: "PCA" or "UMAP".
-        share: of the variance that PCA's two dimensions hold, in percent; None of UMAP.
+        share: of the variance in PCA's two dimensions, in percent; None for UMAP.
     """
 
     points: NDArray[Any]
@@ -49,16 +49,16 @@ class FeatureMap:
 
 
 def feature_map(run: Run, umap: bool = False) -> FeatureMap:
-    """Map up to 1,000 validation images, or training images where there are no others.
+    """Map up to 1,000 validation images, or training images if there is no validation part.
 
     Args:
         run: of pretrain.py or ``mgd-ssl classify``.
-        umap: use UMAP, where it is installed.
+        umap: use UMAP, which must be installed, instead of PCA.
 
     Raises:
         ValueError: the run's network or its images cannot be read, or it is a detector.
     """
-    source, found, _ = _student_features(run, ("val", "train"), MOST_IMAGES)
+    source, found, _ = _student_features(run, ("val", "train"), MAX_IMAGES)
     features = found.features.numpy()
     if (found.labels >= 0).all():
         labels, words = _classes(found.labels.tolist(), source.classes)
@@ -74,12 +74,12 @@ def feature_map(run: Run, umap: bool = False) -> FeatureMap:
 
 
 def principal(features: NDArray[np.float32]) -> tuple[NDArray[Any], float]:
-    """Features (N,D) on their first two principal directions (N,2), and the share in percent.
+    """Features (N,D) on their first two principal directions (N,2), and their share of variance.
 
-    The share is that of the variance, 0 where all features are one.
+    The share is in percent, and 0 if all features are the same.
     """
-    centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
-    left, values, _ = np.linalg.svd(centred, full_matrices=False)
+    centered = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    left, values, _ = np.linalg.svd(centered, full_matrices=False)
     points = np.zeros((len(features), 2))
     points[:, : len(values[:2])] = left[:, :2] * values[:2]
     total = float((values**2).sum())
@@ -87,7 +87,7 @@ def principal(features: NDArray[np.float32]) -> tuple[NDArray[Any], float]:
 
 
 def cluster(features: NDArray[np.float32]) -> list[int]:
-    """k-means cluster of each row of features (N,D), of ten at most, numbered from 0."""
+    """k-means cluster of each row of features (N,D), at most ten of them, numbered from 0."""
     count = min(CLUSTERS, len(features))
     faiss.omp_set_num_threads(torch.get_num_threads())
     means = faiss.Kmeans(features.shape[1], count, seed=0, min_points_per_centroid=1)
@@ -99,9 +99,9 @@ def cluster(features: NDArray[np.float32]) -> list[int]:
 
 
 def _classes(labels: Sequence[int], names: Sequence[str] | None) -> tuple[list[int], list[str]]:
-    """Places and names; of many classes the most frequent ones, and the others as one."""
+    """Positions and names; of many classes only the most frequent, and the others as one."""
     counted = [label for label, _ in Counter(labels).most_common()]
-    kept = counted if len(counted) <= MOST_COLOURS else counted[: MOST_COLOURS - 1]
+    kept = counted if len(counted) <= MAX_COLORS else counted[: MAX_COLORS - 1]
     kept = sorted(kept)
     words = [names[label] if names else f"class {label}" for label in kept]
     if len(kept) < len(counted):
@@ -110,17 +110,17 @@ def _classes(labels: Sequence[int], names: Sequence[str] | None) -> tuple[list[i
 
 
 def retrieval_examples(run: Run, count: int) -> bytes:
-    """A PNG of queries with their six nearest neighbours, among 5,000 images of train at most.
+    """A PNG of queries with their six nearest neighbors among up to 5,000 training images.
 
     Args:
-        run: of pretrain.py or ``mgd-ssl classify``, its images in parts train and val.
-        count: queries, chosen by the seed 0.
+        run: of pretrain.py or ``mgd-ssl classify``, on data with the parts train and val.
+        count: number of queries, chosen with seed 0.
 
     Raises:
         ValueError: as `feature_map`, or too few images.
     """
     _, queries, query_loader = _student_features(run, ("val",), count)
-    _, bank, bank_loader = _student_features(run, ("train",), MOST_BANK)
+    _, bank, bank_loader = _student_features(run, ("train",), MAX_BANK)
     found = neighbours(queries.features, bank.features, min(NEIGHBOURS, len(bank.features)))
     known = bool((queries.labels >= 0).all() and (bank.labels >= 0).all())
     with tempfile.TemporaryDirectory() as folder:
@@ -134,15 +134,15 @@ def retrieval_examples(run: Run, count: int) -> bytes:
 
 
 def _images(loader: ImageLoader, indices: Tensor) -> Tensor:
-    """(N,3,S,S) uint8, as the network saw them."""
+    """(N,3,S,S) uint8, as the network sees them."""
     return torch.stack([loader.dataset[int(i)].image for i in indices])
 
 
 def _student_features(
     run: Run, splits: Sequence[str], most: int
 ) -> tuple[ImageSource, Features, ImageLoader]:
-    """Pooled features of a fixed random choice of images, of the first split that is there."""
-    if run.kind == "detect":
+    """Pooled features of a fixed random choice of images from the first split that exists."""
+    if run.config["command"] == "detect":
         raise ValueError(f"{run.path}: got a detector, expected a run of pretraining or classify")
     network, report = load_backbone(run.path / "student.safetensors")
     size = report.size or int(run.setting("loader.size") or 224)
@@ -160,11 +160,11 @@ def _open(run: Run, splits: Sequence[str]) -> ImageSource:
     names = () if own else ("train_folder", "val_folder", "max_pixels")
     opening = {name: run.setting(f"loader.{name}") for name in names}
     if data:
-        logger.info("%s: images of %s are read", visible(str(run.path)), visible(str(data)))
+        logger.info("%s: reading images of %s", visible(str(run.path)), visible(str(data)))
     *others, last = splits
     for split in others:
         try:
             return open_source(Path(data) if data else None, split, **opening)  # type: ignore[arg-type]
         except ValueError:
-            continue  # unlabelled images often have no val part
+            continue  # unlabeled images often have no val part
     return open_source(Path(data) if data else None, last, **opening)  # type: ignore[arg-type]

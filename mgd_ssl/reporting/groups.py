@@ -1,10 +1,10 @@
-"""Runs of the same settings but the seed, and what they say together."""
+"""Groups of runs that differ only in their seed, and their means."""
 
 import json
 import math
 import re
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,12 +12,9 @@ from typing import Any
 from mgd_ssl.reporting.runs import Role, Run, Series
 
 # Settings that do not affect the result.
-FREE = ("command", "out", "resume", "overwrite", "print_freq", "save_every", "seed")
-# What tells methods apart: a baseline may, indeed should, differ in these.
-METHOD = (
-    *("method", "teacher", "mgd", "moco", "objective", "kd"),
-    "levels",
-)
+WITHOUT_EFFECT = ("out", "resume", "overwrite", "print_freq", "save_every", "seed")
+# Settings of the method: a run and its baseline are expected to differ in these.
+METHOD_SETTINGS = ("method", "teacher", "mgd", "moco", "objective", "kd", "levels")
 
 
 @dataclass(frozen=True)
@@ -26,30 +23,31 @@ class Spread:
 
     Attributes:
         mean: over the runs.
-        std: with n-1 in the denominator; None of a single run.
-        runs: how many.
+        std: with n-1 in the denominator; None for a single run.
+        seeds: of the runs, with repeats.
     """
 
     mean: float
     std: float | None
-    runs: int
+    seeds: Sequence[int]
 
 
-def spread(values: Iterable[float | None]) -> Spread | None:
-    """Of the values that are there; None where none is."""
-    known = [v for v in values if v is not None]
+def spread(values: Iterable[tuple[int, float | None]]) -> Spread | None:
+    """Spread of pairs of seed and value, without those that are None; None if all are."""
+    known = [(seed, value) for seed, value in values if value is not None]
     if not known:
         return None
-    std = statistics.stdev(known) if len(known) > 1 else None
-    return Spread(statistics.fmean(known), std, len(known))
+    seeds, figures = zip(*known, strict=True)
+    std = statistics.stdev(figures) if len(figures) > 1 else None
+    return Spread(statistics.fmean(figures), std, seeds)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of the same settings but the seed.
+    """Runs that differ only in their seed.
 
     Attributes:
-        name: what their directories' names have in common.
+        name: the common part of their directories' names.
         runs: in order of seed.
     """
 
@@ -58,12 +56,12 @@ class Group:
 
     @property
     def first(self) -> Run:
-        """The run of the lowest seed, whose settings stand for all."""
+        """The run with the lowest seed, whose settings stand for all of them."""
         return self.runs[0]
 
     @property
     def role(self) -> Role:
-        """Of every run."""
+        """The role of its runs."""
         return self.first.role
 
     @property
@@ -72,42 +70,50 @@ class Group:
         return [run.seed for run in self.runs]
 
     @property
-    def counted(self) -> Sequence[Run]:
-        """The runs whose last figures count: the finished ones, or all where none is."""
+    def averaged(self) -> Sequence[Run]:
+        """The runs whose last figures count: those that finished, or all if none did."""
         return [run for run in self.runs if run.finished] or self.runs
 
     @cached_property
     def figure(self) -> Spread | None:
-        """The validation figure at the end, in percent."""
-        return spread(run.last(run.metric) for run in self.counted)
+        """The validation metric at the end, in percent."""
+        return spread((run.seed, run.last(run.metric)) for run in self.averaged)
 
     @cached_property
     def teacher(self) -> Spread | None:
-        """The teacher's, in percent."""
-        return spread(run.teacher for run in self.counted)
+        """The teacher's figure, in percent."""
+        return spread((run.seed, run.teacher) for run in self.averaged)
 
     @cached_property
     def percent(self) -> Spread | None:
-        """Per cent of the teacher's figure that each run reached."""
-        return spread(next(reversed(run.percent.values()), None) for run in self.counted)
+        """The validation metric as a percentage of the teacher's."""
+        return spread((run.seed, run.final_percent) for run in self.averaged)
 
     @property
     def names(self) -> list[str]:
-        """Metrics that any run has."""
+        """Metrics of any of the runs."""
         return list(dict.fromkeys(name for run in self.runs for name in run.names))
 
-    def series(self, of: str | Callable[[Run], Series]) -> Series:
-        """Epoch -> mean over the runs that have a metric, or what ``of`` reads, at that epoch."""
-        each = [run.series(of) if isinstance(of, str) else of(run) for run in self.runs]
-        epochs = sorted({epoch for series in each for epoch in series})
-        return {e: statistics.fmean(s[e] for s in each if e in s) for e in epochs}
+    def series(self, name: str) -> Series:
+        """Epoch -> mean of a metric over the runs that have it at that epoch."""
+        return _mean_series([run.series(name) for run in self.runs])
+
+    @property
+    def percent_series(self) -> Series:
+        """Epoch -> mean of the validation metric as a percentage of the teacher's."""
+        return _mean_series([run.percent for run in self.runs])
+
+
+def _mean_series(runs: Sequence[Series]) -> Series:
+    epochs = sorted({epoch for series in runs for epoch in series})
+    return {e: statistics.fmean(s[e] for s in runs if e in s) for e in epochs}
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Group runs whose settings agree but for the seed; students first, baselines last."""
+    """Group runs that differ only in their seed; students first, baselines last."""
     found: dict[str, list[Run]] = {}
     for run in runs:
-        key = json.dumps([run.role, run.kind, bound_settings(run)], sort_keys=True, default=str)
+        key = json.dumps([run.role, compared_settings(run)], sort_keys=True)
         found.setdefault(key, []).append(run)
     groups: list[Group] = []
     for members in found.values():
@@ -117,34 +123,31 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     return sorted(groups, key=lambda group: order.index(group.role))
 
 
-def bound_settings(run: Run) -> dict[str, Any]:
-    """The settings that a run's figures depend on, the seed aside."""
-    bound = {k: v for k, v in run.config.items() if k not in FREE}
-    bound["device"] = run.setting("device.precision")
-    loader = run.setting("loader") or {}
-    return bound | {"loader": {k: v for k, v in loader.items() if k != "workers"}}
+def compared_settings(run: Run) -> dict[str, Any]:
+    """The settings that affect a run's figures, except the seed."""
+    settings = {k: v for k, v in run.config.items() if k not in WITHOUT_EFFECT}
+    settings["device"] = run.setting("device.precision")
+    if isinstance(loader := run.setting("loader"), Mapping):
+        settings["loader"] = {k: v for k, v in loader.items() if k != "workers"}
+    return settings
 
 
 def baseline_of(group: Group, groups: Sequence[Group]) -> Group | None:
-    """What a group is compared with: the given baseline, else one without teacher like it.
+    """The group to compare with: the best of the given baselines.
 
-    Of several, the best counts.
+    If none was given, it is the best of the groups trained without a teacher and otherwise alike.
     """
-    same = [g for g in groups if g.first.kind == group.first.kind and g is not group]
+    same = [g for g in groups if g.first.command == group.first.command and g is not group]
     given = [g for g in same if g.role == "baseline"]
-    alike = [g for g in same if g.role == "alone" and not _different(group, g, METHOD)]
+    alike = [g for g in same if g.role == "alone" and not differences(group, g)]
     return max(given or alike, key=lambda g: g.figure.mean if g.figure else -math.inf, default=None)
 
 
 def differences(group: Group, other: Group) -> list[str]:
-    """Settings, beside those of the method, in which two groups differ."""
-    return _different(group, other, METHOD)
-
-
-def _different(group: Group, other: Group, aside: Sequence[str]) -> list[str]:
-    one, two = (_flat(bound_settings(g.first)) for g in (group, other))
+    """Names of the settings in which two groups differ, except those of the method."""
+    one, two = (_flat(compared_settings(g.first)) for g in (group, other))
     names = [k for k in dict.fromkeys([*one, *two]) if one.get(k) != two.get(k)]
-    return [name for name in names if name.split(".")[0] not in aside]
+    return [name for name in names if name.split(".")[0] not in METHOD_SETTINGS]
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -155,7 +158,7 @@ def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _name(runs: Sequence[Run]) -> str:
-    """The directory's name; of several runs, without the seed that it ends with."""
+    """The directory's name; for several runs, without the seed at its end."""
     names = [run.path.absolute().name for run in runs]
     if len(runs) == 1:
         return names[0]

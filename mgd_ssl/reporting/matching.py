@@ -1,4 +1,4 @@
-"""The matching inspector: what the solves of a run chose, in numbers."""
+"""The solved matchings of a run: group sizes, costs, and changes between solves."""
 
 import re
 import zipfile
@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mgd_ssl.reporting.reading import BEYOND
+from mgd_ssl.reporting.reading import MAX_NUMBER
 
 Cost = NDArray[np.float64]
 Assignment = NDArray[np.int64]
-LARGEST = 2**30  # bytes of a file of solves, unpacked
-SOLVE = re.compile(r"epoch_(\d+)(?:_step_(\d+))?$")
+MAX_BYTES = 2**30  # of a file of solves, unpacked
+SOLVE = re.compile(r".*epoch_(\d+)(?:_step_(\d+))?")
 
 
 @dataclass(frozen=True)
 class Solve:
-    """One stage at one solve.
+    """The matching of one stage, as it was solved once.
 
     Attributes:
-        when: "epoch 3", or "epoch 3, step 5": before which it was.
+        when: "epoch 3" or "epoch 3, step 5": the solve took place before it.
         cost: (C_s,C_t).
         assignment: (C_s,G) teacher channels of each student channel, -1 pads.
     """
@@ -33,7 +33,7 @@ class Solve:
 
     @property
     def owners(self) -> Assignment:
-        """(C_t,) student channel that each teacher channel belongs to, -1 where to none."""
+        """(C_t,) student channel that each teacher channel is matched with, -1 for none."""
         owners = np.full(self.cost.shape[1], -1, dtype=np.int64)
         students, _ = np.nonzero(self.assignment >= 0)
         owners[self.assignment[self.assignment >= 0]] = students
@@ -41,28 +41,28 @@ class Solve:
 
     @property
     def total(self) -> float:
-        """Summed cost of all pairs."""
+        """Summed cost of the matched pairs."""
         students, _ = np.nonzero(self.assignment >= 0)
         return float(self.cost[students, self.assignment[self.assignment >= 0]].sum())
 
     @property
     def sizes(self) -> dict[int, int]:
-        """Size of a group -> how many student channels have one of that size."""
+        """Size of a group -> number of student channels with a group of that size."""
         sizes, counts = np.unique((self.assignment >= 0).sum(axis=1), return_counts=True)
         return dict(zip(sizes.tolist(), counts.tolist(), strict=True))
 
     @property
     def never_chosen(self) -> int:
-        """Teacher channels in no group."""
+        """Number of teacher channels in no group."""
         return int((self.owners < 0).sum())
 
     def sorted(self) -> tuple[Cost, Assignment, Assignment]:
-        """The cost with each group's members side by side.
+        """The cost with the members of each group next to each other.
 
         Returns:
-            (C_s,C_t) cost, and the channels that its rows and columns are: student channels by
-            what their group costs a member, cheapest first; teacher channels by their group's
-            row, cheapest member first, those in no group at the end.
+            (C_s,C_t) cost, and the channels of its rows and columns. Student channels are sorted
+            by the mean cost of their group; teacher channels by their group's row and then by
+            cost, with those in no group at the end.
         """
         member = np.zeros(self.cost.shape, dtype=bool)
         owners = self.owners
@@ -80,20 +80,22 @@ class Solve:
 
 
 def changed_share(before: Solve, after: Solve) -> float:
-    """Share of teacher channels, in [0,1], that belong to another student channel than before."""
+    """Share of teacher channels, in [0,1], matched with another student channel than before."""
     return float((before.owners != after.owners).mean())
 
 
 def read_matching(run: Path) -> dict[str, list[Solve]]:
-    """Stage -> its solves in order; empty where the run solved none.
+    """Stage -> its solves in order; empty if the run solved none.
 
     Raises:
-        ValueError: a file is damaged, or holds no cost and assignment.
+        ValueError: a file is damaged, or lacks a cost or an assignment.
     """
     stages: dict[str, list[Solve]] = {}
-    files = [p for p in (run / "matching").glob("*.npz") if SOLVE.search(p.stem)]
-    for path in sorted(files, key=_position):
-        for name, solve in _read(path).items():
+    found = [(SOLVE.fullmatch(path.stem), path) for path in (run / "matching").glob("*.npz")]
+    positions = sorted((int(m[1]), int(m[2] or 0), path) for m, path in found if m)
+    for epoch, step, path in positions:
+        when = f"epoch {epoch}" + (f", step {step}" if step else "")
+        for name, solve in _read(path, when).items():
             stages.setdefault(name, []).append(solve)
     for name, solves in stages.items():
         _check_alike(run / "matching", name, solves)
@@ -105,24 +107,11 @@ def _check_alike(folder: Path, name: str, solves: Sequence[Solve]) -> None:
     if len(shapes) > 1:
         raise ValueError(
             f"{folder}: stage {name} has costs of {shapes[0]} and of {shapes[1]} channels, "
-            "expected those of one run; take the files of another run out"
+            "expected those of one run; remove the files of other runs"
         )
 
 
-def _position(path: Path) -> tuple[int, int]:
-    epoch, step = _digits(path)
-    return int(epoch), int(step or 0)
-
-
-def _digits(path: Path) -> tuple[str, str | None]:
-    found = SOLVE.search(path.stem)
-    assert found is not None  # the files were chosen by it
-    return found[1], found[2]
-
-
-def _read(path: Path) -> dict[str, Solve]:
-    epoch, step = _digits(path)
-    when = f"epoch {int(epoch)}" + (f", step {int(step)}" if step else "")
+def _read(path: Path, when: str) -> dict[str, Solve]:
     try:
         _check_size(path)
         with np.load(path, allow_pickle=False) as arrays:
@@ -151,16 +140,16 @@ def _checked(solve: Solve) -> Solve:
         or not -1 <= assignment.min() <= assignment.max() < cost.shape[1]
     ):
         raise ValueError(f"cost {cost.shape} with an assignment {assignment.shape} out of range")
-    if not np.isfinite(cost).all() or np.abs(cost).max() > BEYOND:
-        raise ValueError("a cost that is not finite, or beyond all bounds")
+    if not np.isfinite(cost).all() or np.abs(cost).max() > MAX_NUMBER:
+        raise ValueError("a cost that is not finite, or out of range")
     return Solve(solve.when, cost.astype(np.float64), assignment.astype(np.int64))
 
 
 def _check_size(path: Path) -> None:
-    """Refuse a small archive that unpacks to more memory than there is."""
+    """Refuse a small archive that unpacks to an enormous one."""
     if not path.is_file():
-        raise OSError("no regular file")
+        raise OSError("not a regular file")
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
-    if size > LARGEST:
-        raise ValueError(f"arrays of {size} bytes, expected {LARGEST} at most")
+    if size > MAX_BYTES:
+        raise ValueError(f"arrays of {size} bytes, expected at most {MAX_BYTES}")

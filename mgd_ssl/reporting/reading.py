@@ -1,18 +1,19 @@
-"""What a file of a run holds, as plain values of bounded size: it is data, whoever wrote it."""
+"""Files of a run as plain values of bounded size: data, whoever wrote them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
-LARGEST = 2**24  # bytes of a file of settings or results
-MOST_VALUES, DEEPEST, LONGEST = 10_000, 20, 1_000
-BEYOND = 1e30  # no figure is larger: sums and squares of such stay finite
+MAX_BYTES = 2**24  # of a file of settings or results
+MAX_VALUES, MAX_DEPTH, MAX_CHARACTERS = 10_000, 20, 1_000
+MAX_NUMBER = 1e30  # sums and squares of smaller numbers stay finite
 
-# Settings that a report computes with or opens, and what they may be.
-ENTRIES: dict[str, tuple[tuple[type, ...], str]] = {
+# Settings that a report computes with or opens: their types, and the same in words.
+SETTING_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "seed": ((int,), "a whole number"),
     "optim.epochs": ((int,), "a whole number from 0"),
     "optim.warmup_epochs": ((int, float), "a number from 0"),
@@ -29,23 +30,23 @@ ENTRIES: dict[str, tuple[tuple[type, ...], str]] = {
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite number, and none so large that a mean of some overflows."""
+    """Whether a value is a finite number, small enough for a mean not to overflow."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return -BEYOND < value < BEYOND
+    return -MAX_NUMBER < value < MAX_NUMBER
 
 
 def read_text(path: Path) -> str:
     """Text of a regular file; bytes that are not UTF-8 are replaced.
 
     Raises:
-        ValueError: it is too large.
-        OSError: it cannot be read, or is no regular file.
+        ValueError: the file is too large.
+        OSError: it cannot be read, or is not a regular file.
     """
     if not path.is_file():
-        raise OSError(f"{path} is no regular file")
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"{path.stat().st_size} bytes, expected {LARGEST} at most")
+        raise OSError(f"{path} is not a regular file")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path.stat().st_size} bytes, expected at most {MAX_BYTES}")
     return path.read_text(encoding="utf-8", errors="replace")
 
 
@@ -53,13 +54,13 @@ def read_yaml(path: Path) -> Any:
     """Plain values of a YAML file.
 
     Raises:
-        ValueError: names the file, and what is wrong with it.
+        ValueError: names the file and what is wrong with it.
     """
     try:
         return plain(yaml.safe_load(read_text(path)))
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
         raise ValueError(
-            f"{path}: got no YAML ({_first_line(error)}), expected settings"
+            f"{path}: not YAML ({_first_line(error)}), expected a run's settings"
         ) from error
 
 
@@ -67,26 +68,26 @@ def parse_json(text: str) -> Any:
     """Plain values of JSON.
 
     Raises:
-        ValueError: it is none, or too much.
+        ValueError: the text is not JSON, or holds too many values.
     """
     try:
         return plain(json.loads(text))
     except RecursionError as error:
-        raise ValueError("nested too deep") from error
+        raise ValueError("nested too deeply") from error
 
 
 def plain(value: Any) -> Any:
-    """Dicts, lists, texts and numbers; anything else, and numbers beyond all bounds, as text.
+    """Dicts, lists, strings and numbers; anything else, and numbers out of range, as strings.
 
     Raises:
-        ValueError: more than 10,000 values, or nested more than 20 deep.
+        ValueError: there are more than 10,000 values, or they are nested more than 20 deep.
     """
-    return _plain(value, iter(range(MOST_VALUES)), 0)
+    return _plain(value, iter(range(MAX_VALUES)), 0)
 
 
 def _plain(value: Any, budget: Iterator[int], depth: int) -> Any:
-    if next(budget, None) is None or depth > DEEPEST:
-        raise ValueError(f"more than {MOST_VALUES} values, or nested more than {DEEPEST} deep")
+    if next(budget, None) is None or depth > MAX_DEPTH:
+        raise ValueError(f"more than {MAX_VALUES} values, or nested more than {MAX_DEPTH} deep")
     if isinstance(value, Mapping):
         return {_text(k): _plain(v, budget, depth + 1) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -98,7 +99,7 @@ def _plain(value: Any, budget: Iterator[int], depth: int) -> Any:
 
 def _text(value: object) -> str:
     text = str(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
 
 
 def _first_line(error: Exception) -> str:
@@ -106,26 +107,34 @@ def _first_line(error: Exception) -> str:
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, float]], list[str]]:
-    """Rows of metrics.jsonl, and in words what of the file is left out, where anything is.
+    """Rows of metrics.jsonl, and notes in words on what was left out.
 
     A row has an ``epoch`` and finite numbers by name.
     """
     lines = path.read_text("utf-8", errors="replace").split("\n") if path.is_file() else []
-    rows, broken, odd = [], list[int](), dict[str, int]()
+    rows, bad_lines, bad_values = [], list[int](), Counter[str]()
     for number, line in enumerate(lines, 1):
-        if line.strip():
-            row = _row(line)
-            if row is None:
-                broken.append(number)
-                continue
-            rows.append({name: value for name, value in row.items() if is_number(value)})
-            for name in row.keys() - rows[-1].keys():
-                odd[name] = odd.get(name, 0) + 1
-    return rows, [*_said_of_lines(path, broken), *_said_of_values(path, odd)]
+        if not line.strip():
+            continue
+        row = _row(line)
+        if row is None:
+            bad_lines.append(number)
+            continue
+        rows.append({name: value for name, value in row.items() if is_number(value)})
+        bad_values.update(row.keys() - rows[-1].keys())
+    notes = []
+    if bad_lines:
+        notes.append(
+            f"{path}: {len(bad_lines)} lines are not rows of metrics and were left out; the first "
+            f"is line {bad_lines[0]}"
+        )
+    for name, count in sorted(bad_values.items()):
+        notes.append(f"{path}: {count} values of {name} are not finite numbers and were left out")
+    return rows, notes
 
 
 def _row(line: str) -> dict[str, Any] | None:
-    """A row of metrics; None where a line holds none, or half of one."""
+    """A row of metrics; None if the line is not one, or half of one."""
     try:
         row = parse_json(line)
     except ValueError:
@@ -134,53 +143,48 @@ def _row(line: str) -> dict[str, Any] | None:
     return row if is_number(epoch) and 0 <= cast(float, epoch) < 1e9 else None
 
 
-def _said_of_lines(path: Path, broken: list[int]) -> Iterator[str]:
-    if broken:
-        yield (
-            f"{path}: {len(broken)} lines hold no row of metrics and are left out, the first is "
-            f"line {broken[0]}"
-        )
+def check_settings(path: Path, content: Any, commands: Collection[str]) -> Mapping[str, Any]:
+    """The settings of a run, if a report can use them.
 
-
-def _said_of_values(path: Path, odd: Mapping[str, int]) -> Iterator[str]:
-    for name, count in sorted(odd.items()):
-        yield f"{path}: {count} values of {name} are no finite numbers and are left out"
-
-
-def check_entries(path: Path, content: Any) -> Mapping[str, Any]:
-    """The settings of a run, those that a report computes with being what they should be.
+    Args:
+        path: of their file.
+        content: what it holds.
+        commands: that write such runs.
 
     Raises:
-        ValueError: names the file, the entry, what it is and what was expected.
+        ValueError: names the file, the setting, its value and what was expected.
     """
-    if not isinstance(content, Mapping) or not isinstance(content.get("optim"), Mapping):
+    command = content.get("command") if isinstance(content, Mapping) else None
+    if command not in [*commands] or not isinstance(content.get("optim"), Mapping):
         raise ValueError(
-            f"{path}: got settings without an optim section, expected those of pretrain.py, "
-            "mgd-ssl classify or mgd-ssl detect"
+            f"{path}: got no settings of a training run, expected a command that is one of "
+            f"{', '.join(commands)}, and a section optim"
         )
-    for name, (types, expected) in ENTRIES.items():
-        value = entry(content, name)
+    for name, (types, expected) in SETTING_TYPES.items():
+        value = setting(content, name)
         good = value is None or (isinstance(value, types) and not isinstance(value, bool))
         if not good or (name.startswith("optim.") and value is not None and value < 0):
             raise ValueError(
                 f"{path}: {name}: got {value!r}, expected {expected}; correct it, or leave the "
                 "run out"
             )
-    return content
+    return cast(Mapping[str, Any], content)
 
 
-def entry(content: Mapping[str, Any], name: str) -> Any:
-    """A setting by its dotted name; None where there is none."""
+def setting(content: Mapping[str, Any], name: str) -> Any:
+    """A setting by its dotted name; None if it is not there."""
     value: Any = content
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
-def place(text: object) -> Path | None:
-    """Where a path that a file names leads; None where it can be no path."""
+def to_path(text: object) -> Path | None:
+    """The absolute path that a file names; None if it names none, or one that cannot exist."""
+    if not isinstance(text, str) or not text:
+        return None
     try:
-        found = Path(str(text)).resolve()
+        found = Path(text).resolve()
         found.exists()  # raises where the name is too long
     except (OSError, ValueError, RuntimeError):  # so do a null byte and a loop of links
         return None

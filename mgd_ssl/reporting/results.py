@@ -1,33 +1,35 @@
-"""Results that the evaluators wrote of a run and of its teacher."""
+"""Results of the evaluators for a run and for its teacher."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import glob
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mgd_ssl.reporting.reading import is_number, parse_json, place, read_text
+from mgd_ssl.reporting.reading import is_number, parse_json, read_text, to_path
 from mgd_ssl.reporting.runs import Run
 
-SHARED = ("size", "data", "train_images", "val_images")
-RECIPE = ("epochs", "learning_rate", "batch_size", "weight_decay", "holdout", "seed")
+MEASUREMENT = ("size", "data", "train_images", "val_images")
+UNREADABLE = ("train_unreadable", "val_unreadable")
+RECIPE = ("epochs", "batch_size", "weight_decay", "holdout")
 
 
 @dataclass(frozen=True)
 class Result:
-    """One figure of an evaluator, with what stands beside it.
+    """One figure of an evaluator.
 
     Attributes:
-        of: "student" or "teacher".
+        network: "student" or "teacher".
         checkpoint: name of the file that was measured.
         protocol: in the evaluator's words.
-        settings: k, T, size, data and the like, and the recipe of a linear probe.
+        settings: k, T, size, data and so on, and the recipe of a linear probe; not the seed.
         top1: in percent.
-        top5: in percent; None where it was not measured.
-        versions: of the packages that made it.
-        warnings: why the figure may say little, in the evaluator's words.
+        top5: in percent; None if it was not measured.
+        versions: of the packages that computed it.
+        warnings: of the evaluator, why the figure may say little.
     """
 
-    of: str
+    network: str
     checkpoint: str
     protocol: str
     settings: Mapping[str, Any]
@@ -38,93 +40,84 @@ class Result:
 
 
 def read_results(run: Run) -> tuple[list[Result], list[str]]:
-    """Results in the run's directory or beside it, and those beside its teacher's checkpoint.
+    """Results in or next to the run's directory, and those next to its teacher's checkpoint.
 
-    Files that hold something else are passed over. What of a result cannot be read is said in
-    words, beside the results.
+    JSON files of other kinds are ignored.
+
+    Returns:
+        The results, and notes in words on files and figures that were left out.
     """
-    home, found, notes = run.path.resolve(), dict[Path, str](), list[str]()
-    for path in sorted([*run.path.rglob("*.json"), *run.path.absolute().parent.glob("*.json")]):
-        inside = home in path.resolve().parents
-        content = _read(path, notes if inside else [])
-        if content and (owner := _owner(run, content) or ("student" if inside else None)):
-            found[path.resolve()] = owner
-    for path in _beside_teacher(run):
-        if _owner(run, _read(path, notes)) == "teacher":
-            found.setdefault(path.resolve(), "teacher")
-    results = [r for path, of in found.items() for r in _results(path, of, notes)]
-    return results, list(dict.fromkeys(notes))
+    around = [*run.path.rglob("*.json"), *run.path.absolute().parent.glob("*.json")]
+    own, teachers = ({p.resolve() for p in paths} for paths in (around, _next_to_teacher(run)))
+    inside = {path for path in own if run.path.resolve() in path.parents}
+    results, notes = list[Result](), list[str]()
+    for path in sorted(own | teachers):
+        content = _read(path, notes if path in inside | teachers else [])
+        network = _network(run, content) or ("student" if path in inside else "")
+        if network == "teacher" or (network == "student" and path in own):
+            results += _results(path, content, network, notes)
+    return results, notes
 
 
-def _beside_teacher(run: Run) -> list[Path]:
-    """What may be results of the teacher: each must name its checkpoint itself."""
-    teacher = place(run.setting("teacher.teacher") or "")
-    if teacher is None or not run.setting("teacher.teacher"):
-        return []
-    return sorted(teacher.parent.glob(f"{_literal(teacher.name)}.*.json"))
+def _next_to_teacher(run: Run) -> list[Path]:
+    """Files that may be results of the teacher, if they name its checkpoint."""
+    teacher = to_path(run.setting("teacher.teacher"))
+    return sorted(teacher.parent.glob(f"{glob.escape(teacher.name)}.*.json")) if teacher else []
 
 
-def _literal(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def _owner(run: Run, content: Mapping[str, Any]) -> str | None:
-    """Whose result a file holds, by the checkpoint that it names."""
-    checkpoint = content.get("checkpoint")
-    named = place(checkpoint) if isinstance(checkpoint, str) else None
+def _network(run: Run, content: Mapping[str, Any]) -> str | None:
+    """The network that a result is about, from the checkpoint that it names."""
+    named = to_path(content.get("checkpoint"))
     if named is None:
         return None
-    teacher = run.setting("teacher.teacher")
-    if teacher and named == place(teacher):
+    if named == to_path(run.setting("teacher.teacher")):
         return "teacher"
     return "student" if run.path.resolve() in named.parents else None
 
 
 def _read(path: Path, notes: list[str]) -> dict[str, Any]:
-    """A result file's content; empty where it holds none."""
+    """Content of a result file; empty if it holds something else."""
     try:
         content = parse_json(read_text(path))
     except (OSError, ValueError) as error:
-        notes.append(f"{path}: no result can be read ({error}), it is left out")
+        notes.append(f"{path}: it cannot be read ({error}) and was left out")
         return {}
     known = isinstance(content, dict) and isinstance(content.get("protocol"), str)
     return content if known else {}
 
 
-def _results(path: Path, of: str, notes: list[str]) -> Iterator[Result]:
-    content = _read(path, [])
+def _results(
+    path: Path, content: Mapping[str, Any], network: str, notes: list[str]
+) -> list[Result]:
     rows = content.get("knn", [content] if "top1" in content else [])
     rows = rows if isinstance(rows, list) else [rows]
-    found = [r for r in (_result(content, row, of) for row in rows) if r]
+    found = [r for r in (_result(content, row, network) for row in rows) if r]
     if len(found) < len(rows):
-        missing = len(rows) - len(found)
-        notes.append(f"{path}: {missing} of {len(rows)} figures are no percentages, left out")
-    yield from found
+        missing = f"{len(rows) - len(found)} of {len(rows)} figures"
+        notes.append(f"{path}: {missing} are not percentages and were left out")
+    return found
 
 
-def _result(content: Mapping[str, Any], row: Any, of: str) -> Result | None:
-    """One figure; None where it is no percentage."""
+def _result(content: Mapping[str, Any], row: Any, network: str) -> Result | None:
+    """One figure; None if it is not a percentage."""
     if not isinstance(row, dict) or not _is_percent(row.get("top1")):
         return None
     own: dict[str, Any] = {"k": row["k"], "T": row.get("temperature")} if "k" in row else {}
-    own |= {k: row[k] for k in RECIPE if k in row}
+    recipe = RECIPE if "holdout" in row else ("learning_rate", *RECIPE)  # a chosen rate may differ
+    own |= {name: row[name] for name in recipe if name in row}
+    own |= {name: content[name] for name in MEASUREMENT if name in content}
+    own |= {name: content[name] for name in UNREADABLE if content.get(name)}
     versions, warnings = content.get("versions"), content.get("warnings")
     return Result(
-        of=of,
+        network=network,
         checkpoint=Path(str(content.get("checkpoint", ""))).name,
         protocol=content["protocol"],
-        settings={**own, **{k: content[k] for k in SHARED if k in content}, **_unreadable(content)},
+        settings=own,
         top1=float(row["top1"]),
         top5=float(row["top5"]) if _is_percent(row.get("top5")) else None,
         versions=versions if isinstance(versions, dict) else {},
         warnings=[str(w) for w in warnings] if isinstance(warnings, list) else [],
     )
-
-
-def _unreadable(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Images that could not be decoded, where there were any."""
-    names = ("train_unreadable", "val_unreadable")
-    return {name: content[name] for name in names if content.get(name)}
 
 
 def _is_percent(value: Any) -> bool:

@@ -1,35 +1,39 @@
-"""Read a run directory: its settings, its metrics, and how good its teacher is."""
+"""Read a run directory: its settings, its metrics, and its teacher's figure."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, NamedTuple
 
-from mgd_ssl.reporting.reading import check_entries, entry, is_number, place, read_rows, read_yaml
+from mgd_ssl.reporting.reading import (
+    check_settings,
+    read_rows,
+    read_yaml,
+    setting,
+    to_path,
+)
 
-Kind = Literal["pretrain", "classify", "detect"]
 Role = Literal["distilled", "baseline", "alone"]
-# The figure that each command chooses best.pt by, and its name in words.
-FIGURES: dict[Kind, tuple[str, str]] = {
-    "pretrain": ("val_knn_top1", "kNN accuracy"),
-    "classify": ("val_top1", "top-1 accuracy"),
-    "detect": ("val_AP", "average precision"),
-}
-COMMANDS: dict[Kind, str] = {
-    "pretrain": "python pretrain.py",
-    "classify": "mgd-ssl classify",
-    "detect": "mgd-ssl detect",
-}
-# The teacher's figure on the same images, in metrics.jsonl.
-TEACHERS = {"pretrain": "teacher_knn_top1", "classify": "teacher_top1", "detect": "teacher_AP"}
-PERCENT = "val_knn_top1_percent_of_teacher"
-# What runs said that did not write it there.
-TEACHER_LINE = re.compile(r"teacher: (?:kNN )?top-1 (\d+\.\d+) %")
 Series = dict[float, float]
-# Settings that a validation figure depends on, beside the network.
-MEASURING = (
+
+
+class Command(NamedTuple):
+    """A training command, and the validation metric by which a report compares its runs."""
+
+    line: str
+    metric: str  # in metrics.jsonl, in percent
+    words: str  # the same in words
+
+
+# By the command's name in config.yaml.
+COMMANDS = {
+    "pretrain": Command("python pretrain.py", "val_knn_top1", "kNN accuracy"),
+    "classify": Command("mgd-ssl classify", "val_top1", "top-1 accuracy"),
+    "detect": Command("mgd-ssl detect", "val_AP", "average precision"),
+}
+# Settings besides the network that a validation metric depends on.
+MEASUREMENT_SETTINGS = (
     *("data", "loader.train_folder", "loader.val_folder", "evaluation.eval_data"),
     *("evaluation.knn_k", "evaluation.knn_t", "evaluation.knn_bank"),
 )
@@ -37,74 +41,67 @@ MEASURING = (
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory as it was found.
+    """The settings and metrics of a run directory.
 
     Attributes:
         path: as it was given.
         config: of config.yaml.
         rows: of metrics.jsonl, in order; finite numbers by name.
-        log: text of train.log, empty where there is none.
         baseline: whether it was given as one to compare with.
-        notes: what of its files is left out, in words.
+        notes: in words, what was left out of its files.
     """
 
     path: Path
     config: Mapping[str, Any]
     rows: list[dict[str, float]]
-    log: str = ""
     baseline: bool = False
     notes: Sequence[str] = ()
 
     def setting(self, name: str) -> Any:
         """A setting by its dotted name; None where the run has none of it."""
-        return entry(self.config, name)
+        return setting(self.config, name)
 
     @property
-    def kind(self) -> Kind:
-        """Which command wrote it; older runs tell it by the settings that it alone has."""
-        command = self.config.get("command")
-        if command in get_args(Kind):
-            return cast(Kind, command)
-        if "kd" in self.config:
-            return "classify"
-        return "detect" if "levels" in self.config else "pretrain"
+    def command(self) -> Command:
+        """The command that wrote it."""
+        return COMMANDS[self.config["command"]]
 
     @property
     def role(self) -> Role:
-        """What it is to the reader."""
+        """A student with a teacher, one without, or a baseline."""
         if self.baseline:
             return "baseline"
         return "distilled" if self.setting("teacher.teacher") else "alone"
 
     @property
     def metric(self) -> str:
-        """Name of its validation figure in metrics.jsonl."""
-        return FIGURES[self.kind][0]
+        """Name of its validation metric in metrics.jsonl."""
+        return self.command.metric
 
     @property
     def epochs(self) -> int:
-        """Epochs that it is to have in the end."""
-        later = self.setting("optim.warmup_epochs") if self.kind == "classify" else 0
-        return int(self.setting("optim.epochs") or 0) + int(later or 0)
+        """Epochs of the whole run; classify counts its warm-up separately."""
+        warmup = self.config["command"] == "classify" and self.setting("optim.warmup_epochs")
+        return int(self.setting("optim.epochs") or 0) + int(warmup or 0)
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
+        """Completed epochs."""
         return int(max(self.series("train_loss"), default=0))
 
     @property
     def finished(self) -> bool:
-        """Whether the last epoch is done."""
+        """Whether its last epoch is complete."""
         return self.epoch >= self.epochs
 
     def series(self, name: str) -> Series:
-        """Epoch -> finite value of a metric; the epoch counts from 1 and is whole at its end."""
+        """Epoch -> finite value of a metric; 2.0 is the end of the second epoch."""
         found = {round(row["epoch"], 3): float(row[name]) for row in self.rows if name in row}
         return dict(sorted(found.items()))
 
     @cached_property
     def names(self) -> list[str]:
-        """Metrics that it has, in order of appearance."""
+        """Its metrics, in order of appearance."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
     def last(self, name: str) -> float | None:
@@ -114,62 +111,58 @@ class Run:
     @cached_property
     def teacher(self) -> float | None:
         """The teacher's figure on the run's validation images, in percent; None if not known."""
-        known = self.last(TEACHERS[self.kind])
-        if known is not None:
-            return known
-        figure, percent = self.last(self.metric), self.last(PERCENT)
-        if self.kind == "pretrain" and figure and percent:
-            return 100 * figure / percent
-        said = [float(figure) for figure in TEACHER_LINE.findall(self.log)]
-        return said[-1] if said and is_number(said[-1]) else self._teachers_own()
+        measured = self.last(self.metric.replace("val_", "teacher_", 1))
+        return self._figure_of_teachers_run() if measured is None else measured
 
-    def _teachers_own(self) -> float | None:
-        """The figure of the teacher's own run, where that is at hand and on the same data."""
-        checkpoint = place(self.setting("teacher.teacher") or "")
-        if checkpoint is None:
-            return None
-        home = checkpoint.parent.parent
-        if checkpoint.parent.name != "checkpoints" or not (home / "metrics.jsonl").is_file():
+    def _figure_of_teachers_run(self) -> float | None:
+        """What the run that trained the teacher measured, if it used the same command and data."""
+        checkpoint = to_path(self.setting("teacher.teacher"))
+        if checkpoint is None or checkpoint.parent.name != "checkpoints":
             return None
         try:
-            run = read_run(home)
-        except (ValueError, OSError):  # the report is not about the teacher's run
+            run = read_run(checkpoint.parent.parent)
+        except (ValueError, OSError):  # the teacher's run is not part of the report
             return None
-        if run.kind != self.kind or run.measured_on != self.measured_on:
+        if run.command != self.command or run.measured_with != self.measured_with:
             return None
         figures = run.series(run.metric).values()
         return run.last(run.metric) if checkpoint.name == "last.pt" else max(figures, default=None)
 
     @property
     def seed(self) -> int:
-        """0 where the settings have none."""
+        """0 if the settings have none."""
         return int(self.setting("seed") or 0)
 
     @property
     def knn(self) -> tuple[int, float]:
-        """k and T of its kNN figures: its own, else the defaults for its data."""
+        """k and T of its kNN figures: its own, or the defaults for its data."""
         default = 20 if self.setting("data") is None else 200
         k, t = self.setting("evaluation.knn_k"), self.setting("evaluation.knn_t")
         return default if k is None else k, 0.1 if t is None else t
 
     @property
-    def measured_on(self) -> dict[str, Any]:
-        """The settings that a validation figure depends on, beside the network."""
-        return {name: self.setting(name) for name in MEASURING}
+    def measured_with(self) -> dict[str, Any]:
+        """The settings besides the network that its validation metric depends on."""
+        return {name: self.setting(name) for name in MEASUREMENT_SETTINGS}
 
     @property
     def percent(self) -> Series:
-        """Epoch -> its validation figure as per cent of the teacher's; empty if not known."""
+        """Epoch -> its validation metric as a percentage of the teacher's; empty if not known."""
         if not self.teacher:
             return {}
         return {k: 100 * v / self.teacher for k, v in self.series(self.metric).items()}
 
+    @property
+    def final_percent(self) -> float | None:
+        """The last of `percent`."""
+        return next(reversed(self.percent.values()), None)
+
 
 def read_runs(paths: Iterable[Path], baselines: Iterable[Path] = ()) -> list[Run]:
-    """Read run directories, each once.
+    """Read run directories, each of them once.
 
     Raises:
-        ValueError: none was given, one was given as both kinds, or one cannot be read.
+        ValueError: none was given, one was given twice as run and baseline, or one is unreadable.
     """
     given = {path.resolve(): path for path in paths}
     compared = {path.resolve(): path for path in baselines}
@@ -177,18 +170,16 @@ def read_runs(paths: Iterable[Path], baselines: Iterable[Path] = ()) -> list[Run
         raise ValueError("got no run, expected one or more run directories: mgd-ssl report RUN")
     both = sorted(given.keys() & compared.keys())
     if both:
-        raise ValueError(
-            f"got {given[both[0]]} as a run and as --baseline, expected one of them; give it once"
-        )
+        raise ValueError(f"got {given[both[0]]} both as a run and as --baseline; give it once")
     runs = [read_run(path) for path in given.values()]
     return runs + [read_run(path, baseline=True) for path in compared.values()]
 
 
 def read_run(path: Path, *, baseline: bool = False) -> Run:
-    """Read what pretrain.py, ``mgd-ssl classify`` or ``mgd-ssl detect`` wrote.
+    """Read a run of pretrain.py, ``mgd-ssl classify`` or ``mgd-ssl detect``.
 
     Raises:
-        ValueError: there is no such directory, it holds no run, or a run without metrics.
+        ValueError: there is no such directory, it holds no run, or the run has no metrics.
     """
     if not path.is_dir():
         got = "which is a file" if path.exists() else "which does not exist"
@@ -197,20 +188,18 @@ def read_run(path: Path, *, baseline: bool = False) -> Run:
         inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
         raise ValueError(
             f"run: got {path}, which holds {inside}; expected a run's config.yaml and "
-            "metrics.jsonl: give one directory that --out of a training command named"
+            "metrics.jsonl: give the directory that a training command's --out named"
         )
     config = path / "config.yaml"
     try:
-        settings = check_entries(config, read_yaml(config))
+        settings = check_settings(config, read_yaml(config), COMMANDS)
         rows, notes = read_rows(path / "metrics.jsonl")
-        log = path / "train.log"
-        text = log.read_text("utf-8", errors="replace") if log.is_file() else ""
     except OSError as error:
         raise ValueError(f"run: {path} cannot be read: {error}; leave it out") from error
     if not rows:
         raise ValueError(
-            f"run: {path} has no metrics yet, expected a row or more in metrics.jsonl"
+            f"run: {path} has no metrics yet, expected one or more rows in metrics.jsonl"
             f"{''.join(f' ({note})' for note in notes)}; wait for its first epoch, or train it "
             "again with --resume"
         )
-    return Run(path, settings, rows, text, baseline, notes)
+    return Run(path, settings, rows, baseline, notes)

@@ -1,21 +1,20 @@
-"""Everything that a report says in numbers, as plain values: what the JSON holds.
+"""The figures of a report as plain values: the content of its JSON file.
 
-Numbers are rounded here, once, so that page, Markdown and JSON say the same.
+They are rounded here, once, so that the page, the Markdown and the JSON agree.
 """
 
 import shlex
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 from mgd_ssl.evaluation.results import versions
 from mgd_ssl.reporting.groups import Group, Spread, spread
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 from mgd_ssl.reporting.results import Result, read_results
-from mgd_ssl.reporting.runs import COMMANDS, FIGURES, Run, Series
-from mgd_ssl.reporting.verdict import figure_words, verdict
+from mgd_ssl.reporting.runs import Run, Series
+from mgd_ssl.reporting.verdict import metric_words, verdict
 
 SETTINGS = {
     "method": "method",
@@ -35,8 +34,8 @@ SETTINGS = {
 }
 
 
-def summarise(title: str, groups: Sequence[Group]) -> dict[str, Any]:
-    """The numbers of a report.
+def summarize(title: str, groups: Sequence[Group]) -> dict[str, Any]:
+    """The figures of a report.
 
     Raises:
         ValueError: a file of a run's matching is damaged.
@@ -59,8 +58,11 @@ def short(value: float) -> float:
 def _spread(found: Spread | None) -> dict[str, Any] | None:
     if found is None:
         return None
-    std = None if found.std is None else round(found.std, 2)
-    return {"mean": round(found.mean, 2), "std": std, "runs": found.runs}
+    return {"mean": _round(found.mean), "std": _round(found.std), "runs": len(found.seeds)}
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
 
 
 def _pairs(series: Series) -> list[list[float]]:
@@ -69,42 +71,40 @@ def _pairs(series: Series) -> list[list[float]]:
 
 def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     run = group.first
-    metric, _ = FIGURES[run.kind]
     losses = [n for n in group.names if n.startswith("train_loss/")]
-    watched = [n for n in group.names if n.startswith(("health/", "val_")) and not _is_count(n)]
-    speed = spread(_speed(r) for r in group.runs)
+    measured = [n for n in group.names if n.startswith(("health/", "val_")) and not _is_count(n)]
+    memory = spread((r.seed, r.last("peak_memory_gib")) for r in group.runs)
     return {
         "name": group.name,
         "role": group.role,
-        "command": COMMANDS[run.kind],
+        "command": run.command.line,
         "seeds": group.seeds,
-        "settings": {k: _plain(run.setting(v)) for k, v in SETTINGS.items()},
-        "figure": {"metric": metric, "name": figure_words(group), "student": _spread(group.figure)}
-        | {"teacher": _spread(group.teacher), "percent_of_teacher": _spread(group.percent)},
+        "settings": {k: run.setting(v) for k, v in SETTINGS.items()}
+        | {"data": run.setting("data") or "embedded images"},
+        "figure": {
+            "metric": run.metric,
+            "name": metric_words(group),
+            "student": _spread(group.figure),
+            "teacher": _spread(group.teacher),
+            "percent_of_teacher": _spread(group.percent),
+        },
         "losses": {n.removeprefix("train_loss/"): _pairs(group.series(n)) for n in losses},
-        "series": {n: _pairs(group.series(n)) for n in watched},
-        "percent_of_teacher": _pairs(group.series(lambda r: r.percent)),
-        "images_per_second": _spread(speed),
-        "peak_memory_gib": _spread(spread(r.last("peak_memory_gib") for r in group.runs)),
+        "series": {n: _pairs(group.series(n)) for n in measured},
+        "percent_of_teacher": _pairs(group.percent_series),
+        "images_per_second": _spread(spread((r.seed, _speed(r)) for r in group.runs)),
+        "peak_memory_gib": _spread(memory),
         "results": list(results),
         "matching": _matching(run),
     }
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
-
-
 def _speed(run: Run) -> float | None:
-    """Median over the epochs: the first one also warms up."""
+    """Median over the epochs, since the first one includes warm-up."""
     found = list(run.series("images_per_second").values())
     return median(found) if found else None
 
 
 def _run(run: Run, group: str) -> dict[str, Any]:
-    figure = run.last(run.metric)
-    percent = next(reversed(run.percent.values()), None)
-    speed = _speed(run)
     return {
         "path": str(run.path),
         "group": group,
@@ -112,9 +112,9 @@ def _run(run: Run, group: str) -> dict[str, Any]:
         "epoch": run.epoch,
         "epochs": run.epochs,
         "finished": run.finished,
-        "figure": None if figure is None else round(figure, 2),
-        "percent_of_teacher": None if percent is None else round(percent, 2),
-        "images_per_second": None if speed is None else round(speed, 2),
+        "figure": _round(run.last(run.metric)),
+        "percent_of_teacher": _round(run.final_percent),
+        "images_per_second": _round(_speed(run)),
         "val_images": _count(run, "val_images"),
         "val_unreadable": _count(run, "val_unreadable"),
         "left_out": [*run.notes, *read_results(run)[1]],
@@ -127,74 +127,61 @@ def _is_count(name: str) -> bool:
 
 
 def _count(run: Run, name: str) -> int | None:
-    """Images, of the last figure; None where the run did not count them."""
+    """Number of images of the last figure; None if the run did not count them."""
     found = run.last(name)
     return None if found is None else int(found)
 
 
 def _command(run: Run) -> str:
-    """What repeats a run, in a directory beside it."""
+    """The command that repeats a run, in a directory next to it."""
     again = run.path.absolute().with_name(f"{run.path.absolute().name}-again")
-    words = [*COMMANDS[run.kind].split(), "--config", str(run.path / "config.yaml")]
+    words = [*run.command.line.split(), "--config", str(run.path / "config.yaml")]
     return shlex.join([*words, "--out", str(again)])
 
 
 def grouped_results(group: Group) -> list[dict[str, Any]]:
-    """Each evaluator's figure of the student, mean and spread over runs, beside the teacher's."""
-    found: dict[Any, list[tuple[int, Result]]] = {}
+    """Each evaluator's figures of the student, mean and spread over runs, with the teacher's."""
+    students: dict[str, list[tuple[int, Result]]] = {}
+    teachers: list[Result] = []
     for run in group.runs:
         results, _ = read_results(run)
-        own = {(r.of, r.checkpoint, _key(r)): r for r in results}  # a copy counts once
-        for key, result in own.items():
-            found.setdefault(key, []).append((run.seed, result))
-    rows = []
-    for (of, _, key), measured in found.items():
-        if of == "teacher":
-            continue
-        teachers = [ms for (o, _, k), ms in found.items() if o == "teacher" and _alike(k, key)]
-        of_teacher = [result for _, result in teachers[0]] if teachers else []
-        seeds, figures = [seed for seed, _ in measured], [result for _, result in measured]
-        rows.append(_result(seeds, figures, of_teacher))
-    return rows
+        teachers += [result for result in results if result.network == "teacher"]
+        own = [result for result in results if result.network == "student"]
+        for key, result in {f"{r.checkpoint} {_conditions(r)}": r for r in own}.items():
+            students.setdefault(key, []).append((run.seed, result))  # a copy counts once
+    return [_result(measured, teachers) for measured in students.values()]
 
 
-def _key(result: Result) -> tuple[Any, ...]:
-    """What must agree for two figures to be of one kind; a chosen learning rate need not."""
-    free = ("seed", "learning_rate") if "holdout" in result.settings else ("seed",)
-    settings = {k: v for k, v in result.settings.items() if k not in free}
-    return result.protocol, tuple(sorted((k, str(v)) for k, v in settings.items()))
+def _conditions(result: Result, *, without: str = "") -> str:
+    """The protocol and settings that two results must share to be compared."""
+    settings = sorted((k, str(v)) for k, v in result.settings.items() if k != without)
+    return f"{result.protocol} {settings}"
 
 
-def _alike(one: tuple[Any, ...], two: tuple[Any, ...]) -> bool:
-    """Whether a teacher's figure may stand beside a student's: its images may be larger."""
-    bare = [[kv for kv in key[1] if kv[0] != "size"] for key in (one, two)]
-    return bool(one[0] == two[0] and bare[0] == bare[1])
-
-
-def _result(
-    seeds: Sequence[int], results: Sequence[Result], teachers: Sequence[Result]
-) -> dict[str, Any]:
-    first = results[0]
-    top1 = spread(r.top1 for r in results)
-    teacher = fmean(t.top1 for t in teachers) if teachers else None
-    percent = spread(100 * r.top1 / teacher for r in results) if teacher else None
-    hidden = ("seed", "learning_rate") if "holdout" in first.settings else ("seed",)
+def _result(measured: Sequence[tuple[int, Result]], teachers: Sequence[Result]) -> dict[str, Any]:
+    """Results under the same conditions, and the teacher's; its images may differ in size."""
+    first = measured[0][1]
+    conditions = _conditions(first, without="size")
+    comparable = (t.top1 for t in teachers if _conditions(t, without="size") == conditions)
+    teacher = next(comparable, None)
+    top1 = spread((seed, result.top1) for seed, result in measured)
+    percent = spread((s, 100 * r.top1 / teacher if teacher else None) for s, r in measured)
     return {
         "checkpoint": first.checkpoint,
         "protocol": first.protocol,
-        "settings": {k: v for k, v in first.settings.items() if k not in hidden},
+        "settings": dict(first.settings),
         "top1": _spread(top1),
-        "top5": _spread(spread(r.top5 for r in results)),
-        "seeds": list(seeds),
-        "teacher_top1": None if teacher is None else round(teacher, 2),
+        "top5": _spread(spread((seed, result.top5) for seed, result in measured)),
+        "seeds": [seed for seed, _ in measured],
+        "teacher_top1": _round(teacher),
         "percent_of_teacher": _spread(percent),
-        "warnings": list(dict.fromkeys(w for r in results for w in r.warnings)),
+        "warnings": list(dict.fromkeys(w for _, result in measured for w in result.warnings)),
         "versions": dict(first.versions),
     }
 
 
 def _matching(run: Run) -> dict[str, Any]:
-    """Of the group's first run."""
+    """The matching of each stage, for the group's first run."""
     return {name: _stage(solves) for name, solves in read_matching(run.path).items()}
 
 

@@ -8,7 +8,7 @@ from written_runs import ALONE, SETTINGS, write_run
 
 from mgd_ssl.reporting import Group, group_runs, read_runs
 from mgd_ssl.reporting.groups import Spread, spread
-from mgd_ssl.reporting.verdict import Evidence, compared, trusted, verdict
+from mgd_ssl.reporting.verdict import compared, evidence, verdict
 
 
 def grouped(students: list[Path], baselines: list[Path] | None = None) -> list[Group]:
@@ -16,9 +16,10 @@ def grouped(students: list[Path], baselines: list[Path] | None = None) -> list[G
 
 
 def test_a_spread_is_the_mean_and_the_sample_deviation() -> None:
-    assert spread([2.0, 4.0, 9.0, None]) == Spread(5.0, 13**0.5, 3)  # (9 + 1 + 16) / 2
-    assert spread([7.0]) == Spread(7.0, None, 1)
-    assert spread([None]) is None
+    found = spread([(0, 2.0), (1, 4.0), (1, 9.0), (2, None)])
+    assert found == Spread(5.0, 13**0.5, (0, 1, 1))  # (9 + 1 + 16) / 2
+    assert spread([(3, 7.0)]) == Spread(7.0, None, (3,))
+    assert spread([(3, None)]) is None
 
 
 def test_runs_are_grouped_by_all_but_the_seed(tmp_path: Path) -> None:
@@ -26,8 +27,8 @@ def test_runs_are_grouped_by_all_but_the_seed(tmp_path: Path) -> None:
     other = write_run(tmp_path / "amp-sgd", optim=SETTINGS["optim"] | {"lr": 0.2})
     first, second = grouped([*paths, other])
     assert (first.name, first.seeds) == ("amp", [0, 1, 2])
-    assert first.figure == Spread(62.0, 2.0, 3)
-    assert first.percent == Spread(77.5, 2.5, 3)  # 75, 77.5 and 80 of a teacher of 80
+    assert first.figure == Spread(62.0, 2.0, (0, 1, 2))
+    assert first.percent == Spread(77.5, 2.5, (0, 1, 2))  # 75, 77.5 and 80 of a teacher of 80
     assert first.series("val_knn_top1") == {1.0: 52.0, 2.0: 62.0}
     assert second.name == "amp-sgd"
 
@@ -48,9 +49,9 @@ def test_an_unfinished_run_does_not_count_beside_finished_ones(tmp_path: Path) -
     metrics = paths[1] / "metrics.jsonl"
     metrics.write_text(metrics.read_text().splitlines()[0] + "\n")
     (group,) = grouped(paths)
-    assert group.figure == Spread(60.0, None, 1)
+    assert group.figure == Spread(60.0, None, (0,))
     (alone,) = grouped(paths[1:])
-    assert alone.figure == Spread(50.0, None, 1)
+    assert alone.figure == Spread(50.0, None, (1,))
     assert "run-1 is not finished: epoch 1 of 2." in verdict([alone], {})[0]
 
 
@@ -58,8 +59,8 @@ def test_the_verdict_compares_with_teacher_and_baseline(tmp_path: Path) -> None:
     students = [write_run(tmp_path / f"mgd-{s}", 60.0 + s, s) for s in (0, 1, 2)]
     alone = [write_run(tmp_path / f"moco-{s}", 50.0 + s / 2, s, **ALONE) for s in (0, 1, 2)]
     expected = (
-        "mgd reaches 76.2 % of the teacher's kNN accuracy at k 20, T 0.1 (61.0 of 80.0 %); 10.5 "
-        "points above the student trained without a teacher, moco (3 seeds each, spread 1.0)."
+        "mgd reaches 76.2% of the teacher's kNN accuracy at k 20, T 0.1 (61.0 of 80.0%), 10.5 "
+        "points above moco, trained without a teacher (3 seeds each, spread 1.0)."
     )
     assert verdict(grouped(students, alone), {}) == [expected]
     assert verdict(grouped([*students, *alone]), {}) == [expected]  # found by its settings
@@ -73,12 +74,12 @@ def test_a_baseline_of_other_settings_is_not_taken_unasked_and_named_where_given
     alone = write_run(tmp_path / "moco", optim=longer, **ALONE)
     assert "points" not in verdict(grouped([student, alone]), {})[0]
     line = verdict(grouped([student], [alone]), {})[0]
-    assert "level with" in line and "The two also differ in optim.epochs." in line
+    assert "level with" in line and "The two groups also differ in optim.epochs." in line
 
 
 def test_one_seed_is_hedged_and_so_is_a_seed_twice(tmp_path: Path) -> None:
     one = verdict(grouped([write_run(tmp_path / "a", seed=3)]), {})[0]
-    assert one.endswith("(one seed: a difference of a point may be noise).")
+    assert one.endswith("(one seed: a difference of one point may be noise).")
     twice = [write_run(tmp_path / name, seed=s) for name, s in (("b", 3), ("c", 3), ("d", 4))]
     line = verdict(grouped(twice), {})[0]
     assert "3 runs of 2 seeds" in line
@@ -90,8 +91,8 @@ def test_a_single_seed_on_either_side_is_hedged(tmp_path: Path) -> None:
     alone = write_run(tmp_path / "moco", 50.0, **ALONE)
     for some in (students, students[:1]):
         (line,) = verdict(grouped([*some, alone]), {})
-        assert f"moco ({'3 seeds against ' if some[1:] else ''}one seed" in line
-        assert line.endswith("a difference of a point may be noise).")
+        assert f"a teacher ({'3 seeds against ' if some[1:] else ''}one seed" in line
+        assert line.endswith("a difference of one point may be noise).")
 
 
 def test_a_difference_within_the_spread_is_not_called_one(tmp_path: Path) -> None:
@@ -99,8 +100,8 @@ def test_a_difference_within_the_spread_is_not_called_one(tmp_path: Path) -> Non
     alone = [write_run(tmp_path / f"moco-{s}", 59.5 + s, s, **ALONE) for s in (0, 2)]
     (line,) = verdict(grouped([*students, *alone]), {})
     assert (
-        "; no difference from the student trained without a teacher, moco is shown: 0.5 points "
-        "above, within the spread of 1.4 between seeds (2 seeds each, spread 1.4)."
+        ", 0.5 points above moco, trained without a teacher; the difference is within the spread "
+        "of 1.4 between seeds, so it shows nothing (2 seeds each, spread 1.4)."
     ) in line
 
 
@@ -112,30 +113,33 @@ def test_figures_of_another_k_or_other_data_are_not_compared(tmp_path: Path) -> 
     ):
         alone = write_run(tmp_path / name, 50.0, **more, **ALONE)
         (line,) = verdict(grouped([student], [alone]), {})
-        assert "points" not in line and "Not compared with the student trained without" in line
-    assert "its data is elsewhere, not None" in line
+        assert "points" not in line and "Not comparable with moco" not in line
+        assert f"Not comparable with {name}, trained without a teacher: " in line
+    assert "data is elsewhere instead of None" in line
 
 
 def test_without_distilled_runs_or_figures_the_verdict_says_so(tmp_path: Path) -> None:
     alone = write_run(tmp_path / "moco", 50.0, **ALONE)
     assert verdict(grouped([alone]), {}) == [
         "No run was distilled from a teacher. moco has a kNN accuracy at k 20, T 0.1 of "
-        "50.0 % (one seed: a difference of a point may be noise)."
+        "50.0% (one seed: a difference of one point may be noise)."
     ]
     unmeasured = write_run(tmp_path / "mgd", None)
-    assert "nothing was measured" in verdict(grouped([unmeasured]), {})[0]
+    assert (
+        verdict(grouped([unmeasured]), {})[0]
+        == "mgd was measured neither in training nor by an evaluator."
+    )
 
 
 def test_differences_are_in_points_and_held_against_the_spread() -> None:
-    one, two = Spread(60.0, 0.5, 3), Spread(59.4, 0.2, 2)
+    one, two = Spread(60.0, 0.5, (0, 1, 2)), Spread(59.4, 0.2, (0, 1))
     assert compared(one, two, "x") == "0.6 points above x"
     assert compared(two, one, "x") == "0.6 points below x"
     assert compared(one, one, "x") == "level with x"
-    near = compared(one, Spread(59.5, 0.2, 2), "x")  # at the spread, not beyond it
-    assert near.startswith("no difference from x is shown: 0.5 points above, within the spread of")
-    mine = Evidence(one, [0, 1, 2])
-    assert trusted(mine, Evidence(two, [0, 1])) == "3 seeds against 2 seeds, spread 0.5"
-    assert trusted(mine, Evidence(one, [3, 4, 5])) == "3 seeds each, spread 0.5"
+    near = compared(one, Spread(59.5, 0.2, (0, 1)), "x")  # at the spread, not beyond it
+    assert near.startswith("0.5 points above x; the difference is within the spread of 0.5 between")
+    assert evidence(one, two) == "3 seeds against 2 seeds, spread 0.5"
+    assert evidence(one, Spread(60.0, 0.5, (3, 4, 5))) == "3 seeds each, spread 0.5"
 
 
 def row(top1: float, seeds: list[int], protocol: str = "kNN", **more: Any) -> dict[str, Any]:
@@ -169,33 +173,32 @@ def test_the_headline_is_at_the_default_k_and_t_and_names_them(tmp_path: Path) -
     rows = [row(k / 10, [0], k=k, T=t) for t in (0.07, 0.1) for k in (1, 10, 20, 200)]
     (line,) = of_results(tmp_path, rows, [])
     assert line == (
-        "mgd, kNN, k 20, T 0.1, of last.pt: 2.0 % top-1, 2.5 % of the teacher's (one seed: a "
-        "difference of a point may be noise)."
+        "mgd, kNN, k 20, T 0.1, last.pt: 2.0% top-1, 2.5% of the teacher's (one seed: a "
+        "difference of one point may be noise)."
     )
     few = [r for r in rows if r["settings"]["k"] < 20]
     (line,) = of_results(tmp_path, few, [])
-    assert line.startswith("mgd, kNN, k 10, T 0.1, of last.pt: 1.0 % top-1")
-    assert line.endswith("The default, k 20 and T 0.1, was not measured.")
+    assert line.startswith("mgd, kNN, k 10, T 0.1, last.pt: 1.0% top-1")
+    assert line.endswith("The default (k 20, T 0.1) was not measured.")
 
 
 def test_results_are_compared_under_the_same_conditions_alone(tmp_path: Path) -> None:
     mine, same = row(60.0, [0, 1], k=20, T=0.1), row(55.0, [0, 1], k=20, T=0.1)
     (line,) = of_results(tmp_path, [mine], [row(99.0, [0, 1], k=1, T=0.1), same])
-    assert "5.0 points above the student trained without a teacher, moco (2 seeds each" in line
+    assert "5.0 points above moco, trained without a teacher (2 seeds each" in line
     other = row(55.0, [0, 1], k=20, T=0.1, val_images=9)
     (line,) = of_results(tmp_path, [mine], [other])
     assert "points" not in line
     assert line.endswith(
-        "Not compared with the student trained without a teacher, moco: its val_images is 9, not "
-        "10."
+        "Not comparable with moco, trained without a teacher: val_images is 9 instead of 10."
     )
     best = row(55.0, [0, 1], k=20, T=0.1, checkpoint="best.pt")
-    assert "its checkpoint is best.pt, not last.pt" in of_results(tmp_path, [mine], [best])[0]
+    assert "checkpoint is best.pt instead of last.pt" in of_results(tmp_path, [mine], [best])[0]
     export = row(55.0, [0, 1], k=20, T=0.1, checkpoint="student.safetensors")  # the same weights
     assert "5.0 points above" in of_results(tmp_path, [mine], [export])[0]
 
 
-def test_each_linear_protocol_has_a_line_of_the_last_checkpoint_and_its_doubts(
+def test_each_linear_protocol_has_a_line_of_the_last_checkpoint_and_its_warnings(
     tmp_path: Path,
 ) -> None:
     moco = [
@@ -204,7 +207,7 @@ def test_each_linear_protocol_has_a_line_of_the_last_checkpoint_and_its_doubts(
     ]
     lines = of_results(tmp_path, [*moco, row(50.0, [0], "linear, cached", epochs=90)], [])
     assert [line.partition(":")[0] for line in lines] == [
-        "mgd, linear, cached, epochs 90, of last.pt",
-        "mgd, linear, moco, epochs 100, of last.pt",
+        "mgd, linear, cached, epochs 90, last.pt",
+        "mgd, linear, moco, epochs 100, last.pt",
     ]
-    assert lines[1].endswith("It is doubtful: the classifier has diverged.")
+    assert lines[1].endswith("Caution: the classifier has diverged.")

@@ -10,7 +10,7 @@ import torch
 from written_runs import write_run, write_solve
 
 from mgd_ssl.matching import assign_channels, total_cost
-from mgd_ssl.reporting import group_runs, matching, read_runs, summarise
+from mgd_ssl.reporting import group_runs, matching, read_runs, summarize
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 
 COST = [[9.0, 1.0, 8.0, 2.0], [1.0, 7.0, 1.5, 7.0]]
@@ -63,7 +63,7 @@ def test_solves_are_read_in_order_and_summed_up(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     write_solve(run, 10, COST, AFTER)
     write_solve(run, 2, COST, BEFORE)
-    (group,) = summarise("t", group_runs(read_runs([run])))["groups"]
+    (group,) = summarize("t", group_runs(read_runs([run])))["groups"]
     stage = group["matching"]["layer1"]
     assert stage["solves"] == [
         {"before": "epoch 2", "total_cost": 18.5, "changed_percent": None},
@@ -112,19 +112,19 @@ GOOD = {"cost": np.array(COST), "assignment": np.array(AFTER)}
         (saved(cost=np.array([["a"]]), assignment=np.array([[0]])), "cost of <U1 and assignment"),
         (saved(**GOOD | {"assignment": np.array(AFTER) + 0.5}), "assignment of float64"),
         (saved(**GOOD | {"cost": np.array(COST) * np.nan}), "a cost that is not finite"),
-        (saved(**GOOD | {"cost": np.array(COST) * 1e200}), "beyond all bounds"),
+        (saved(**GOOD | {"cost": np.array(COST) * 1e200}), "out of range"),
         (saved(**GOOD | {"cost": np.array(COST)[0]}), "out of range"),
         (saved(cost=np.array(COST)), "assignment"),
         (saved(other=np.ones(1)), "no stage"),
         (damaged, "epoch_0001"),
-        (bomb, "arrays of 20971520 bytes, expected 1048576 at most"),
-        (lambda path: path.mkdir(), "no regular file"),
+        (bomb, "arrays of 20971520 bytes, expected at most 1048576"),
+        (lambda path: path.mkdir(), "not a regular file"),
     ],
 )
 def test_a_solve_that_holds_something_else_is_named(
     tmp_path: Path, write: Any, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(matching, "LARGEST", 2**20)
+    monkeypatch.setattr(matching, "MAX_BYTES", 2**20)
     run = write_run(tmp_path / "run")
     (run / "matching").mkdir()
     write(run / "matching" / "epoch_0001.npz")

@@ -10,11 +10,9 @@ import pytest
 from pages import Page, check_page, numbers, numbers_in
 from written_runs import ALONE, write_run, write_solve
 
-from mgd_ssl.reporting import group_runs, read_runs, summarise
-from mgd_ssl.reporting.document import build_sections, map_block, retrieval_block
+from mgd_ssl.reporting import group_runs, read_runs, summarize
+from mgd_ssl.reporting.document import feature_figure, render, retrieval_figure
 from mgd_ssl.reporting.features import FeatureMap, cluster, principal
-from mgd_ssl.reporting.page import to_html
-from mgd_ssl.reporting.text import to_markdown
 
 NASTY = '<script>alert("1")</script> & | `a` *b* $x_1$ _'
 
@@ -29,9 +27,8 @@ def written(tmp_path: Path, title: str = "Title") -> tuple[dict[str, Any], str, 
     result = {"protocol": "kNN", "checkpoint": "last.pt", "val_images": 123, "knn": knn}
     (students[1] / "last.pt.knn.json").write_text(json.dumps({**result, "versions": {"a": "1"}}))
     groups = group_runs(read_runs(students, [alone]))
-    summary = summarise(title, groups)
-    sections = build_sections(summary, groups)
-    return summary, to_html(summary, sections), to_markdown(summary, sections)
+    summary = summarize(title, groups)
+    return summary, *render(summary, groups)
 
 
 def test_the_page_is_whole_and_needs_nothing_beside_it(tmp_path: Path) -> None:
@@ -39,8 +36,9 @@ def test_the_page_is_whole_and_needs_nothing_beside_it(tmp_path: Path) -> None:
     parsed = check_page(page)
     assert summary["verdict"][0] in "".join(parsed.words)
     assert "prefers-color-scheme: dark" in page and "width=device-width" in page
-    # accuracy, per cent, two runs' losses, CKA, total cost and the heat map of one stage
+    # accuracy, % of the teacher, two runs' losses, CKA, total cost, one stage's heat map
     assert parsed.tags.count("svg") == 7
+    assert {f"#{name}" for name in parsed.values("aria-labelledby")} <= {*parsed.values("href")}
     assert parsed.values("lang") == ["en"]
 
 
@@ -56,13 +54,11 @@ def test_every_number_of_the_json_is_in_markdown_and_page(tmp_path: Path) -> Non
 def test_what_comes_from_files_is_escaped(tmp_path: Path) -> None:
     run = write_run(tmp_path / "_<b>&amp;$x$", method=NASTY, data="</code><img src=x>")
     groups = group_runs(read_runs([run]))
-    summary = summarise(NASTY, groups)
-    sections = build_sections(summary, groups)
-    page = to_html(summary, sections)
+    summary = summarize(NASTY, groups)
+    page, markdown = render(summary, groups)
     parsed = check_page(page)
     assert "b" not in parsed.tags and "img" not in parsed.tags
     assert NASTY in parsed.words and "</code><img src=x>" in parsed.words
-    markdown = to_markdown(summary, sections)
     assert not re.search(
         r"(?<!\\)<(script|img|b>)", markdown.replace(summary["runs"][0]["reproduce"], "")
     )
@@ -109,9 +105,8 @@ def hostile_run(path: Path, text: str) -> Path:
 def test_no_text_of_a_runs_files_does_anything(tmp_path: Path, text: str) -> None:
     run = hostile_run(tmp_path / "run", text)
     groups = group_runs(read_runs([run]))
-    summary = summarise(text, groups)
-    sections = build_sections(summary, groups)
-    page, markdown = to_html(summary, sections), to_markdown(summary, sections)
+    summary = summarize(text, groups)
+    page, markdown = render(summary, groups, [("Features", [text])])
     assert page.encode() and not re.search(r"[\x00-\x08\x0b-\x1f\u202e]", page + markdown)
     parsed = Page(page)
     allowed = {"html", "head", "meta", "title", "style", "body", "header", "h1", "div", "p", "nav"}
@@ -126,7 +121,7 @@ def test_no_text_of_a_runs_files_does_anything(tmp_path: Path, text: str) -> Non
     for mark in (r"<\w", r"\]\(", r"!\[", r"https?:", r"www\.", r"\w@", r"\$\{", r"`a"):
         assert not re.search(r"(?<!\\)" + mark, prose), mark
     headings = [line for line in prose.splitlines() if line.startswith("#")]
-    assert len(headings) == 1 + len(sections)
+    assert len(headings) == 1 + parsed.tags.count("h2") == 9
     json.dumps(summary, allow_nan=False)
 
 
@@ -137,19 +132,18 @@ def test_missing_parts_are_said_to_be_missing(tmp_path: Path) -> None:
     bare = [{k: v for k, v in row.items() if not k.startswith("health")} for row in rows]
     metrics.write_text("".join(json.dumps(row) + "\n" for row in bare[:1]))
     groups = group_runs(read_runs([run]))
-    summary = summarise("Title", groups)
-    markdown = to_markdown(summary, build_sections(summary, groups))
+    page, markdown = render(summarize("Title", groups), groups)
     for said in (
         "No run was distilled from a teacher, and none has a validation figure yet.",
-        "No validation figure was measured in training: run.",
-        "No result of knn\\_eval.py or linear\\_eval.py is in the runs",
+        "No validation metric was measured in training: run.",
+        "The runs have no results of knn\\_eval.py or linear\\_eval.py",
         "so no percentage of the teacher can be given",
         "Health was not measured in training: run.",
         "No matching was solved in: run.",
-        "| 1 of 2 | in progress, or stopped |",
+        "| 1 of 2 | in progress or stopped |",
     ):
         assert said in markdown
-    check_page(to_html(summary, build_sections(summary, groups)))
+    check_page(page)
 
 
 def test_principal_directions_are_those_of_the_covariance() -> None:
@@ -173,8 +167,8 @@ def test_clusters_part_what_lies_apart() -> None:
 
 def test_a_map_and_a_photograph_tell_what_they_show() -> None:
     found = FeatureMap(np.zeros((3, 2)), [0, 1, 1], ["_a", "b<"], "class", "PCA", 61.25)
-    block = map_block("run", found)
-    assert "PCA of the features of 3 images, by class; 61.2 % of the variance" in block.caption
-    assert "b&lt;" in block.markup and 'role="img"' in block.markup
-    photograph = retrieval_block("<run>", b"\x89PNG")
-    assert photograph.markup.startswith('<img alt="&lt;run&gt;: each row a query')
+    drawn = feature_figure("run", found)
+    assert "PCA of the features of 3 images, by class; 61.2% of the variance" in drawn.caption
+    assert "b&lt;" in drawn.markup and 'role="img"' in drawn.markup
+    photograph = retrieval_figure("<run>", b"\x89PNG")
+    assert photograph.markup.startswith('<img alt="&lt;run&gt;: each row is a query')

@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 
 SETTINGS: dict[str, Any] = {
+    "command": "pretrain",
     "data": None,
     "method": "mgd",
     "network": {"arch": "resnet18", "width": 0.125},
@@ -41,8 +42,8 @@ def write_run(
         if figure is not None:
             known = figure - 10 * (2 - epoch)
             row |= {"val_knn_top1": known}
-            if settings["teacher"]["teacher"]:
-                row |= {"val_knn_top1_percent_of_teacher": 100 * known / of}
+    if figure is not None and settings["teacher"]["teacher"]:
+        rows[0]["teacher_knn_top1"] = of
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (path / "metrics.jsonl").write_text(text)
     return path
