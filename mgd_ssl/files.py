@@ -30,9 +30,11 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch.save wraps a full disk in RuntimeError
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, OSError | RuntimeError):  # torch.save wraps a full disk in this
+            raise
         raise WriteError(
             f"{path}: could not be written: {error}; {_remedy(path, error)}"
         ) from error

@@ -1,0 +1,73 @@
+"""A run from shards is the run from the folder that they were packed from."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from image_files import class_tree
+from test_resume import assert_same_end
+from tiny_runs import arguments, signal_at, start
+
+from mgd_ssl.commands import pack, pretrain
+
+RUN = ("--epochs", "2", "--limit", "48", "--save-every", "1", "-p", "1", "--knn-every", "1")
+RUN = (*RUN, "--knn-k", "3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "folder"
+    class_tree(root / "train", {"cat": 30, "dog": 26})
+    class_tree(root / "val", {"cat": 4, "dog": 4})
+    (root / "train" / "cat" / "7.png").write_bytes(b"no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def shards(folder: Path) -> Path:
+    out = folder.parent / "shards"
+    assert pack.main([str(folder), "--out", str(out), "--shard-images", "20"]) == 0
+    return out
+
+
+def command(data: Path, run: Path, teacher: Path, *more: str) -> list[str]:
+    return [str(data), *arguments(run, teacher, *RUN, "--bad-images", "1", *more)]
+
+
+@pytest.fixture(scope="module")
+def from_folder(tmp_path_factory: pytest.TempPathFactory, folder: Path, teacher: Path) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "folder"
+    assert pretrain.main(command(folder, run, teacher)) == 0
+    return run
+
+
+def test_a_run_from_shards_ends_with_the_same_bits(
+    tmp_path: Path, shards: Path, teacher: Path, from_folder: Path
+) -> None:
+    assert pretrain.main(command(shards, tmp_path / "run", teacher, "-j", "1")) == 0
+    assert_same_end(tmp_path / "run", from_folder)
+
+
+def test_a_run_begun_on_the_folder_is_finished_on_the_shards(
+    tmp_path: Path, folder: Path, shards: Path, teacher: Path, from_folder: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start("pretrain.py", *command(folder, run, teacher))
+    signal_at(process, signal.SIGKILL, "epoch 2/2 step 1/3")
+    assert pretrain.main(command(shards, run, teacher, "--resume")) == 0
+    assert_same_end(run, from_folder)
+
+
+def test_other_shards_are_no_continuation(
+    tmp_path: Path, shards: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert pretrain.main(command(shards, run, teacher)) == 0
+    (shards / "train" / "000001.tar").rename(shards / "train" / "000007.tar")
+    try:
+        assert pretrain.main(command(shards, run, teacher, "--resume")) == 1
+    finally:
+        (shards / "train" / "000007.tar").rename(shards / "train" / "000001.tar")
+    said = capsys.readouterr().err
+    assert "1 are new, such as 000007.tar; 1 are gone, such as 000001.tar" in said
+    assert "training images as in the checkpoint, but of other names" in said
