@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
+from mgd_ssl.choices import Adapter, AssignmentMode, usual_mode
 from mgd_ssl.matching import (
-    ASSIGNMENT_MODES,
     REDUCERS,
-    AssignmentMode,
     assign_channels,
     float64_device,
     matching_loss,
@@ -26,7 +25,6 @@ from mgd_ssl.matching import (
 )
 from mgd_ssl.stages import Stage, gather_costs
 
-Adapter = Literal["batch", "group", "expand"]
 Reduction = Literal["sum", "image", "element"]
 Maps = Sequence[Tensor]
 
@@ -91,7 +89,7 @@ class FeatureDistiller(nn.Module):
         self.expands: bool = adapter == "expand"
         self.stages = [stage for stage in stages if not stage.ignored]
         self.reducer, self.reduction = reducer, reduction
-        self.mode = mode or ASSIGNMENT_MODES[reducer]
+        self.mode = mode or usual_mode(reducer)
         stage_scale = stage_scale or stage_weights(len(stages), images=1, factor=1.0).__getitem__
         self.scales = [scale * stage_scale(stage.index) for stage in self.stages]
         self.adapters = nn.ModuleDict(

@@ -1,43 +1,56 @@
-"""Settings of ``mgd-ssl detect``: what a user may say, and what stands where nothing was said."""
+"""Settings of ``mgd-ssl detect``."""
 
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from mgd_ssl.settings.effects import Needs, refuse_without_effect, shared_rules
-from mgd_ssl.settings.run import Defaults, OptimiserOptions, RunConfig
+from tyro.conf import arg
 
-LEVELS = ("c2", "c3", "c4", "c5", "p3", "p4", "p5", "p6", "p7")
+from mgd_ssl.choices import usual_mode
+from mgd_ssl.objectives.objective import require_least
+from mgd_ssl.settings.effects import Needs, shared_rules
+from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions
+from mgd_ssl.settings.run import MGDOptions, OptimizerOptions, RunConfig, run_directory
+
+Level = Literal["c2", "c3", "c4", "c5", "p3", "p4", "p5", "p6", "p7"]
+BODY_LEVELS: tuple[Level, ...] = ("c2", "c3", "c4", "c5")
 
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """The detector around the student's backbone: torchvision's RetinaNet with FPN."""
+    """The detector around the student's backbone, torchvision's RetinaNet with FPN; None leaves it
+    to the file of --student-weights."""
 
-    fpn_channels: int | None = None
-    """Channels of the feature pyramid and of the heads. [256; 64 on the embedded data]"""
-    head_convs: int | None = None
-    """Convolutions of each head. [4; 2 on the embedded data]"""
-    smallest_anchor: float | None = None
-    """Side of the smallest anchor in pixels; each level doubles it. [32; 16 embedded]"""
-    min_size: int | None = None
-    """Shorter side that images are resized to. [800; 128 on the embedded data]"""
-    max_size: int | None = None
-    """Longer side at most. [1333; 213 on the embedded data]"""
-    norm: Literal["batch", "frozen"] | None = None
-    """Batch norms of the body; frozen suits pretrained weights. [frozen with --backbone-weights]"""
+    fpn_channels: int | None = 256
+    """Channels of the feature pyramid and of the heads."""
+    head_convs: int | None = 4
+    """Convolutions of each head."""
+    smallest_anchor: float | None = 32.0
+    """Side of the smallest anchor in pixels; each level doubles it."""
+    min_size: int | None = 800
+    """Shorter side that images are resized to, in pixels."""
+    max_size: int | None = 1333
+    """Longer side at most, in pixels."""
+    norm: Literal["batch", "frozen"] | None = "batch"
+    """Batch norms of the body; frozen suits pretrained weights."""
 
 
 @dataclass(frozen=True)
-class DetectOptimiser(OptimiserOptions):
+class DetectOptimizer(OptimizerOptions):
     """Optimizer and learning rate."""
 
+    epochs: int = 12
+    batch_size: Annotated[int, arg(aliases=["-b"])] = 16
+    """Images a step, over all processes."""
+    lr: float = 0.01
+    """Learning rate for the batch size given; it is not scaled."""
     cos: bool = False
     """Cosine schedule; --no-cos multiplies by 0.1 at each of --schedule."""
     schedule: tuple[int, ...] = (8, 11)
     """Epochs, from 0, at which the rate drops, with --no-cos."""
-    warmup_steps: int | None = None
-    """Steps over which the rate rises from 0. [1000; 50 on the embedded data]"""
+    warmup_steps: int = 1000
+    """Steps over which the rate rises from 0."""
 
 
 @dataclass(frozen=True)
@@ -59,112 +72,105 @@ class DetectConfig(RunConfig):
     """Let the teacher's boxes of at least this score stand for the images' own."""
     teacher_caffe: bool = False
     """The Detectron2 teacher is of the MSRA kind: BGR pixels, stride in the 1×1 convolution."""
-    levels: tuple[Literal["c2", "c3", "c4", "c5", "p3", "p4", "p5", "p6", "p7"], ...] = LEVELS[:4]  # type: ignore[assignment]
+    levels: tuple[Level, ...] = BODY_LEVELS
     """Maps that are matched: C2 to C5 before their last ReLU, P3 to P7 of the pyramid."""
     sync_bn: bool = False
     """Batch norm over all processes, of the student and of the adapters."""
     val_every: int = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
     detector: DetectorOptions = field(default_factory=DetectorOptions)
-    optim: DetectOptimiser = field(default_factory=DetectOptimiser)
+    optim: DetectOptimizer = field(default_factory=DetectOptimizer)
+
+    @classmethod
+    def recipe(cls, said: Mapping[str, Any]) -> Self:
+        """The complete settings for a user's data, or for the embedded scenes."""
+        embedded = said.get("data") is None
+        arch = None if said.get("student_weights") else "resnet18"
+        matched = said.get("teacher") is not None
+        weighing = said.get("mgd_weighing", ("start" if embedded else "published") if matched else "none")
+        strengths = {"none": 0.0, "published": 2e-8, "mean": 1.0, "start": 0.03}
+        width = 0.25 if embedded else 1.0
+        optim = EMBEDDED_OPTIM if embedded else DetectOptimizer()
+        return cls(
+            data=said.get("data"),
+            out=run_directory(said, arch, "detect-"),
+            network=NetworkOptions(arch, width, "imagenet", 1) if arch else NetworkOptions(),
+            teacher=TeacherOptions(said.get("teacher")),
+            mgd=MGDOptions(
+                mgd_weighing=weighing,
+                mgd_strength=strengths[weighing],
+                mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
+                mgd_adapter="group",
+                mgd_update_images=1000 * int(said.get("batch_size", optim.batch_size)),
+            ),
+            optim=optim,
+            loader=LoaderOptions(),
+            detector=_detector(said, embedded),
+        )
+
+    def check(self) -> None:
+        """Refuse what is out of range, and what excludes each other."""
+        super().check()
+        teacher, score = self.teacher.teacher, self.teacher_boxes
+        if (self.unlabelled or score is not None) and not teacher and not self.evaluate:
+            raise ValueError(
+                "got --unlabelled or --teacher-boxes alone, expected --teacher with them"
+            )
+        if teacher and not self.mgd.is_matched and not self.evaluate:
+            raise ValueError(
+                "mgd_weighing: got none with a teacher, expected published, mean or start: a "
+                "detector learns from its teacher by the matching"
+            )
+        if score is not None and not 0 < score < 1:
+            raise ValueError(f"teacher_boxes: got {score}, expected a score between 0 and 1")
+        if self.evaluate and not self.student_weights:
+            raise ValueError(
+                "got --evaluate without --student-weights, expected a checkpoint there"
+            )
+        if self.student_weights and self.backbone_weights:
+            raise ValueError("got --student-weights and --backbone-weights, expected one of them")
+        require_least(self, val_every=1)
+        require_least(self.optim, warmup_steps=0)
+        if not self.levels or len(set(self.levels)) < len(self.levels):
+            raise ValueError(f"levels: got {self.levels}, expected one or more, each once")
+
+    def rules(self) -> list[Needs]:
+        """What options need to have an effect."""
+        return RULES
 
 
-GENERAL: Defaults = {
-    "network": {"arch": "resnet18", "width": 1.0, "stem": "imagenet", "stem_stride": 1},
-    "detector": {
-        "fpn_channels": 256,
-        "head_convs": 4,
-        "smallest_anchor": 32.0,
-        "min_size": 800,
-        "max_size": 1333,
-    },
-    "optim": {"optimizer": "sgd", "epochs": 12, "batch_size": 16, "lr": 0.01, "weight_decay": 1e-4},
-    "mgd": {"mgd_adapter": "group", "mgd_loss_factor": 5e7},
-}
-EMBEDDED: Defaults = {
-    "network": {"arch": "resnet18", "width": 0.25, "stem": "imagenet", "stem_stride": 1},
-    "detector": {
-        "fpn_channels": 64,
-        "head_convs": 2,
-        "smallest_anchor": 16.0,
-        "min_size": 128,
-        "max_size": 213,
-    },
-    "optim": {
-        "optimizer": "adamw",
-        "epochs": 12,
-        "batch_size": 8,
-        "lr": 1e-3,
-        "weight_decay": 1e-4,
-    },
-    "mgd": {"mgd_adapter": "group", "mgd_start": 0.03},
-}
+EMBEDDED_OPTIM = DetectOptimizer(
+    batch_size=8, optimizer="adamw", lr=1e-3, warmup_steps=50
+)
+
+
+def _detector(said: Mapping[str, Any], embedded: bool) -> DetectorOptions:
+    if said.get("student_weights"):  # the file says what it holds
+        return DetectorOptions(*[None] * len(fields(DetectorOptions)))
+    norm: Literal["batch", "frozen"] = "frozen" if said.get("backbone_weights") else "batch"
+    if embedded:
+        return DetectorOptions(64, 2, 16.0, 128, 213, norm)
+    return DetectorOptions(norm=norm)
 
 
 def _has_teacher(config: Any) -> bool:
     return config.teacher.teacher is not None
 
 
-NORMALISATION = "torchvision's detectors have ImageNet's normalisation"
+NORMALIZATION = "torchvision's detectors have ImageNet's normalization"
 # What --evaluate reads none of: torchvision's boxes would be of half precision too under autocast.
 OF_TRAINING = [
-    *(f"optim.{f.name}" for f in fields(DetectOptimiser) if f.name != "batch_size"),
+    *(f"optim.{f.name}" for f in fields(DetectOptimizer) if f.name != "batch_size"),
     *("mgd.*", "loader.limit", "loader.bad_images", "backbone_weights", "levels"),
     *("resume", "print_freq", "save_every", "sync_bn", "val_every", "unlabelled"),
     *("teacher_boxes", "device.precision", "device.channels_last", "device.compile"),
 ]
 RULES = [
     Needs(OF_TRAINING, lambda c: not c.evaluate, "with --evaluate", "train without --evaluate"),
-    Needs(
-        ["loader.size"],
-        lambda _: False,
-        "in detect",
-        "give --min-size and --max-size",
-    ),
-    Needs(["loader.mean", "loader.std"], lambda _: False, "in detect", NORMALISATION),
+    Needs(["loader.size"], lambda _: False, "in detect", "give --min-size and --max-size"),
+    Needs(["loader.mean", "loader.std"], lambda _: False, "in detect", NORMALIZATION),
     Needs(["network.taps", "teacher.teacher_taps"], lambda _: False, "in detect", "give --levels"),
     Needs(["optim.warmup_epochs"], lambda _: False, "in detect", "give --warmup-steps"),
     Needs(["levels", "teacher_caffe"], _has_teacher, "without a teacher", "name one: --teacher"),
-    *shared_rules(_has_teacher, "without a teacher", "name one: --teacher"),
+    *shared_rules("without a teacher", "name one: --teacher"),
 ]
-
-
-def resolve(config: DetectConfig) -> DetectConfig:
-    """Fill what was left open; the result says everything that a run depends on.
-
-    Raises:
-        ValueError: options that exclude each other, or out of range.
-    """
-    embedded = config.data is None
-    defaults = EMBEDDED if embedded else GENERAL
-    if config.student_weights:  # the file says what it holds
-        defaults = {k: v for k, v in defaults.items() if k not in ("network", "detector")}
-    said, config = config, config.filled(defaults, "detect-")
-    _check(config)
-    refuse_without_effect(said, config, RULES, defaults)
-    optim, detector = config.optim, config.detector
-    if optim.warmup_steps is None:
-        optim = replace(optim, warmup_steps=50 if embedded else 1000)
-    if detector.norm is None and not config.student_weights:
-        norm: Literal["batch", "frozen"] = "frozen" if config.backbone_weights else "batch"
-        detector = replace(detector, norm=norm)
-    return replace(config, optim=optim, detector=detector)
-
-
-def _check(config: DetectConfig) -> None:
-    teacher, score = config.teacher.teacher, config.teacher_boxes
-    if (config.unlabelled or score is not None) and not teacher and not config.evaluate:
-        raise ValueError("got --unlabelled or --teacher-boxes alone, expected --teacher with them")
-    if score is not None and not 0 < score < 1:
-        raise ValueError(f"teacher_boxes: got {score}, expected a score between 0 and 1")
-    if config.evaluate and not config.student_weights:
-        raise ValueError("got --evaluate without --student-weights, expected a checkpoint there")
-    if config.student_weights and config.backbone_weights:
-        raise ValueError("got --student-weights and --backbone-weights, expected one of them")
-    if config.val_every < 1 or (config.optim.warmup_steps or 0) < 0:
-        raise ValueError(
-            f"got val_every {config.val_every}, warmup_steps {config.optim.warmup_steps}, expected "
-            "1 or more and 0 or more"
-        )
-    if not config.levels or len(set(config.levels)) < len(config.levels):
-        raise ValueError(f"levels: got {config.levels}, expected one or more, each once")

@@ -1,12 +1,11 @@
 """The method: tensors in, tensors out."""
 
-from mgd_ssl.matching.assignment import AssignmentMode, assign_channels, total_cost
+from mgd_ssl.choices import REDUCERS, AssignmentMode
+from mgd_ssl.matching.assignment import assign_channels, total_cost
 from mgd_ssl.matching.cost import CostAccumulator, channel_cost, float64_device
 from mgd_ssl.matching.losses import kd_loss, matching_loss, partial_l2
 from mgd_ssl.matching.margins import batchnorm_margin
 from mgd_ssl.matching.reducers import (
-    ASSIGNMENT_MODES,
-    REDUCERS,
     gather_groups,
     gather_margin,
     group_mask,
@@ -19,7 +18,6 @@ from mgd_ssl.matching.schedule import (
 from mgd_ssl.matching.totals import detection_weights, mean_weights, stage_weights
 
 __all__ = [
-    "ASSIGNMENT_MODES",
     "REDUCERS",
     "AssignmentMode",
     "CostAccumulator",

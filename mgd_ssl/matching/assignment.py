@@ -4,8 +4,6 @@ The only file that imports OR-Tools.
 Source: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020, arXiv 2008.09958.
 """
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -13,7 +11,8 @@ from jaxtyping import Float, Int64
 from ortools.graph.python import min_cost_flow
 from torch import Tensor
 
-AssignmentMode = Literal["balanced", "shave", "sparse"]
+from mgd_ssl.choices import AssignmentMode
+
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 

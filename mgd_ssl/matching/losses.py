@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from mgd_ssl.matching.reducers import REDUCERS, gather_groups, gather_margin, group_mask
+from mgd_ssl.choices import REDUCERS
+from mgd_ssl.matching.reducers import gather_groups, gather_margin, group_mask
 
 # Student elements worked on at a time: what stays in a CPU's cache, what fills a GPU.
 CPU_BLOCK, GPU_BLOCK = 2**19, 2**22

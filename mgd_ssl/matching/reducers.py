@@ -3,13 +3,11 @@
 Source: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020, arXiv 2008.09958.
 """
 
-from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from mgd_ssl.matching.assignment import AssignmentMode
 
 Grouped = Float[Tensor, "n c_s g h w"]
 Margin = Float[Tensor, "c_s g"]
@@ -118,19 +116,6 @@ def sparse_matching(
             "assign with mode='sparse'"
         )
     return grouped[:, :, 0], margin[:, 0]
-
-
-Reducer = Callable[..., tuple[Tensor, Tensor]]
-REDUCERS: Mapping[str, Reducer] = {
-    "amp": absolute_max_pooling,
-    "sp": simple_pooling,
-    "sp_avg": average_pooling,
-    "rd": random_drop,
-    "sm": sparse_matching,
-}
-ASSIGNMENT_MODES: Mapping[str, AssignmentMode] = {
-    name: "sparse" if name == "sm" else "balanced" for name in REDUCERS
-}
 
 
 def _without_pads(assignment: Tensor) -> Tensor:

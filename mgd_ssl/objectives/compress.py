@@ -1,58 +1,37 @@
-"""CompRess: match similarities to memory banks, one shared or one for each network."""
+"""CompRess: the student's similarities to a memory bank follow the teacher's."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mgd_ssl.objectives.objective import Objective, Views, enqueue, register_queue, unit
+from mgd_ssl.objectives.objective import Step, WithQueue, require_above
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
-class CompRess(Objective):
-    """KL of the student's similarity distribution from the teacher's, over banks of anchors.
+@dataclass(frozen=True)
+class CompRess(WithQueue):
+    """compress: similarities to a bank of teacher embeddings. See `mgd_ssl.losses.CompRess`."""
 
-    With one queue both networks are compared with the same teacher embeddings, the student
-    through a linear layer; with two, each with embeddings of its own of the same images.
-    Source: Koohpayegani, Tejankar, Pirsiavash, CompRess: Self-Supervised Learning by Compressing
-    Representations, NeurIPS 2020.
+    needs_teacher: ClassVar[bool] = True
+    lr: ClassVar[float] = 0.01
+    embedded_lr: ClassVar[float] = 0.3
 
-    Args:
-        features: D of the student.
-        teacher_features: D_t.
-        queue_size: anchors of a bank; divisible by the global batch.
-        queues: 1 or 2.
-        temperature: of both distributions.
-    """
+    compress_t: float = 0.04
+    """Temperature of both networks."""
 
-    needs_key = False
+    def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
+        """The loss, its linear layer and its bank."""
+        from mgd_ssl.losses import CompRess
 
-    def __init__(
-        self,
-        features: int,
-        teacher_features: int,
-        queue_size: int = 65536,
-        queues: int = 1,
-        temperature: float = 0.04,
-    ) -> None:
-        super().__init__()
-        if queues not in (1, 2):
-            raise ValueError(f"queues: got {queues}, expected 1 or 2")
-        self.queues, self.temperature = queues, temperature
-        self.head = nn.Linear(features, teacher_features) if queues == 1 else nn.Identity()
-        register_queue(self, teacher_features, queue_size)
-        if queues == 2:
-            register_queue(self, features, queue_size, "student_queue")
+        features: int = student.num_features  # type: ignore[assignment]
+        return CompRess(features, teacher_features, self.moco_k, self.compress_t)
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        """``similarity``: mean over images; moves the queues on."""
-        assert views.teacher is not None
-        student, teacher = unit(self.head(views.output)), unit(views.teacher)
-        own = "queue" if self.queues == 1 else "student_queue"
-        anchors, own_anchors = (self.get_buffer(name).clone() for name in ("queue", own))
-        with torch.autocast(student.device.type, enabled=False):
-            target = (teacher @ anchors / self.temperature).log_softmax(dim=1)
-            output = (student @ own_anchors / self.temperature).log_softmax(dim=1)
-            loss = F.kl_div(output, target, reduction="batchmean", log_target=True)
-        enqueue(self, teacher)
-        if self.queues == 2:
-            enqueue(self, student.detach(), "student_queue")
-        return {"similarity": loss}
+    def losses(self, loss: Any, step: Step) -> "dict[str, Tensor]":
+        """``similarity``."""
+        return {"similarity": loss(step.student, step.teacher)}
+
+    def check(self) -> None:
+        """Refuse options out of range."""
+        super().check()
+        require_above(self, compress_t=0)

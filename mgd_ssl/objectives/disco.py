@@ -1,49 +1,42 @@
-"""DisCo: MoCo, and final embeddings that are drawn to the teacher's."""
+"""DisCo: MoCo, and the student's embeddings drawn to the teacher's in both views."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor, nn
+from mgd_ssl.objectives.objective import Contrastive, Step, require_least
 
-from mgd_ssl.objectives.moco import MoCo
-from mgd_ssl.objectives.objective import Views, unit
-
-
-class DisCo(MoCo):
-    """InfoNCE of MoCo v2, and ‖s − t‖² between the unit embeddings of both networks, in both views.
-
-    Source: Gao et al., DisCo: Remedying Self-supervised Learning on Lightweight Models with
-    Distilled Contrastive Learning, ECCV 2022. Its wide head (hidden width 2048) ends in the
-    teacher's dimension; the teacher's embedding is its pooled features, as its own head is left
-    out on loading.
-
-    Args:
-        backbone: from `create_backbone`.
-        teacher_features: D_t, also the dimension of MoCo's embedding.
-        hidden: width of the head.
-        weight: factor on the squared distances.
-        options: of `MoCo`.
-    """
-
-    encodings = 2
-
-    def __init__(
-        self,
-        backbone: nn.Module,
-        teacher_features: int,
-        hidden: int = 2048,
-        weight: float = 1.0,
-        **options: Any,
-    ) -> None:
-        super().__init__(backbone, dim=teacher_features, hidden=hidden, **options)
-        self.weight = weight
-
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        """``contrastive`` and ``embedding``, means over images."""
-        assert views.key is not None and views.teacher is not None
-        second = views.encode(views.key)
-        distance = _squared(views.output, views.teacher) + _squared(second, views.teach_key())
-        return super().forward(views) | {"embedding": self.weight * distance}
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
-def _squared(student: Tensor, teacher: Tensor) -> Tensor:
-    return (unit(student) - unit(teacher)).square().sum(dim=1).mean()
+@dataclass(frozen=True)
+class DisCo(Contrastive):
+    """disco: MoCo and the distance to the teacher's embedding. See `mgd_ssl.losses.DisCo`."""
+
+    needs_teacher: ClassVar[bool] = True
+    encodings: ClassVar[int] = 2
+
+    disco_hidden: int = 2048
+    """Width of the head's hidden layer."""
+    disco_weight: float = 1.0
+    """Factor on the squared distance to the teacher's embedding."""
+
+    def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
+        """MoCo with the student as its query encoder, ending in the teacher's dimension."""
+        from mgd_ssl.losses import DisCo
+
+        return DisCo(student, teacher_features, self.disco_hidden, **self.momentum_options)
+
+    def losses(self, loss: Any, step: Step) -> "dict[str, Tensor]":
+        """``contrastive`` and ``embedding``."""
+        assert step.key is not None
+        second = step.encode(step.key)
+        distances = loss.distance(step.student, step.teacher)
+        distances = distances + loss.distance(second, step.teach_key())
+        contrastive = loss(step.student, step.key)
+        return {"contrastive": contrastive, "embedding": self.disco_weight * distances}
+
+    def check(self) -> None:
+        """Refuse options out of range."""
+        super().check()
+        require_least(self, disco_hidden=1, disco_weight=0)

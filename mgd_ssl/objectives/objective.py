@@ -1,99 +1,159 @@
-"""What an objective gets at each step, and what objectives share: queues and heads."""
+"""What every objective has: options, what it needs, how its loss is built and called."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from mgd_ssl import distributed
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Views:
-    """One step's images as student and teacher see them.
+class Step:
+    """What an objective sees of one training step.
 
     Attributes:
-        output: (N,D) the student's output for the query view.
-        key: (N,3,H,W) the key view, normalised for the student; None where the objective says
-            that it needs none.
+        student: (N,D) the student's output for the query view.
         teacher: (N,D_t) the teacher's pooled features of the query view; None without a teacher.
-        encode: (N,3,H,W) normalised for the student -> (N,D).
-        teach_key: the teacher's features (N,D_t) of the key view, computed when asked for.
+        key: (N,3,H,W) the key view, normalized for the student; None where one view is drawn.
+        encode: (N,3,H,W) normalized for the student -> (N,D).
+        teach_key: computes the teacher's features (N,D_t) of the key view.
     """
 
-    output: Tensor
-    key: Tensor | None
-    teacher: Tensor | None
-    encode: Callable[[Tensor], Tensor]
-    teach_key: Callable[[], Tensor]
+    student: "Tensor"
+    teacher: "Tensor | None"
+    key: "Tensor | None"
+    encode: "Callable[[Tensor], Tensor]"
+    teach_key: "Callable[[], Tensor]"
 
 
-class Objective(nn.Module, ABC):
-    """Views in, named losses out; what it trains beside the student is its own and discarded.
+@dataclass(frozen=True)
+class Objective(ABC):
+    """Drives the student from its output.
 
     Attributes:
-        needs_key: whether a second view is drawn.
-        encodings: times that the student sees an image in a step, with its gradient.
+        needs_teacher: whether it is of no use without a teacher.
+        contrasts: whether it compares the images of a batch with each other.
+        views: random views of each image in a step.
+        encodings: times that the student encodes an image in a step, with its gradient.
+        lr: learning rate of SGD on a user's images.
+        embedded_lr: learning rate of SGD on the embedded images.
     """
 
-    needs_key: ClassVar[bool] = True
+    needs_teacher: ClassVar[bool] = False
+    contrasts: ClassVar[bool] = False
+    views: ClassVar[int] = 1
     encodings: ClassVar[int] = 1
+    lr: ClassVar[float] = 0.03
+    embedded_lr: ClassVar[float] = 0.06
+
+    objective_weight: float = 1.0
+    """Factor on the objective's losses; 0 leaves the matching alone."""
 
     @abstractmethod
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        """Named float32 scalars, each a mean over this rank's images."""
+    def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
+        """The loss, with the heads and queues that are trained beside the student.
+
+        Args:
+            student: from `create_backbone`; an objective may put a head in its classifier's place.
+            teacher_features: D_t; 0 without a teacher.
+        """
+
+    @abstractmethod
+    def losses(self, loss: Any, step: Step) -> "dict[str, Tensor]":
+        """Named float32 scalars, each a mean over this process's images.
+
+        Args:
+            loss: from `build`.
+            step: of the student and the teacher.
+        """
+
+    def check(self) -> None:
+        """Refuse options out of range.
+
+        Raises:
+            ValueError: names the option.
+        """
+        require_least(self, objective_weight=0)
 
 
-def unit(x: Tensor) -> Tensor:
-    """Rows of unit length, in float32 also under autocast."""
-    return F.normalize(x.float(), dim=1)
+@dataclass(frozen=True)
+class WithQueue(Objective):
+    """An objective that keeps embeddings of earlier batches."""
+
+    moco_k: int = 65536
+    """Embeddings in the queue, divisible by the batch."""
+
+    def check(self) -> None:
+        """Refuse options out of range."""
+        super().check()
+        require_least(self, moco_k=1)
 
 
-def register_queue(module: nn.Module, dim: int, size: int, name: str = "queue") -> None:
-    """Give a module a queue (dim,size) of random unit columns, and its pointer, as buffers."""
-    module.register_buffer(name, F.normalize(torch.randn(dim, size), dim=0))
-    module.register_buffer(f"{name}_ptr", torch.zeros(1, dtype=torch.long))
+@dataclass(frozen=True)
+class Contrastive(WithQueue):
+    """An objective with a momentum encoder, which tells the images of a batch apart."""
+
+    contrasts: ClassVar[bool] = True
+    views: ClassVar[int] = 2
+
+    moco_m: float = 0.999
+    """Momentum of the key encoder."""
+    moco_t: float = 0.2
+    """Temperature; MoCo v1 0.07."""
+    bn_splits: int = 0
+    """Parts of a batch that batch norm treats apart. 0: 8 on one process, 1 on several."""
+
+    @property
+    def momentum_options(self) -> dict[str, Any]:
+        """The options of `mgd_ssl.losses.MoCo` that all of these objectives share."""
+        return {
+            "queue_size": self.moco_k,
+            "momentum": self.moco_m,
+            "temperature": self.moco_t,
+        }
+
+    def check(self) -> None:
+        """Refuse options out of range."""
+        super().check()
+        require_least(self, moco_m=0, bn_splits=0)
+        require_above(self, moco_t=0)
 
 
-@torch.no_grad()
-def enqueue(module: nn.Module, keys: Float[Tensor, "n dim"], name: str = "queue") -> None:
-    """Overwrite the oldest columns of a queue with every rank's keys.
+def require_least(options: Any, **least: float) -> None:
+    """Refuse options below their least value; None passes.
 
     Raises:
-        ValueError: the queue is not divisible by the global batch.
+        ValueError: names the first.
     """
-    keys = distributed.all_gather(keys)
-    queue, pointer = module.get_buffer(name), module.get_buffer(f"{name}_ptr")
-    size = queue.shape[1]
-    if size % len(keys):
-        raise ValueError(
-            f"queue: {size} keys are not divisible by the global batch of {len(keys)} images"
-        )
-    places = pointer + torch.arange(len(keys), device=keys.device)
-    queue.index_copy_(1, places, keys.T.to(queue.dtype))
-    pointer.copy_((pointer + len(keys)) % size)
+    for name, bound in least.items():
+        value = getattr(options, name)
+        if value is not None and not value >= bound:
+            raise ValueError(f"{name}: got {value}, expected {bound:g} or more")
 
 
-def mlp(*widths: int, norm_after: tuple[int, ...] = (), last_norm: bool = False) -> nn.Sequential:
-    """Linear layers with a ReLU between them.
+def require_above(options: Any, **bounds: float) -> None:
+    """Refuse options that are not above a bound.
 
-    Args:
-        widths: inputs, hidden widths, outputs.
-        norm_after: which of the hidden layers, from 1, have batch norm before their ReLU; the
-            others are followed by the next layer at once.
-        last_norm: batch norm after the last layer.
+    Raises:
+        ValueError: names the first.
     """
-    layers: list[nn.Module] = []
-    for i, (inputs, outputs) in enumerate(pairwise(widths), 1):
-        layers.append(nn.Linear(inputs, outputs))
-        if i in norm_after:
-            layers += [nn.BatchNorm1d(outputs), nn.ReLU()]
-    if last_norm:
-        layers.append(nn.BatchNorm1d(widths[-1]))
-    return nn.Sequential(*layers)
+    for name, bound in bounds.items():
+        if not getattr(options, name) > bound:
+            raise ValueError(f"{name}: got {getattr(options, name)}, expected above {bound:g}")
+
+
+def all_options(objectives: "list[type[Objective]]") -> type[Objective]:
+    """One class with the options of all objectives, to read a command line before the choice."""
+
+    def build(*_: Any) -> Any:
+        raise AssertionError("only a chosen objective is built")
+
+    members = {"build": build, "losses": build, "__doc__": "Options of every objective."}
+    return dataclass(frozen=True)(type("AnyObjective", tuple(objectives), members))
+
+
+def names_of(objective: type[Objective]) -> set[str]:
+    """The options that an objective has."""
+    return {field.name for field in fields(objective)}

@@ -1,56 +1,38 @@
-"""SEED: match the teacher's similarities to a queue of its own embeddings."""
+"""SEED: the student's similarities to a queue of teacher embeddings follow the teacher's."""
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mgd_ssl.objectives.moco import projection_head
-from mgd_ssl.objectives.objective import Objective, Views, enqueue, register_queue, unit
+from mgd_ssl.objectives.objective import Step, WithQueue, require_above
 
-
-class SEED(Objective):
-    """Cross-entropy between the teacher's and the student's similarity distributions.
-
-    With t the teacher's unit embedding and s the student's, both of the same view, and D⁺ the
-    queue of teacher embeddings with t in front: −Σ softmax(t·D⁺/τ_t) log softmax(s·D⁺/τ_s).
-    Source: Fang et al., SEED: Self-supervised Distillation for Visual Representation, ICLR 2021.
-
-    Args:
-        features: D of the student.
-        teacher_features: D_t, dimension of the queue.
-        queue_size: number of teacher embeddings; divisible by the global batch.
-        temperature: τ_s, of the student.
-        teacher_temperature: τ_t.
-    """
-
-    needs_key = False
-
-    def __init__(
-        self,
-        features: int,
-        teacher_features: int,
-        queue_size: int = 65536,
-        temperature: float = 0.2,
-        teacher_temperature: float = 0.01,
-    ) -> None:
-        super().__init__()
-        self.temperature, self.teacher_temperature = temperature, teacher_temperature
-        self.head = projection_head(features, teacher_features)
-        register_queue(self, teacher_features, queue_size)
-
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        """``similarity``: mean over images; moves the queue on."""
-        assert views.teacher is not None
-        student, teacher = unit(self.head(views.output)), unit(views.teacher)
-        queue = self.get_buffer("queue").clone()
-        with torch.autocast(student.device.type, enabled=False):
-            logits = _against(student, teacher, queue) / self.temperature
-            target = _against(teacher, teacher, queue) / self.teacher_temperature
-            loss = F.cross_entropy(logits, target.softmax(dim=1))
-        enqueue(self, teacher)
-        return {"similarity": loss}
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
-def _against(x: Tensor, first: Tensor, queue: Tensor) -> Tensor:
-    """(N,1+K): similarity of each row to its own ``first``, then to the queue."""
-    return torch.cat([(x * first).sum(dim=1, keepdim=True), x @ queue], dim=1)
+@dataclass(frozen=True)
+class SEED(WithQueue):
+    """seed: similarities to a queue of the teacher's embeddings. See `mgd_ssl.losses.SEED`."""
+
+    needs_teacher: ClassVar[bool] = True
+    embedded_lr: ClassVar[float] = 0.3
+
+    seed_t: float = 0.2
+    """Temperature of the student."""
+    seed_teacher_t: float = 0.01
+    """Temperature of the teacher."""
+
+    def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
+        """The loss, its head and its queue."""
+        from mgd_ssl.losses import SEED
+
+        features: int = student.num_features  # type: ignore[assignment]
+        return SEED(features, teacher_features, self.moco_k, self.seed_t, self.seed_teacher_t)
+
+    def losses(self, loss: Any, step: Step) -> "dict[str, Tensor]":
+        """``similarity``."""
+        return {"similarity": loss(step.student, step.teacher)}
+
+    def check(self) -> None:
+        """Refuse options out of range."""
+        super().check()
+        require_above(self, seed_t=0, seed_teacher_t=0)

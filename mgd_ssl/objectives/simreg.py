@@ -1,47 +1,31 @@
-"""SimReg: regress the teacher's pooled features through a head that is thrown away."""
+"""SimReg: the student regresses the teacher's pooled features."""
 
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from torch import Tensor
+from mgd_ssl.objectives.objective import Objective, Step
 
-from mgd_ssl.objectives.objective import Objective, Views, mlp, unit
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-Head = Literal["four", "two", "linear"]
 
-
+@dataclass(frozen=True)
 class SimReg(Objective):
-    """2 − 2·cos(g(student), teacher), both of the same view; no queue and no key encoder.
+    """simreg: regression of the teacher's pooled features. See `mgd_ssl.losses.SimReg`."""
 
-    Source: Navaneet et al., Regression as a Simple Yet Effective Tool for Self-supervised
-    Knowledge Distillation, BMVC 2021. The paper's head g has four linear layers, of widths 2D, D,
-    2D and D_t, with batch norm and ReLU after the first and the third.
+    needs_teacher: ClassVar[bool] = True
+    lr: ClassVar[float] = 0.05
+    embedded_lr: ClassVar[float] = 1.0
 
-    Args:
-        features: D of the student.
-        teacher_features: D_t.
-        head: the paper's; ``two`` layers, of widths 2D and D_t with batch norm and ReLU between;
-            or one ``linear`` layer.
+    regression_head: Literal["four", "linear"] = "four"
+    """Layers of the head that is thrown away: four, as in the paper, or one linear layer."""
 
-    Raises:
-        ValueError: unknown head.
-    """
+    def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
+        """The loss and its head."""
+        from mgd_ssl.losses import SimReg
 
-    needs_key = False
+        return SimReg(student.num_features, teacher_features, self.regression_head)  # type: ignore[arg-type]
 
-    def __init__(self, features: int, teacher_features: int, head: Head = "four") -> None:
-        super().__init__()
-        wide, last = 2 * features, teacher_features
-        if head == "four":
-            self.head = mlp(features, wide, features, wide, last, norm_after=(1, 3))
-        elif head == "two":
-            self.head = mlp(features, wide, last, norm_after=(1,))
-        elif head == "linear":
-            self.head = mlp(features, last)
-        else:
-            raise ValueError(f"head: got {head!r}, expected one of {', '.join(get_args(Head))}")
-
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        """``regression``: the mean over images of the squared distance of the unit vectors."""
-        assert views.teacher is not None
-        cosine = (unit(self.head(views.output)) * unit(views.teacher)).sum(dim=1)
-        return {"regression": 2 - 2 * cosine.mean()}
+    def losses(self, loss: Any, step: Step) -> "dict[str, Tensor]":
+        """``regression``."""
+        return {"regression": loss(step.student, step.teacher)}

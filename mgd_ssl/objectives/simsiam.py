@@ -1,38 +1,36 @@
 """SimSiam: two views agree, without negatives, queue or key encoder."""
 
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from mgd_ssl.objectives.objective import Objective, Views, mlp, unit
+from mgd_ssl.objectives.objective import Objective, Step, require_least
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
+@dataclass(frozen=True)
 class SimSiam(Objective):
-    """−½ (cos(h(z₁), z₂) + cos(h(z₂), z₁)), z the projections of two views, the latter detached.
+    """simsiam: two views agree; needs no teacher. See `mgd_ssl.losses.SimSiam`."""
 
-    Source: Chen, He, Exploring Simple Siamese Representation Learning, CVPR 2021: a projector of
-    three layers with batch norm after each, and a predictor h of two with a hidden width of a
-    quarter.
+    views: ClassVar[int] = 2
+    encodings: ClassVar[int] = 2
 
-    Args:
-        features: D of the student.
-        dim: of the projection; 2048 in the paper.
-    """
+    simsiam_dim: int = 2048
+    """Dimension of the projection, divisible by 4."""
 
-    encodings = 2
+    def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
+        """The loss, its projector and its predictor."""
+        from mgd_ssl.losses import SimSiam
 
-    def __init__(self, features: int, dim: int = 2048) -> None:
-        super().__init__()
-        if dim % 4:
-            raise ValueError(f"dim: got {dim}, expected a multiple of 4, as the predictor narrows")
-        self.projector = mlp(features, dim, dim, dim, norm_after=(1, 2), last_norm=True)
-        self.predictor = mlp(dim, dim // 4, dim, norm_after=(1,))
+        return SimSiam(student.num_features, self.simsiam_dim)  # type: ignore[arg-type]
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        """``siamese``: −1 where the views agree wholly, mean over images."""
-        assert views.key is not None
-        first = self.projector(views.output)
-        second = self.projector(views.encode(views.key))
-        loss = self._distance(first, second) + self._distance(second, first)
-        return {"siamese": loss / 2}
+    def losses(self, loss: Any, step: Step) -> "dict[str, Tensor]":
+        """``siamese``."""
+        assert step.key is not None
+        return {"siamese": loss(step.student, step.encode(step.key))}
 
-    def _distance(self, x: Tensor, target: Tensor) -> Tensor:
-        return -(unit(self.predictor(x)) * unit(target.detach())).sum(dim=1).mean()
+    def check(self) -> None:
+        """Refuse options out of range."""
+        super().check()
+        require_least(self, simsiam_dim=4)

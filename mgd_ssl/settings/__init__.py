@@ -1,1 +1,4 @@
-"""What a user may say: options and their defaults, config files, the command line."""
+"""Options of the commands, their defaults, config files and the command line.
+
+Nothing here loads torch, unless a file of weights is named that tells the defaults.
+"""

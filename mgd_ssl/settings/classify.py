@@ -1,13 +1,19 @@
-"""Settings of ``mgd-ssl classify``: what a user may say, and what stands where nothing was said."""
+"""Settings of ``mgd-ssl classify``."""
 
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from mgd_ssl.data import ViewConfig
-from mgd_ssl.settings.effects import Needs, refuse_without_effect, shared_rules
-from mgd_ssl.settings.inherited import inherit
-from mgd_ssl.settings.run import Defaults, OptimiserOptions, RunConfig
+from mgd_ssl.choices import usual_mode
+from mgd_ssl.objectives.objective import require_above, require_least
+from mgd_ssl.settings.effects import Needs, shared_rules
+from mgd_ssl.settings.inherited import told_by, told_by_teacher
+from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions
+from mgd_ssl.settings.run import IGNORED, MGDOptions, OptimizerOptions, RunConfig, run_directory
+from mgd_ssl.settings.views import PresetViews, preset
+
+SMALL = 96  # pixels of a side, below which a crop of a twelfth of the area holds too little
 
 
 @dataclass(frozen=True)
@@ -20,14 +26,15 @@ class KDOptions:
     """Temperature of the softened classes."""
     kd_weight: float = 1.0
     """Factor on it."""
-    matching: bool = True
-    """Match the teacher's channels; --no-matching leaves --kd alone."""
 
 
 @dataclass(frozen=True)
-class ClassifyOptimiser(OptimiserOptions):
+class ClassifyOptimizer(OptimizerOptions):
     """Optimizer and learning rate."""
 
+    epochs: int = 120
+    lr: float = 0.1
+    """Learning rate for the batch size given; it is not scaled."""
     nesterov: bool = True
     """Of SGD."""
     schedule: tuple[int, ...] = (30, 60, 80)
@@ -38,7 +45,8 @@ class ClassifyOptimiser(OptimiserOptions):
 class ClassifyConfig(RunConfig):
     """Train a classifier on labelled images, alone or distilled from a teacher.
 
-    Without DATA it runs on the embedded sample of Fashion-MNIST.
+    Without DATA it runs on the embedded sample of Fashion-MNIST. A teacher's maps are matched
+    unless --mgd-weighing none.
     """
 
     evaluate: bool = False
@@ -54,42 +62,88 @@ class ClassifyConfig(RunConfig):
     val_every: int = 1
     """Epochs between two evaluations; the last epoch is always evaluated."""
     kd: KDOptions = field(default_factory=KDOptions)
-    optim: ClassifyOptimiser = field(default_factory=ClassifyOptimiser)
-    views: ViewConfig = field(default_factory=ViewConfig)
+    optim: ClassifyOptimizer = field(default_factory=ClassifyOptimizer)
+    views: PresetViews = field(default_factory=lambda: preset("linear"))
+
+    @classmethod
+    def told(cls, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Size and stem, where a file tells them; the weights to start from come first."""
+        if said.get("evaluate"):  # each network is measured at the size of its own file
+            return {}
+        weights = said.get("student_weights")
+        if weights is None:
+            return told_by_teacher(said)
+        names = ("arch", "width", "stem", "stem_stride")
+        start = told_by(weights, {name: said.get(name) for name in names}, None)
+        return {k: v for k, v in (told_by_teacher(said) | start).items() if k == "size"}
+
+    @classmethod
+    def recipe(cls, said: Mapping[str, Any]) -> Self:
+        """The complete settings for a user's data, or for the embedded data."""
+        embedded = said.get("data") is None
+        size = said.get("size", 32 if embedded else 224)
+        arch = None if said.get("student_weights") else said.get("arch", "resnet18")
+        matched = said.get("teacher") is not None
+        weighing = said.get("mgd_weighing", "published" if matched else "none")
+        strengths = {"none": 0.0, "published": 1e-2 if embedded else 1e-4, "mean": 1.0, "start": 0.03}
+        return cls(
+            data=said.get("data"),
+            out=run_directory(said, arch, "classify-"),
+            network=_network(said, embedded),
+            teacher=TeacherOptions(said.get("teacher")),
+            mgd=MGDOptions(
+                mgd_weighing=weighing,
+                mgd_strength=strengths[weighing],
+                mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
+                mgd_update_freq=2,
+                ignore=IGNORED.get(arch or "", ()),
+            ),
+            optim=_optim(embedded),
+            loader=LoaderOptions(size=0 if said.get("evaluate") else size),
+            views=preset(said.get("preset", "weak" if size < SMALL else "linear")),
+        )
+
+    def check(self) -> None:
+        """Refuse what is out of range, and what excludes each other."""
+        super().check()
+        kd, teacher = self.kd.kd, self.teacher.teacher
+        if kd and not teacher:
+            raise ValueError("got --kd without a teacher, expected --teacher PATH or NAME")
+        if teacher and not (kd or self.mgd.is_matched or self.evaluate):
+            raise ValueError(
+                "got --mgd-weighing none without --kd, expected one of the two to distil by"
+            )
+        require_above(self.kd, kd_t=0, kd_weight=0)
+        require_least(self, val_every=1)
+        require_least(self.loader, size=0 if self.evaluate else 1)
+        if self.evaluate and not self.student_weights:
+            raise ValueError(
+                "got --evaluate without --student-weights, expected a checkpoint there"
+            )
+
+    def rules(self) -> list[Needs]:
+        """What options need to have an effect."""
+        return RULES
 
 
-MATCHING: dict[str, Any] = {
-    "mgd_update_images": 20000,
-    "mgd_update_freq": 2,
-    "mgd_adapter": "batch",
-}
-GENERAL: Defaults = {
-    "network": {"arch": "resnet18", "width": 1.0, "stem": "imagenet", "stem_stride": 1},
-    "optim": {
-        "optimizer": "sgd",
-        "epochs": 120,
-        "batch_size": 256,
-        "lr": 0.1,
-        "weight_decay": 1e-4,
-    },
-    "loader": {"size": 224},
-    "mgd": {"mgd_loss_factor": 1e4, **MATCHING},
-}
-EMBEDDED: Defaults = {
-    "network": {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2},
-    "optim": {"optimizer": "sgd", "epochs": 10, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4},
-    "loader": {"size": 32},
-    "mgd": {"mgd_loss_factor": 100.0, **MATCHING},
-}
+def _network(said: Mapping[str, Any], embedded: bool) -> NetworkOptions:
+    if said.get("student_weights"):  # the file says what it holds
+        return NetworkOptions()
+    width, stem, stride = (0.125, "small", 2) if embedded else (1.0, "imagenet", 1)
+    return NetworkOptions(
+        "resnet18", width, said.get("stem", stem), said.get("stem_stride", stride)
+    )
 
 
-def _matches(config: Any) -> bool:
-    return config.teacher.teacher is not None and config.kd.matching
+def _optim(embedded: bool) -> ClassifyOptimizer:
+    if embedded:
+        return ClassifyOptimizer(epochs=10, batch_size=128, weight_decay=5e-4)
+    return ClassifyOptimizer()
 
 
 # What --evaluate reads none of.
 OF_TRAINING = [
-    *(f"optim.{f.name}" for f in fields(ClassifyOptimiser) if f.name != "batch_size"),
+    *(f"optim.{f.name}" for f in fields(ClassifyOptimizer) if f.name != "batch_size"),
     *("mgd.*", "kd.*", "views.*", "network.taps", "teacher.teacher_taps"),
     *("loader.limit", "loader.bad_images", "loader.mean", "loader.std"),
     *("resume", "print_freq", "save_every", "label_fraction", "sync_bn", "val_every"),
@@ -98,50 +152,12 @@ RULES = [
     Needs(OF_TRAINING, lambda c: not c.evaluate, "with --evaluate", "train without --evaluate"),
     Needs(["kd.kd_t", "kd.kd_weight"], lambda c: c.kd.kd, "without --kd", "add --kd"),
     Needs(
-        ["kd.matching"],
+        ["mgd.mgd_weighing"],
         lambda c: c.teacher.teacher is not None,
         "without a teacher",
         "name one: --teacher",
     ),
     *shared_rules(
-        _matches,
-        "where no maps are matched",
-        "match a teacher's: --teacher, without --no-matching",
+        "where no maps are matched", "match a teacher's: --teacher, without --mgd-weighing none"
     ),
 ]
-
-
-def resolve(config: ClassifyConfig) -> ClassifyConfig:
-    """Fill what was left open; the result says everything that a run depends on.
-
-    Raises:
-        ValueError: options that exclude each other, or out of range.
-    """
-    defaults = EMBEDDED if config.data is None else GENERAL
-    if config.student_weights:  # the file says what it holds
-        defaults = {k: v for k, v in defaults.items() if k != "network"}
-    if not config.evaluate:  # which measures each network at the size of its own file
-        teacher = config.teacher
-        defaults = inherit(defaults, config, teacher.teacher, teacher.spec)
-        defaults = inherit(defaults, config, config.student_weights, config.network.spec)
-    said, config = config, config.filled(defaults, "classify-")
-    _check(config)
-    refuse_without_effect(said, config, RULES, defaults)
-    size = config.loader.size
-    assert size is not None
-    preset = config.views.preset or ("weak" if size < 96 else "linear")
-    return replace(config, views=replace(config.views, preset=preset))
-
-
-def _check(config: ClassifyConfig) -> None:
-    kd, teacher = config.kd, config.teacher.teacher
-    if kd.kd and not teacher:
-        raise ValueError("got --kd without a teacher, expected --teacher PATH or NAME")
-    if teacher and not (kd.kd or kd.matching):
-        raise ValueError("got --no-matching without --kd, expected one of the two to distil by")
-    if not kd.kd_t > 0 or not kd.kd_weight > 0:
-        raise ValueError(f"got kd_t {kd.kd_t}, kd_weight {kd.kd_weight}, expected above 0")
-    if config.val_every < 1:
-        raise ValueError(f"val_every: got {config.val_every}, expected 1 or more")
-    if config.evaluate and not config.student_weights:
-        raise ValueError("got --evaluate without --student-weights, expected a checkpoint there")

@@ -1,11 +1,11 @@
-"""A run's config.yaml, held against the same types as the words of a command line."""
+"""A run's config.yaml: a saved command line, each entry read as the option that it is."""
 
 import dataclasses
 import difflib
 import math
 import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,11 +15,10 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 T = TypeVar("T")
 # What only a user's own command line may say: MODULE:FUNCTION is called, and a run is deleted.
 OWN_WORDS: dict[str, Callable[[Any], bool]] = {
-    "arch": lambda value: ":" in (value or ""),
-    "teacher_arch": lambda value: ":" in (value or ""),
-    "overwrite": bool,
+    "arch": lambda value: ":" in str(value),
+    "teacher_arch": lambda value: ":" in str(value),
+    "overwrite": lambda value: value is True,
 }
-RETIRED = ("loader.canvas",)  # null in the files of older runs
 MOST_SEED = 2**63 - 1  # torch's, NumPy's and this project's generators all take it
 COMMAND = "command"  # the entry that says which command wrote a file
 READ = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
@@ -43,12 +42,11 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def read_config(config: type[T], path: Path) -> T:
-    """Read settings as `to_dict` gives them; what the file lacks has its default.
+def read_config(config: type, path: Path) -> dict[str, Any]:
+    """The entries of a file, sections as nested dicts, not yet held to their types.
 
     Raises:
-        ValueError: the file holds no settings, an entry that the dataclass does not have, or a
-            value that the command line would refuse.
+        ValueError: the file holds no settings, or another command's.
     """
     if not path.is_file():
         raise ValueError(f"config: got {path}, which is no file; expected a run's config.yaml")
@@ -57,11 +55,34 @@ def read_config(config: type[T], path: Path) -> T:
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"config: {path} is no YAML: {error}") from error
     try:
-        if isinstance(content, dict):
-            _check_command(config, content.pop(COMMAND, None))
-        return _section(config, content, "", list(_names(config)))
+        if not isinstance(content, dict):
+            raise ValueError(f"got {_shown(content)}, expected settings, as optim: {{lr: 0.1}}")
+        _check_command(config, content.pop(COMMAND, None))
     except ValueError as error:
         raise ValueError(f"config: {path}: {error}") from error
+    return content
+
+
+def overlay(settings: T, content: Mapping[str, Any], path: Path) -> T:
+    """Settings with the entries of a file in their place, each as the command line would read it.
+
+    Raises:
+        ValueError: an entry that the settings do not have, or a value that the command line would
+            refuse.
+    """
+    try:
+        return _section(settings, content, "", list(_names(settings)))
+    except ValueError as error:
+        raise ValueError(f"config: {path}: {error}") from error
+
+
+def entries(content: Mapping[str, Any]) -> Iterator[str]:
+    """Names of the options in a file, without their sections."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from entries(value)
+        else:
+            yield str(name)
 
 
 def command_of(config: type) -> str:
@@ -77,40 +98,42 @@ def _check_command(config: type, command: Any) -> None:
         )
 
 
-def withhold(settings: T) -> tuple[T, dict[str, Any]]:
-    """Settings without what a file may not choose, and that by its name."""
-    kept: dict[str, Any] = {}
-
-    def take(name: str, value: Any) -> Any:
-        if name in OWN_WORDS and OWN_WORDS[name](value):
+def withhold(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Entries without what a file may not choose, and that by its name."""
+    kept, withheld = dict[str, Any](), dict[str, Any]()
+    for name, value in content.items():
+        if isinstance(value, dict):
+            kept[name], below = withhold(value)
+            withheld |= below
+        elif name in OWN_WORDS and OWN_WORDS[name](value):
+            withheld[name] = value
+        else:
             kept[name] = value
-            return type(value)() if isinstance(value, bool) else None
-        return value
-
-    return _mapped(settings, take), kept
+    return kept, withheld
 
 
-def require_own_words(settings: object, withheld: dict[str, Any], path: Path | None) -> None:
+def require_own_words(said: Collection[str], withheld: Mapping[str, Any], path: Path) -> None:
     """Refuse to leave out what was withheld, unless the command line said it itself.
+
+    Args:
+        said: options of the command line.
+        withheld: from `withhold`.
+        path: the file.
 
     Raises:
         ValueError: names the words that say it.
     """
-
-    def require(name: str, value: Any) -> Any:
-        if name in withheld and not value:
-            words = f"--{name.replace('_', '-')}" + (f" {withheld[name]}" * (value is None))
+    for name, value in withheld.items():
+        if name not in said:
+            words = f"--{name.replace('_', '-')}" + (f" {value}" if value is not True else "")
             raise ValueError(
-                f"config: {path}: {name}: got {_shown(withheld[name])}, expected none in a file, "
-                f"which may neither choose code nor delete; if it is what you want, say {words}"
+                f"config: {path}: {name}: got {_shown(value)}, expected none in a file, which may "
+                f"neither choose code nor delete; if it is what you want, say {words}"
             )
-        return value
-
-    _mapped(settings, require)
 
 
 def checked(settings: T) -> T:
-    """Settings with ``~`` written out in every path.
+    """The settings with ``~`` written out in every path.
 
     Raises:
         ValueError: a number is NaN or infinite, or the seed is out of range.
@@ -155,10 +178,13 @@ def _check(name: str, value: Any) -> Any:
         return value
 
 
-def leaves(config: type) -> Iterator[tuple[str, Any]]:
-    """Name and type of every setting, those of the sections too, without their prefix."""
-    for name, hint in typing.get_type_hints(config, include_extras=True).items():
-        yield from leaves(hint) if dataclasses.is_dataclass(hint) else [(name, hint)]  # type: ignore[arg-type]
+def leaves(settings: Any) -> Iterator[tuple[str, Any]]:
+    """Name and type of every option, those of the sections too, without their prefix."""
+    hints = typing.get_type_hints(type(settings), include_extras=True)
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        nested = dataclasses.is_dataclass(value)
+        yield from leaves(value) if nested else [(field.name, hints[field.name])]
 
 
 def reader_of(hint: Any) -> PrimitiveConstructorSpec[Any]:
@@ -168,31 +194,33 @@ def reader_of(hint: Any) -> PrimitiveConstructorSpec[Any]:
     return found
 
 
-def _names(config: type, section: str = "") -> Iterator[str]:
-    for name, hint in typing.get_type_hints(config).items():
-        nested = dataclasses.is_dataclass(hint)
-        yield from _names(hint, f"{section}{name}.") if nested else [f"{section}{name}"]
+def _names(settings: Any, section: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(settings):
+        value, name = getattr(settings, field.name), f"{section}{field.name}"
+        yield from _names(value, f"{name}.") if dataclasses.is_dataclass(value) else [name]
 
 
-def _section(config: type[T], content: Any, place: str, known: list[str]) -> T:
-    if not isinstance(content, dict):
+def _section(settings: T, content: Any, place: str, known: list[str]) -> T:
+    if not isinstance(content, Mapping):
         what = f"{place.rstrip('.')}: " if place else ""
         raise ValueError(f"{what}got {_shown(content)}, expected settings, as optim: {{lr: 0.1}}")
-    hints = typing.get_type_hints(config, include_extras=True)
-    content = {k: v for k, v in content.items() if v is not None or f"{place}{k}" not in RETIRED}
+    hints = typing.get_type_hints(type(settings), include_extras=True)
     for key in content:
         if key not in hints:
             raise ValueError(f"unknown entry {place}{key}, expected {_nearest(key, known)}")
-    values = {key: _entry(hints[key], value, place, key, known) for key, value in content.items()}
+    values = {
+        key: _entry(getattr(settings, key), hints[key], value, place, key, known)
+        for key, value in content.items()
+    }
     try:
-        return config(**values)
-    except (TypeError, ValueError) as error:  # one that it needs, or a range of its own
+        return dataclasses.replace(settings, **values)  # type: ignore[type-var]
+    except (TypeError, ValueError) as error:  # out of a range of its own
         raise ValueError(f"{place}{error}") from error
 
 
-def _entry(hint: Any, value: Any, place: str, key: str, known: list[str]) -> Any:
-    if dataclasses.is_dataclass(hint):
-        return _section(typing.cast(type, hint), value, f"{place}{key}.", known)
+def _entry(now: Any, hint: Any, value: Any, place: str, key: str, known: list[str]) -> Any:
+    if dataclasses.is_dataclass(now):
+        return _section(now, value, f"{place}{key}.", known)
     reader = reader_of(hint)
     try:
         return _check(key, _made(reader, hint, value))

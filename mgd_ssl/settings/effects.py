@@ -4,18 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-Defaults = Mapping[str, Mapping[str, Any]]
-
 
 @dataclass(frozen=True)
 class Needs:
-    """Options that are read only where something holds.
+    """Options that are read only under a condition.
 
     Attributes:
         options: dotted names of settings; ``section.*`` is each of a section.
-        holds: of the resolved settings.
+        holds: the condition, of the settings.
         without: where they have no effect, as in "which has no effect …".
-        remedy: what to say to give them one, as in "leave it out, or …"; empty where nothing does.
+        remedy: how to give them one, as in "leave it out, or …"; empty where nothing does.
     """
 
     options: Sequence[str]
@@ -25,29 +23,36 @@ class Needs:
 
 
 def refuse_without_effect(
-    said: Any, resolved: Any, rules: Sequence[Needs], defaults: Defaults | None = None
+    settings: Any,
+    said: Mapping[str, Any],
+    rules: Sequence[Needs],
+    recipe: Callable[[Mapping[str, Any]], Any],
 ) -> None:
     """Refuse an option that was given and that nothing reads.
 
-    An option counts as given where its value is not its default. A file of resolved settings
-    names all that a run filled in: what a run would fill in anyway does not count, in a section
-    where nothing is left open.
+    A value that is the default anyway is not refused: a run's config.yaml names all of them.
 
     Args:
-        said: the settings as they were given.
-        resolved: the same, with what was left open filled.
+        settings: of the command.
+        said: option -> value, those that were given.
         rules: what options need.
-        defaults: what fills a section.
+        recipe: the defaults that go with what was given.
 
     Raises:
         ValueError: names the option, its value, and what it needs.
     """
     for rule in rules:
-        if rule.holds(resolved):
+        if rule.holds(settings):
             continue
-        for name in _expanded(rule.options, said):
-            if _is_given(said, name, defaults or {}):
-                raise ValueError(_refusal(rule, name, _value(said, name)))
+        names = [n for n in _expanded(rule.options, settings) if _last(n) in said]
+        others = {k: v for k, v in said.items() if k not in map(_last, names)}
+        for name in names:
+            if (value := _value(settings, name)) != _value(recipe(others), name):
+                raise ValueError(refusal(name, value, rule.without, rule.remedy))
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def _expanded(options: Sequence[str], config: Any) -> list[str]:
@@ -65,31 +70,15 @@ def _value(config: Any, name: str) -> Any:
     return config
 
 
-def _is_given(said: Any, name: str, defaults: Defaults) -> bool:
-    section, _, option = name.rpartition(".")
-    holder = getattr(said, section) if section else said
-    value = getattr(holder, option)
-    if value == next(f.default for f in fields(holder) if f.name == option):
-        return False
-    filling = defaults.get(section, {})
-    was_filled = all(getattr(holder, n) is not None for n in filling if n not in EXCLUSIVE)
-    return not (was_filled and option in filling and value == filling[option])
-
-
-# Of these a section holds one, so that the others are open even where a run has filled it.
-EXCLUSIVE = ("mgd_loss_factor", "mgd_weight", "mgd_start")
-
-
-def _refusal(rule: Needs, name: str, value: Any) -> str:
-    option = name.rpartition(".")[2].replace("_", "-")
+def refusal(name: str, value: Any, without: str, remedy: str = "") -> str:
+    """The message of an option without effect."""
+    last = _last(name)
+    option = last.replace("_", "-")
+    ending = f"{without}; leave it out" + (f", or {remedy}" if remedy else "")
     if isinstance(value, bool):
-        return f"got --{'' if value else 'no-'}{option}, which has no effect {_ending(rule)}"
+        return f"got --{'' if value else 'no-'}{option}, which has no effect {ending}"
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-    return f"{name.rpartition('.')[2]}: got --{option} {shown}, which has no effect {_ending(rule)}"
-
-
-def _ending(rule: Needs) -> str:
-    return f"{rule.without}; leave it out" + (f", or {rule.remedy}" if rule.remedy else "")
+    return f"{last}: got --{option} {shown}, which has no effect {ending}"
 
 
 STEM_STRIDE = Needs(
@@ -100,13 +89,12 @@ STEM_STRIDE = Needs(
 )
 
 
-def shared_rules(matched: Callable[[Any], bool], without: str, remedy: str) -> list[Needs]:
+def shared_rules(without: str, remedy: str) -> list[Needs]:
     """What the options of every training command need.
 
     Args:
-        matched: whether a resolved run matches the teacher's maps.
-        without: where it does not, in words.
-        remedy: how to make it match them.
+        without: where no maps are matched, in words.
+        remedy: how to match them.
     """
     teachers = ("arch", "width", "stem", "stem_stride", "taps")
     maps = ("mgd.*", "network.taps", "teacher.teacher_taps")
@@ -117,18 +105,12 @@ def shared_rules(matched: Callable[[Any], bool], without: str, remedy: str) -> l
             "without a teacher",
             "name one: --teacher",
         ),
-        Needs(maps, matched, without, remedy),
+        Needs(maps, lambda c: c.teacher.teacher and c.mgd.is_matched, without, remedy),
         Needs(
             ["mgd.mgd_update_freq"],
             lambda c: c.mgd.mgd_adapter != "expand",
             "where channels are matched one to one, once",
             "say --mgd-adapter batch",
-        ),
-        Needs(
-            ["mgd.mgd_fade"],
-            lambda c: c.mgd.gain(c.optim.epochs) < 1,
-            "where it begins at the end of the run or after it",
-            "give earlier epochs",
         ),
         STEM_STRIDE,
         Needs(
@@ -155,4 +137,17 @@ def shared_rules(matched: Callable[[Any], bool], without: str, remedy: str) -> l
             "where the rate would drop after the last epoch",
             "give earlier epochs",
         ),
+        *_of_views(),
+    ]
+
+
+def _of_views() -> list[Needs]:
+    """The steps of a view that never happen."""
+    jitter = [f"views.jitter_{n}" for n in ("brightness", "contrast", "saturation", "hue")]
+    return [
+        Needs(jitter, lambda c: not hasattr(c, "views") or c.views.jitter_p > 0,
+              "with jitter_p 0", "give --jitter-p above 0"),
+        Needs(["views.blur_sigma_min", "views.blur_sigma_max"],
+              lambda c: not hasattr(c, "views") or c.views.blur_p > 0,
+              "with blur_p 0", "give --blur-p above 0"),
     ]

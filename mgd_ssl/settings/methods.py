@@ -1,66 +1,55 @@
-"""The methods of pretrain.py: what each of them has, and what its options need."""
+"""The methods of pretrain.py: each an objective, and how the teacher's maps are matched beside it."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from mgd_ssl.settings.effects import Needs, shared_rules
-
-Method = Literal["mgd-plus", "mgd", "moco", "simreg", "seed", "compress", "disco", "simsiam"]
-MATCHES = ("mgd-plus", "mgd")  # solves the matching by itself, others where a weight is given
-DISTILS = (*MATCHES, "simreg", "seed", "compress", "disco")  # of no use without a teacher
-CONTRASTS = ("mgd", "moco", "disco")  # compares a batch's images with each other
-QUEUES = (*CONTRASTS, "seed", "compress")  # keeps embeddings of earlier batches
-MOMENTUM = ("mgd", "moco")  # is MoCo itself
-REGRESSES = ("mgd-plus", "simreg")  # regresses the teacher's pooled features
+from mgd_ssl.choices import Adapter
+from mgd_ssl.objectives import OBJECTIVES
+from mgd_ssl.settings.run import Weighing
 
 
-def matches(config: Any) -> bool:
-    """Whether the matching is part of the run: of the method, or asked for beside it."""
-    return config.method in MATCHES or weighed(config)
+@dataclass(frozen=True)
+class Method:
+    """What ``--method`` stands for.
+
+    Attributes:
+        objective: a name in ``OBJECTIVES``.
+        options: of the objective, where they differ from its own.
+        weighing: how the stages' losses are weighed; ``none`` matches no maps.
+        adapter: layer between the student's maps and the matching.
+        optimizer: that it trains with.
+    """
+
+    objective: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weighing: Weighing = "none"
+    adapter: Adapter = "batch"
+    optimizer: str = "sgd"
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it is of no use without a teacher."""
+        return self.weighing != "none" or OBJECTIVES[self.objective].needs_teacher
 
 
-def weighed(config: Any) -> bool:
-    """Whether one of the three ways to weigh the stages was chosen."""
-    return bool(config.mgd.given)
-
-
-# Options that some methods alone have.
-OWN: dict[tuple[str, ...], tuple[str, ...]] = {
-    MOMENTUM: ("moco.moco_dim", "moco.mlp"),
-    QUEUES: ("moco.moco_k",),
-    CONTRASTS: ("moco.moco_m", "moco.moco_t"),
-    REGRESSES: ("objective.regression_head",),
-    ("seed",): ("objective.seed_t", "objective.seed_teacher_t"),
-    ("compress",): ("objective.compress_queues", "objective.compress_t"),
-    ("disco",): ("objective.disco_hidden", "objective.disco_weight"),
-    ("simsiam",): ("objective.simsiam_dim",),
+METHODS: dict[str, Method] = {
+    # The teacher's pooled features through a linear layer, and all stages matched one to one.
+    "mgd-plus": Method(
+        "simreg",
+        {"regression_head": "linear"},
+        weighing="start",
+        adapter="expand",
+        optimizer="adamw",
+    ),
+    # The method of 2021: MoCo v2, and the matching in groups.
+    "mgd": Method("moco", weighing="published"),
+    **{name: Method(name) for name in OBJECTIVES},
 }
-
-
-def _of_method(options: Sequence[str], methods: Sequence[str]) -> Needs:
-    def holds(config: Any) -> bool:
-        return config.method in methods
-
-    return Needs(options, holds, f"but with --method {' or '.join(methods)}")
-
-
-RULES = [
-    *shared_rules(
-        matches,
-        "where no maps are matched",
-        "match the teacher's maps: --mgd-weight, --mgd-start or --mgd-loss-factor",
-    ),
-    *(_of_method(names, methods) for methods, names in OWN.items()),
-    Needs(
-        ["evaluation.eval_data", "evaluation.knn_k", "evaluation.knn_t", "evaluation.knn_bank"],
-        lambda c: c.evaluation.knn_every > 0,
-        "where no kNN accuracy is measured",
-        "give --knn-every 1 or more",
-    ),
-    Needs(
-        ["evaluation.health_images"],
-        lambda c: c.evaluation.health_every > 0,
-        "where health is not measured",
-        "give --health-every 1 or more",
-    ),
-]
+# Learning rate and weight decay of an optimizer, where a method has none of its own.
+OPTIMIZERS: dict[str, dict[str, float]] = {
+    "sgd": {"lr": 0.03, "weight_decay": 1e-4},
+    "adamw": {"lr": 2e-3, "weight_decay": 0.05},
+}
+# How much the matching counts, by how the stages are weighed; published, for 224 pixels.
+STRENGTHS: dict[Weighing, float] = {"none": 0.0, "published": 1e-4, "mean": 1.0, "start": 30.0}

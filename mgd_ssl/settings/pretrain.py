@@ -1,78 +1,42 @@
-"""Settings of pretrain.py: what a user may say, and what stands where nothing was said."""
+"""Settings of pretrain.py."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, Self
 
-from mgd_ssl.data import ViewConfig
-from mgd_ssl.objectives.simreg import Head
-from mgd_ssl.settings.effects import refuse_without_effect
-from mgd_ssl.settings.inherited import inherit
-from mgd_ssl.settings.methods import DISTILS, RULES, Method, matches, weighed
-from mgd_ssl.settings.run import Defaults, RunConfig, require_least
+from mgd_ssl.objectives import OBJECTIVES, Objective
+from mgd_ssl.objectives.objective import all_options, require_above, require_least
+from mgd_ssl.settings.effects import Needs, shared_rules
+from mgd_ssl.settings.inherited import told_by_teacher
+from mgd_ssl.settings.methods import METHODS, OPTIMIZERS, STRENGTHS, Method
+from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions, one_of
+from mgd_ssl.settings.run import IGNORED, MGDOptions, OptimizerOptions, RunConfig, run_directory
+from mgd_ssl.settings.views import PresetViews, preset
+from mgd_ssl.choices import usual_mode
 
 LEAST_HEALTH_IMAGES = 8  # fewer say nothing of a network's health
 EMBEDDED_TEACHER = Path(__file__).parents[1] / "data" / "sample" / "teacher.pth.tar"
-
-
-@dataclass(frozen=True)
-class MoCoOptions:
-    """The student's objective, Momentum Contrast."""
-
-    moco_dim: int = 128
-    """Dimension of the embedding."""
-    moco_k: int | None = None
-    """Keys in the queue, divisible by the batch. [65536; 4096 on the embedded data]"""
-    moco_m: float | None = None
-    """Momentum of the key encoder. [0.999; 0.99 on the embedded data]"""
-    moco_t: float | None = None
-    """Temperature; MoCo v1 0.07. [0.2; 0.1 on the embedded data]"""
-    mlp: bool = True
-    """Hidden layer in the head (MoCo v2)."""
-    bn_splits: int | None = None
-    """Parts of a batch that batch norm treats apart. [8 on one process, else 1]"""
-
-
-@dataclass(frozen=True)
-class ObjectiveOptions:
-    """What drives the student beside the matching."""
-
-    objective_weight: float = 1.0
-    """Factor on the objective's losses; 0 leaves the matching alone."""
-    regression_head: Head | None = None
-    """mgd-plus and simreg: layers of the head that is thrown away. [linear in mgd-plus, four
-    in simreg]"""
-    seed_t: float = 0.2
-    """seed: temperature of the student."""
-    seed_teacher_t: float = 0.01
-    """seed: temperature of the teacher."""
-    compress_queues: Literal[1, 2] = 1
-    """compress: one bank of teacher embeddings, or a bank for each network."""
-    compress_t: float = 0.04
-    """compress: temperature of both networks."""
-    disco_hidden: int = 2048
-    """disco: width of the head."""
-    disco_weight: float = 1.0
-    """disco: factor on the squared distance to the teacher's embedding."""
-    simsiam_dim: int = 2048
-    """simsiam: dimension of the projection, divisible by 4."""
+SMALL = 96  # pixels of a side, below which blur and strong jitter leave too little
+KNN_K, EMBEDDED_KNN_K = 200, 20
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
     """What is measured as training goes: health without labels, kNN accuracy with them."""
 
-    best: Literal["agreement", "labels", "last"] | None = None
+    best: Literal["agreement", "labels", "last"] = "last"
     """What chooses best.pt: agreement, the share of neighbours among held-out images that student
     and teacher agree on; labels, the kNN accuracy; or the last epoch. Labels are read for the kNN
-    figures, and choose nothing unless asked to. [agreement with a teacher, else last]"""
+    figures, and choose nothing unless asked to."""
     eval_data: Path | None = None
-    """Labelled folder with train and val parts. [DATA, where it has labels]"""
+    """Labelled folder with train and val parts. None: DATA, where it has labels."""
     knn_every: int = 10
     """Epochs between two evaluations; 0 never. The last epoch is always evaluated."""
-    knn_k: int | None = None
-    """Neighbours that vote. [200, or as many as the bank holds; 20 on the embedded data]"""
+    knn_k: int = KNN_K
+    """Neighbours that vote; the usual number is lowered to what the bank holds."""
     knn_t: float = 0.1
+    """Temperature of the votes."""
     knn_bank: int = 50000
     """Training images, at most, in the bank."""
     health_every: int = 1
@@ -80,6 +44,12 @@ class EvaluationOptions:
     health_images: int = 512
     """Images, at most, that it is taken from: of val, or where there is no val part a twentieth of
     train (8 at least), which is then kept out of training."""
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+        require_least(self, knn_every=0, knn_k=1, knn_bank=1, health_every=0)
+        require_least(self, health_images=LEAST_HEALTH_IMAGES)
+        require_above(self, knn_t=0)
 
 
 @dataclass(frozen=True)
@@ -89,136 +59,138 @@ class PretrainConfig(RunConfig):
     Without DATA it runs on the embedded sample of Fashion-MNIST with the embedded teacher.
     """
 
-    method: Method | None = None
+    method: Annotated[str, one_of(METHODS)] = "moco"
     """mgd-plus regresses the teacher's pooled features beside the matching; mgd is moco matched
     with the weights of 2021; simreg, seed, compress and disco distil the teacher's pooled features;
-    moco and simsiam train alone. All are matched too with --mgd-weight, --mgd-start or
-    --mgd-loss-factor.
-    [mgd-plus where there is a teacher, else moco]"""
-    aug_plus: bool = False
-    """The same as --preset moco_v2, which images of 96 pixels and more get anyway."""
-    moco: MoCoOptions = field(default_factory=MoCoOptions)
-    objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
-    views: ViewConfig = field(default_factory=ViewConfig)
+    moco and simsiam train alone. --mgd-weighing adds the matching to any of them. Unless given,
+    mgd-plus with a teacher, else moco."""
+    objective: Objective = field(default_factory=OBJECTIVES["moco"])
+    views: PresetViews = field(default_factory=PresetViews)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 
+    @classmethod
+    def widest(cls) -> Self:
+        """Settings that take the options of every objective."""
+        return cls(objective=all_options(list(OBJECTIVES.values()))())
 
-MATCHING: dict[str, Any] = {"mgd_update_images": 20000, "mgd_adapter": "batch"}
-# Learning rate and weight decay that suit an optimizer, where a method has none of its own.
-SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 0.03, "weight_decay": 1e-4}
-ADAMW: dict[str, Any] = {"optimizer": "adamw", "lr": 2e-3, "weight_decay": 0.05}
-OPTIMISERS = {"sgd": SGD, "adamw": ADAMW}
-GENERAL: Defaults = {
-    "network": {"arch": "resnet18", "width": 1.0, "stem": "imagenet", "stem_stride": 1},
-    "moco": {"moco_k": 65536, "moco_m": 0.999, "moco_t": 0.2},
-    "optim": {**SGD, "epochs": 200, "batch_size": 256},
-    "loader": {"size": 224},
-    "mgd": MATCHING,
-}
-EMBEDDED: Defaults = {
-    "network": {"arch": "resnet18", "width": 0.125, "stem": "small", "stem_stride": 2},
-    "moco": {"moco_k": 4096, "moco_m": 0.99, "moco_t": 0.1},
-    "optim": {**SGD, "epochs": 10, "batch_size": 128, "lr": 0.06, "weight_decay": 5e-4},
-    "loader": {"size": 32},
-    "mgd": MATCHING,
-    # The images are grey: colour jitter would cost time and change nothing.
-    "views": {
-        "preset": "small",
-        "crop_min": 0.5,
-        "jitter_hue": 0.0,
-        "jitter_saturation": 0.0,
-        "grey_p": 0.0,
-    },
-}
-# What a method has of its own, on data of the user and on the embedded data.
-PLUS: Defaults = {
-    "objective": {"regression_head": "linear"},
-    "mgd": {"mgd_adapter": "expand", "mgd_start": 30.0},
-    "optim": ADAMW,
-}
-FOUR: Defaults = {"objective": {"regression_head": "four"}}
-RECIPES: dict[Method, tuple[Defaults, Defaults]] = {
-    "mgd-plus": (PLUS, PLUS),
-    "mgd": ({"mgd": {"mgd_loss_factor": 1e4}}, {"mgd": {"mgd_loss_factor": 100.0}}),
-    "simreg": ({**FOUR, "optim": {"lr": 0.05}}, {**FOUR, "optim": {"lr": 1.0}}),
-    "compress": ({"optim": {"lr": 0.01}}, {"optim": {"lr": 0.3}}),
-    "seed": ({}, {"optim": {"lr": 0.3}}),
-}
+    @classmethod
+    def told(cls, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Size and stem, where the teacher's file tells them."""
+        return told_by_teacher(said)
 
-
-def resolve(config: PretrainConfig) -> PretrainConfig:
-    """Fill what was left open; the result says everything that a run depends on.
-
-    Raises:
-        ValueError: options that exclude each other.
-    """
-    said, config = config, _resolve_method(config)
-    teacher = config.teacher
-    defaults = inherit(_defaults(config), config, teacher.teacher, teacher.spec)
-    config = config.filled(defaults)
-    _check(config)
-    refuse_without_effect(said, config, RULES, defaults)
-    size = config.loader.size
-    assert size is not None
-    if config.aug_plus and config.views.preset not in (None, "moco_v2"):
-        raise ValueError(f"got --aug-plus and --preset {config.views.preset}, expected one of them")
-    preset = config.views.preset or ("small" if size < 96 else "moco_v2")
-    preset = "moco_v2" if config.aug_plus else preset
-    return replace(config, views=replace(config.views, preset=preset))
-
-
-def _defaults(config: PretrainConfig) -> Defaults:
-    """The method's own defaults over those of the data."""
-    embedded = config.data is None
-    defaults = dict(EMBEDDED if embedded else GENERAL)
-    if config.views != ViewConfig() or config.aug_plus:
-        defaults.pop("views", None)
-    own = RECIPES.get(cast(Method, config.method), ({}, {}))[embedded]
-    defaults |= {name: defaults.get(name, {}) | values for name, values in own.items()}
-    chosen = config.optim.optimizer or defaults["optim"]["optimizer"]
-    if chosen != defaults["optim"]["optimizer"]:  # a rate and a decay of the other are of no use
-        defaults["optim"] = defaults["optim"] | OPTIMISERS[chosen]
-    return defaults
-
-
-def _check(config: PretrainConfig) -> None:
-    """Refuse what is out of range, and a run that nothing drives."""
-    objective = config.objective
-    require_least(config.evaluation, knn_every=0, knn_k=1, knn_bank=1, health_every=0)
-    require_least(config.evaluation, health_images=LEAST_HEALTH_IMAGES)
-    require_least(config.moco, moco_dim=1, moco_k=1, moco_m=0, bn_splits=1)
-    require_least(objective, objective_weight=0, disco_hidden=1, disco_weight=0, simsiam_dim=4)
-    above = {
-        "moco_t": config.moco.moco_t,
-        "seed_t": objective.seed_t,
-        "seed_teacher_t": objective.seed_teacher_t,
-        "compress_t": objective.compress_t,
-        "knn_t": config.evaluation.knn_t,
-    }
-    for name, value in above.items():
-        if value is not None and not value > 0:
-            raise ValueError(f"{name}: got {value}, expected above 0")
-    if objective.objective_weight == 0 and not matches(config):
-        raise ValueError(
-            "objective_weight: got 0 and no maps to match, so that the loss would be 0 throughout; "
-            "match the teacher's maps (--mgd-weight or --mgd-start), or give a weight above 0"
+    @classmethod
+    def recipe(cls, said: Mapping[str, Any]) -> Self:
+        """The complete settings of a method on a user's data, or on the embedded data."""
+        embedded = said.get("data") is None
+        name = said.get("method") or ("mgd-plus" if embedded or said.get("teacher") else "moco")
+        method = METHODS[name]
+        weighing = said.get("mgd_weighing", method.weighing)
+        matched = weighing != "none"
+        teacher = said.get("teacher")
+        if embedded and (matched or method.needs_teacher):
+            teacher = teacher or EMBEDDED_TEACHER
+        arch = said.get("arch", "resnet18")
+        return cls(
+            data=said.get("data"),
+            out=run_directory(said, arch),
+            method=name,
+            network=_network(said, embedded),
+            teacher=TeacherOptions(teacher),
+            mgd=MGDOptions(
+                mgd_weighing=weighing,
+                mgd_strength=STRENGTHS[weighing] * (100 if embedded and weighing == "published" else 1),
+                mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
+                mgd_adapter=method.adapter,
+                ignore=IGNORED.get(arch, ()),
+            ),
+            optim=_optim(said, method, embedded),
+            loader=LoaderOptions(size=said.get("size", 32 if embedded else 224)),
+            objective=_objective(method, embedded),
+            views=_views(said, embedded),
+            evaluation=EvaluationOptions(
+                best="agreement" if teacher and said.get("health_every") != 0 else "last",
+                knn_k=EMBEDDED_KNN_K if embedded else KNN_K,
+            ),
         )
 
+    def check(self) -> None:
+        """Refuse what is out of range, and a run that nothing drives."""
+        super().check()
+        self.objective.check()
+        self.evaluation.check()
+        require_least(self.loader, size=1)
+        method, teacher = METHODS[self.method], self.teacher.teacher
+        needs_teacher = method.needs_teacher or self.mgd.is_matched
+        if teacher and not needs_teacher:
+            raise ValueError(
+                f"got --teacher with --method {self.method}, which has none; drop one of them, or "
+                "match its maps: --mgd-weighing start"
+            )
+        if teacher is None and needs_teacher:
+            raise ValueError(
+                f"method {self.method}: got no teacher, expected --teacher PATH, or --method moco "
+                "without --mgd-weighing"
+            )
+        if self.objective.objective_weight == 0 and not self.mgd.is_matched:
+            raise ValueError(
+                "objective_weight: got 0 and no maps to match, so that the loss would be 0 "
+                "throughout; match the teacher's maps (--mgd-weighing start), or give a weight "
+                "above 0"
+            )
 
-def _resolve_method(config: PretrainConfig) -> PretrainConfig:
-    teacher, alone = config.teacher.teacher, config.method in ("moco", "simsiam")
-    alone = alone and not weighed(config)
-    if alone and teacher:
-        raise ValueError(
-            f"got --teacher with --method {config.method}, which has none; drop one of them, or "
-            "match its maps: --mgd-weight, --mgd-start or --mgd-loss-factor"
-        )
-    if teacher is None and config.data is None and not alone:
-        teacher = EMBEDDED_TEACHER
-    method: Method = config.method or ("mgd-plus" if teacher else "moco")
-    if teacher is None and (method in DISTILS or weighed(config)):
-        raise ValueError(
-            f"method {method}: got no teacher, expected --teacher PATH, or --method moco without "
-            "--mgd-weight, --mgd-start and --mgd-loss-factor"
-        )
-    return replace(config, method=method, teacher=replace(config.teacher, teacher=teacher))
+    def rules(self) -> list[Needs]:
+        """What options need to have an effect."""
+        return RULES
+
+
+def _network(said: Mapping[str, Any], embedded: bool) -> NetworkOptions:
+    width, stem, stride = (0.125, "small", 2) if embedded else (1.0, "imagenet", 1)
+    return NetworkOptions(
+        "resnet18", width, said.get("stem", stem), said.get("stem_stride", stride)
+    )
+
+
+def _optim(said: Mapping[str, Any], method: Method, embedded: bool) -> OptimizerOptions:
+    objective = OBJECTIVES[method.objective]
+    optimizer = said.get("optimizer", method.optimizer)
+    rates = dict(OPTIMIZERS[optimizer])
+    if optimizer == method.optimizer == "sgd":
+        rates["lr"] = objective.embedded_lr if embedded else objective.lr
+        rates["weight_decay"] = 5e-4 if embedded else rates["weight_decay"]
+    length = {"epochs": 10, "batch_size": 128} if embedded else {"epochs": 200, "batch_size": 256}
+    return OptimizerOptions(optimizer=optimizer, **length, **rates)  # type: ignore[arg-type]
+
+
+def _objective(method: Method, embedded: bool) -> Objective:
+    objective = OBJECTIVES[method.objective](**method.options)
+    smaller = {"moco_k": 4096, "moco_m": 0.99, "moco_t": 0.1} if embedded else {}
+    known = {f.name for f in fields(objective)}
+    return replace(objective, **{k: v for k, v in smaller.items() if k in known})
+
+
+def _views(said: Mapping[str, Any], embedded: bool) -> PresetViews:
+    if "preset" in said:
+        return preset(said["preset"])
+    if embedded:  # the images are gray: color jitter would cost time and change nothing
+        gray = {"jitter_hue": 0.0, "jitter_saturation": 0.0, "grey_p": 0.0}
+        return preset("small", crop_min=0.5, **gray)
+    return preset("small" if said.get("size", 224) < SMALL else "moco_v2")
+
+
+RULES = [
+    *shared_rules(
+        "where no maps are matched", "match the teacher's maps: --mgd-weighing start"
+    ),
+    Needs(
+        ["evaluation.eval_data", "evaluation.knn_k", "evaluation.knn_t", "evaluation.knn_bank"],
+        lambda c: c.evaluation.knn_every > 0,
+        "where no kNN accuracy is measured",
+        "give --knn-every 1 or more",
+    ),
+    Needs(
+        ["evaluation.health_images"],
+        lambda c: c.evaluation.health_every > 0,
+        "where health is not measured",
+        "give --health-every 1 or more",
+    ),
+]

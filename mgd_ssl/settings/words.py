@@ -1,7 +1,7 @@
 """The words of a command line, before they are parsed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,28 +48,96 @@ def require_text(words: Sequence[str]) -> None:
             )
 
 
-def lists_last(config: type, words: Sequence[str]) -> list[str]:
+# Earlier spellings of an option, and the words that say the same now.
+FORMER: dict[str, Callable[[str], list[str]]] = {
+    "--mgd-loss-factor": lambda v: [*_weighing("published"), repr(1 / float(v))],
+    "--mgd-weight": lambda v: [*_weighing("mean"), v],
+    "--mgd-start": lambda v: [*_weighing("start"), v],
+}
+FORMER_FLAGS = {
+    "--no-matching": ["--mgd-weighing", "none"],
+    "--aug-plus": ["--preset", "moco_v2"],
+}
+
+
+def _weighing(how: str) -> list[str]:
+    return ["--mgd-weighing", how, "--mgd-strength"]
+
+
+def spelled_now(words: Sequence[str]) -> list[str]:
+    """The words, with options of earlier versions as they are spelled now.
+
+    Raises:
+        ValueError: the value of one is no number above 0.
+    """
+    now, ahead = list[str](), iter(words)
+    for word in ahead:
+        name, mark, value = word.partition("=")
+        name = option_name(name)
+        if name in FORMER:
+            value = value if mark else next(ahead, "")
+            now += _renewed(name, value)
+        else:
+            now += FORMER_FLAGS.get(name, [word])
+    return now
+
+
+def _renewed(name: str, value: str) -> list[str]:
+    try:
+        if not float(value) > 0:
+            raise ValueError
+        return FORMER[name](value)
+    except ValueError:
+        option = name.removeprefix("--").replace("-", "_")
+        raise ValueError(f"{option}: got {value or 'nothing'}, expected a number above 0") from None
+
+
+def option_name(word: str) -> str:
+    """An option as it is spelled in full: --knn-k, of --knn_k or --knn-k=5; else the word."""
+    return word.partition("=")[0].replace("_", "-") if OPTION.match(word) else word
+
+
+def without_help(words: Sequence[str]) -> list[str]:
+    """The words without those that ask for help."""
+    return [word for word in words if word not in ("-h", "--help")]
+
+
+def options_in(settings: Any, words: Sequence[str]) -> set[str]:
+    """Names of the options that stand among the words."""
+    known = dict[str, str]()
+    for name, hint in leaves(settings):
+        option = name.replace("_", "-")
+        known |= dict.fromkeys([f"--{option}", f"--no-{option}", *_aliases(hint)], name)
+    return {known[option] for word in words if (option := option_name(word)) in known}
+
+
+def _aliases(hint: Any) -> Sequence[str]:
+    marks = getattr(hint, "__metadata__", ())
+    return next((m.aliases for m in marks if getattr(m, "aliases", None)), ())
+
+
+def lists_last(settings: Any, words: Sequence[str]) -> list[str]:
     """Move options that take several values behind all others.
 
     There each ends with its values: what does not read as one more stays before them, as DATA does
     in ``--knn-k 1 5 DATA``.
     """
-    lists, kept, moved = _lists(config), list[str](), list[str]()
+    lists, kept, moved = _lists(settings), list[str](), list[str]()
     reader: PrimitiveConstructorSpec[Any] | None = None
     for word in words:
         if OPTION.match(word):
-            reader = lists.get(word.partition("=")[0].replace("_", "-"))
+            reader = lists.get(option_name(word))
         elif reader and not _reads(reader, word):
             reader = None
         (moved if reader else kept).append(word)
     return kept + moved
 
 
-def _lists(config: type) -> dict[str, PrimitiveConstructorSpec[Any]]:
+def _lists(settings: Any) -> dict[str, PrimitiveConstructorSpec[Any]]:
     """Options that take any number of values."""
     named = {
         f"--{name.replace('_', '-')}": reader_of(hint)
-        for name, hint in leaves(config)
+        for name, hint in leaves(settings)
         if Positional not in getattr(hint, "__metadata__", ())
     }
     return {name: reader for name, reader in named.items() if reader.nargs == "*"}

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from mgd_ssl.choices import usual_mode
 from mgd_ssl.matching import (
-    ASSIGNMENT_MODES,
     REDUCERS,
     assign_channels,
     batchnorm_margin,
@@ -42,7 +42,7 @@ def margin_of(case, i):
 
 
 def assignment_of(case, i, reducer):
-    mode = ASSIGNMENT_MODES[reducer]
+    mode = usual_mode(reducer)
     if case == "remainder" and mode == "balanced":
         mode = "shave"  # all that the first implementation knew
     return assign_channels(GOLDEN[f"{case}/cost{i}"], mode)

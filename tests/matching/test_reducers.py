@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from mgd_ssl.choices import usual_mode
 from mgd_ssl.matching import (
-    ASSIGNMENT_MODES,
     REDUCERS,
     assign_channels,
     gather_groups,

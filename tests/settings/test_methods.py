@@ -13,6 +13,7 @@ from mgd_ssl.commands import pretrain
 from mgd_ssl.models import create_classifier, load_backbone
 from mgd_ssl.settings.options import parse
 from mgd_ssl.settings.pretrain import Method, PretrainConfig, resolve
+from mgd_ssl.training import plan
 from mgd_ssl.training.devices import start_fabric
 
 LOSSES = {

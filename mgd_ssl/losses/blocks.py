@@ -1,0 +1,76 @@
+"""Blocks that losses share: unit vectors, queues and heads."""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mgd_ssl import distributed
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of unit length, in float32 also under autocast."""
+    return F.normalize(x.float(), dim=1)
+
+
+def register_queue(module: nn.Module, dim: int, size: int, name: str = "queue") -> None:
+    """Give a module a queue (dim,size) of random unit columns, and its pointer, as buffers."""
+    module.register_buffer(name, F.normalize(torch.randn(dim, size), dim=0))
+    module.register_buffer(f"{name}_ptr", torch.zeros(1, dtype=torch.long))
+
+
+@torch.no_grad()
+def enqueue(module: nn.Module, keys: Float[Tensor, "n dim"], name: str = "queue") -> None:
+    """Overwrite the oldest columns of a queue with every rank's keys.
+
+    Raises:
+        ValueError: the queue is not divisible by the global batch.
+    """
+    keys = distributed.all_gather(keys)
+    queue, pointer = module.get_buffer(name), module.get_buffer(f"{name}_ptr")
+    size = queue.shape[1]
+    if size % len(keys):
+        raise ValueError(
+            f"queue: {size} keys are not divisible by the global batch of {len(keys)} images"
+        )
+    places = pointer + torch.arange(len(keys), device=keys.device)
+    queue.index_copy_(1, places, keys.T.to(queue.dtype))
+    pointer.copy_((pointer + len(keys)) % size)
+
+
+def mlp(*widths: int, norm_after: tuple[int, ...] = (), last_norm: bool = False) -> nn.Sequential:
+    """Linear layers with a ReLU between them.
+
+    Args:
+        widths: inputs, hidden widths, outputs.
+        norm_after: which of the hidden layers, from 1, have batch norm before their ReLU; the
+            others are followed by the next layer at once.
+        last_norm: batch norm after the last layer.
+    """
+    layers: list[nn.Module] = []
+    for i, (inputs, outputs) in enumerate(pairwise(widths), 1):
+        layers.append(nn.Linear(inputs, outputs))
+        if i in norm_after:
+            layers += [nn.BatchNorm1d(outputs), nn.ReLU()]
+    if last_norm:
+        layers.append(nn.BatchNorm1d(widths[-1]))
+    return nn.Sequential(*layers)
+
+
+def projection_head(
+    features: int, dim: int, mlp: bool = True, hidden: int | None = None
+) -> nn.Module:
+    """(N,features) -> (N,dim): one Linear (MoCo v1) or Linear, ReLU, Linear (v2).
+
+    Args:
+        features: inputs.
+        dim: outputs.
+        mlp: whether there is a hidden layer.
+        hidden: its width; ``features`` unless given.
+    """
+    if not mlp:
+        return nn.Linear(features, dim)
+    hidden = hidden or features
+    return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, dim))

@@ -1,0 +1,175 @@
+"""From the words of a command line, and a config file, to complete settings."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
+
+import tyro
+from tyro.conf import OmitArgPrefixes
+
+from mgd_ssl.objectives import OBJECTIVES
+from mgd_ssl.objectives.objective import names_of
+from mgd_ssl.settings.config_file import (
+    checked,
+    entries,
+    overlay,
+    read_config,
+    require_own_words,
+    withhold,
+)
+from mgd_ssl.settings.effects import Needs, refusal, refuse_without_effect
+from mgd_ssl.settings.words import (
+    lists_last,
+    options_in,
+    require_text,
+    spelled_now,
+    take_config,
+    without_help,
+)
+
+
+class Settings(Protocol):
+    """What a command's settings offer to be read; see `mgd_ssl.settings.run.RunConfig`."""
+
+    @classmethod
+    def widest(cls) -> Self:
+        """Settings that take every option of every choice."""
+
+    @classmethod
+    def told(cls, said: Mapping[str, Any]) -> dict[str, Any]:
+        """Options that files tell."""
+
+    @classmethod
+    def recipe(cls, said: Mapping[str, Any]) -> Self:
+        """Defaults that go with a choice."""
+
+    def check(self) -> None:
+        """Refuse what is out of range."""
+
+    def rules(self) -> Sequence[Needs]:
+        """What options need to have an effect."""
+
+
+T = TypeVar("T", bound=Settings)
+
+
+def parse(config: type[T], prog: str, argv: Sequence[str] | None = None) -> T:
+    """Read a command line; ``--config FILE`` is read as if it stood before the other words.
+
+    The words are read twice: at first to see what was chosen, then over the recipe of that choice,
+    so that ``--help`` shows the defaults that go with it. Unknown options end the program with the
+    nearest known one named.
+
+    Raises:
+        ValueError: a file is refused, a word is empty, a number NaN or infinite, options exclude
+            each other or have no effect.
+    """
+    words, file = take_config(sys.argv[1:] if argv is None else argv)
+    require_text(words)
+    words = spelled_now(words)
+    content, withheld = withhold(read_config(config, file)) if file else ({}, {})
+    place = file or Path("config.yaml")
+
+    def read(defaults: T, words: Sequence[str]) -> T:
+        """The words over a file over defaults."""
+        return _read(overlay(defaults, content, place), prog, words)
+
+    widest = config.widest()
+    said = _said(read(widest, without_help(words)), widest, words, content)
+    require_own_words(options_in(widest, words), withheld, place)
+    told = config.told(said)
+    defaults = config.recipe(told | said)
+    _refuse_other_objectives(defaults, said)
+    settings = checked(read(defaults, words))
+    settings.check()
+    refuse_without_effect(
+        settings, said, settings.rules(), lambda choice: config.recipe(told | choice)
+    )
+    return settings
+
+
+def complete(config: type[T], **said: Any) -> T:
+    """Complete settings for some options, named as on the command line.
+
+    Example:
+        >>> complete(PretrainConfig, data=Path("images"), method="simreg", lr=0.1)
+
+    Raises:
+        ValueError: an option that the choice does not have, or as `parse` does.
+    """
+    told = config.told(said)
+    settings, left = _replaced(config.recipe(told | said), said)
+    if left:
+        raise ValueError(
+            f"{', '.join(sorted(left))}: no option of these settings, expected some of "
+            f"{', '.join(sorted(_leaves(settings)))}"
+        )
+    settings = checked(settings)
+    settings.check()
+    refuse_without_effect(
+        settings, said, settings.rules(), lambda choice: config.recipe(told | choice)
+    )
+    return settings
+
+
+def _read(defaults: T, prog: str, words: Sequence[str]) -> T:
+    parsed: T = tyro.cli(
+        type(defaults),
+        prog=prog,
+        description=(type(defaults).__doc__ or "").strip(),
+        args=lists_last(defaults, words),
+        default=defaults,
+        config=(OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
+    )
+    return parsed
+
+
+def _said(
+    settings: T, widest: T, words: Sequence[str], content: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Option -> value of all that the words and the file name, DATA among them."""
+    values = _leaves(checked(settings))
+    names = {*options_in(widest, words), *entries(content)}
+    names |= {name for name in ("data",) if values.get(name) is not None}
+    return {name: values[name] for name in names if name in values}
+
+
+def _leaves(settings: Any) -> dict[str, Any]:
+    """Option -> value, those of the sections too."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        found |= _leaves(value) if dataclasses.is_dataclass(value) else {field.name: value}
+    return found
+
+
+def _replaced(settings: Any, said: Mapping[str, Any]) -> tuple[Any, set[str]]:
+    """Settings with options replaced wherever they stand, and the names that are nowhere."""
+    values, left = dict[str, Any](), set(said)
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if dataclasses.is_dataclass(value):
+            values[field.name], missed = _replaced(value, said)
+            left &= missed
+        elif field.name in said:
+            values[field.name] = said[field.name]
+            left.discard(field.name)
+    return dataclasses.replace(settings, **values), left
+
+
+def _refuse_other_objectives(settings: Any, said: Mapping[str, Any]) -> None:
+    """Refuse an option that the chosen method's objective does not have."""
+    own = getattr(settings, "objective", None)
+    if own is None:
+        return
+    for name, value in said.items():
+        owners = [n for n, objective in OBJECTIVES.items() if name in names_of(objective)]
+        if owners and name not in names_of(type(own)):
+            default = next(
+                f.default for f in dataclasses.fields(OBJECTIVES[owners[0]]) if f.name == name
+            )
+            if value != default:
+                without = f"but with --method {' or '.join(owners)}"
+                raise ValueError(refusal(name, value, without))
