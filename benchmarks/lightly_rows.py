@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from mgd_ssl.data.views import ViewParameters
 from mgd_ssl.models import BackboneSpec, backbone_state, create_backbone, load_backbone
+from mgd_ssl.settings.views import ViewOptions
 from mgd_ssl.training.checkpoint import export_student
 
 SCRIPT = Path(__file__).with_name("lightly_student.py")
@@ -60,7 +60,7 @@ class Setting:
     images: Path
     teacher: Path
     student: BackboneSpec
-    views: ViewParameters
+    views: ViewOptions
     size: int
     batch: int
     epochs: int
@@ -91,7 +91,7 @@ def find(python: Path | None) -> Path | None:
 
 
 def transform_args(
-    views: ViewParameters, size: int, mean: tuple[float, ...], std: tuple[float, ...]
+    views: ViewOptions, size: int, mean: tuple[float, ...], std: tuple[float, ...]
 ) -> dict[str, Any]:
     """A view's parameters in lightly-train's words; no blur, which the rows do without.
 

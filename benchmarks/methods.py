@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from timing import cpu_clock, describe
 
-from mgd_ssl.data import Normalize, ViewConfig, build_view
+from mgd_ssl.data import Normalize, View
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.models import create_backbone, find_reader, probe
-from mgd_ssl.objectives import SimReg
+from mgd_ssl.objectives.simreg import SimReg
+from mgd_ssl.settings.views import PRESETS
 from mgd_ssl.stages import plan_stages, read_margins
 from mgd_ssl.tasks import Pretraining, Teacher
 
@@ -71,7 +72,7 @@ def build(
     task = Pretraining(student, objective, Normalize(), **parts)
     trained = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, 0.05, momentum=0.9, weight_decay=1e-4)
-    view = build_view(ViewConfig("moco_v2" if size > 96 else "small"), size)
+    view = View(PRESETS["moco_v2" if size > 96 else "small"], size)
     images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
 
     def step() -> None:

@@ -35,8 +35,8 @@ from torchvision.io import write_png
 from mgd_ssl.commands import pretrain
 from mgd_ssl.data import CentreCrop, ImageDataset, open_source, shorter_side, subset
 from mgd_ssl.models import BackboneSpec
-from mgd_ssl.settings.options import parse
-from mgd_ssl.settings.pretrain import PretrainConfig, resolve
+from mgd_ssl.settings.parsing import parse
+from mgd_ssl.settings.pretrain import PretrainConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "recipes"))
 from fashion_mnist import DECAY, NETWORK, VIEWS, queue
@@ -111,12 +111,12 @@ def run_table(names: list[str], python: Path | None, options: argparse.Namespace
 
 def setting_of(options: argparse.Namespace) -> Setting:
     """What every row shares; the images are written where they are missing."""
-    config = resolve(parse(PretrainConfig, "pretrain.py", ["DATA", *NETWORK, *VIEWS]))
+    config = parse(PretrainConfig, "pretrain.py", ["DATA", *NETWORK, *VIEWS])
     return Setting(
         images=write_images(options.data, options.images, options.size, options.out),
         teacher=options.teacher,
         student=BackboneSpec(**config.network.spec),
-        views=config.views.parameters(),
+        views=config.views,
         size=options.size,
         batch=options.batch,
         epochs=options.epochs,

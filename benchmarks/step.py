@@ -15,10 +15,11 @@ import torch
 from timing import cpu_clock
 from torch import Tensor
 
-from mgd_ssl.data import Normalize, ViewConfig, build_view
+from mgd_ssl.data import Normalize, View
 from mgd_ssl.distiller import FeatureDistiller
+from mgd_ssl.losses import MoCo
 from mgd_ssl.models import create_backbone, find_reader, probe, split_batch_norms
-from mgd_ssl.objectives import MoCo
+from mgd_ssl.settings.views import PRESETS
 from mgd_ssl.stages import plan_stages, read_margins
 from mgd_ssl.tasks import Pretraining, Teacher
 
@@ -63,7 +64,7 @@ def build(batch: int, size: int) -> tuple[Callable[[], None], Callable[[], None]
     task = Pretraining(student, moco, Normalize(), teacher=frozen, **parts)
     parameters = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, 0.03, momentum=0.9, weight_decay=1e-4)
-    view = build_view(ViewConfig(), size)
+    view = View(PRESETS["moco_v2"], size)
     images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8)
     plain = torch.rand(batch, 3, size, size)
 

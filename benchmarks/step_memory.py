@@ -19,8 +19,8 @@ import torch
 from timing import describe
 
 from mgd_ssl.runs.pretrain import build
-from mgd_ssl.settings.options import parse
-from mgd_ssl.settings.pretrain import PretrainConfig, resolve
+from mgd_ssl.settings.parsing import parse
+from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.memory import step_memory
@@ -53,7 +53,7 @@ def measure(words: list[str]) -> None:
     """Print what one case needs, and what it takes."""
     torch.set_num_threads(1)
     common = ["--knn-every", "0", "--health-every", "0", "--limit", "600", "--accelerator", "cpu"]
-    config = resolve(parse(PretrainConfig, "pretrain.py", [*words, *common]))
+    config = parse(PretrainConfig, "pretrain.py", [*words, *common])
     fabric = start_fabric(config.device)
     run = build(config, fabric)
     started = time.process_time()

@@ -10,7 +10,7 @@ from typing import Any
 
 from mgd_ssl.commands import knn_eval, linear_eval, pretrain
 from mgd_ssl.evaluation import print_table, write_json
-from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 
 K, TEMPERATURE = 20, 0.1

@@ -13,7 +13,9 @@ from typing import Any
 from tables import Row, evaluate, markdown, run_rows
 
 from mgd_ssl.commands import pretrain
-from mgd_ssl.settings.methods import CONTRASTS, QUEUES
+from mgd_ssl.objectives import OBJECTIVES
+from mgd_ssl.objectives.objective import Contrastive, WithQueue
+from mgd_ssl.settings.methods import METHODS
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 
 VIEWS = ["--preset", "small", "--crop-min", "0.5", "--jitter-hue", "0"]
@@ -37,8 +39,10 @@ def rows(teacher: Path, seeds: int, factor: str) -> list[Row]:
 
 def queue(method: str) -> list[str]:
     """The settings of a queue and of a momentum encoder, for a method that has them."""
-    size = ["--moco-k", "4096"] if method in QUEUES else []
-    return size + (["--moco-m", "0.99", "--moco-t", "0.1"] if method in CONTRASTS else [])
+    objective = OBJECTIVES[METHODS[method].objective]
+    size = ["--moco-k", "4096"] if issubclass(objective, WithQueue) else []
+    momentum = ["--moco-m", "0.99", "--moco-t", "0.1"]
+    return size + (momentum if issubclass(objective, Contrastive) else [])
 
 
 def main() -> None:

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mgd_ssl.data import ViewConfig, build_view, eval_transform, make_loader, open_source, subset
+from mgd_ssl.data import View, eval_transform, make_loader, open_source, random_crops, subset
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.models import find_reader, load_backbone
+from mgd_ssl.settings.views import preset
 
 SIZE, BATCH, SOLVE_IMAGES = 32, 128, 2048
-VIEWS = ViewConfig("small", crop_min=0.5, jitter_hue=0.0, jitter_saturation=0.0, grey_p=0.0)
+VIEWS = preset("small", crop_min=0.5, jitter_hue=0.0, jitter_saturation=0.0, grey_p=0.0)
 
 
 class Cache:
@@ -31,8 +32,10 @@ class Cache:
 
     def _fill(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        view = build_view(VIEWS, SIZE)
-        loader = make_loader(self.source, SIZE, BATCH, train=True, crops=VIEWS.crops(SIZE, 2))
+        view = View(VIEWS, SIZE)
+        loader = make_loader(
+            self.source, SIZE, BATCH, train=True, crops=random_crops(VIEWS, SIZE, 2)
+        )
         total, count, files = self.epochs * self.steps * BATCH, 0, dict[str, Any]()
         for epoch in range(self.epochs):
             loader.set_position(epoch)

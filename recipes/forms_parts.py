@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from forms_table import Form
 from torch import Tensor, nn
 
+from mgd_ssl.losses import SEED, CompRess
+from mgd_ssl.losses.blocks import mlp, unit
 from mgd_ssl.matching import REDUCERS, assign_channels
 from mgd_ssl.matching.reducers import gather_groups, gather_margin
-from mgd_ssl.objectives import SEED, CompRess
-from mgd_ssl.objectives.objective import Views, mlp, unit
 from mgd_ssl.stages import Stage, gather_costs
 
 Pairs = Iterable[tuple[list[Tensor], list[Tensor]]]
@@ -134,8 +134,7 @@ class Embedding(nn.Module):
         kind = self.form.embedding
         teacher = (teacher - self.mean) / self.std
         if kind in ("seed", "compress"):
-            views = Views(student, None, teacher, lambda x: x, lambda: teacher)
-            return self.head(views)["similarity"]
+            return self.head(student, teacher)
         if kind == "linear + relation":
             return self._relation(student, teacher) + self._cosine(student, teacher)
         if kind == "none":

@@ -13,7 +13,7 @@ import torch
 
 from mgd_ssl.commands import knn_eval, linear_eval
 from mgd_ssl.evaluation import write_json
-from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.parsing import parse
 
 Results = dict[str, list[dict[str, Any]]]
 

@@ -14,7 +14,7 @@ from jaxtyping import install_import_hook
 assert mgd_ssl.commands
 
 install_import_hook(
-    ["mgd_ssl.matching", "mgd_ssl.evaluation", "mgd_ssl.objectives", "mgd_ssl.tasks"],
+    ["mgd_ssl.matching", "mgd_ssl.evaluation", "mgd_ssl.losses", "mgd_ssl.tasks"],
     "beartype.beartype",
 )
 torch.set_num_threads(1)

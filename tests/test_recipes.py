@@ -10,10 +10,10 @@ from PIL import Image
 
 from mgd_ssl.commands import classify
 from mgd_ssl.data import open_source
-from mgd_ssl.settings.classify import ClassifyConfig, resolve
-from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.classify import ClassifyConfig
+from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
-from mgd_ssl.settings.pretrain import resolve as resolve_pretraining
+from mgd_ssl.training.schedules import learning_rate
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 SPECIES = ("001.Black_footed_Albatross", "002.Laysan_Albatross")
@@ -44,7 +44,7 @@ def cub(tmp_path):
 
 
 def read(arguments):
-    return resolve(parse(ClassifyConfig, "mgd-ssl classify", arguments))
+    return parse(ClassifyConfig, "mgd-ssl classify", arguments)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_imagenets_command_line_is_the_published_schedule(recipe, student, teach
     assert (config.network.arch, config.teacher.teacher) == (student, Path(teacher))
     assert (optim.batch_size, optim.optimizer, optim.momentum) == (256, "sgd", 0.9)
     assert (optim.nesterov, optim.weight_decay) == (True, 1e-4)
-    assert (mgd.mgd_reducer, mgd.mgd_update_freq, mgd.mgd_loss_factor) == ("amp", 1, 1e4)
-    rate = optim.learning_rate(extend=True)
+    assert (mgd.mgd_reducer, mgd.mgd_update_freq, mgd.mgd_strength) == ("amp", 1, 1e-4)
+    rate = learning_rate(optim, extend=True)
     assert (rate.base, rate.epochs, rate.kind, rate.warmup) == (0.1, 130, "steps", 10)
     assert list(rate.milestones) == [40, 70, 90]
     alone = read(arguments(Path("imagenet"), student, alone=True))
@@ -76,7 +76,7 @@ def test_imagenets_command_line_is_the_published_schedule(recipe, student, teach
 def test_cubs_command_line_is_the_published_schedule(recipe):
     arguments = recipe("cub200").arguments
     config = read(arguments(Path("cub"), "mobilenet_v2", Path("teacher/last.pt"), kd=True))
-    rate = config.optim.learning_rate(extend=True)
+    rate = learning_rate(config.optim, extend=True)
     assert (rate.base, rate.epochs, rate.warmup, config.optim.batch_size) == (0.01, 120, 0, 64)
     assert config.optim.nesterov
     assert (config.mgd.mgd_update_freq, config.mgd.mgd_reducer) == (2, "amp")
@@ -239,7 +239,7 @@ def test_every_objective_has_a_row_at_its_own_rate_and_one_for_each_rate_tried(r
     options = argparse.Namespace(teacher=Path("t.pt"), seeds=3, rates=None)
     rows = objectives.rows(options)
     for row in rows:
-        config = resolve_pretraining(parse(PretrainConfig, "pretrain.py", ["data", *row.options]))
+        config = parse(PretrainConfig, "pretrain.py", ["data", *row.options])
         assert config.optim.lr == float(row.options[row.options.index("--lr") + 1])
         assert (config.teacher.teacher is None) == row.name.startswith("alone")
     methods = {row.options[row.options.index("--method") + 1] for row in rows}

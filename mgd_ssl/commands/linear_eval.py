@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mgd_ssl.commands.terminal import guarded
 from mgd_ssl.settings.evaluation import LinearEvalConfig
-from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.parsing import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from mgd_ssl.commands.terminal import guarded
-from mgd_ssl.settings.options import parse
 from mgd_ssl.settings.pack import PackConfig
+from mgd_ssl.settings.parsing import parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:

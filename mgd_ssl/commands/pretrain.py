@@ -3,15 +3,13 @@
 from collections.abc import Sequence
 
 from mgd_ssl.commands.terminal import guarded
-from mgd_ssl.settings.options import parse
-from mgd_ssl.settings.pretrain import PretrainConfig, resolve
+from mgd_ssl.settings.parsing import parse
+from mgd_ssl.settings.pretrain import PretrainConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status."""
-    return guarded(
-        lambda: run(resolve(parse(PretrainConfig, "pretrain.py", argv))), "pretrain", argv
-    )
+    return guarded(lambda: run(parse(PretrainConfig, "pretrain.py", argv)), "pretrain", argv)
 
 
 def run(config: PretrainConfig) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mgd_ssl.commands.terminal import guarded
-from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.report import ReportConfig
 
 

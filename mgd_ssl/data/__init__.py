@@ -12,17 +12,15 @@ from mgd_ssl.data.sources import ArraySource, ImageSource, NoValidationError
 from mgd_ssl.data.subsets import split_off, subset
 from mgd_ssl.data.summary import data_line
 from mgd_ssl.data.views import (
-    PRESETS,
     EvalTransform,
     Normalize,
-    ViewConfig,
-    build_view,
+    View,
     eval_transform,
+    random_crops,
 )
 from mgd_ssl.data.workers import decoding_workers
 
 __all__ = [
-    "PRESETS",
     "ArraySource",
     "Batch",
     "CentreCrop",
@@ -38,8 +36,7 @@ __all__ = [
     "RandomCrops",
     "ResumableBatchSampler",
     "Sample",
-    "ViewConfig",
-    "build_view",
+    "View",
     "data_digest",
     "data_line",
     "decoding_workers",
@@ -47,6 +44,7 @@ __all__ = [
     "label_fraction",
     "make_loader",
     "open_source",
+    "random_crops",
     "shorter_side",
     "split_off",
     "subset",

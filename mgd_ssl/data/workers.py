@@ -32,16 +32,14 @@ class WorkerError(ValueError):
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].rstrip())
 
 
-def decoding_workers(asked: int | None) -> int:
+def decoding_workers(asked: int) -> int:
     """Decoding processes of this process: at most its share of the cores, with a warning if cut.
 
     Args:
-        asked: as many as the user wants; None for eight.
+        asked: as many as are wanted; the usual eight are cut without a word.
     """
     share = max(1, process.cores() // process.local_processes())
-    if asked is None:
-        return min(MOST, share)
-    if asked > share:
+    if asked > share and asked != MOST:
         _say_cut(asked, share)
     return min(asked, share)
 

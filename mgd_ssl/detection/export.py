@@ -15,7 +15,7 @@ from mgd_ssl.detection.numpy_pickle import read_numpy_pickle, write_numpy_pickle
 from mgd_ssl.detection.retinanet import DetectorSpec, anchor_sizes
 from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
-from mgd_ssl.models import BackboneSpec, backbone_state, load_backbone
+from mgd_ssl.models import BackboneSpec, backbone_state, find_checkpoint, load_backbone
 from mgd_ssl.models.backbones import RESNETS
 from mgd_ssl.runs.outputs import refuse_foreign
 from mgd_ssl.settings.export import ExportConfig
@@ -27,17 +27,18 @@ AUTHOR = "mgd_ssl"
 def run(config: ExportConfig) -> Path:
     """Write the file and its configuration; returns the file's path."""
     start_logging()
-    refuse_foreign([config.path, config.path.with_suffix(".yaml")], lambda: _is_export(config.path))
+    path = config.out or find_checkpoint(config.checkpoint).with_suffix(".detectron2.pkl")
+    refuse_foreign([path, path.with_suffix(".yaml")], lambda: _is_export(path))
     state, settings = _convert(config.checkpoint, config.arch)
     # As MoCo's converter writes it: a backbone's names are found inside a detector's by their ends.
     content = {"model": state, "__author__": AUTHOR, "matching_heuristics": True}
-    write_whole(config.path, lambda file: write_numpy_pickle(file, content))
-    _require_same(config.path, state)
+    write_whole(path, lambda file: write_numpy_pickle(file, content))
+    _require_same(path, state)
     text = yaml.safe_dump(settings, sort_keys=False)
-    write_text(config.path.with_suffix(".yaml"), text)
-    logger.info("written and read back: %s, %d entries", config.path, len(state))
-    logger.info("its configuration: %s", config.path.with_suffix(".yaml"))
-    return config.path
+    write_text(path.with_suffix(".yaml"), text)
+    logger.info("written and read back: %s, %d entries", path, len(state))
+    logger.info("its configuration: %s", path.with_suffix(".yaml"))
+    return path
 
 
 def _is_export(path: Path) -> bool:

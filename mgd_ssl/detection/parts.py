@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from mgd_ssl.detection.retinanet import DetectorSpec, create_detector, freeze_st
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.detection.task import Detection, DetectorTeacher
-from mgd_ssl.distiller import Adapter, FeatureDistiller
+from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import detection_weights
 from mgd_ssl.models import KeyReport, evaluating
 from mgd_ssl.models.dict_backbones import PROBE_SIDE
@@ -130,7 +130,7 @@ def build_distiller(
     mgd, blank = config.mgd, torch.zeros(1, 3, student.spec.min_size, student.spec.min_size)
     with torch.no_grad(), evaluating(student):
         maps = teacher.reader.body(teacher.network, blank), reader.body(student, blank)
-    stages = plan_stages(*maps, reader.names, mgd.ignore or ())
+    stages = plan_stages(*maps, reader.names, mgd.ignore)
     if distributed.rank() == 0:
         expands = mgd.mgd_adapter == "expand"
         print_plan(stages, teacher.network, teacher.reader, reader, expands=expands)
@@ -140,7 +140,7 @@ def build_distiller(
         margins(teacher.reader.norms(teacher.network), stages),
         reducer=mgd.mgd_reducer,
         mode=mgd.mgd_mode,
-        adapter=cast(Adapter, mgd.mgd_adapter),
+        adapter=mgd.mgd_adapter,
         **mgd.scaling(published),
     )
 

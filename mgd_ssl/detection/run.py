@@ -14,7 +14,7 @@ from mgd_ssl.detection.categories import check_same_categories, match_categories
 from mgd_ssl.detection.loading import DetectionLoader
 from mgd_ssl.detection.opening import open_detection
 from mgd_ssl.detection.parts import build_detection, load_teacher, load_weights
-from mgd_ssl.detection.settings import DetectConfig, resolve
+from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.detection.task import Detection
 from mgd_ssl.detection.training_data import DetectionData, make_loader
@@ -27,6 +27,8 @@ from mgd_ssl.training.checks import check_batch
 from mgd_ssl.training.devices import convert_sync_bn, start_fabric
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.run import TrainingRun
+from mgd_ssl.training.same_run import located
+from mgd_ssl.training.schedules import learning_rate
 from mgd_ssl.training.starting import start_run
 
 
@@ -35,14 +37,12 @@ def run(config: DetectConfig) -> None:
     if config.evaluate:
         evaluate(config)
     else:
-        resolved = resolve(config)
-        build(resolved, start_run(resolved)).train()
+        config = located(config)
+        build(config, start_run(config)).train()
 
 
 def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
     """The parts of a run, each checked."""
-    if config.device.strategy == "dp":
-        raise ValueError("strategy: got dp, expected auto or ddp; a detector needs processes")
     source, val = open_sources(config)
     check_batch(config, source, fabric.world_size)
     if fabric.is_global_zero:
@@ -88,9 +88,8 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         val: DetectionSource | None,
     ) -> None:
         steps = len(data.loader)
-        warmup = cast(int, config.optim.warmup_steps) / steps
-        warmup = min(warmup, cast(int, config.optim.epochs) - 1)
-        rate, freq = config.optim.learning_rate(warmup=warmup), config.mgd.mgd_update_freq
+        warmup = min(config.optim.warmup_steps / steps, config.optim.epochs - 1)
+        rate, freq = learning_rate(config.optim, warmup=warmup), config.mgd.mgd_update_freq
         total = rate.epochs * steps
         solve_at = range(0, total, freq) if freq else detection_iterations(total)
         super().__init__(config, fabric, task, data, rate, solve_at)
@@ -160,7 +159,7 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
     """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
     start_logging()
     fabric = start_fabric(config.device)
-    resolved = resolve(config)
+    config = located(config)
     result = {
         "protocol": "COCO AP, at most 100 boxes an image",
         "checkpoint": str(config.student_weights),
@@ -171,10 +170,10 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
     val = open_detection(config.data, "val", **config.loader.opening)
     if fabric.is_global_zero:
         logger.info(data_line({"average precision": val}))
-    loader, rows = make_loader(resolved, fabric, val), []
-    networks = {"student": load_weights(resolved)}
+    loader, rows = make_loader(config, fabric, val), []
+    networks = {"student": load_weights(config)}
     if config.teacher.teacher:
-        networks["teacher"] = load_teacher(resolved)
+        networks["teacher"] = load_teacher(config)
     for name, (network, report) in networks.items():
         ids = network.spec.category_ids
         match_categories(report, ids, val.category_ids, val.classes, what=name)

@@ -9,8 +9,9 @@ from tyro.conf import arg
 
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.objectives.objective import require_least
-from mgd_ssl.settings.effects import Needs, shared_rules
+from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions
+from mgd_ssl.settings.rules import shared_rules
 from mgd_ssl.settings.run import MGDOptions, OptimizerOptions, RunConfig, run_directory
 
 Level = Literal["c2", "c3", "c4", "c5", "p3", "p4", "p5", "p6", "p7"]
@@ -87,7 +88,9 @@ class DetectConfig(RunConfig):
         embedded = said.get("data") is None
         arch = None if said.get("student_weights") else "resnet18"
         matched = said.get("teacher") is not None
-        weighing = said.get("mgd_weighing", ("start" if embedded else "published") if matched else "none")
+        weighing = said.get(
+            "mgd_weighing", ("start" if embedded else "published") if matched else "none"
+        )
         strengths = {"none": 0.0, "published": 2e-8, "mean": 1.0, "start": 0.03}
         width = 0.25 if embedded else 1.0
         optim = EMBEDDED_OPTIM if embedded else DetectOptimizer()
@@ -139,9 +142,7 @@ class DetectConfig(RunConfig):
         return RULES
 
 
-EMBEDDED_OPTIM = DetectOptimizer(
-    batch_size=8, optimizer="adamw", lr=1e-3, warmup_steps=50
-)
+EMBEDDED_OPTIM = DetectOptimizer(batch_size=8, optimizer="adamw", lr=1e-3, warmup_steps=50)
 
 
 def _detector(said: Mapping[str, Any], embedded: bool) -> DetectorOptions:

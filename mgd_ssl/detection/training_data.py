@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterator
-from typing import cast
 
 from lightning.fabric import Fabric
 from torch import Tensor
@@ -31,7 +30,7 @@ class DetectionData(TrainingData):
     """Images with boxes, flipped at random, each of its own size.
 
     Args:
-        config: resolved.
+        config: of the run.
         fabric: devices and precision.
         source: training images and boxes.
 
@@ -54,8 +53,7 @@ class DetectionData(TrainingData):
         """Images in [0,1] on the device: a random choice that differs by step, not flipped."""
         config = self.config
         seed = config.seed + here.epoch * len(self.loader) + here.step
-        count = config.mgd.mgd_update_images or 1000 * cast(int, config.optim.batch_size)
-        chosen = subset(self.source, count, seed)
+        chosen = subset(self.source, config.mgd.mgd_update_images, seed)
         for batch in make_loader(config, self.fabric, chosen):
             yield _unit(self.fabric.to_device(batch.images))
 

@@ -22,8 +22,7 @@ from mgd_ssl.evaluation.inputs import (
     check_pair,
     numbered,
 )
-
-LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+from mgd_ssl.settings.evaluation import LEARNING_RATES
 
 
 class RateResult(TypedDict):

@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
-from mgd_ssl.models import set_head
 from mgd_ssl.losses.blocks import enqueue, projection_head, register_queue
+from mgd_ssl.models import set_head
 
 
 class MoCo(nn.Module):

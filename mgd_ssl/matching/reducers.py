@@ -3,11 +3,9 @@
 Source: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020, arXiv 2008.09958.
 """
 
-
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-
 
 Grouped = Float[Tensor, "n c_s g h w"]
 Margin = Float[Tensor, "c_s g"]

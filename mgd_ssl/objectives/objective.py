@@ -50,6 +50,9 @@ class Objective(ABC):
 
     objective_weight: float = 1.0
     """Factor on the objective's losses; 0 leaves the matching alone."""
+    bn_splits: int = 0
+    """Parts of a batch that batch norm treats apart. 0: 8 where one process tells the images of its
+    batch apart (mgd, moco, disco), else 1."""
 
     @abstractmethod
     def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
@@ -75,7 +78,7 @@ class Objective(ABC):
         Raises:
             ValueError: names the option.
         """
-        require_least(self, objective_weight=0)
+        require_least(self, objective_weight=0, bn_splits=0)
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,6 @@ class Contrastive(WithQueue):
     """Momentum of the key encoder."""
     moco_t: float = 0.2
     """Temperature; MoCo v1 0.07."""
-    bn_splits: int = 0
-    """Parts of a batch that batch norm treats apart. 0: 8 on one process, 1 on several."""
 
     @property
     def momentum_options(self) -> dict[str, Any]:
@@ -117,7 +118,7 @@ class Contrastive(WithQueue):
     def check(self) -> None:
         """Refuse options out of range."""
         super().check()
-        require_least(self, moco_m=0, bn_splits=0)
+        require_least(self, moco_m=0)
         require_above(self, moco_t=0)
 
 

@@ -27,8 +27,7 @@ from mgd_ssl.models import (
     load_classifier,
 )
 from mgd_ssl.runs.classify_evaluation import evaluate
-from mgd_ssl.settings.classify import ClassifyConfig, resolve
-from mgd_ssl.settings.inherited import say_inherited
+from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.tasks import Classification
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_norms, check_readable, check_teacher
@@ -37,7 +36,10 @@ from mgd_ssl.training.devices import convert_sync_bn
 from mgd_ssl.training.distillation import build_distiller, make_teacher
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
+from mgd_ssl.training.plan import say_inputs
 from mgd_ssl.training.run import TrainingRun
+from mgd_ssl.training.same_run import located
+from mgd_ssl.training.schedules import learning_rate
 from mgd_ssl.training.starting import start_run
 from mgd_ssl.training.training_data import ImageData, before_epochs
 
@@ -47,8 +49,8 @@ def run(config: ClassifyConfig) -> None:
     if config.evaluate:
         evaluate(config)
     else:
-        resolved = resolve(config)
-        build(resolved, start_run(resolved)).train()
+        config = located(config)
+        build(config, start_run(config)).train()
 
 
 def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
@@ -61,21 +63,21 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     student = build_student(config, classes, source.classes)
     parts: dict[str, Any] = {"kd_weight": config.kd.kd_weight if config.kd.kd else 0.0}
     if teacher:
-        frozen = make_teacher(config, *teacher, config.kd.matching)
+        frozen = make_teacher(config, *teacher, config.mgd.is_matched)
         parts |= {"teacher": frozen, "reader": Taps([])}
-        if config.kd.matching:
-            reader = find_reader(student, config.network.taps, cast(int, config.loader.size))
+        if config.mgd.is_matched:
+            reader = find_reader(student, config.network.taps, config.loader.size)
             parts["reader"] = reader
             parts["distiller"] = build_distiller(config, frozen, student, reader)
     if teacher:
         check_teacher(config, frozen, source)
         spec = cast(BackboneSpec, student.spec)
-        say_inherited(config.loader.size, spec, teacher[1])
+        say_inputs(config.loader.size, spec, teacher[1])
     normalize = Normalize(config.loader.mean, config.loader.std)
     task = Classification(student, normalize, kd_temperature=config.kd.kd_t, **parts)
     sharers = 1 if config.sync_bn else fabric.world_size
-    images = cast(int, config.optim.batch_size) // sharers
-    check_norms(task, cast(int, config.loader.size), images, 2 * sharers)
+    images = config.optim.batch_size // sharers
+    check_norms(task, config.loader.size, images, 2 * sharers)
     if config.sync_bn:
         convert_sync_bn(task, fabric)
     if fabric.is_global_zero:
@@ -167,8 +169,8 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
         val: ImageSource,
         teacher: tuple[nn.Module, KeyReport] | None,
     ) -> None:
-        rate = config.optim.learning_rate(extend=True)
-        epochs = evenly_spaced_epochs(rate.epochs, cast(int, config.mgd.mgd_update_freq))
+        rate = learning_rate(config.optim, extend=True)
+        epochs = evenly_spaced_epochs(rate.epochs, config.mgd.mgd_update_freq or 2)
         super().__init__(config, fabric, task, data, rate, before_epochs(epochs, data.loader))
         self.teacher, self.val = teacher, build_loader(config, fabric, val)
 

@@ -10,18 +10,18 @@ from mgd_ssl.data import ImageSource, data_line, eval_transform, open_source
 from mgd_ssl.evaluation import classifier_accuracy, print_table, write_json
 from mgd_ssl.models import load_classifier
 from mgd_ssl.runs.outputs import refuse_other
-from mgd_ssl.settings.classify import ClassifyConfig, resolve
+from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.training.class_names import count_classes, match_classes
 from mgd_ssl.training.devices import place, start_fabric
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger, start_logging
+from mgd_ssl.training.same_run import located
 
 
 def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
     """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
     start_logging()
-    fabric = start_fabric(config.device)
-    resolve(config)  # refuses what does not go together
+    config, fabric = located(config), start_fabric(config.device)
     result = {
         "protocol": "classification, centre crop",
         "checkpoint": str(config.student_weights),
@@ -67,10 +67,9 @@ def evaluate_one(
             f"evaluate {source}: {differs}, expected the same; measure it on data of its own "
             f"classes, or train it on these: mgd-ssl classify DATA --student-weights {source}"
         )
-    if config.loader.size is None and report.size:
-        config = replace(config, loader=replace(config.loader, size=report.size))
-    resolved = resolve(config)
-    loader = build_loader(resolved, fabric, val)
+    size = config.loader.size or report.size or (32 if config.data is None else 224)
+    config = replace(config, loader=replace(config.loader, size=size))
+    loader = build_loader(config, fabric, val)
     transform = eval_transform(report.mean, report.std).to(fabric.device)
     place(network, config.device, fabric.device)
     with fabric.autocast():
@@ -78,5 +77,5 @@ def evaluate_one(
     return {
         **found,
         "unreadable": len(val) - found["images"],
-        "size": resolved.loader.size,
+        "size": size,
     }

@@ -46,7 +46,6 @@ class Evaluated:
     """
 
     def __init__(self, config: EvaluationConfig, uses: tuple[str, str]) -> None:
-        config.check()
         config = replace(config, checkpoint=find_checkpoint(config.checkpoint))
         self.config = config
         self.sources = {"train": self._open("train"), "val": self._open("val")}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mgd_ssl.data import ViewConfig, build_view
+from mgd_ssl.data import View, random_crops
 from mgd_ssl.evaluation import linear_probe
 from mgd_ssl.evaluation.linear import doubts
 from mgd_ssl.evaluation.moco_linear import EpochResult, LinearConfig, train_linear_classifier
@@ -16,6 +16,7 @@ from mgd_ssl.files import require_writable
 from mgd_ssl.models import read_checkpoint
 from mgd_ssl.runs.evaluated import Evaluated
 from mgd_ssl.settings.evaluation import LinearEvalConfig
+from mgd_ssl.settings.views import PRESETS
 from mgd_ssl.training.checkpoint import save_checkpoint
 from mgd_ssl.training.logging import logger, start_logging
 
@@ -103,12 +104,12 @@ def train_moco(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]
     )
     classes = int(max(evaluated.labels("train").max(), evaluated.labels("val").max())) + 1
     head = nn.Linear(cast(int, evaluated.network.num_features), classes).to(evaluated.device)
-    views, size = ViewConfig(preset="linear"), evaluated.size
-    view = build_view(views, size).to(evaluated.device)
+    views, size = PRESETS["linear"], evaluated.size
+    view = View(views, size).to(evaluated.device)
     results = train_linear_classifier(
         evaluated.network,
         head,
-        evaluated.loader("train", views.crops(size, seed=config.seed)),
+        evaluated.loader("train", random_crops(views, size, seed=config.seed)),
         evaluated.loader("val"),
         recipe,
         train_transform=lambda crops: evaluated.transform.normalize(view(crops.squeeze(1))),

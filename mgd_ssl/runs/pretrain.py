@@ -8,6 +8,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from mgd_ssl.data import ImageSource, Normalize, data_line, open_source, subset
+from mgd_ssl.losses import MoCo
 from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
 from mgd_ssl.models import (
     BackboneSpec,
@@ -17,20 +18,23 @@ from mgd_ssl.models import (
     find_reader,
     load_backbone,
     probe,
+    split_batch_norms,
     without_head,
 )
-from mgd_ssl.objectives import MoCo
+from mgd_ssl.objectives import Objective
+from mgd_ssl.objectives.objective import WithQueue
 from mgd_ssl.runs.pretrain_evaluation import build_health, build_knn, choose_best, hold_out
-from mgd_ssl.runs.pretrain_objective import build_objective, split_norms
-from mgd_ssl.settings.inherited import say_inherited
-from mgd_ssl.settings.methods import MATCHES, QUEUES, matches
+from mgd_ssl.settings.methods import METHODS
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks import Pretraining
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_norms, check_queue, check_teacher
 from mgd_ssl.training.distillation import build_distiller, make_teacher
 from mgd_ssl.training.logging import logger
+from mgd_ssl.training.plan import say_inputs
 from mgd_ssl.training.run import TrainingRun
+from mgd_ssl.training.same_run import located
+from mgd_ssl.training.schedules import learning_rate
 from mgd_ssl.training.starting import start_run
 from mgd_ssl.training.training_data import ImageData, before_epochs
 
@@ -40,13 +44,12 @@ OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective.")
 
 def run(config: PretrainConfig) -> None:
     """Pretrain a student."""
+    config = located(config)
     build(config, start_run(config)).train()
 
 
 def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     """The parts of a run, each checked."""
-    if config.device.strategy == "dp":
-        raise ValueError("strategy: got dp, expected auto or ddp; MoCo's queue needs processes")
     source = open_source(config.data, "train", **config.loader.opening)
     source, held_out = hold_out(config, source)
     source = subset(source, config.loader.limit) if config.loader.limit else source
@@ -55,24 +58,22 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     loaded = load_backbone(options.teacher, **options.spec) if options.teacher else None
     student = create_backbone(**config.network.spec)
     parts: dict[str, Any] = {}
-    probe(student, Taps([]), cast(int, config.loader.size))
+    probe(student, Taps([]), config.loader.size)
     if loaded:
-        say_inherited(config.loader.size, cast(BackboneSpec, student.spec), loaded[1])
+        say_inputs(config.loader.size, cast(BackboneSpec, student.spec), loaded[1])
         parts = pair(config, *loaded, student)
         check_teacher(config, parts["teacher"], source)
     splits = split_norms(config, student, fabric.world_size)
     report = loaded[1] if loaded else None
-    objective = build_objective(config, student, report)
+    loss = config.objective.build(student, report.features if report else 0)
     normalize = Normalize(config.loader.mean, config.loader.std)
-    weight = config.objective.objective_weight
-    task = Pretraining(student, objective, normalize, weight, **parts)
+    task = Pretraining(student, config.objective, loss, normalize, **parts)
     parts_of_batch = fabric.world_size * splits
-    images = cast(int, config.optim.batch_size) // parts_of_batch
-    check_norms(task, cast(int, config.loader.size), images, 2 * parts_of_batch)
-    if config.method in QUEUES:
-        check_queue(config, source)
-    count = 2 if objective.needs_key else 1
-    data = ImageData(config, fabric, source, config.views, count=count)
+    images = config.optim.batch_size // parts_of_batch
+    check_norms(task, config.loader.size, images, 2 * parts_of_batch)
+    if isinstance(config.objective, WithQueue):
+        check_queue(config.objective.moco_k, config.optim.batch_size, source)
+    data = ImageData(config, fabric, source, config.views, count=config.objective.views)
     run = PretrainRun(config, fabric, task, data, held_out, report)
     if fabric.is_global_zero:
         logger.info(data_line(run.uses(held_out)))
@@ -87,9 +88,9 @@ def pair(
     Raises:
         ValueError: their maps cannot be matched; says what can be done at once.
     """
-    size = cast(int, config.loader.size)
+    size = config.loader.size
     probe(network, Taps([]), size)
-    if not matches(config):
+    if not config.mgd.is_matched:
         return {"teacher": make_teacher(config, network, report, matched=False)}
     try:
         teacher = make_teacher(config, network, report)
@@ -101,10 +102,40 @@ def pair(
 
 
 def _without_maps(config: PretrainConfig) -> str:
-    if config.method in MATCHES:
-        return "--method simreg, with no --mgd-weight, --mgd-start or --mgd-loss-factor"
-    given = " and ".join(f"--{name.replace('_', '-')}" for name in config.mgd.given)
-    return f"leave out {given}"
+    if METHODS[config.method].weighing != "none":
+        return "--method simreg, without --mgd-weighing"
+    return "leave out --mgd-weighing"
+
+
+def split_norms(config: PretrainConfig, student: nn.Module, world_size: int) -> int:
+    """Split the batch norms where one process contrasts a batch's images with each other.
+
+    Returns:
+        Parts of a process's batch that are normalized apart.
+    """
+    objective = config.objective
+    splits = objective.bn_splits or (8 if objective.contrasts and world_size == 1 else 1)
+    others = split_batch_norms(student, splits)
+    if others and splits > 1:
+        logger.warning("%d batch norms cannot be split; keys may leak through them", others)
+    _check_batch(config.optim.batch_size, objective, world_size, splits)
+    return splits
+
+
+def _check_batch(batch: int, objective: Objective, world_size: int, splits: int) -> None:
+    if batch % (world_size * splits):
+        raise ValueError(
+            f"batch_size: got {batch} on {world_size} processes with {splits} batch norm splits, "
+            f"expected a multiple of {world_size * splits}; change --batch-size or --bn-splits"
+        )
+    if not isinstance(objective, WithQueue):
+        return
+    queue = objective.moco_k
+    if queue < batch or queue % batch:
+        raise ValueError(
+            f"moco_k: got a queue of {queue} keys and batches of {batch}, expected a queue "
+            f"divisible by the batch; nearest --moco-k {max(1, round(queue / batch)) * batch}"
+        )
 
 
 class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
@@ -121,7 +152,7 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         held_out: ImageSource | None,
         report: KeyReport | None,
     ) -> None:
-        rate, freq = config.optim.learning_rate(), config.mgd.mgd_update_freq
+        rate, freq = learning_rate(config.optim), config.mgd.mgd_update_freq
         epochs = (
             evenly_spaced_epochs(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)
         )
@@ -204,10 +235,10 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
 
     def _saved(self) -> dict[str, nn.Module]:
         """What a checkpoint holds, by the prefix of its keys; MoCo holds the student itself."""
-        student, objective = self.task.student, self.task.objective
-        if isinstance(objective, MoCo):
-            return {"module.": objective}
-        return {"module.encoder_q.": student, "module.objective.": objective}
+        student, loss = self.task.student, self.task.loss
+        if isinstance(loss, MoCo):
+            return {"module.": loss}
+        return {"module.encoder_q.": student, "module.objective.": loss}
 
     def export(self, directory: Path) -> None:
         """The backbone without its head, under torchvision's or timm's keys."""

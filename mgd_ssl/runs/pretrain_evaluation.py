@@ -5,7 +5,7 @@ from lightning.fabric import Fabric
 from mgd_ssl.data import ImageSource, NoValidationError, open_source, split_off, subset
 from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth
-from mgd_ssl.settings.pretrain import LEAST_HEALTH_IMAGES, PretrainConfig
+from mgd_ssl.settings.pretrain import EMBEDDED_KNN_K, KNN_K, LEAST_HEALTH_IMAGES, PretrainConfig
 from mgd_ssl.training.checks import check_readable
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
@@ -13,7 +13,6 @@ from mgd_ssl.training.logging import logger
 HEALTH_NEIGHBOURS = 20
 HELD_OUT_SHARE = 0.05  # of train, where there is no val part
 FEWEST_TO_SPLIT = 40
-KNN_NEIGHBOURS, KNN_NEIGHBOURS_EMBEDDED = 200, 20
 
 
 def hold_out(config: PretrainConfig, source: ImageSource) -> tuple[ImageSource, ImageSource | None]:
@@ -88,21 +87,21 @@ def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
 
 
 def _neighbours(config: PretrainConfig, bank: int) -> int:
-    """How many neighbours vote: those asked for, else the usual number where the bank has it.
+    """How many neighbours vote: those asked for; the usual number is lowered to the bank's.
 
     Raises:
-        ValueError: more are asked for than the bank holds.
+        ValueError: another number is asked for than the bank holds.
     """
     k = config.evaluation.knn_k
-    if k is not None and not 1 <= k <= bank:
+    if k <= bank:
+        return k
+    if k not in (KNN_K, EMBEDDED_KNN_K):
         raise ValueError(
             f"knn_k: got {k} neighbours and a bank of {bank} labelled training images, expected 1 "
             f"to {bank}; give --knn-k {bank} or less, or --knn-every 0"
         )
-    usual = KNN_NEIGHBOURS_EMBEDDED if config.data is None else KNN_NEIGHBOURS
-    if k is None and usual > bank:
-        logger.info("kNN: the bank holds %d images, so that k is %d and not %d", bank, bank, usual)
-    return k or min(usual, bank)
+    logger.info("kNN: the bank holds %d images, so that k is %d and not %d", bank, bank, k)
+    return bank
 
 
 AGREEMENT, LABELS = "health/neighbour_overlap", "val_knn_top1"
@@ -119,12 +118,10 @@ def choose_best(config: PretrainConfig, *, agreement: bool, labels: bool) -> str
     Raises:
         ValueError: what is asked for is not measured.
     """
-    best = config.evaluation.best or ("agreement" if agreement else "last")
+    best = config.evaluation.best
     if best == "agreement" and not agreement:
-        raise ValueError(
-            "best: got agreement, which is not measured, expected a teacher and held-out images: "
-            "--teacher, --health-every 1 or more; or --best last"
-        )
+        logger.warning("no images are held out to measure agreement with the teacher on")
+        best = "last"
     if best == "labels" and not labels:
         raise ValueError(
             "best: got labels, and no kNN accuracy is measured, expected labelled train and val "

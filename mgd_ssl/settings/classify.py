@@ -7,9 +7,10 @@ from typing import Any, Self
 
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.objectives.objective import require_above, require_least
-from mgd_ssl.settings.effects import Needs, shared_rules
+from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.inherited import told_by, told_by_teacher
 from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions
+from mgd_ssl.settings.rules import shared_rules
 from mgd_ssl.settings.run import IGNORED, MGDOptions, OptimizerOptions, RunConfig, run_directory
 from mgd_ssl.settings.views import PresetViews, preset
 
@@ -85,7 +86,12 @@ class ClassifyConfig(RunConfig):
         arch = None if said.get("student_weights") else said.get("arch", "resnet18")
         matched = said.get("teacher") is not None
         weighing = said.get("mgd_weighing", "published" if matched else "none")
-        strengths = {"none": 0.0, "published": 1e-2 if embedded else 1e-4, "mean": 1.0, "start": 0.03}
+        strengths = {
+            "none": 0.0,
+            "published": 1e-2 if embedded else 1e-4,
+            "mean": 1.0,
+            "start": 0.03,
+        }
         return cls(
             data=said.get("data"),
             out=run_directory(said, arch, "classify-"),
@@ -151,12 +157,6 @@ OF_TRAINING = [
 RULES = [
     Needs(OF_TRAINING, lambda c: not c.evaluate, "with --evaluate", "train without --evaluate"),
     Needs(["kd.kd_t", "kd.kd_weight"], lambda c: c.kd.kd, "without --kd", "add --kd"),
-    Needs(
-        ["mgd.mgd_weighing"],
-        lambda c: c.teacher.teacher is not None,
-        "without a teacher",
-        "name one: --teacher",
-    ),
     *shared_rules(
         "where no maps are matched", "match a teacher's: --teacher, without --mgd-weighing none"
     ),

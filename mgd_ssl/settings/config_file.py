@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 import yaml
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from mgd_ssl.settings.options import to_dict
+
 T = TypeVar("T")
 # What only a user's own command line may say: MODULE:FUNCTION is called, and a run is deleted.
 OWN_WORDS: dict[str, Callable[[Any], bool]] = {
@@ -85,6 +87,11 @@ def entries(content: Mapping[str, Any]) -> Iterator[str]:
             yield str(name)
 
 
+def saved(settings: Any) -> dict[str, Any]:
+    """What config.yaml and a checkpoint hold of a command's settings."""
+    return {COMMAND: command_of(type(settings)), **to_dict(settings)}
+
+
 def command_of(config: type) -> str:
     """The command that a class of settings belongs to: pretrain, of PretrainConfig."""
     return config.__name__.removesuffix("Config").lower()
@@ -138,7 +145,7 @@ def checked(settings: T) -> T:
     Raises:
         ValueError: a number is NaN or infinite, or the seed is out of range.
     """
-    return _mapped(settings, _check)
+    return mapped(settings, _check)
 
 
 def paths(settings: object) -> dict[str, Path]:
@@ -150,16 +157,16 @@ def paths(settings: object) -> dict[str, Path]:
             found[name] = value
         return value
 
-    _mapped(settings, note)
+    mapped(settings, note)
     return found
 
 
-def _mapped(settings: T, change: Callable[[str, Any], Any], name: str = "") -> T:
+def mapped(settings: T, change: Callable[[str, Any], Any], name: str = "") -> T:
     """Settings with every value, of the sections too, changed."""
     if not dataclasses.is_dataclass(settings):
         return typing.cast(T, change(name, settings))
     names = [field.name for field in dataclasses.fields(settings)]
-    now = {name: _mapped(getattr(settings, name), change, name) for name in names}
+    now = {name: mapped(getattr(settings, name), change, name) for name in names}
     return dataclasses.replace(settings, **now)  # type: ignore[type-var]
 
 

@@ -4,45 +4,47 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
+import tyro
 from tyro.conf import Positional, arg
 
-from mgd_ssl.evaluation.linear import LEARNING_RATES
-from mgd_ssl.settings.effects import STEM_STRIDE, Needs, refuse_without_effect
+from mgd_ssl.objectives.objective import require_least
+from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.options import BackboneOptions, ComputeOptions, Data, FolderOptions
-from mgd_ssl.settings.run import require_least
+from mgd_ssl.settings.rules import STEM_STRIDE
+from mgd_ssl.settings.settings import Settings
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(Settings):
     """A checkpoint, and labelled images."""
 
-    checkpoint: Positional[Path]
+    checkpoint: Positional[Path] = tyro.MISSING
     """Any checkpoint that --teacher of pretrain.py accepts, or a run's last.pt."""
     data: Data = None
-    """Folder with train and val parts of class folders, IDX or CIFAR files. [embedded sample]"""
+    """Folder with train and val parts of class folders, IDX or CIFAR files. None: the embedded
+    images."""
     out: Path | None = None
-    """JSON file of the results. [beside the checkpoint]"""
-    size: int | None = None
-    """Side of the images that the network sees. [as the checkpoint says, else 224]"""
+    """JSON file of the results. None: beside the checkpoint."""
+    size: int = 0
+    """Side of the images that the network sees, in pixels. 0: as the checkpoint says, else 224."""
     batch_size: Annotated[int, arg(aliases=["-b"])] = 256
-    workers: Annotated[int | None, arg(aliases=["-j"])] = None
-    """Decoding processes, at most the cores; data that is in memory gets none. [8, or the cores]"""
+    workers: Annotated[int, arg(aliases=["-j"])] = 8
+    """Decoding processes, at most its cores; data in memory needs and gets none."""
     exif: bool = True
     """Turn images as their EXIF orientation says; --no-exif takes them as they are stored, as
     torchvision does."""
     limit: int | None = None
-    """Train images, at most: a fixed random choice. [all]"""
+    """Train images, at most: a fixed random choice. None: all."""
     limit_val: int | None = None
-    """Val images, at most: a fixed random choice. [all]"""
+    """Val images, at most: a fixed random choice. None: all."""
     seed: int = 0
     folders: FolderOptions = field(default_factory=FolderOptions)
     network: BackboneOptions = field(default_factory=BackboneOptions)
     device: ComputeOptions = field(default_factory=ComputeOptions)
 
     def check(self) -> None:
-        """Refuse what is out of range, and what has no effect."""
-        require_least(self, batch_size=1, workers=0, size=1, limit=1, limit_val=1)
-        refuse_without_effect(self, self, self.rules())
+        """Refuse what is out of range."""
+        require_least(self, batch_size=1, workers=0, size=0, limit=1, limit_val=1)
 
     def rules(self) -> list[Needs]:
         """What options need to have an effect."""
@@ -50,6 +52,7 @@ class EvaluationConfig:
 
 
 USUAL_K = (1, 10, 20, 100, 200)
+LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # that the cached probe tries
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class KnnConfig(EvaluationConfig):
     """Neighbours drawn for each query."""
 
     def check(self) -> None:
-        """Refuse what is out of range, and what has no effect."""
+        """Refuse what is out of range."""
         super().check()
         if not self.knn_k or not self.knn_t or self.retrieve < 0 or self.neighbours < 1:
             raise ValueError(

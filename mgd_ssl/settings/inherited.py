@@ -14,9 +14,7 @@ def told_by_teacher(said: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: the file cannot be read, or what it says of its network cannot be.
     """
-    given = {
-        name: said.get(f"teacher_{name}") for name in ("arch", "width", "stem", "stem_stride")
-    }
+    given = {name: said.get(f"teacher_{name}") for name in ("arch", "width", "stem", "stem_stride")}
     return told_by(said.get("teacher"), given, said.get("arch", "resnet18"))
 
 

@@ -1,4 +1,4 @@
-"""The methods of pretrain.py: each an objective, and how the teacher's maps are matched beside it."""
+"""Methods of pretrain.py: each an objective, and how the teacher's maps are matched beside it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -6,36 +6,35 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from mgd_ssl.objectives.objective import require_least
 from mgd_ssl.settings.options import Data, FolderOptions
+from mgd_ssl.settings.settings import Settings
 
 
 @dataclass(frozen=True)
-class PackConfig(FolderOptions):
+class PackConfig(FolderOptions, Settings):
     """Write DATA as tar shards, which every command takes as DATA.
 
     A command that was stopped goes on where it was when it is given again.
     """
 
     data: Data = None
-    """Images of any kind that the other commands take. [the embedded data]"""
+    """Images of any kind that the other commands take. None: the embedded data."""
     out: Path = Path("shards")
     """Folder of the shards: train/ and val/ with 000000.tar, 000001.tar, …"""
     size: int | None = None
-    """Resize larger images to this shorter side, in pixels, and encode them as JPEG. [every image
-    stays as it is, byte for byte]"""
+    """Resize larger images to this shorter side, in pixels, and encode them as JPEG. None: every
+    image stays as it is, byte for byte."""
     quality: int = 95
     """Of the JPEG files that --size writes, 1 to 100."""
     shard_images: int | None = None
-    """Images in each shard. [as many as take about 256 MiB]"""
-    workers: Annotated[int | None, arg(aliases=["-j"])] = None
-    """Shards that are written at once. [8, or as many as there are cores]"""
+    """Images in each shard. None: as many as take about 256 MiB."""
+    workers: Annotated[int, arg(aliases=["-j"])] = 8
+    """Shards that are written at once, at most one for each core."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("size", "shard_images", "workers"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: got {value}, expected at least 1")
+    def check(self) -> None:
+        """Refuse what is out of range, and a quality that nothing reads."""
+        require_least(self, size=1, shard_images=1, workers=1)
         if not 1 <= self.quality <= 100:
             raise ValueError(f"quality: got {self.quality}, expected 1 to 100")
         if self.size is None and self.quality != 95:

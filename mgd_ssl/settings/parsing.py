@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, TypeVar
 
 import tyro
 from tyro.conf import OmitArgPrefixes
@@ -19,7 +19,9 @@ from mgd_ssl.settings.config_file import (
     require_own_words,
     withhold,
 )
-from mgd_ssl.settings.effects import Needs, refusal, refuse_without_effect
+from mgd_ssl.settings.effects import refusal, refuse_without_effect
+from mgd_ssl.settings.methods import METHODS
+from mgd_ssl.settings.settings import Settings
 from mgd_ssl.settings.words import (
     lists_last,
     options_in,
@@ -28,29 +30,6 @@ from mgd_ssl.settings.words import (
     take_config,
     without_help,
 )
-
-
-class Settings(Protocol):
-    """What a command's settings offer to be read; see `mgd_ssl.settings.run.RunConfig`."""
-
-    @classmethod
-    def widest(cls) -> Self:
-        """Settings that take every option of every choice."""
-
-    @classmethod
-    def told(cls, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Options that files tell."""
-
-    @classmethod
-    def recipe(cls, said: Mapping[str, Any]) -> Self:
-        """Defaults that go with a choice."""
-
-    def check(self) -> None:
-        """Refuse what is out of range."""
-
-    def rules(self) -> Sequence[Needs]:
-        """What options need to have an effect."""
-
 
 T = TypeVar("T", bound=Settings)
 
@@ -80,12 +59,12 @@ def parse(config: type[T], prog: str, argv: Sequence[str] | None = None) -> T:
     said = _said(read(widest, without_help(words)), widest, words, content)
     require_own_words(options_in(widest, words), withheld, place)
     told = config.told(said)
-    defaults = config.recipe(told | said)
+    defaults = config.recipe({**told, **said})
     _refuse_other_objectives(defaults, said)
     settings = checked(read(defaults, words))
     settings.check()
     refuse_without_effect(
-        settings, said, settings.rules(), lambda choice: config.recipe(told | choice)
+        settings, said, settings.rules(), lambda choice: config.recipe({**told, **choice})
     )
     return settings
 
@@ -100,7 +79,8 @@ def complete(config: type[T], **said: Any) -> T:
         ValueError: an option that the choice does not have, or as `parse` does.
     """
     told = config.told(said)
-    settings, left = _replaced(config.recipe(told | said), said)
+    settings: T
+    settings, left = _replaced(config.recipe({**told, **said}), said)
     if left:
         raise ValueError(
             f"{', '.join(sorted(left))}: no option of these settings, expected some of "
@@ -109,9 +89,14 @@ def complete(config: type[T], **said: Any) -> T:
     settings = checked(settings)
     settings.check()
     refuse_without_effect(
-        settings, said, settings.rules(), lambda choice: config.recipe(told | choice)
+        settings, said, settings.rules(), lambda choice: config.recipe({**told, **choice})
     )
     return settings
+
+
+def defaults_of(settings: T) -> T:
+    """What the settings would be, had no option been given but those that decide on others."""
+    return type(settings).recipe(_leaves(settings))
 
 
 def _read(defaults: T, prog: str, words: Sequence[str]) -> T:
@@ -165,11 +150,7 @@ def _refuse_other_objectives(settings: Any, said: Mapping[str, Any]) -> None:
     if own is None:
         return
     for name, value in said.items():
-        owners = [n for n, objective in OBJECTIVES.items() if name in names_of(objective)]
+        owners = [n for n, m in METHODS.items() if name in names_of(OBJECTIVES[m.objective])]
         if owners and name not in names_of(type(own)):
-            default = next(
-                f.default for f in dataclasses.fields(OBJECTIVES[owners[0]]) if f.name == name
-            )
-            if value != default:
-                without = f"but with --method {' or '.join(owners)}"
-                raise ValueError(refusal(name, value, without))
+            without = f"but with --method {' or '.join(owners)}"
+            raise ValueError(refusal(name, value, without))

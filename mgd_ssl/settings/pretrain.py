@@ -5,15 +5,16 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+from mgd_ssl.choices import usual_mode
 from mgd_ssl.objectives import OBJECTIVES, Objective
 from mgd_ssl.objectives.objective import all_options, require_above, require_least
-from mgd_ssl.settings.effects import Needs, shared_rules
+from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.inherited import told_by_teacher
 from mgd_ssl.settings.methods import METHODS, OPTIMIZERS, STRENGTHS, Method
 from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions, one_of
+from mgd_ssl.settings.rules import shared_rules
 from mgd_ssl.settings.run import IGNORED, MGDOptions, OptimizerOptions, RunConfig, run_directory
 from mgd_ssl.settings.views import PresetViews, preset
-from mgd_ssl.choices import usual_mode
 
 LEAST_HEALTH_IMAGES = 8  # fewer say nothing of a network's health
 EMBEDDED_TEACHER = Path(__file__).parents[1] / "data" / "sample" / "teacher.pth.tar"
@@ -98,7 +99,8 @@ class PretrainConfig(RunConfig):
             teacher=TeacherOptions(teacher),
             mgd=MGDOptions(
                 mgd_weighing=weighing,
-                mgd_strength=STRENGTHS[weighing] * (100 if embedded and weighing == "published" else 1),
+                mgd_strength=STRENGTHS[weighing]
+                * (100 if embedded and weighing == "published" else 1),
                 mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
                 mgd_adapter=method.adapter,
                 ignore=IGNORED.get(arch, ()),
@@ -130,6 +132,11 @@ class PretrainConfig(RunConfig):
             raise ValueError(
                 f"method {self.method}: got no teacher, expected --teacher PATH, or --method moco "
                 "without --mgd-weighing"
+            )
+        if self.evaluation.best == "agreement" and not (teacher and self.evaluation.health_every):
+            raise ValueError(
+                "best: got agreement, which is not measured, expected a teacher and held-out "
+                "images: --teacher, --health-every 1 or more; or --best last"
             )
         if self.objective.objective_weight == 0 and not self.mgd.is_matched:
             raise ValueError(
@@ -163,9 +170,9 @@ def _optim(said: Mapping[str, Any], method: Method, embedded: bool) -> Optimizer
 
 def _objective(method: Method, embedded: bool) -> Objective:
     objective = OBJECTIVES[method.objective](**method.options)
-    smaller = {"moco_k": 4096, "moco_m": 0.99, "moco_t": 0.1} if embedded else {}
+    smaller: dict[str, Any] = {"moco_k": 4096, "moco_m": 0.99, "moco_t": 0.1}
     known = {f.name for f in fields(objective)}
-    return replace(objective, **{k: v for k, v in smaller.items() if k in known})
+    return replace(objective, **{k: v for k, v in smaller.items() if embedded and k in known})
 
 
 def _views(said: Mapping[str, Any], embedded: bool) -> PresetViews:
@@ -178,9 +185,7 @@ def _views(said: Mapping[str, Any], embedded: bool) -> PresetViews:
 
 
 RULES = [
-    *shared_rules(
-        "where no maps are matched", "match the teacher's maps: --mgd-weighing start"
-    ),
+    *shared_rules("where no maps are matched", "match the teacher's maps: --mgd-weighing start"),
     Needs(
         ["evaluation.eval_data", "evaluation.knn_k", "evaluation.knn_t", "evaluation.knn_bank"],
         lambda c: c.evaluation.knn_every > 0,

@@ -6,15 +6,17 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
+from mgd_ssl.settings.settings import Settings
+
 
 @dataclass(frozen=True)
-class ReportConfig:
+class ReportConfig(Settings):
     """Write one page of runs, and the same as Markdown and JSON beside it.
 
     Runs of the same settings but the seed are taken together.
     """
 
-    runs: Positional[tuple[Path, ...]]
+    runs: Positional[tuple[Path, ...]] = ()
     """Directories of runs of pretrain.py, mgd-ssl classify and mgd-ssl detect."""
     baseline: tuple[Path, ...] = ()
     """Runs to compare with. [those given that had no teacher and are otherwise alike]"""
@@ -28,7 +30,8 @@ class ReportConfig:
     retrieve: int = 0
     """Draw this many queries with their nearest training images; runs the networks."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse what is out of range, and what excludes each other."""
         if self.baseline and not self.runs:
             raise ValueError(
                 "runs: got none beside --baseline, which takes every name behind it; expected the "

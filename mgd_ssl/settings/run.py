@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
 from mgd_ssl.choices import REDUCERS, Adapter, AssignmentMode
 from mgd_ssl.objectives.objective import require_least
-from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.options import (
     Data,
     DeviceOptions,
@@ -18,6 +17,7 @@ from mgd_ssl.settings.options import (
     TeacherOptions,
     one_of,
 )
+from mgd_ssl.settings.settings import Settings
 
 Weighing = Literal["none", "published", "mean", "start"]
 # Stages that the papers leave out, by the student's architecture.
@@ -143,7 +143,7 @@ class OptimizerOptions:
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Settings):
     """Settings of every training command."""
 
     data: Data = None
@@ -167,36 +167,8 @@ class RunConfig:
     loader: LoaderOptions = field(default_factory=LoaderOptions)
     device: DeviceOptions = field(default_factory=DeviceOptions)
 
-    @classmethod
-    def widest(cls) -> Self:
-        """Settings that take every option of every choice, to read a command line at first."""
-        return cls()
-
-    @classmethod
-    def told(cls, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Options that the files named by ``said`` tell, such as the size of their images."""
-        return {}
-
-    @classmethod
-    def recipe(cls, said: Mapping[str, Any]) -> Self:
-        """The complete settings of a choice.
-
-        Args:
-            said: option -> value, those that were given; most change nothing but themselves, and
-                are not put in here.
-        """
-        return cls()
-
-    def rules(self) -> list[Needs]:
-        """What options need to have an effect."""
-        return []
-
     def check(self) -> None:
-        """Refuse what is out of range, and what excludes each other.
-
-        Raises:
-            ValueError: says what, and what was expected.
-        """
+        """Refuse what is out of range, and what excludes each other."""
         if self.resume and self.overwrite:
             raise ValueError("got --resume and --overwrite, expected one of them")
         require_least(self, print_freq=1, save_every=0)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
-
 from mgd_ssl.settings.options import one_of
 
 

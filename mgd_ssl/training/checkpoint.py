@@ -77,5 +77,5 @@ def export_backbone(config: RunConfig, student: nn.Module, directory: Path) -> N
         backbone_state(student),
         cast(BackboneSpec, student.spec),
         config.loader.normalisation,
-        cast(int, config.loader.size),
+        config.loader.size,
     )

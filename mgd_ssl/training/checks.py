@@ -1,7 +1,6 @@
 """What can be known of data, batch and teacher before the first step is checked before it."""
 
 from collections.abc import Iterator
-from typing import Any, cast
 
 import numpy as np
 from torch import Tensor, nn
@@ -46,7 +45,7 @@ def check_batch(config: RunConfig, source: ImageSource, processes: int) -> None:
     Raises:
         ValueError: names a batch size that they do.
     """
-    batch, images = cast(int, config.optim.batch_size), len(source)
+    batch, images = config.optim.batch_size, len(source)
     if batch > images:
         fitting = max(processes, 2 ** (images.bit_length() - 1))
         raise ValueError(
@@ -55,9 +54,9 @@ def check_batch(config: RunConfig, source: ImageSource, processes: int) -> None:
         )
 
 
-def check_queue(config: Any, source: ImageSource) -> None:
+def check_queue(queue: int, batch: int, source: ImageSource) -> None:
     """Warn of a queue that holds an image's own keys among what it is told apart from."""
-    queue, batch, images = config.moco.moco_k, config.optim.batch_size, len(source)
+    images = len(source)
     if queue > images:
         logger.warning(
             "moco_k: a queue of %d keys over %d training images holds each image up to %d times, "
@@ -91,8 +90,8 @@ def check_norms(task: Task, size: int, images: int, fitting: int) -> None:
 
 
 def _heads(task: Task) -> Iterator[nn.Module]:
-    objective = getattr(task, "objective", None)
-    return objective.modules() if objective is not None else iter(())
+    loss = getattr(task, "loss", None)
+    return loss.modules() if loss is not None else iter(())
 
 
 def _of_one_pixel(network: nn.Module, size: int) -> int:
@@ -119,7 +118,7 @@ def check_teacher(config: RunConfig, teacher: Teacher, source: ImageSource) -> N
         ValueError: it takes no images of that size, or has no features, or such as are not finite
             or the same for all images.
     """
-    size = cast(int, config.loader.size)
+    size = config.loader.size
     sample = subset(source, SHOWN, config.seed)
     loader = make_loader(sample, size, SHOWN, train=False, exif=config.loader.exif, bad_images=1.0)
     images = to_unit(next(iter(loader)).images)

@@ -15,7 +15,7 @@ from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.settings.options import ComputeOptions, DeviceOptions
 from mgd_ssl.tasks import Task
 from mgd_ssl.training.launch import launch, watch_parent
-from mgd_ssl.training.rendezvous import World, find_world
+from mgd_ssl.training.rendezvous import find_world
 
 THREADS_A_CORE = 16
 PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
@@ -34,8 +34,8 @@ def start_fabric(options: DeviceOptions) -> Fabric:
     world = find_world(options.devices, options.num_nodes)
     accelerator = _accelerator(options.accelerator)
     _check_devices(accelerator, world.devices)
-    strategy = _strategy(options.strategy, accelerator, world)
-    if strategy == "ddp" and not world.started:
+    several = world.devices * world.nodes > 1
+    if several and not world.started:
         launch(world.devices, world.nodes)
         world = find_world(world.devices, world.nodes)
     watch_parent()
@@ -44,20 +44,13 @@ def start_fabric(options: DeviceOptions) -> Fabric:
         accelerator=accelerator,
         devices=world.devices,
         num_nodes=world.nodes,
-        strategy=DDPStrategy(**BUFFERS_STAY) if strategy == "ddp" else strategy,
+        strategy=DDPStrategy(**BUFFERS_STAY) if several else "auto",
         precision=PRECISION[options.precision],
         plugins=world.environment,
     )
     fabric.launch()
     torch.set_num_threads(threads)
     return fabric
-
-
-def _strategy(asked: str, accelerator: str, world: World) -> str:
-    """Fabric's name of how a step is shared."""
-    if asked == "dp" and accelerator != "cuda":
-        raise ValueError(f"strategy: got dp on {accelerator}, expected cuda; use --strategy ddp")
-    return "ddp" if asked == "auto" and world.devices * world.nodes > 1 else asked
 
 
 def _check_devices(accelerator: str, devices: int) -> None:

@@ -1,17 +1,14 @@
 """The frozen teacher, and what matches a student to it."""
 
-from typing import cast
-
 from torch import nn
 
 from mgd_ssl import distributed
 from mgd_ssl.data import (
     Normalize,
 )
-from mgd_ssl.distiller import Adapter, FeatureDistiller
+from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import stage_weights
 from mgd_ssl.models import (
-    BackboneSpec,
     FeatureReader,
     KeyReport,
     Taps,
@@ -24,8 +21,6 @@ from mgd_ssl.tasks import Teacher
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import print_plan
 
-IGNORED_BY_DEFAULT = {"mobilenet_v2": (0,), "shufflenet_v2_x1_0": (0,)}
-
 
 def make_teacher(
     config: RunConfig, network: nn.Module, report: KeyReport, matched: bool = True
@@ -34,7 +29,7 @@ def make_teacher(
     logger.info("teacher %s", report)
     reader: FeatureReader = Taps([])
     if matched:
-        taps, size = config.teacher.teacher_taps, cast(int, config.loader.size)
+        taps, size = config.teacher.teacher_taps, config.loader.size
         reader = find_reader(network, taps, size, "--teacher-taps")
     return Teacher(network, reader, Normalize(report.mean, report.std))
 
@@ -43,13 +38,10 @@ def build_distiller(
     config: RunConfig, teacher: Teacher, student: nn.Module, reader: FeatureReader
 ) -> FeatureDistiller:
     """Pair the stages, print the plan, and build the distiller."""
-    mgd, size = config.mgd, cast(int, config.loader.size)
-    ignore = mgd.ignore
-    if ignore is None:
-        ignore = IGNORED_BY_DEFAULT.get(cast(BackboneSpec, student.spec).arch, ())
+    mgd, size = config.mgd, config.loader.size
     teacher_maps = probe(teacher.network, teacher.reader, size)
     student_maps, norms = probe(student, reader, size), teacher.reader.norms(teacher.network)
-    stages = plan_stages(teacher_maps, student_maps, reader.names, ignore, norms)
+    stages = plan_stages(teacher_maps, student_maps, reader.names, mgd.ignore, norms)
     margins = read_margins(norms, stages)
     if distributed.rank() == 0:
         expands = mgd.mgd_adapter == "expand"
@@ -60,6 +52,6 @@ def build_distiller(
         margins,
         reducer=mgd.mgd_reducer,
         mode=mgd.mgd_mode,
-        adapter=cast(Adapter, mgd.mgd_adapter),
+        adapter=mgd.mgd_adapter,
         **mgd.scaling(published),
     )

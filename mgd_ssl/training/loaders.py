@@ -1,7 +1,5 @@
 """Loaders of a run: each process takes its share of every batch."""
 
-from typing import cast
-
 from lightning.fabric import Fabric
 
 from mgd_ssl.data import (
@@ -27,10 +25,9 @@ def build_loader(
 ) -> ImageLoader:
     """Batches of a source, this rank's share; without ``crops`` the evaluation's centres."""
     options = loader_options(config, fabric, source, train=train)
-    size = cast(int, config.loader.size)
     return make_loader(
         source,
-        size,
+        config.loader.size,
         images_per_process(config, fabric),
         crops=crops,
         exif=config.loader.exif,
@@ -58,7 +55,7 @@ def images_per_process(config: RunConfig, fabric: Fabric) -> int:
     Raises:
         ValueError: the batch is not divisible by the processes.
     """
-    batch, processes = cast(int, config.optim.batch_size), int(fabric.world_size)
+    batch, processes = config.optim.batch_size, int(fabric.world_size)
     if batch % processes:
         raise ValueError(
             f"batch_size: got {batch} on {processes} processes, expected a multiple of them; "

@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import cast
 
 import torch
 from lightning.fabric import Fabric
@@ -33,7 +32,7 @@ def check_memory(config: RunConfig, fabric: Fabric, need: StepMemory) -> None:
     free, where = available(fabric.device), f"on {fabric.device}"
     if free is not None and fabric.device.type == "cpu":
         free, where = free * config.device.num_nodes // processes, "on this machine"
-    batch, size = cast(int, config.optim.batch_size), config.loader.size or 0
+    batch, size = config.optim.batch_size, config.loader.size or 0
     warning = distributed.together(
         lambda: check_fits(need, batch, processes, free, where, size < SMALL)
     )

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from rich.table import Table
 from torch import nn
 
-from mgd_ssl.models import FeatureReader, Taps
+from mgd_ssl.models import BackboneSpec, FeatureReader, KeyReport, Taps
 from mgd_ssl.stages import Stage
-from mgd_ssl.training.logging import console
+from mgd_ssl.training.logging import console, logger
 
 
 def print_plan(
@@ -47,3 +47,18 @@ def _module(reader: FeatureReader, index: int) -> str:
         return "extract_feature"
     tap = reader.taps[index]
     return f"{tap.module} input" if tap.read == "last_input" else tap.module
+
+
+def say_inputs(size: int, student: BackboneSpec, report: KeyReport) -> None:
+    """Say whether student and teacher see images of one size through one stem."""
+    ours, theirs = _words(size, student), _words(report.size or size, report.spec)
+    if ours == theirs:
+        logger.info("student: %s, as the teacher", ours)
+    else:
+        logger.info("student: %s; the teacher's file: %s", ours, theirs)
+
+
+def _words(size: int, spec: BackboneSpec) -> str:
+    small = spec.stem == "small"
+    stem = f"small stem of stride {spec.stem_stride}" if small else "plain stem"
+    return f"images of {size} pixels, {stem}"

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from mgd_ssl import distributed
 from mgd_ssl.models import undone_on_error
-from mgd_ssl.settings.config_file import COMMAND, command_of
-from mgd_ssl.settings.options import to_dict
+from mgd_ssl.settings.config_file import saved
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks import Task
 from mgd_ssl.training.alarms import UnmovedStudent, measure_or_warn
@@ -46,7 +45,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
     says how the student is measured and what its checkpoint holds.
 
     Args:
-        config: resolved.
+        config: of the command.
         fabric: devices and precision.
         task: what is trained.
         data: training images.
@@ -154,8 +153,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         if content:
             self.start = self._restore(content)
         if fabric.is_global_zero:  # a refused resumption has left the run's own settings there
-            settings = to_dict(replace(config, resume=False, overwrite=False))
-            directory.write_config({COMMAND: command_of(type(config)), **settings})
+            directory.write_config(saved(replace(config, resume=False, overwrite=False)))
         if config.device.channels_last:
             self.task.to(memory_format=torch.channels_last)
         if config.device.compile:
@@ -171,11 +169,11 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     def step(self, batch: Any) -> dict[str, Tensor]:
         """A batch on the device -> named losses, whose sum is minimised."""
-        losses = self.module(*self.data.views(batch))
-        return {name: loss.mean() for name, loss in losses.items()}  # one a device under dp
+        losses: dict[str, Tensor] = self.module(*self.data.views(batch))
+        return losses
 
     def before_step(self, here: Position) -> dict[str, float]:
-        """Solve the matching anew where the schedule says so, and say how much it counts."""
+        """Solve the matching anew where the schedule says so."""
         self.begun = self.begun or here != self.start
         distiller = self.task.distiller
         if distiller is None:
@@ -183,9 +181,9 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         metrics: dict[str, float] = {}
         if self.steps_before(here) in self.solve_at and not distiller.is_settled:
             with undone_on_error(distiller):
-                folder, start = self.directory.path / "matching", self.config.mgd.mgd_start
+                folder, mgd = self.directory.path / "matching", self.config.mgd
+                start = mgd.mgd_strength if mgd.mgd_weighing == "start" else None
                 metrics = solve_matching(self.task, self.data, here, self.fabric, folder, start)
-        distiller.gain = self.config.mgd.gain(here.epoch + here.step / self.steps)
         return metrics
 
     def after_epoch(self, epoch: int) -> dict[str, float]:
@@ -219,7 +217,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
     def _content(self, position: Position) -> dict[str, Any]:
         distiller = self.task.distiller
         return self.networks() | {
-            "config": to_dict(self.config),
+            "config": saved(self.config),
             "distiller": distiller.state_dict() if distiller else None,
             "epoch": position.epoch,
             "optimizer": self.optimizer.state_dict(),

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import yaml
 from lightning.fabric import Fabric
@@ -203,7 +203,7 @@ def taken_directory(
     Raises:
         ValueError: see `RunDirectory.open`.
     """
-    directory = RunDirectory(cast(Path, config.out))
+    directory = RunDirectory(config.out)
     try:
         _open_first(directory, config, fabric)
         yield directory

@@ -3,18 +3,21 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from mgd_ssl import distributed
 from mgd_ssl.data import ImageSource, data_digest
-from mgd_ssl.settings.config_file import paths
+from mgd_ssl.models import find_checkpoint
+from mgd_ssl.settings.config_file import COMMAND, command_of, mapped, paths
 from mgd_ssl.settings.options import to_dict
+from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks import Task
 
+Config = TypeVar("Config", bound=RunConfig)
 # What may differ between a run and its resumption: nothing here changes the weights, but for
 # rounding on another device or number of processes. Where images and weights lie is no matter:
 # digests say whether they are the same.
@@ -22,7 +25,11 @@ FREE_TO_CHANGE = {"data", "out", "resume", "overwrite", "print_freq", "save_ever
 FREE_TO_CHANGE |= {"device", "evaluation", "workers", "bad_images"}
 FREE_TO_CHANGE |= {"teacher.teacher", "student_weights", "backbone_weights"}
 BOUND = {"device.precision"}  # for all that its section is free
-COMMANDS = {"moco": "pretrain.py", "kd": "mgd-ssl classify", "detector": "mgd-ssl detect"}
+COMMANDS = {
+    "pretrain": "pretrain.py",
+    "classify": "mgd-ssl classify",
+    "detect": "mgd-ssl detect",
+}
 
 
 def refuse_own_sources(config: RunConfig) -> None:
@@ -31,7 +38,7 @@ def refuse_own_sources(config: RunConfig) -> None:
     Raises:
         ValueError: names the option.
     """
-    out = Path(config.out or "").resolve()
+    out = config.out.resolve()
     for name, path in paths(config).items():
         place = path.resolve()
         if name != "out" and out in (place, *place.parents):
@@ -39,6 +46,16 @@ def refuse_own_sources(config: RunConfig) -> None:
                 f"overwrite: {config.out} holds {path}, which {name} names and which would be "
                 "deleted; name another directory with --out"
             )
+
+
+def located(config: Config) -> Config:
+    """The settings, with the last checkpoint of a run in place of its directory."""
+    weights = ("teacher", "student_weights", "backbone_weights")
+
+    def locate(name: str, value: Any) -> Any:
+        return find_checkpoint(value) if name in weights and isinstance(value, Path) else value
+
+    return mapped(config, locate)
 
 
 def check_same_run(
@@ -76,10 +93,8 @@ def check_same_run(
 
 
 def _check_command(config: RunConfig, before: Mapping[str, Any]) -> None:
-    ours, theirs = (
-        next((command for section, command in COMMANDS.items() if section in settings), "another")
-        for settings in (to_dict(config), before)
-    )
+    own = command_of(type(config))
+    ours, theirs = COMMANDS[own], COMMANDS.get(before.get(COMMAND, own), "another command")
     if ours != theirs:
         raise ValueError(
             f"resume: got a run of {theirs}, expected one of {ours}; go on with the command that "
@@ -101,14 +116,12 @@ def _changed_options(
 ) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Each option that differs, as the command line spells it: its value before and now.
 
-    An option that the checkpoint's version did not have stood at its default; where that depends
-    on the run, there is nothing to compare.
+    An option that the checkpoint's version did not have stood at its default.
     """
-    before, defaults = dict(_flat(content)), dict(_flat(to_dict(type(config)())))
+    before, defaults = dict(_flat(content)), dict(_flat(to_dict(defaults_of(config))))
     for name, now in _flat(to_dict(config)):
         was = before.get(name, defaults[name])
-        unknown = name not in before and was is None
-        if was != now and not unknown and not _is_free(name):
+        if was != now and not _is_free(name):
             yield "--" + name.rpartition(".")[2].replace("_", "-"), (_said(was), _said(now))
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mgd_ssl.settings.run import OptimizerOptions
+
 Kind = Literal["cosine", "cosine_per_epoch", "steps"]
 
 
@@ -45,3 +47,24 @@ class LearningRate:
         reached = epoch if self.kind == "cosine_per_epoch" else taken / steps
         done = max(reached - self.warmup, 0) / (self.epochs - self.warmup)
         return self.base * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def learning_rate(
+    options: OptimizerOptions, *, extend: bool = False, warmup: float | None = None
+) -> LearningRate:
+    """The schedule that the options say.
+
+    Args:
+        options: of the run.
+        extend: let the warm-up come before the schedule, and the run be longer by it.
+        warmup: epochs, or parts of one, instead of ``warmup_epochs``.
+    """
+    cosine: Kind = "cosine_per_epoch" if options.cos_per_epoch else "cosine"
+    later = options.warmup_epochs if extend else 0
+    return LearningRate(
+        options.lr,
+        options.epochs + later,
+        cosine if options.cos else "steps",
+        [milestone + later for milestone in options.schedule],
+        warmup=options.warmup_epochs if warmup is None else warmup,
+    )

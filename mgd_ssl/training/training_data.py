@@ -3,14 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from mgd_ssl.data import Batch, ImageSource, ViewConfig, build_view, subset
+from mgd_ssl.data import Batch, ImageSource, View, random_crops, subset
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.settings.run import RunConfig
+from mgd_ssl.settings.views import ViewOptions
 from mgd_ssl.training.loaders import CALIBRATION_BATCHES, build_loader
 from mgd_ssl.training.loop import Loader, Position
 
@@ -50,7 +51,7 @@ class ImageData(TrainingData):
     """Single images of one size, each seen in one or more random views.
 
     Args:
-        config: resolved.
+        config: of the run.
         fabric: devices and precision.
         source: training images.
         views: how a view is drawn.
@@ -68,16 +69,16 @@ class ImageData(TrainingData):
         config: RunConfig,
         fabric: Fabric,
         source: ImageSource,
-        views: ViewConfig,
+        views: ViewOptions,
         *,
         count: int = 1,
         labelled: bool = False,
     ) -> None:
         self.config, self.fabric, self.source = config, fabric, source
-        self.size, self.count, self.labelled = cast(int, config.loader.size), count, labelled
-        crops = views.crops(self.size, count, config.seed)
+        self.size, self.count, self.labelled = config.loader.size, count, labelled
+        crops = random_crops(views, self.size, count, config.seed)
         self.loader = build_loader(config, fabric, source, train=True, crops=crops)
-        self._view = build_view(views, self.size).to(fabric.device)
+        self._view = View(views, self.size).to(fabric.device)
 
     def views(self, batch: Batch) -> list[Tensor]:
         """A batch on the device -> random views (B,3,S,S) in [0,1], then the classes if wanted."""
@@ -86,7 +87,7 @@ class ImageData(TrainingData):
 
     def sample(self, here: Position) -> Iterator[Tensor]:
         """(B,3,S,S) in [0,1] on the device: centers of a random choice that differs by epoch."""
-        count = cast(int, self.config.mgd.mgd_update_images)
+        count = self.config.mgd.mgd_update_images
         chosen = subset(self.source, count, self.config.seed + here.epoch)
         for batch in build_loader(self.config, self.fabric, chosen):
             yield to_unit(self.fabric.to_device(batch.images))

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torchvision.io import decode_image
 
-from mgd_ssl.data import PRESETS, ViewConfig, open_source, subset
+from mgd_ssl.data import open_source, subset
 from mgd_ssl.models import BackboneSpec, backbone_state, create_backbone, load_backbone
+from mgd_ssl.settings.views import PRESETS, preset
 from mgd_ssl.training.checkpoint import export_student
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +95,7 @@ def test_a_python_that_has_it_is_taken(script, stand_in):
 
 def test_a_students_weights_and_steps_come_back(script, stand_in, teacher, tmp_path):
     rows = script("lightly_rows")
-    views = ViewConfig("small", crop_min=0.5, grey_p=0.0).parameters()
+    views = preset("small", crop_min=0.5, grey_p=0.0)
     setting = rows.Setting(tmp_path / "images", teacher, THIN, views, 32, 64, 2, 1)
     out = tmp_path / "row"
     result = rows.train(Path(sys.executable), "lightly-train, lr x32", 7, setting, out)
@@ -111,7 +112,7 @@ def test_a_students_weights_and_steps_come_back(script, stand_in, teacher, tmp_p
 
 
 def test_views_are_asked_for_in_its_words(script):
-    views = ViewConfig("small", crop_min=0.5, jitter_hue=0.0, grey_p=0.0).parameters()
+    views = preset("small", crop_min=0.5, jitter_hue=0.0, grey_p=0.0)
     args = script("lightly_rows").transform_args(views, 32, (0.5,), (0.2,))
     assert args == {
         "image_size": [32, 32],

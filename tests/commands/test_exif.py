@@ -13,7 +13,7 @@ from PIL import Image
 from mgd_ssl.data import RandomCrops, open_source
 from mgd_ssl.runs.evaluated import Evaluated, EvaluationConfig
 from mgd_ssl.settings.classify import ClassifyConfig
-from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.training.loaders import build_loader
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from tiny_runs import arguments, read_rows
 
 from mgd_ssl.commands import knn_eval, pretrain, report
-from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
 
 NAME = os.fsdecode(b"run\xff[/red]")

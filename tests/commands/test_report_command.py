@@ -15,7 +15,7 @@ from test_detect import options as detect_options
 from tiny_runs import arguments
 
 from mgd_ssl.commands import classify, detect, knn_eval, main, pretrain, report
-from mgd_ssl.settings.options import parse
+from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox")

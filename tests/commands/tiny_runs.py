@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from mgd_ssl.losses import MoCo
 from mgd_ssl.models import create_backbone
-from mgd_ssl.objectives import MoCo
 
 ROOT = Path(__file__).parents[2]
 STEM = {"stem": "small", "stem_stride": 2}

@@ -10,10 +10,11 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop, transforms
 from torchvision.transforms.v2 import functional as TF
 
-from mgd_ssl.data import CentreCrop, RandomCrops, ViewConfig
+from mgd_ssl.data import CentreCrop, RandomCrops, random_crops
 from mgd_ssl.data.cropping import Box, cut, cut_many, draw_box
 from mgd_ssl.data.decoding import Picture, open_picture
 from mgd_ssl.data.random_numbers import uniform
+from mgd_ssl.settings.views import preset
 
 WHOLE = (1.0, 1.0)
 
@@ -183,7 +184,7 @@ def test_jpeg_is_not_decoded_smaller_than_a_crop_needs(tmp_path, monkeypatch):
 
 
 def test_crop_min_and_crop_max_of_the_views_are_the_area():
-    crops = ViewConfig("weak", crop_max=0.7).crops(24, 2, seed=3)
+    crops = random_crops(preset("weak", crop_max=0.7), 24, 2, seed=3)
     assert crops == RandomCrops(24, 2, (0.5, 0.7), 3)
 
 

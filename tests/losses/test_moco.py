@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from mgd_ssl import distributed
+from mgd_ssl.losses import MoCo, projection_head
 from mgd_ssl.models import create_backbone
-from mgd_ssl.objectives import MoCo, projection_head
+from mgd_ssl.objectives.moco import MoCo as Objective
 from mgd_ssl.tasks import Pretraining
 
 DIM, QUEUE, BATCH, SIDE = 16, 12, 4, 32
@@ -69,7 +70,7 @@ def test_steps_follow_the_papers_algorithm(mlp):
     ]
     for step in range(4):  # the queue holds three batches: the pointer comes round
         query, key = images(2 * step).double(), images(2 * step + 1).double()
-        losses = moco.contrast(moco.encoder_q(query), key), plain.step(query, key)
+        losses = moco(moco.encoder_q(query), key), plain.step(query, key)
         torch.testing.assert_close(losses[0].double(), losses[1], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(moco.queue.double(), plain.queue, rtol=1e-4, atol=1e-5)
         assert int(moco.queue_ptr) == plain.pointer == (step + 1) * BATCH % QUEUE
@@ -85,7 +86,7 @@ def test_steps_follow_the_papers_algorithm(mlp):
 def test_the_first_keys_are_not_among_the_negatives_of_their_own_step():
     moco = make_moco()
     before = moco.queue.clone()
-    moco.contrast(moco.encoder_q(images(0)), images(1))
+    moco(moco.encoder_q(images(0)), images(1))
     assert not torch.equal(moco.queue[:, :BATCH], before[:, :BATCH])
     assert torch.equal(moco.queue[:, BATCH:], before[:, BATCH:])
     torch.testing.assert_close(moco.queue.norm(dim=0), torch.ones(QUEUE))
@@ -123,7 +124,7 @@ def test_heads_of_v1_and_v2():
 
 def test_gradients_reach_the_query_encoder_alone():
     moco = make_moco()
-    moco.contrast(moco.encoder_q(images(0)), images(1)).backward()
+    moco(moco.encoder_q(images(0)), images(1)).backward()
     assert all(p.grad is not None for p in moco.encoder_q.parameters())
     assert all(p.grad is None and not p.requires_grad for p in moco.encoder_k.parameters())
     assert not moco.queue.requires_grad and moco.queue.grad_fn is None
@@ -135,7 +136,7 @@ def test_the_average_leaves_the_batch_norms_buffers_alone():
     before = copy.deepcopy(dict(moco.encoder_k.named_buffers()))
     moco.encoder_q.bn1.running_mean.fill_(7)
     old = moco.encoder_k.bn1.weight.detach().clone()
-    moco.contrast(moco.encoder_q(images(0)), images(1))
+    moco(moco.encoder_q(images(0)), images(1))
     assert all(torch.equal(before[k], v) for k, v in moco.encoder_k.named_buffers())
     torch.testing.assert_close(moco.encoder_k.bn1.weight, (old + moco.encoder_q.bn1.weight) / 2)
 
@@ -144,7 +145,7 @@ def test_shuffling_gives_each_image_its_own_key():
     moco = make_moco(momentum=0.0)
     moco.eval()
     expected = F.normalize(moco.encoder_q(images(1)), dim=1)  # momentum 0: the same weights
-    moco.contrast(moco.encoder_q(images(0)), images(1))
+    moco(moco.encoder_q(images(0)), images(1))
     torch.testing.assert_close(moco.queue[:, :BATCH].T, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -176,7 +177,7 @@ def run_rank(rank, folder):
     dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
     moco = make_moco(momentum=0.0, queue_size=4 * BATCH).eval()
     for step in range(3):  # the queue holds two global batches: the third overwrites the first
-        moco.contrast(moco.encoder_q(images(0)), images(2 * step + rank))
+        moco(moco.encoder_q(images(0)), images(2 * step + rank))
     torch.save((moco.queue, moco.queue_ptr), f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -196,7 +197,7 @@ def test_two_processes_queue_the_keys_of_both_in_the_order_of_their_ranks(tmp_pa
 def test_autocast_keeps_the_loss_and_the_queue_in_float32():
     moco = make_moco()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = moco.contrast(moco.encoder_q(images(0)), images(1))
+        loss = moco(moco.encoder_q(images(0)), images(1))
     assert loss.dtype == moco.queue.dtype == torch.float32
     torch.testing.assert_close(moco.queue.norm(dim=0), torch.ones(QUEUE))
 
@@ -206,7 +207,7 @@ def test_a_queue_that_the_batch_does_not_divide_is_refused(size):
     moco = MoCo(create_backbone("resnet18", width=0.125), dim=DIM, queue_size=size)
     message = f"queue: {size} keys are not divisible by the global batch of {BATCH} images"
     with pytest.raises(ValueError, match=message):
-        moco.contrast(moco.encoder_q(images(0)), images(1))
+        moco(moco.encoder_q(images(0)), images(1))
 
 
 @pytest.mark.parametrize(
@@ -224,9 +225,9 @@ def test_an_option_out_of_range_is_refused(options, message):
 def test_pretraining_without_a_teacher_is_plain_moco():
     moco = make_moco()
     other = copy.deepcopy(moco)
-    task = Pretraining(moco.encoder_q, moco, objective_weight=0.5)
+    task = Pretraining(moco.encoder_q, Objective(objective_weight=0.5), moco)
     losses = task(images(0), images(1))
     torch.manual_seed(0)
-    expected = other.contrast(other.encoder_q(images(0)), images(1))
+    expected = other(other.encoder_q(images(0)), images(1))
     assert list(losses) == ["contrastive"]
     torch.testing.assert_close(losses["contrastive"], 0.5 * expected)

@@ -11,7 +11,8 @@ from mgd_ssl.commands import export, knn_eval
 from mgd_ssl.detection.checkpoints import load_body, load_detector
 from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import create_backbone, load_backbone, load_classifier
-from mgd_ssl.settings.pretrain import PretrainConfig, resolve
+from mgd_ssl.settings.parsing import complete
+from mgd_ssl.settings.pretrain import PretrainConfig
 
 OWN = "own_networks:thin"
 
@@ -104,9 +105,8 @@ def test_a_run_of_ones_own_network_is_read_where_it_is_named_again(called, tmp_p
 
 
 def test_a_teacher_of_ones_own_is_named_on_the_command_line(called, tmp_path):
-    from mgd_ssl.settings.options import TeacherOptions
 
     path = written(tmp_path, "arch", OWN)
     with pytest.raises(ValueError, match="names code"):
-        resolve(PretrainConfig(teacher=TeacherOptions(teacher=path)))
-    resolve(PretrainConfig(teacher=TeacherOptions(teacher=path, teacher_arch=OWN)))
+        complete(PretrainConfig, teacher=path)
+    complete(PretrainConfig, teacher=path, teacher_arch=OWN)

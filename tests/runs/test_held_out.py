@@ -9,7 +9,8 @@ from tiny_runs import arguments, read_last
 from mgd_ssl.commands import pretrain
 from mgd_ssl.data import ImageSource, open_source
 from mgd_ssl.runs.pretrain_evaluation import hold_out
-from mgd_ssl.settings.pretrain import EvaluationOptions, PretrainConfig, resolve
+from mgd_ssl.settings.parsing import complete
+from mgd_ssl.settings.pretrain import PretrainConfig
 
 
 def images(folder: Path, count: int) -> Path:
@@ -24,7 +25,7 @@ def paths(source: ImageSource) -> list[str]:
 
 
 def config(data: Path, **options: int) -> PretrainConfig:
-    return resolve(PretrainConfig(data=data, evaluation=EvaluationOptions(**options)))
+    return complete(PretrainConfig, data=data, **options)
 
 
 @pytest.mark.parametrize(

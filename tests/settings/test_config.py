@@ -1,57 +1,72 @@
-"""Settings: what stands where nothing was said."""
+"""Recipes: the defaults that go with a choice."""
 
 from pathlib import Path
 
 import pytest
 
-from mgd_ssl.settings.options import parse
-from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER, PretrainConfig, resolve
+from mgd_ssl.settings.parsing import complete, parse
+from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER, PretrainConfig
+from mgd_ssl.training.schedules import learning_rate
+
+
+def read(*argv: str) -> PretrainConfig:
+    return parse(PretrainConfig, "pretrain.py", argv)
 
 
 def test_no_argument_distils_the_embedded_teacher_on_the_embedded_images() -> None:
-    config = resolve(PretrainConfig())
+    config = read()
     assert (config.method, config.teacher.teacher) == ("mgd-plus", EMBEDDED_TEACHER)
     assert config.out == Path("runs/resnet18")
     assert (config.network.width, config.network.stem, config.loader.size) == (0.125, "small", 32)
-    assert (config.optim.batch_size, config.moco.moco_k) == (128, 4096)
+    assert config.optim.batch_size == 128
+    assert read("--method", "mgd").objective.moco_k == 4096  # type: ignore[attr-defined]
 
 
 def test_a_folder_gets_the_settings_of_the_papers() -> None:
-    config = resolve(parse(PretrainConfig, "pretrain.py", ["images", "-a", "resnet50"]))
+    config = read("images", "-a", "resnet50")
     assert config.method == "moco" and config.out == Path("runs/resnet50")
     assert (config.network.width, config.network.stem) == (1.0, "imagenet")
-    assert (config.moco.moco_k, config.moco.moco_m, config.moco.moco_t) == (65536, 0.999, 0.2)
+    moco = config.objective
+    assert (moco.moco_k, moco.moco_m, moco.moco_t) == (65536, 0.999, 0.2)  # type: ignore[attr-defined]
     optim = config.optim
     assert (optim.epochs, optim.batch_size, optim.lr, optim.weight_decay) == (200, 256, 0.03, 1e-4)
     assert config.loader.size == 224 and config.views.preset == "moco_v2"
-    assert config.optim.learning_rate()(100, 0, 5) == pytest.approx(0.015)
+    assert learning_rate(config.optim)(100, 0, 5) == pytest.approx(0.015)
 
 
 def test_what_was_said_is_kept_on_the_embedded_data() -> None:
     argv = ["--method", "mgd", "--width", "0.25", "--epochs", "3", "--no-cos", "--schedule", "2"]
-    config = resolve(parse(PretrainConfig, "pretrain.py", argv))
+    config = read(*argv)
     assert (config.network.width, config.optim.epochs, config.optim.lr) == (0.25, 3, 0.06)
-    assert config.optim.learning_rate()(2, 0, 5) == pytest.approx(0.006)
+    assert learning_rate(config.optim)(2, 0, 5) == pytest.approx(0.006)
 
 
 def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
-    def read(*argv: str) -> PretrainConfig:
-        return resolve(parse(PretrainConfig, "pretrain.py", ["images", "--teacher", "t", *argv]))
-
-    plus, old = read(), read("--method", "mgd")
-    assert (plus.method, plus.mgd.mgd_adapter, plus.mgd.mgd_loss_factor) == (
-        "mgd-plus",
-        "expand",
-        None,
-    )
-    assert plus.objective.regression_head == "linear" and plus.mgd.mgd_start == 30
-    assert (old.mgd.mgd_start, old.mgd.mgd_loss_factor) == (None, 1e4)
+    plus, old = read("d", "--teacher", "t"), read("d", "--teacher", "t", "--method", "mgd")
+    assert (plus.method, plus.mgd.mgd_adapter) == ("mgd-plus", "expand")
+    assert (plus.mgd.mgd_weighing, plus.mgd.mgd_strength) == ("start", 30)
+    assert plus.objective.regression_head == "linear"  # type: ignore[attr-defined]
+    assert (old.mgd.mgd_weighing, old.mgd.mgd_strength) == ("published", 1e-4)
     assert old.mgd.mgd_adapter == "batch"
-    said = read(
-        "--mgd-weight", "2", "--mgd-adapter", "batch", "--regression-head", "four", "--lr", "7"
-    )
-    assert (said.mgd.mgd_weight, said.mgd.mgd_start, said.mgd.mgd_adapter) == (2, None, "batch")
-    assert (said.objective.regression_head, said.optim.lr) == ("four", 7)
+    more = ["--mgd-weighing", "mean", "--mgd-strength", "2", "--mgd-adapter", "batch"]
+    said = read("d", "--teacher", "t", *more, "--regression-head", "four", "--lr", "7")
+    mgd = said.mgd
+    assert (mgd.mgd_weighing, mgd.mgd_strength, mgd.mgd_adapter) == ("mean", 2, "batch")
+    assert said.objective.regression_head == "four"  # type: ignore[attr-defined]
+    assert said.optim.lr == 7
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now"),
+    [
+        (["--mgd-start", "0.3"], ["--mgd-weighing", "start", "--mgd-strength", "0.3"]),
+        (["--mgd-weight=2"], ["--mgd-weighing", "mean", "--mgd-strength", "2"]),
+        (["--mgd_loss_factor", "100"], ["--mgd-weighing", "published", "--mgd-strength", "0.01"]),
+        (["--aug-plus"], ["--preset", "moco_v2"]),
+    ],
+)
+def test_earlier_spellings_say_the_same(earlier: list[str], now: list[str]) -> None:
+    assert read("d", "--teacher", "t", *earlier) == read("d", "--teacher", "t", *now)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +75,7 @@ def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
         (["--teacher", "t"], ("adamw", 2e-3, 0.05)),
         (["--teacher", "t", "--optimizer", "sgd"], ("sgd", 0.03, 1e-4)),
         (["--teacher", "t", "--optimizer", "sgd", "--lr", "7"], ("sgd", 7, 1e-4)),
+        (["--teacher", "t", "--method", "simreg"], ("sgd", 0.05, 1e-4)),
         (["--method", "moco"], ("sgd", 0.03, 1e-4)),
         (["--method", "moco", "--optimizer", "adamw"], ("adamw", 2e-3, 0.05)),
     ],
@@ -67,7 +83,7 @@ def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
 def test_an_optimizer_has_a_rate_and_a_decay_of_its_own(
     argv: list[str], expected: tuple[str, float, float]
 ) -> None:
-    optim = resolve(parse(PretrainConfig, "pretrain.py", ["images", *argv])).optim
+    optim = read("images", *argv).optim
     assert (optim.optimizer, optim.lr, optim.weight_decay) == expected
 
 
@@ -76,18 +92,38 @@ def test_an_optimizer_has_a_rate_and_a_decay_of_its_own(
     [
         (["images", "--method", "mgd"], "got no teacher, expected --teacher PATH"),
         (["--mgd-reducer", "sp"], "mgd_adapter: got expand with the reducer sp"),
-        (["--aug-plus", "--preset", "weak"], "--aug-plus and --preset weak, expected one of them"),
+        (["d", "--method", "moco", "--seed-t", "0.3"], "no effect but with --method seed"),
+        (["d", "--best", "agreement"], "best: got agreement, which is not measured"),
+        (["--mgd-start", "no"], "mgd_start: got no, expected a number above 0"),
     ],
 )
 def test_options_that_exclude_each_other(argv: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        resolve(parse(PretrainConfig, "pretrain.py", argv))
+        read(*argv)
+
+
+def test_a_program_says_the_same_as_a_command_line() -> None:
+    config = complete(PretrainConfig, data=Path("d"), teacher=Path("t"), method="seed", moco_k=512)
+    assert config == read("d", "--teacher", "t", "--method", "seed", "--moco-k", "512")
+    with pytest.raises(ValueError, match="learning_rate: no option of these settings, expected"):
+        complete(PretrainConfig, learning_rate=0.1)
+
+
+def test_help_shows_the_defaults_of_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(*argv: str) -> str:
+        with pytest.raises(SystemExit):
+            read(*argv, "--help")
+        return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+    plus, seed = shown("d", "--teacher", "t"), shown("d", "--teacher", "t", "--method", "seed")
+    assert "(default: 30.0)" in plus and "(default: adamw)" in plus and "--seed-t" not in plus
+    assert "--seed-t FLOAT" in seed and "(default: sgd)" in seed
 
 
 def test_a_file_of_settings_says_which_command_it_belongs_to(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("command: pretrain\nseed: 3\n")
-    assert parse(PretrainConfig, "pretrain.py", ["--config", str(file)]).seed == 3
+    assert read("--config", str(file)).seed == 3
     file.write_text("command: detect\nseed: 3\n")
     with pytest.raises(ValueError, match="command: got settings of 'detect', expected those of"):
-        parse(PretrainConfig, "pretrain.py", ["--config", str(file)])
+        read("--config", str(file))

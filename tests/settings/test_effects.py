@@ -1,5 +1,6 @@
 """Options without effect are refused by name in every command; defaults and saved files never."""
 
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -8,45 +9,35 @@ import pytest
 import torch
 import yaml
 
-from mgd_ssl.detection import settings as detect_config
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.runs.evaluated import Evaluated
-from mgd_ssl.settings import classify as classify_config
-from mgd_ssl.settings import pretrain as pretrain_config
 from mgd_ssl.settings.classify import ClassifyConfig
+from mgd_ssl.settings.config_file import saved
 from mgd_ssl.settings.effects import Needs, refuse_without_effect
 from mgd_ssl.settings.evaluation import KnnConfig, LinearEvalConfig
-from mgd_ssl.settings.methods import DISTILS, Method
-from mgd_ssl.settings.options import ComputeOptions, parse, to_dict
+from mgd_ssl.settings.methods import METHODS
+from mgd_ssl.settings.options import ComputeOptions
+from mgd_ssl.settings.parsing import complete, parse
 from mgd_ssl.settings.pretrain import PretrainConfig
 
-RESOLVE: dict[type, Any] = {
-    PretrainConfig: pretrain_config.resolve,
-    ClassifyConfig: classify_config.resolve,
-    DetectConfig: detect_config.resolve,
-}
-TEACHER = ["--teacher", "resnet50"]
+CONFIGS = (PretrainConfig, ClassifyConfig, DetectConfig)
 
 
 def settle(config: type, line: str) -> Any:
     """What a command makes of its options."""
-    parsed = parse(config, "x", line.split())
-    if config in RESOLVE:
-        return RESOLVE[config](parsed)
-    parsed.check()
-    return parsed
+    return parse(config, "x", line.split())
 
 
 UNREAD = {
     PretrainConfig: [
-        "d --method moco --mgd-adapter batch",
+        "d --method moco --mgd-adapter group",
         "d --method moco --mgd-reducer sp",
         "d --method moco --ignore 0",
         "d --method moco --taps a=layer1",
         "d --method moco --teacher-width 0.5",
         "d --method moco --seed-t 0.3",
-        "d --method moco --regression-head two",
-        "d --method moco --compress-queues 2",
+        "d --method moco --regression-head linear",
+        "d --method moco --compress-t 0.1",
         "d --method moco --disco-hidden 64",
         "d --method moco --simsiam-dim 64",
         "d --method moco --objective-weight 1 --momentum 0.5 --optimizer adamw",
@@ -59,20 +50,21 @@ UNREAD = {
         "d --method moco --health-every 0 --health-images 100",
         "d --method simsiam --moco-k 64",
         "d --method simsiam --moco-t 0.1",
-        "d --method simreg --teacher resnet50 --mgd-adapter batch",
+        "d --method simreg --teacher resnet50 --mgd-adapter group",
         "d --method simreg --teacher resnet50 --mgd-update-freq 2",
         "d --method simreg --teacher resnet50 --teacher-taps a=layer1",
         "d --method seed --teacher resnet50 --moco-m 0.9",
         "d --method seed --teacher resnet50 --no-mlp",
         "d --method disco --teacher resnet50 --moco-dim 64",
         "d --method mgd-plus --teacher resnet50 --mgd-update-freq 2",
-        "d --method mgd-plus --teacher resnet50 --mgd-fade 200 300",
+        "d --method moco --preset weak --jitter-hue 0.1",
+        "d --method moco --preset small --blur-sigma-max 1",
         "d --teacher resnet50 --teacher-stem imagenet --teacher-stem-stride 2",
     ],
     ClassifyConfig: [
         "d --kd-t 2",
-        "d --no-matching",
-        "d --mgd-weight 1",
+        "d --mgd-weighing mean",
+        "d --mgd-weighing mean",
         "d --teacher-arch resnet50",
         "d --teacher resnet50 --kd --no-matching --mgd-adapter group",
         "d --optimizer adamw --momentum 0.5",
@@ -90,7 +82,7 @@ UNREAD = {
         "d --warmup-epochs 2",
         "d --levels c2 c3",
         "d --teacher-caffe",
-        "d --mgd-start 0.1",
+        "d --mgd-weighing start",
         "d --cos --schedule 3",
         "d --evaluate --student-weights w --epochs 3",
         "d --evaluate --student-weights w --precision bf16",
@@ -122,9 +114,9 @@ def test_an_option_that_nothing_reads_is_refused_by_name(config: type, line: str
     ("config", "line"),
     [
         (PretrainConfig, "d --method moco --moco-k 64 --moco-dim 32 --no-cos --schedule 3"),
-        (PretrainConfig, "d --method simreg --teacher t --regression-head two --stem small"),
+        (PretrainConfig, "d --method simreg --teacher t --regression-head linear --stem small"),
         (PretrainConfig, "d --method simreg --teacher t --mgd-loss-factor 100 --mgd-adapter batch"),
-        (PretrainConfig, "d --method seed --teacher t --mgd-weight 1 --ignore 0 --mgd-fade 1 3"),
+        (PretrainConfig, "d --method seed --teacher t --mgd-weight 1 --ignore 0"),
         (PretrainConfig, "d --method mgd --teacher t --mgd-update-freq 2 --moco-m 0.9"),
         (PretrainConfig, "--optimizer adamw --knn-k 5 --health-images 9 --stem-stride 1"),
         (ClassifyConfig, "d --optimizer adamw --wd 0.1 --no-cos --schedule 3"),
@@ -138,46 +130,40 @@ def test_an_option_that_is_read_is_taken(config: type, line: str) -> None:
     settle(config, line)
 
 
-@pytest.mark.parametrize("method", [*Method.__args__])  # type: ignore[attr-defined]
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("data", ["", "images"])
-def test_a_file_of_resolved_settings_is_never_refused(
-    tmp_path: Path, method: str, data: str
-) -> None:
-    teacher = "--teacher t.pt" if method in DISTILS else ""
+def test_a_file_of_a_runs_settings_is_never_refused(tmp_path: Path, method: str, data: str) -> None:
+    teacher = "--teacher t.pt" if METHODS[method].needs_teacher else ""
     config = settle(PretrainConfig, f"{data} --method {method} {teacher} --knn-every 0")
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(to_dict(config)))
+    file.write_text(yaml.safe_dump(saved(config)))
     assert settle(PretrainConfig, f"--config {file}") == config
 
 
 @pytest.mark.parametrize("config", [ClassifyConfig, DetectConfig])
 @pytest.mark.parametrize("line", ["", "d", "d --teacher t", "d --teacher t --mgd-weight 1"])
 def test_nor_is_one_of_another_command(tmp_path: Path, config: type, line: str) -> None:
-    resolved = settle(config, line)
+    settings = settle(config, line)
     file = tmp_path / "config.yaml"
-    file.write_text(yaml.safe_dump(to_dict(resolved)))
-    assert settle(config, f"--config {file}") == resolved
+    file.write_text(yaml.safe_dump(saved(settings)))
+    assert settle(config, f"--config {file}") == settings
 
 
 def test_every_rule_names_options_that_there_are() -> None:
-    configs = {
-        PretrainConfig: pretrain_config.RULES,
-        ClassifyConfig: classify_config.RULES,
-        DetectConfig: detect_config.RULES,
-    }
-    for config, rules in configs.items():
-        never = [replace(rule, holds=lambda _: False) for rule in rules]
-        refuse_without_effect(config(), config(), never)  # defaults are not given
+    for config in CONFIGS:
+        settings = complete(config)
+        never = [replace(rule, holds=lambda _: False) for rule in settings.rules()]
+        refuse_without_effect(settings, {}, never, config.recipe)  # defaults are not given
 
 
-def test_a_value_that_stands_there_anyway_counts_where_its_section_is_open() -> None:
+def test_a_default_that_was_typed_is_not_refused() -> None:
     rule = Needs(["mgd.mgd_adapter"], lambda _: False, "here", "say more")
-    defaults = {"mgd": {"mgd_adapter": "batch", "mgd_update_images": 9}}
-    typed = parse(PretrainConfig, "x", ["--mgd-adapter", "batch"])
-    with pytest.raises(ValueError, match="mgd_adapter: got --mgd-adapter batch, which has no"):
-        refuse_without_effect(typed, typed, [rule], defaults)
-    filled = replace(typed, mgd=replace(typed.mgd, mgd_update_images=9))
-    refuse_without_effect(filled, filled, [rule], defaults)
+    for adapter, refused in (("batch", False), ("group", True)):
+        said = {"data": Path("d"), "method": "moco", "mgd_adapter": adapter}
+        settings = complete(PretrainConfig, data=Path("d"), method="moco")
+        settings = replace(settings, mgd=replace(settings.mgd, mgd_adapter=adapter))
+        with pytest.raises(ValueError, match="group, which has no") if refused else nullcontext():
+            refuse_without_effect(settings, said, [rule], PretrainConfig.recipe)
 
 
 def test_nothing_to_train_by_is_refused_before_the_start() -> None:
@@ -186,14 +172,14 @@ def test_nothing_to_train_by_is_refused_before_the_start() -> None:
     settle(PretrainConfig, "d --method simreg --teacher t --objective-weight 0 --mgd-weight 1")
 
 
-@pytest.mark.parametrize("option", ["--limit", "--limit-val", "--size", "--batch-size"])
+@pytest.mark.parametrize("option", ["--limit", "--limit-val", "--batch-size"])
 def test_a_size_or_number_of_zero_is_refused(option: str) -> None:
     name = option.removeprefix("--").replace("-", "_")
     with pytest.raises(ValueError, match=f"{name}: got 0, expected 1 or more"):
         settle(KnnConfig, f"t.pt d {option} 0")
 
 
-@pytest.mark.parametrize("option", ["--taps", "--strategy", "--devices", "--num-nodes"])
+@pytest.mark.parametrize("option", ["--taps", "--devices", "--num-nodes"])
 def test_evaluators_have_no_options_of_training(
     option: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,8 +189,9 @@ def test_evaluators_have_no_options_of_training(
 
 
 def test_no_option_stands_in_two_sections() -> None:
-    for config in RESOLVE:
-        sections = [getattr(config(), f.name) for f in fields(config)]
+    for config in CONFIGS:
+        widest = config.widest()
+        sections = [getattr(widest, f.name) for f in fields(widest)]
         names = [f.name for s in sections if hasattr(s, "__dataclass_fields__") for f in fields(s)]
         assert len(names) == len(set(names))
 

@@ -1,6 +1,5 @@
 """The student takes stem and size of its teacher's file; a run's directory is its checkpoint."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from mgd_ssl.detection.checkpoints import is_detector, load_body, load_detector
 from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import create_backbone, create_classifier, load_backbone, load_classifier
 from mgd_ssl.settings.classify import ClassifyConfig
-from mgd_ssl.settings.classify import resolve as resolve_classify
-from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions
-from mgd_ssl.settings.pretrain import PretrainConfig, resolve
+from mgd_ssl.settings.options import NetworkOptions
+from mgd_ssl.settings.parsing import complete
+from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.training.same_run import located
 
 SMALL = {"stem": "small", "stem_stride": 2}
 MOCO_RUN = ("--epochs", "1", "--limit", "16")
@@ -37,17 +37,12 @@ def seen(config: Any) -> tuple[Any, ...]:
     return config.loader.size, network.stem, network.stem_stride
 
 
-def resolved(run: Path | None, data: Path | None, network: Any = None, size: Any = None) -> Any:
+def told(run: Path | None, data: Path | None, **said: Any) -> Any:
     """What pretrain.py and classify make of the same options: the same."""
-    given = {
-        "data": data,
-        "teacher": TeacherOptions(teacher=run),
-        "network": network or NetworkOptions(),
-        "loader": LoaderOptions(size=size),
-    }
-    first, second = resolve(PretrainConfig(**given)), resolve_classify(ClassifyConfig(**given))
+    given = {"teacher": run, **({"data": data} if data else {}), **said}
+    first, second = complete(PretrainConfig, **given), complete(ClassifyConfig, **given)
     assert seen(first) == seen(second)
-    assert first.teacher.teacher == second.teacher.teacher
+    assert located(first).teacher.teacher == located(second).teacher.teacher
     return first
 
 
@@ -56,53 +51,50 @@ def test_stem_and_size_are_the_teachers_unless_they_are_given(
     tmp_path: Path, embedded: bool
 ) -> None:
     run, data = write_run(tmp_path / "run", **SMALL), None if embedded else tmp_path
-    assert seen(resolved(run, data)) == (64, "small", 2)
-    assert seen(resolved(run, data, size=96)) == (96, "small", 2)
-    plain = NetworkOptions(stem="imagenet")
-    assert seen(resolved(run, data, plain))[:2] == (64, "imagenet")
-    assert seen(resolved(run, data, NetworkOptions(stem_stride=1))) == (64, "small", 1)
+    assert seen(told(run, data)) == (64, "small", 2)
+    assert seen(told(run, data, size=96)) == (96, "small", 2)
+    assert seen(told(run, data, stem="imagenet"))[:2] == (64, "imagenet")
+    assert seen(told(run, data, stem_stride=1)) == (64, "small", 1)
 
 
 def test_the_stem_is_read_off_the_shapes_where_the_file_does_not_say_it(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", None, stem="small")
-    assert seen(resolved(run, tmp_path)) == (224, "small", 1)
+    assert seen(told(run, tmp_path)) == (224, "small", 1)
     run = write_run(tmp_path / "b", None)
-    assert seen(resolved(run, tmp_path)) == (224, "imagenet", 1)
-    assert seen(resolved(run, None))[:2] == (32, "imagenet")
+    assert seen(told(run, tmp_path)) == (224, "imagenet", 1)
+    assert seen(told(run, None))[:2] == (32, "imagenet")
 
 
 def test_a_teacher_that_shows_no_stem_and_a_student_that_has_one_keep_the_defaults(
     tmp_path: Path,
 ) -> None:
     torch.save(create_backbone("mobilenet_v2", width=0.25).state_dict(), tmp_path / "m.pt")
-    assert seen(resolved(tmp_path / "m.pt", None)) == (32, "small", 2)
+    assert seen(told(tmp_path / "m.pt", None)) == (32, "small", 2)
     run = write_run(tmp_path / "run", **SMALL)
-    timm = NetworkOptions(arch="mobilenetv1_100")
-    assert seen(resolved(run, tmp_path, timm)) == (64, "imagenet", 1)
+    assert seen(told(run, tmp_path, arch="mobilenetv1_100")) == (64, "imagenet", 1)
 
 
 def test_a_fine_tuned_network_sees_the_size_of_its_own_file(tmp_path: Path) -> None:
     start, teacher = write_run(tmp_path / "s", 40), write_run(tmp_path / "t", 64, **SMALL)
-    config = ClassifyConfig(student_weights=start, teacher=TeacherOptions(teacher=teacher))
-    found = resolve_classify(config)
+    found = complete(ClassifyConfig, student_weights=start, teacher=teacher)
     assert found.loader.size == 40 and found.network == NetworkOptions()
-    assert found.student_weights == start / "checkpoints" / "last.pt"
-    measured = resolve_classify(replace(config, evaluate=True))
-    assert measured.loader.size == 32  # each network is then measured at the size of its file
+    assert located(found).student_weights == start / "checkpoints" / "last.pt"
+    measured = complete(ClassifyConfig, student_weights=start, teacher=teacher, evaluate=True)
+    assert measured.loader.size == 0  # each network is then measured at the size of its file
 
 
 def test_what_student_and_teacher_see_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mgd_ssl.settings.inherited import say_inherited
     from mgd_ssl.training.logging import logger
+    from mgd_ssl.training.plan import say_inputs
 
     monkeypatch.setattr(logger, "handlers", [caplog.handler])
     monkeypatch.setattr(logger, "propagate", False)
     caplog.set_level("INFO", logger.name)
     network, report = load_backbone(write_run(tmp_path / "run", **SMALL))
-    say_inherited(64, network.spec, report)  # type: ignore[arg-type]
-    say_inherited(32, network.spec, report)  # type: ignore[arg-type]
+    say_inputs(64, network.spec, report)  # type: ignore[arg-type]
+    say_inputs(32, network.spec, report)  # type: ignore[arg-type]
     same, other = caplog.messages
     assert same == "student: images of 64 pixels, small stem of stride 2, as the teacher"
     assert "32 pixels" in other and "the teacher's file: images of 64 pixels" in other
@@ -112,8 +104,8 @@ def test_a_runs_directory_stands_for_its_checkpoint_everywhere(tmp_path: Path) -
     run, last = write_run(tmp_path / "run"), tmp_path / "run" / "checkpoints" / "last.pt"
     for path in (run, last.parent):
         assert load_backbone(path)[1].path == last
-    config = resolve(PretrainConfig(data=tmp_path, teacher=TeacherOptions(teacher=run)))
-    assert config.teacher.teacher == last
+    config = complete(PretrainConfig, data=tmp_path, teacher=run)
+    assert located(config).teacher.teacher == last
     given = ["--limit", "8", "--limit-val", "8", "--knn-k", "1", "--size", "32"]
     assert knn_eval.main([str(run), *given]) == 0
     assert (last.parent / "last.pt.knn.json").exists()

@@ -15,6 +15,7 @@ from mgd_ssl.commands import classify
 from mgd_ssl.models import BackboneSpec, KeyReport, create_classifier, load_classifier
 from mgd_ssl.runs.classify import build_student
 from mgd_ssl.settings.classify import ClassifyConfig
+from mgd_ssl.settings.parsing import complete
 from mgd_ssl.training.class_names import match_classes
 from mgd_ssl.training.logging import logger
 
@@ -113,7 +114,7 @@ def test_a_start_of_other_classes_gets_a_new_classifier_and_says_why(
 ) -> None:
     path = write_classifier(tmp_path / "a.pt", ["a", "b", "c"])
     old = load_classifier(path)[0].state_dict()
-    config = ClassifyConfig(student_weights=path)
+    config = complete(ClassifyConfig, student_weights=path)
     kept = build_student(config, 3, ["a", "b", "c"]).state_dict()
     new = build_student(config, 3, ["b", "c", "d"]).state_dict()
     turned = build_student(config, 3, ["b", "c", "a"]).state_dict()

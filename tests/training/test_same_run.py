@@ -14,10 +14,12 @@ from test_resume import differences
 from tiny_runs import arguments, read_last
 
 from mgd_ssl.commands import pretrain
+from mgd_ssl.runs import pretrain as runs_pretrain
 from mgd_ssl.settings.classify import ClassifyConfig
-from mgd_ssl.settings.classify import resolve as resolve_classify
+from mgd_ssl.settings.config_file import saved
 from mgd_ssl.settings.options import to_dict
-from mgd_ssl.settings.pretrain import PretrainConfig, resolve
+from mgd_ssl.settings.parsing import complete
+from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.same_run import check_same_run, start_digest
 
@@ -26,11 +28,11 @@ Capture = pytest.CaptureFixture[str]
 
 
 def config() -> PretrainConfig:
-    return resolve(PretrainConfig(data=Path("images"), method="moco"))
+    return complete(PretrainConfig, data=Path("images"), method="moco")
 
 
 def check(now: RunConfig, before: Any = None, **changed: Any) -> None:
-    content = {"config": before or to_dict(config()), "steps_per_epoch": 4, **SOURCES, **changed}
+    content = {"config": before or saved(config()), "steps_per_epoch": 4, **SOURCES, **changed}
     check_same_run(now, content, SOURCES, 4, Path("run/config.yaml"))
 
 
@@ -51,7 +53,7 @@ def test_the_option_and_both_its_values_are_named() -> None:
         check(changed)
     said = str(refused.value)
     assert "--weight-decay: 0.0001 in the checkpoint, 0.5 now" in said
-    assert "--crop-min: not given in the checkpoint, 0.5 now" in said
+    assert "--crop-min: 0.2 in the checkpoint, 0.5 now" in said
     assert said.count("in the checkpoint") == 2 and "run/config.yaml" in said
 
 
@@ -105,7 +107,7 @@ def test_a_checkpoint_without_digests_is_not_blocked_by_them() -> None:
 
 def test_a_run_of_another_command_is_named() -> None:
     with pytest.raises(ValueError, match=r"a run of pretrain.py, expected one of mgd-ssl classify"):
-        check(resolve_classify(ClassifyConfig()))
+        check(complete(ClassifyConfig))
 
 
 def test_weights_to_start_from_count_by_their_bytes(tmp_path: Path) -> None:
@@ -119,14 +121,14 @@ def test_weights_to_start_from_count_by_their_bytes(tmp_path: Path) -> None:
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process get SIGTERM in a step of a run, counted from 1."""
-    original, count = pretrain.PretrainRun.step, iter(range(1, 1000))
+    original, count = runs_pretrain.PretrainRun.step, iter(range(1, 1000))
 
     def stepped(self: Any, batch: Any) -> dict[str, torch.Tensor]:
         if next(count) == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, batch)
 
-    monkeypatch.setattr(pretrain.PretrainRun, "step", stepped)
+    monkeypatch.setattr(runs_pretrain.PretrainRun, "step", stepped)
 
 
 def test_a_moved_run_goes_on_to_the_same_bits_and_one_with_other_images_does_not(
