@@ -30,7 +30,7 @@ class FolderSource(EncodedSource):
         max_pixels: int | None = None,
     ) -> None:
         self.name, self.labels, self.classes = str(root), labels, classes
-        self.max_pixels = max_pixels
+        self.root, self.max_pixels = str(root), max_pixels
         self._paths = PathList(paths)
 
     def __len__(self) -> int:
@@ -42,6 +42,14 @@ class FolderSource(EncodedSource):
         with open(self.describe(index), "rb") as file:
             return file.read()
 
+    def stored(self, index: int) -> tuple[str, int]:
+        """The relative path of file ``index``, and its size in bytes, -1 where it is gone."""
+        try:
+            size = os.stat(self.describe(index)).st_size
+        except OSError:
+            size = -1
+        return self._paths[index], size
+
     def describe(self, index: int) -> str:
         """The path of file ``index``."""
-        return os.path.join(self.name, self._paths[index])
+        return os.path.join(self.root, self._paths[index])

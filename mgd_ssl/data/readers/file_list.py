@@ -1,0 +1,168 @@
+"""Lists of image files: one path a line, and a class in the second column where there is one."""
+
+import csv
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mgd_ssl.data.archives.entries import Entries, Table, joined, tabled
+from mgd_ssl.data.archives.labels import read_labels, unsaid_labels
+from mgd_ssl.data.folder_source import FolderSource
+from mgd_ssl.data.formats import extensions, printable
+from mgd_ssl.data.layout import TRAIN, split_kinds
+from mgd_ssl.data.parts import find_part
+from mgd_ssl.data.reader import Opener, Reader, Split, Wanted
+from mgd_ssl.data.sources import NoValidationError
+
+TEXT, DELIMITED = (".txt", ".lst", ".list"), {".csv": ",", ".tsv": "\t"}
+Row = tuple[str, str | None]
+
+
+class ListSource(FolderSource):
+    """Image files that a list names.
+
+    Args:
+        file: the list, whose folder relative paths are relative to.
+        table: the paths, labels and folders.
+        max_pixels: of an image that is decoded; None for Pillow's limit of 89,478,485.
+    """
+
+    def __init__(self, file: Path, table: Table, names: Sequence[str], max_pixels: int | None):
+        super().__init__(file.parent, list(names), max_pixels=max_pixels)
+        self._folders, self._codes = table.folders, table.columns["folder"]
+        self.name = str(file)
+
+    def annotation_bytes(self, indices: NDArray[np.int64]) -> bytes:
+        """The labels that the files' folders do not say."""
+        if self.labels is None:
+            return b""
+        codes = self._codes[indices]
+        return unsaid_labels(self.labels[indices], self.classes, self._folders, codes)
+
+
+def find(path: Path) -> Opener | None:
+    """A text or table file."""
+    known = path.suffix.lower() in (*TEXT, *DELIMITED) and path.is_file()
+    return partial(_open, path) if known else None
+
+
+def _open(path: Path, wanted: Wanted) -> ListSource:
+    wanted.refuse_folders(f"the list {path}")
+    file = _list_of(path, wanted.split)
+    names, table = _read(file)
+    _check_there(file, names)
+    source = ListSource(file, table, names, wanted.max_pixels)
+    try:
+        train = None
+        if wanted.split == "val":
+            train = read_labels(str(path), _read(path)[1], slice(None)).classes
+        found = read_labels(str(file), table, slice(None), "", train)
+        source.labels, source.classes = found.labels, found.classes
+    except ValueError:
+        if wanted.labelled:
+            raise
+    return source
+
+
+def _list_of(path: Path, split: Split) -> Path:
+    """The list of a split: the one that was named, or the one beside it that is called like val.
+
+    Raises:
+        NoValidationError: there is none.
+    """
+    if split == "train":
+        return path
+    suffix = path.suffix
+    with os.scandir(path.parent) as entries:
+        stems = sorted(e.name.removesuffix(suffix) for e in entries if e.name.endswith(suffix))
+    if split_kinds(stems).get(path.stem) != TRAIN:
+        raise NoValidationError(
+            f"{path}: no validation images; expected lists called like train{suffix} and "
+            f"val{suffix} beside each other. Rename them, or use a command that needs only "
+            "training images."
+        )
+    part = find_part(str(path.parent), stems, "val", "Move the others to another folder.")
+    return path.with_name(f"{part}{suffix}")
+
+
+def _read(file: Path) -> tuple[list[str], Table]:
+    """The paths of a list, and what it says of their classes: else their folders are the classes.
+
+    Raises:
+        ValueError: no path is in it.
+    """
+    rows = list(_rows(file))
+    if not rows:
+        raise ValueError(f"{file}: an empty list; expected the path of an image in each line.")
+    names, labels = [name for name, _ in rows], [label for _, label in rows]
+    if not any(labels):
+        labels = [os.path.basename(os.path.dirname(name)) or None for name in names]
+    nowhere = [0] * len(names)
+    return names, joined([tabled(Entries(names, nowhere, nowhere, labels))])
+
+
+def _rows(file: Path) -> Iterator[Row]:
+    """Paths, and what stands in the second column."""
+    delimiter = DELIMITED.get(file.suffix.lower())
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        if delimiter is None:
+            for line in lines:
+                if line.strip():
+                    yield _split(line.rstrip("\r\n"))
+            return
+        for number, cells in enumerate(csv.reader(lines, delimiter=delimiter)):
+            if not cells or not cells[0] or (number == 0 and not _is_image(cells[0])):
+                continue  # an empty line, or the names of the columns
+            yield cells[0], (cells[1].strip() or None) if len(cells) > 1 else None
+
+
+def _split(line: str) -> Row:
+    """A line's path, and its class behind a tab, or behind a space where a path ends before it."""
+    name, mark, label = line.partition("\t")
+    if not mark and not _is_image(line):
+        before, space, after = line.rpartition(" ")
+        if space and _is_image(before.rstrip()):
+            name, label = before.rstrip(), after
+    return name.strip(), label.strip() or None
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(extensions())
+
+
+def _check_there(file: Path, names: Sequence[str]) -> None:
+    """Look every file up in the listing of its folder: one listing, not a query for each file.
+
+    Raises:
+        ValueError: files that are not there.
+    """
+    folders = defaultdict(set)
+    for name in names:
+        folder, base = os.path.split(name)
+        folders[folder].add(base)
+    missing = list[str]()
+    for folder, bases in folders.items():
+        there = _files(os.path.join(file.parent, folder))
+        missing += [os.path.join(folder, base) for base in sorted(bases - there)]
+    if missing:
+        raise ValueError(
+            f"{file}: {len(missing):,} of {len(names):,} files are not there, among them "
+            f"{', '.join(map(printable, missing[:3]))}; expected paths that are absolute or "
+            f"relative to {file.parent}. Mend the list, or move it."
+        )
+
+
+def _files(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not entry.is_dir()}
+    except OSError:
+        return set()
+
+
+READER = Reader("a list of image files (.txt, .csv)", find)

@@ -1,0 +1,126 @@
+"""Lists of paths, with or without classes beside them."""
+
+import os
+from pathlib import Path
+
+import pytest
+from archive_files import names
+from image_files import class_tree, photo, save
+
+from mgd_ssl.data import data_digest, open_source
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return class_tree(tmp_path, {"cat": 2, "dog": 3})
+
+
+def write(path: Path, *lines: str, end: str = "\n") -> Path:
+    path.write_text("".join(line + end for line in lines), encoding="utf-8")
+    return path
+
+
+def test_paths_are_relative_to_the_list_or_absolute(images: Path) -> None:
+    elsewhere = save(images.parent / "elsewhere" / "fish" / "0.png", photo(7))
+    path = write(images / "some.txt", "dog/1.png", "", str(elsewhere), "cat/0.png")
+    source = open_source(path, "train", labelled=True)
+    assert [source.describe(i) for i in range(3)] == [
+        str(images / "dog" / "1.png"),
+        str(elsewhere),
+        str(images / "cat" / "0.png"),
+    ]
+    assert source.classes == ["cat", "dog", "fish"]
+    assert source.labels is not None and source.labels.tolist() == [1, 2, 0]
+
+
+def test_a_list_of_a_whole_folder_is_the_folder(images: Path) -> None:
+    theirs = open_source(images, "train", labelled=True)
+    mine = open_source(write(images / "all.txt", *names(theirs)), "train", labelled=True)
+    assert mine.classes == theirs.classes and data_digest(mine) == data_digest(theirs)
+    assert mine.labels is not None and theirs.labels is not None
+    assert mine.labels.tolist() == theirs.labels.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("a.txt", ["dog/0.png 3", "cat/0.png 0", "my dog.png   3"]),
+        ("a.txt", ["dog/0.png\t3", "cat/0.png\t0", "my dog.png\t3"]),
+        ("a.lst", ["\ufeffdog/0.png 3", "cat/0.png 0", "my dog.png 3"]),
+        ("a.csv", ["dog/0.png,3", "cat/0.png,0", '"my dog.png",3']),
+        ("a.csv", ["path,label", "dog/0.png,3", "cat/0.png, 0", "my dog.png,3"]),
+        ("a.tsv", ["dog/0.png\t3", "", "cat/0.png\t0", "my dog.png\t3"]),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_the_second_column_is_the_class(
+    images: Path, name: str, lines: list[str], end: str
+) -> None:
+    save(images / "my dog.png", photo())
+    source = open_source(write(images / name, *lines, end=end), "train", labelled=True)
+    assert names(source) == ["dog/0.png", "cat/0.png", "my dog.png"]
+    assert source.labels is not None and source.labels.tolist() == [3, 0, 3]
+    assert source.classes is None
+
+
+def test_names_of_classes_are_sorted_and_part_of_the_digest(images: Path) -> None:
+    digests = set()
+    for hen, labels in (("hen", [0, 1]), ("ape", [1, 0])):
+        path = write(images / "a.txt", "dog/0.png\tcow", f"cat/0.png\t{hen}")
+        source = open_source(path, "train", labelled=True)
+        assert source.classes == sorted(["cow", hen])
+        assert source.labels is not None and source.labels.tolist() == labels
+        digests.add(data_digest(source))
+    assert len(digests) == 2
+
+
+def test_val_is_the_list_beside_train(images: Path) -> None:
+    train = write(images / "train_list.txt", "cat/0.png", "dog/0.png", "dog/1.png")
+    with pytest.raises(ValueError, match=r"no validation images; expected lists called like train"):
+        open_source(write(images / "all.txt", "cat/0.png"), "val")
+    with pytest.raises(ValueError, match="no validation images"):
+        open_source(train, "val")
+    write(images / "val_list.txt", "dog/2.png")
+    source = open_source(train, "val", labelled=True)
+    assert names(source) == ["dog/2.png"] and source.classes == ["cat", "dog"]
+    assert source.labels is not None and source.labels.tolist() == [1]
+    with pytest.raises(ValueError, match="which has no folders of images"):
+        open_source(train, "train", train_folder="cat")
+
+
+def test_missing_files_are_counted_and_three_named(images: Path) -> None:
+    lines = ["cat/0.png", *(f"cat/{i}.png" for i in range(5, 9)), "nowhere/0.png"]
+    path = write(images / "a.txt", *lines)
+    said = r"5 of 6 files are not there, among them cat/5\.png, cat/6\.png, cat/7\.png; expected"
+    with pytest.raises(ValueError, match=said):
+        open_source(path, "train")
+    with pytest.raises(ValueError, match="1 of 1 files are not there"):
+        open_source(write(images / "b.txt", "cat"), "train")  # a folder
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["cat/0.png 0", "dog/0.png"], "1 of 2 images have no label"),
+        (["cat/0.png 0", "dog/0.png dog"], "labels are numbers and names, such as 0 and dog"),
+        (["cat/0.png", "cat/1.png"], "there is only cat; expected two or more"),
+    ],
+)
+def test_mixed_labels_are_refused_where_labels_are_wanted(
+    images: Path, lines: list[str], message: str
+) -> None:
+    path = write(images / "a.txt", *lines)
+    with pytest.raises(ValueError, match=message):
+        open_source(path, "train", labelled=True)
+    assert open_source(path, "train").labels is None
+
+
+def test_an_empty_list_is_refused(images: Path) -> None:
+    with pytest.raises(ValueError, match="an empty list; expected the path of an image"):
+        open_source(write(images / "a.txt", "", "  "), "train")
+
+
+def test_paths_of_any_bytes_are_read(images: Path) -> None:
+    os.rename(os.fsencode(images / "cat" / "0.png"), os.fsencode(images) + b"/cat/\xff.png")
+    (images / "a.txt").write_bytes(b"cat/\xff.png\n")
+    assert open_source(images / "a.txt", "train").read(0).size == (48, 40)
