@@ -1,7 +1,6 @@
-"""Names and layouts of Detectron2's ResNet and RetinaNet, to and from torchvision's.
+"""Convert state dicts of ResNets and RetinaNets between Detectron2's names and torchvision's.
 
-Functions of state dicts; nothing is loaded or written here. Detectron2 has no version of the
-norms' epsilon in its files: it is 1e-5 there.
+Detectron2's files do not record the norms' epsilon; it is always 1e-5.
 """
 
 import re
@@ -22,8 +21,8 @@ _FPN, _CLASSES, _BOXES = "backbone.fpn.", "head.classification_head.", "head.reg
 # COCO's 80 categories, in the order of Detectron2's outputs; ten ids between 1 and 90 are unused.
 COCO_IDS = tuple(i for i in range(1, 91) if i not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83))
 
-# Entries that no network here has: classifiers of ImageNet (Caffe2's with its convolution's bias,
-# which Detectron2 drops too), and what old RetinaNet files keep of their configuration.
+# Entries without a counterpart here: classifiers of ImageNet, the bias of Caffe2's first
+# convolution, which Detectron2 drops too, and the configuration in old RetinaNet files.
 _LEFT_OUT = re.compile(
     r"^((stem\.)?(fc|fc1000|linear|pred)[._]|stem\.conv1\.bias$|pixel_(mean|std)$|"
     r"anchor_generator\.cell_anchors\.)"
@@ -86,14 +85,14 @@ _CAFFE2: tuple[Rule, ...] = (
 
 
 def backbone_to_detectron2(
-    state: Mapping[str, Tensor], *, caffe: bool = False, eps: float = EPS
+    state: Mapping[str, Tensor], *, bgr: bool = False, eps: float = EPS
 ) -> State:
     """Rename a ResNet's entries to Detectron2's.
 
     Args:
-        state: torchvision's names, the classifier left out.
-        caffe: write the first convolution for BGR pixels in 0..255 less their mean, std 1.
-        eps: of the network's norms; the variances are moved by what it differs from 1e-5.
+        state: torchvision's names, without the classifier.
+        bgr: write the first convolution for BGR pixels in 0..255 minus their mean, with std 1.
+        eps: epsilon of the network's norms; its difference from 1e-5 is added to the variances.
 
     Raises:
         ValueError: an entry that a ResNet does not have.
@@ -102,26 +101,27 @@ def backbone_to_detectron2(
     wrong = next((k for k in renamed if not _BODY_KEY.fullmatch(k)), None)
     if wrong is not None:
         raise ValueError(
-            f"detectron2: got the entry {wrong!r}, expected those of a ResNet of torchvision "
-            "without its classifier; Detectron2 has no other backbone by these names"
+            f"detectron2: got the entry {wrong!r}, expected those of a torchvision ResNet without "
+            "its classifier; Detectron2 has no other backbone with these names"
         )
     for key in (k for k in renamed if k.endswith("running_var") and eps != EPS):
         renamed[key] = (renamed[key].double() + (eps - EPS)).to(renamed[key].dtype)
-    if caffe:
+    if bgr:
         renamed["stem.conv1.weight"] = _scaled_pixels(renamed["stem.conv1.weight"], -1)
     return renamed
 
 
-def backbone_from_detectron2(state: Mapping[str, Tensor], *, caffe: bool = False) -> State:
-    """Rename a Detectron2 ResNet's entries, Caffe2's older names too, to torchvision's.
+def backbone_from_detectron2(state: Mapping[str, Tensor], *, bgr: bool = False) -> State:
+    """Rename the entries of Detectron2's ResNet, or Caffe2's, to torchvision's.
 
-    Entries that `is_left_out` names are dropped; others that fit no rule keep their name. A norm
-    without statistics, as MSRA's, gets those that make it the affine map it is there.
+    Entries that `is_left_out` names are dropped; others that match no rule keep their names. A norm
+    without statistics, as in MSRA's weights, is an affine map; it gets a mean and a variance that
+    keep it one.
 
     Args:
         state: Detectron2's names, with or without ``backbone.bottom_up.``.
-        caffe: the first convolution takes BGR pixels in 0..255 less their mean, std 1; it is
-            rewritten for RGB in [0,1] less ImageNet's mean, over its std.
+        bgr: the first convolution takes BGR pixels in 0..255 minus their mean, with std 1; it is
+            rewritten for RGB in [0,1] minus ImageNet's mean, divided by its std.
     """
     named = {_body_name(key): value for key, value in state.items()}
     renamed = {
@@ -131,25 +131,26 @@ def backbone_from_detectron2(state: Mapping[str, Tensor], *, caffe: bool = False
         prefix, weight = key.removesuffix("weight"), renamed[key]
         renamed.setdefault(prefix + "running_mean", torch.zeros_like(weight))
         renamed.setdefault(prefix + "running_var", torch.full_like(weight, 1 - EPS))
-    if caffe and "conv1.weight" in renamed:
+    if bgr and "conv1.weight" in renamed:
         renamed["conv1.weight"] = _scaled_pixels(renamed["conv1.weight"], 1)
     return renamed
 
 
 def retinanet_to_detectron2(state: Mapping[str, Tensor], spec: DetectorSpec) -> State:
-    """Rename a detector's entries to Detectron2's, and put the anchors in its order.
+    """Rename a detector's entries to Detectron2's, and reorder the anchors.
 
     Raises:
-        ValueError: heads with group norm, whose convolutions have a bias in Detectron2 alone.
+        ValueError: heads with group norm; their convolutions have a bias in Detectron2, and none
+            in torchvision.
     """
     if spec.head_norm != "none":
         raise ValueError(
-            "detectron2: the heads have group norm, and Detectron2's with it are other ones; "
-            "expected head_norm 'none', as torchvision's retinanet_resnet50_fpn"
+            "detectron2: got heads with group norm, which Detectron2 builds otherwise; expected "
+            "head_norm 'none', as in torchvision's retinanet_resnet50_fpn"
         )
     prefix = "backbone.body."
     body = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    body = backbone_to_detectron2(body, caffe=spec.caffe, eps=spec.norm_eps)
+    body = backbone_to_detectron2(body, bgr=spec.stride_in_1x1, eps=spec.norm_eps)
     renamed = {BODY + key: value for key, value in body.items()}
     for key, value in state.items():
         if not key.startswith(prefix):
@@ -157,16 +158,16 @@ def retinanet_to_detectron2(state: Mapping[str, Tensor], spec: DetectorSpec) -> 
     return renamed
 
 
-def retinanet_from_detectron2(state: Mapping[str, Tensor], *, caffe: bool = False) -> State:
-    """Rename a Detectron2 RetinaNet's entries to torchvision's, and put the anchors in its order.
+def retinanet_from_detectron2(state: Mapping[str, Tensor], *, bgr: bool = False) -> State:
+    """Rename a Detectron2 RetinaNet's entries to torchvision's, and reorder the anchors.
 
-    See `backbone_from_detectron2`; group norms of heads and pyramid, which the detectors here do
-    not have in that place, keep their names.
+    See `backbone_from_detectron2`. Group norms of the heads and the pyramid keep their names: the
+    detectors here have none in those places.
     """
     body = {k: v for k, v in state.items() if k.startswith(BODY)}
     renamed = {
         "backbone.body." + key: value
-        for key, value in backbone_from_detectron2(body, caffe=caffe).items()
+        for key, value in backbone_from_detectron2(body, bgr=bgr).items()
     }
     for key, value in state.items():
         if not key.startswith(BODY) and not is_left_out(key):
@@ -176,15 +177,15 @@ def retinanet_from_detectron2(state: Mapping[str, Tensor], *, caffe: bool = Fals
 
 
 def is_left_out(key: str) -> bool:
-    """Whether an entry of a Detectron2 file is none of a ResNet's or a RetinaNet's weights."""
+    """Whether an entry of a Detectron2 file is not a weight of a ResNet or a RetinaNet."""
     return _LEFT_OUT.match(_body_name(key)) is not None
 
 
-def is_caffe(state: Mapping[str, Tensor]) -> bool:
-    """Whether a Detectron2 state is built on MSRA's weights: BGR, stride in the 1×1 convolution.
+def is_msra(state: Mapping[str, Tensor]) -> bool:
+    """Whether a Detectron2 state builds on MSRA's weights: BGR pixels, stride in the 1×1.
 
-    The file says so by its pixels' std of 1, where it keeps it, or by a first norm that is frozen
-    as an affine map, without a mean: MSRA's are. Norms trained since do not show it.
+    A file shows it by a pixel std of 1, if it records one, or by a first norm that is an affine
+    map without a mean. Norms that were trained since do not show it.
     """
     named = {_body_name(key): value for key, value in state.items()}
     if "pixel_std" in named:
@@ -206,7 +207,10 @@ def _rename(key: str, rules: Sequence[Rule]) -> str:
 
 
 def _scaled_pixels(weight: Tensor, sign: int) -> Tensor:
-    """(C,3,k,k) between RGB over ImageNet's std and BGR in 0..255: both are zero where padded."""
+    """Convert (C,3,k,k) from BGR in 0..255 to RGB divided by ImageNet's std; back if sign < 0.
+
+    The means need no conversion: they are subtracted before padding in both.
+    """
     scale = torch.tensor([255 * s for s in IMAGENET_STD], dtype=torch.float64).view(3, 1, 1)
     if sign > 0:
         return (weight.flip(1).double() * scale).to(weight.dtype)
@@ -214,13 +218,13 @@ def _scaled_pixels(weight: Tensor, sign: int) -> Tensor:
 
 
 def _reordered(key: str, value: Tensor) -> Tensor:
-    """Anchors of a place: torchvision goes by ratio, then size; Detectron2 the other way round."""
+    """Reorder the anchors of a place: by ratio, then size in torchvision; Detectron2 reversed."""
     if "cls_logits" not in key and "bbox_reg" not in key:
         return value
-    sizes, ratios = len(OCTAVES), len(RATIOS)  # as many: the same step leads there and back
+    sizes, ratios = len(OCTAVES), len(RATIOS)  # equal, so the same step converts back
     if len(value) % (sizes * ratios):
         raise ValueError(
             f"detectron2: {key} has {len(value)} outputs, expected a multiple of the "
-            f"{sizes * ratios} anchors of a place"
+            f"{sizes * ratios} anchors at each place"
         )
     return value.reshape(sizes, ratios, -1, *value.shape[1:]).transpose(0, 1).reshape(value.shape)

@@ -80,8 +80,8 @@ def _body_settings(
     spec: BackboneSpec, mean: Sequence[float], std: Sequence[float], norm: str = "BN"
 ) -> dict[str, Any]:
     """Detectron2's entries that say how a ResNet is built and what images it takes."""
-    caffe = isinstance(spec, DetectorSpec) and spec.caffe
-    resnets: dict[str, Any] = {"STRIDE_IN_1X1": caffe, "NORM": norm}
+    msra = isinstance(spec, DetectorSpec) and spec.stride_in_1x1
+    resnets: dict[str, Any] = {"STRIDE_IN_1X1": msra, "NORM": norm}
     if spec.arch in RESNETS:
         first = max(8, round(64 * spec.width))
         resnets |= {
@@ -93,11 +93,11 @@ def _body_settings(
     pixels = [round(255 * value, 4) for value in mean]
     return {
         "MODEL": {
-            "PIXEL_MEAN": pixels[::-1] if caffe else pixels,
-            "PIXEL_STD": [1.0, 1.0, 1.0] if caffe else [round(255 * v, 4) for v in std],
+            "PIXEL_MEAN": pixels[::-1] if msra else pixels,
+            "PIXEL_STD": [1.0, 1.0, 1.0] if msra else [round(255 * v, 4) for v in std],
             "RESNETS": resnets,
         },
-        "INPUT": {"FORMAT": "BGR" if caffe else "RGB"},
+        "INPUT": {"FORMAT": "BGR" if msra else "RGB"},
     }
 
 

@@ -1,4 +1,4 @@
-"""Layouts of detectors' files, and the detector that the names and shapes in one show."""
+"""Layouts of detector files, and the detector that a file's names and shapes describe."""
 
 import re
 from collections.abc import Mapping
@@ -25,15 +25,15 @@ BODIES: dict[str, Layout] = {
 
 
 def find_layout(checkpoint: Mapping[str, Any]) -> tuple[Layout, Place, dict[str, Any]] | None:
-    """Layout, place and state of the detector in a checkpoint; None where there is none."""
+    """Layout, place and state of the detector in a checkpoint; None if it holds no detector."""
     for place in find_places(checkpoint, BODIES):
         state = read_place(checkpoint, place)
         return next(layout for key, layout in BODIES.items() if key in state), place, state
     return None
 
 
-def second_version(key: str) -> str:
-    """Towers' names in files before torchvision 0.13: conv.0, conv.2, … for conv.0.0, conv.1.0."""
+def rename_old_tower(key: str) -> str:
+    """Rename a head's convolution from files before torchvision 0.13: conv.2 became conv.1.0."""
     return re.sub(
         r"^(head\.\w+_head\.conv)\.(\d+)\.(weight|bias)$",
         lambda m: f"{m[1]}.{int(m[2]) // 2}.0.{m[3]}",
@@ -44,10 +44,10 @@ def second_version(key: str) -> str:
 def guess_detector(
     path: Path, layout: Layout, state: Mapping[str, Any], arch: str | None
 ) -> DetectorSpec:
-    """The detector that the names and shapes of torchvision's entries show.
+    """Infer the detector from the names and shapes of its entries, which are torchvision's.
 
     Raises:
-        ValueError: an entry of a RetinaNet is not there, or of another shape than any has.
+        ValueError: an entry of a RetinaNet is missing or has an impossible shape.
     """
     boxes, logits = (
         len(_weight(path, state, f"head.{name}.weight"))
@@ -57,8 +57,8 @@ def guess_detector(
     c5 = _weight(path, state, "backbone.fpn.inner_blocks.2.0.weight")
     if boxes != 4 * ANCHORS:
         raise ValueError(
-            f"detector: {path} has {boxes // 4} anchors a place, expected {ANCHORS}: three sizes "
-            "of three ratios"
+            f"detector: {path} has {boxes // 4} anchors at each place, expected {ANCHORS}: three "
+            "sizes times three ratios"
         )
     body = {k.removeprefix(BODY): v for k, v in state.items() if k.startswith(BODY)}
     tower = re.compile(re.escape(CLASSES) + r"conv\.\d+\.0\.weight")
@@ -77,7 +77,7 @@ def guess_detector(
 
 
 def _weight(path: Path, state: Mapping[str, Any], key: str) -> Tensor:
-    """A convolution's weight."""
+    """The weight of a convolution."""
     value = state.get(key)
     if isinstance(value, Tensor) and value.ndim == 4:
         return value
@@ -94,7 +94,7 @@ def _guess_categories(layout: Layout, classes: int) -> tuple[int, ...]:
 
 
 def _guess_p6(layout: Layout, inputs: int, pyramid: int, c5: int) -> Literal["p5", "c5"]:
-    """What P6 is made of; where P5 and C5 are as wide, what the layout's library would take."""
+    """The map that P6 is computed from: told by its width, or by the library if both agree."""
     if pyramid == c5:
         return "c5" if layout == "detectron2" else "p5"
     return "c5" if inputs == c5 else "p5"

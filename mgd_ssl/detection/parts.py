@@ -68,10 +68,8 @@ def freeze_untrained(student: RetinaNet, reader: BodyReader, stages: Sequence[St
 def load_teacher(config: DetectConfig) -> tuple[RetinaNet, KeyReport]:
     """The teacher: published weights by name, or a checkpoint."""
     assert config.teacher.teacher is not None
-    caffe = True if config.teacher_caffe else None
-    network, report = load_detector(
-        config.teacher.teacher, caffe=caffe, **_said(config.teacher.spec)
-    )
+    msra = True if config.teacher_caffe else None
+    network, report = load_detector(config.teacher.teacher, msra=msra, **_said(config.teacher.spec))
     logger.info("teacher %s", report)
     return network, report
 

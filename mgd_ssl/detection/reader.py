@@ -1,4 +1,4 @@
-"""A detector's maps, read in one pass of its backbone."""
+"""A detector's maps, read in one pass through its backbone."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,14 +20,17 @@ PYRAMID_MODULES = {
 
 
 class BodyReader(Taps):
-    """Reads C2..C5 before their last ReLU, and P3..P7, in one pass of the backbone."""
+    """Reads C2..C5 before their last ReLU, and P3..P7, in one pass through the backbone."""
 
     def __call__(self, network: RetinaNet, x: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:  # type: ignore[override]
-        """Normalised and padded (N,3,H,W) -> the maps, and P3..P7 as the heads take them."""
+        """Normalized and padded (N,3,H,W) -> the maps, and P3..P7 for the heads."""
         return self._read(network, network.backbone, x)
 
     def body(self, network: RetinaNet, x: Tensor) -> list[Tensor]:
-        """The maps alone, (N,3,H,W) -> (N,C_i,H_i,W_i); no pyramid unless one of P3..P7 is read."""
+        """The maps alone, (N,3,H,W) -> (N,C_i,H_i,W_i).
+
+        The pyramid is computed only if one of P3..P7 is read.
+        """
         pyramid = any(name in PYRAMID_MODULES for name in self.names)
         part = network.backbone if pyramid else network.backbone.body
         return self._read(network, part, x)[0]
@@ -43,14 +46,15 @@ class BodyReader(Taps):
 def body_reader(
     detector: RetinaNet, levels: Sequence[str] = ("c2", "c3", "c4", "c5")
 ) -> BodyReader:
-    """Find where a detector's maps are read, and keep activations from overwriting them.
+    """Create the reader of a detector's maps, and keep activations from overwriting them.
 
     Args:
-        detector: from `create_detector`; taps are paths in it.
-        levels: some of c2..c5, with the batch norm that gives their margin, and p3..p7, without.
+        detector: from `create_detector`.
+        levels: some of c2..c5, whose margins come from their batch norms, and of p3..p7, which
+            have none.
 
     Raises:
-        ValueError: no level, an unknown one, or one twice.
+        ValueError: no level, an unknown level, or a repeated one.
     """
     known = [*BODY_MODULES, *PYRAMID_MODULES]
     if not levels or not set(levels) <= set(known) or len(set(levels)) < len(levels):

@@ -19,35 +19,37 @@ from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.matching.margins import is_batch_norm
 from mgd_ssl.models.backbones import BackboneSpec, create_backbone
 
-LEVELS = 5  # P3 to P7
+PYRAMID_LEVELS = 5  # P3 to P7
 OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 RATIOS = (0.5, 1.0, 2.0)  # height / width
-ANCHORS = len(OCTAVES) * len(RATIOS)
-GROUPS = 32
+ANCHORS = len(OCTAVES) * len(RATIOS)  # at each place of a map
+GROUPS = 32  # of group norm
 
 
 @dataclass(frozen=True, kw_only=True)
 class DetectorSpec(BackboneSpec):
-    """What it takes to build a detector again; saved with every checkpoint.
+    """Everything needed to rebuild a detector; saved with every checkpoint.
 
-    The body is described as in `BackboneSpec`, and is a torchvision ResNet.
+    The body is a torchvision ResNet, described as in `BackboneSpec`.
 
     Attributes:
         category_ids: COCO ids of the outputs 0..K-1.
         fpn_channels: channels of P3..P7.
         head_convs: convolutions of each head's tower.
         smallest_anchor: side in pixels of P3's smallest anchor; each level doubles it.
-        p6_from: map that P6 is made of; torchvision's RetinaNet: p5, its second one and
-            Detectron2's: c5.
-        norm: of the body; ``frozen`` norms are buffers, as in torchvision's COCO weights.
-        caffe: whether bottlenecks have their stride in the 1×1 convolution (Detectron2's MSRA
-            weights) rather than the 3×3.
-        exact_anchors: Detectron2's; torchvision rounds sizes and corners to whole pixels.
+        p6_from: map that P6 is computed from: p5 in torchvision's first RetinaNet, c5 in its
+            second and in Detectron2's.
+        norm: batch norms of the body; ``frozen`` ones are buffers, as in torchvision's COCO
+            weights.
+        stride_in_1x1: whether bottlenecks have their stride in the 1×1 convolution, as with
+            MSRA's weights, rather than in the 3×3.
+        exact_anchors: whether anchors keep their fractions of a pixel, as in Detectron2;
+            torchvision rounds their sizes and corners.
         min_size: shorter side of resized images, in pixels.
-        max_size: longest side of resized images, in pixels.
-        norm_eps: added to the variance by the body's norms.
-        head_norm: ``group``, of 32 groups, in torchvision's second RetinaNet.
-        box_loss: ``giou`` in torchvision's second RetinaNet.
+        max_size: upper limit of their longer side, in pixels.
+        norm_eps: epsilon of the body's norms.
+        head_norm: norm in the heads; ``group`` (32 groups) in torchvision's second RetinaNet.
+        box_loss: ``l1``, or ``giou`` as in torchvision's second RetinaNet.
     """
 
     category_ids: tuple[int, ...]
@@ -56,7 +58,7 @@ class DetectorSpec(BackboneSpec):
     smallest_anchor: float = 32
     p6_from: Literal["p5", "c5"] = "p5"
     norm: Literal["batch", "frozen"] = "batch"
-    caffe: bool = False
+    stride_in_1x1: bool = False
     exact_anchors: bool = False
     min_size: int = 800
     max_size: int = 1333
@@ -69,8 +71,7 @@ class DetectorSpec(BackboneSpec):
         object.__setattr__(self, "category_ids", tuple(int(i) for i in self.category_ids))
         if not self.category_ids or len(set(self.category_ids)) < len(self.category_ids):
             raise ValueError(
-                f"category_ids: got {self.category_ids}, expected an id, each another, for each "
-                "class"
+                f"category_ids: got {self.category_ids}, expected one distinct id per class"
             )
         self._check_choice("p6_from", ("p5", "c5"))
         self._check_choice("norm", ("batch", "frozen"))
@@ -92,8 +93,8 @@ class DetectorSpec(BackboneSpec):
             raise ValueError(f"smallest_anchor: got {self.smallest_anchor}, expected 4 or more")
         if not 1 <= self.min_size <= self.max_size:
             raise ValueError(
-                f"min_size: got {self.min_size} and a max_size of {self.max_size}, expected 1 or "
-                "more and no less than that"
+                f"min_size: got {self.min_size} with max_size {self.max_size}, expected "
+                "1 <= min_size <= max_size"
             )
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
@@ -107,17 +108,18 @@ def create_detector(spec: DetectorSpec) -> RetinaNet:
     """Build a RetinaNet with random weights.
 
     Returns:
-        torchvision's class and keys. It normalises with ImageNet's mean and std; its labels are
-        0..K-1, positions in ``spec.category_ids``; it carries ``spec``.
+        A detector of torchvision's class and keys, with ``spec`` as an attribute. It normalizes
+        images with ImageNet's mean and std. Its labels 0..K-1 are positions in
+        ``spec.category_ids``.
 
     Raises:
-        ValueError: the architecture is none of torchvision's ResNets.
+        ValueError: the architecture is not one of torchvision's ResNets.
     """
     body = _create_body(spec)
     channels = [_width(getattr(body, layer)) for layer in ("layer2", "layer3", "layer4")]
     source = spec.fpn_channels if spec.p6_from == "p5" else channels[-1]
     extra = LastLevelP6P7(source, spec.fpn_channels)
-    extra.use_P5 = spec.p6_from == "p5"  # torchvision tells them by their widths, which may agree
+    extra.use_P5 = spec.p6_from == "p5"  # torchvision compares widths, which may be equal
     layers = {"layer2": "0", "layer3": "1", "layer4": "2"}
     backbone = BackboneWithFPN(body, layers, channels, spec.fpn_channels, extra)
     detector = RetinaNet(
@@ -141,9 +143,9 @@ def _create_body(spec: DetectorSpec) -> nn.Module:
     if not isinstance(body, ResNet):
         raise ValueError(
             f"arch: got {spec.arch!r}, a {type(body).__name__}, expected a ResNet of torchvision "
-            "as a detector's body: resnet18, resnet50, …"
+            "as the detector's body: resnet18, resnet50, …"
         )
-    for block in (m for m in body.modules() if spec.caffe and isinstance(m, Bottleneck)):
+    for block in (m for m in body.modules() if spec.stride_in_1x1 and isinstance(m, Bottleneck)):
         block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
     for module in body.modules():
         if is_batch_norm(module):
@@ -154,7 +156,7 @@ def _create_body(spec: DetectorSpec) -> nn.Module:
 
 
 def _width(layer: nn.Sequential) -> int:
-    """Output channels of a ResNet's layer, of basic or bottleneck blocks."""
+    """Output channels of a ResNet's layer of basic or bottleneck blocks."""
     return [m for m in layer[-1].children() if isinstance(m, nn.Conv2d)][-1].out_channels
 
 
@@ -191,7 +193,7 @@ def _create_head(spec: DetectorSpec) -> RetinaNetHead:
 
 
 class ExactAnchorGenerator(AnchorGenerator):  # type: ignore[misc]
-    """Anchors whose sides are not rounded to whole pixels, as Detectron2's."""
+    """Anchors as Detectron2 has them: their sides are not rounded to whole pixels."""
 
     def generate_anchors(
         self,
@@ -208,18 +210,18 @@ class ExactAnchorGenerator(AnchorGenerator):  # type: ignore[misc]
 
 def anchor_sizes(spec: DetectorSpec) -> list[list[float]]:
     """Sides in pixels of the square anchors of P3..P7, three each."""
-    bases = [spec.smallest_anchor * 2**level for level in range(LEVELS)]
+    bases = [spec.smallest_anchor * 2**level for level in range(PYRAMID_LEVELS)]
     sizes = [[base * octave for octave in OCTAVES] for base in bases]
     return sizes if spec.exact_anchors else [[float(int(side)) for side in row] for row in sizes]
 
 
 def _create_anchors(spec: DetectorSpec) -> AnchorGenerator:
     generator = ExactAnchorGenerator if spec.exact_anchors else AnchorGenerator
-    return generator(tuple(map(tuple, anchor_sizes(spec))), (RATIOS,) * LEVELS)
+    return generator(tuple(map(tuple, anchor_sizes(spec))), (RATIOS,) * PYRAMID_LEVELS)
 
 
 def freeze_stem(detector: RetinaNet) -> None:
-    """Keep the stem as it is: no gradient, and statistics that ``train()`` does not wake."""
+    """Freeze the stem: no gradients, and statistics that ``train()`` does not update."""
     body = detector.backbone.body
     body.conv1.requires_grad_(False)
     if isinstance(body.bn1, nn.modules.batchnorm._BatchNorm):

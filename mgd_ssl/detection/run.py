@@ -130,7 +130,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         """The backbone alone, where it is torchvision's; last.pt and best.pt hold the detector."""
         content = self.networks()
         student = cast(RetinaNet, self.task.student)
-        if student.spec.caffe or student.spec.norm_eps != 1e-5:
+        if student.spec.stride_in_1x1 or student.spec.norm_eps != 1e-5:
             return  # torchvision's network of these keys would compute something else
         export_student(
             directory / "student.safetensors",

@@ -140,7 +140,7 @@ def find_backbone(path: Path, given: Mapping[str, Any]) -> FoundBackbone:
     """
     content, metadata = read_weights(path)
     entries = FileEntries.of(find_checkpoint(path), content, metadata)
-    _refuse_other_body(entries)
+    _refuse_other_body(entries, given["arch"])
     own = entries.spec(given["arch"])
     arch = given["arch"] or (own.arch if own else _known(entries.arch()))
     candidates, refusals = [], []
@@ -231,10 +231,11 @@ def _head(network: nn.Module, state: Iterable[str]) -> list[str]:
     return [k for k in state if k.startswith(start) or HEAD_KEY.match(k)]
 
 
-def _refuse_other_body(entries: FileEntries) -> None:
+def _refuse_other_body(entries: FileEntries, arch: str | None) -> None:
     """A detector's body may compute otherwise than torchvision's network of the same keys."""
-    detector = entries.described("detector") or {}
-    if detector.get("caffe", False) is not False or detector.get("norm_eps", 1e-5) != 1e-5:
+    detector = entries.described("detector", arch) or {}
+    moved_stride = any(detector.get(k, False) is not False for k in ("stride_in_1x1", "caffe"))
+    if moved_stride or detector.get("norm_eps", 1e-5) != 1e-5:
         raise ValueError(
             f"checkpoint: {entries.path} is a detector whose body has its stride in the 1×1 "
             "convolutions, or norms of another epsilon, expected torchvision's; use it as a "

@@ -66,11 +66,15 @@ class FileEntries:
         """The description of a detector, a dataclass; None where the file has none."""
         return self._network("detector", kind, arch)
 
-    def described(self, entry: str) -> Mapping[str, Any] | None:
-        """What the file says of a network, its values unchecked; None where it says nothing.
+    def described(self, entry: str, arch: str | None = None) -> Mapping[str, Any] | None:
+        """What the file says of a network; None where it says nothing. Only ``arch`` is checked.
+
+        Args:
+            entry: of the file.
+            arch: what the user says the network is; it stands in place of what the file says.
 
         Raises:
-            ValueError: it is no mapping with an entry ``arch``.
+            ValueError: it is no mapping, or its ``arch`` is missing or not the name of a network.
         """
         said = self.said.get(entry)
         if said is None:
@@ -79,18 +83,15 @@ class FileEntries:
             refuse(self.path, entry, said, "a mapping of arch and the network's other properties")
         if "arch" not in said:
             refuse(self.path, entry, said, "an entry arch in it")
+        if arch is not None:
+            return {**said, "arch": arch}
+        name = f"{entry}.arch"
+        self._require_name(name, read_value(str, said["arch"], self.path, name))
         return said
 
     def _network(self, entry: str, kind: type[T], arch: str | None) -> T | None:
-        said = self.described(entry)
-        if said is None:
-            return None
-        if arch is not None:
-            said = {**said, "arch": arch}
-        found = read_dataclass(kind, said, self.path, entry)
-        if arch is None:
-            self._require_name(f"{entry}.arch", found.arch)  # type: ignore[attr-defined]
-        return found
+        said = self.described(entry, arch)
+        return None if said is None else read_dataclass(kind, said, self.path, entry)
 
     def arch(self) -> str | None:
         """The name that other projects' files give their network."""

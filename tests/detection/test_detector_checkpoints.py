@@ -62,7 +62,7 @@ def same(detector, other):
     [
         {},
         {"norm": "frozen", "norm_eps": 0.0, "p6_from": "c5", "exact_anchors": True},
-        {"arch": "resnet50", "caffe": True, "stem": "small", "stem_stride": 2},
+        {"arch": "resnet50", "stride_in_1x1": True, "stem": "small", "stem_stride": 2},
         {"head_norm": "group", "box_loss": "giou", "smallest_anchor": 8, "min_size": 64},
     ],
 )
@@ -77,6 +77,17 @@ def test_a_checkpoint_of_this_project_gives_the_same_detector(options, tmp_path)
     assert report.matched == len(detector.state_dict())
     assert (report.missing, report.unexpected) == ([], [])
     assert not any(module.training for module in loaded.modules())
+
+
+@pytest.mark.parametrize("name", ["stride_in_1x1", "caffe"])  # before and after it was renamed
+def test_strides_under_either_name_are_a_detectors_and_no_backbones(name, tmp_path):
+    detector = filled("resnet50", stride_in_1x1=True)
+    content = own(detector)
+    content["detector"][name] = content["detector"].pop("stride_in_1x1")
+    path = save(tmp_path / "last.pt", content)
+    assert load_detector(path)[0].spec == detector.spec
+    with pytest.raises(ValueError, match="its stride in the 1×1 convolutions"):
+        load_backbone(path)
 
 
 @pytest.mark.parametrize("entry", [None, "model", "state_dict"])
@@ -126,17 +137,17 @@ def test_a_detectron2_checkpoint_gives_the_same_detector(name, p6_from, norm, tm
 
 
 def test_a_detectron2_checkpoint_on_msras_weights_is_told_and_rewritten(tmp_path):
-    detector = filled("resnet50", norm="frozen", caffe=True, p6_from="c5")
+    detector = filled("resnet50", norm="frozen", stride_in_1x1=True, p6_from="c5")
     detector.backbone.body.bn1.running_mean.zero_()
     state = retinanet_to_detectron2(detector.state_dict(), detector.spec)
     path = save(tmp_path / "model_final.pkl", {"model": state})
     loaded, report = load_detector(path)
-    assert report.spec.caffe
+    assert report.spec.stride_in_1x1
     torch.testing.assert_close(loaded.state_dict(), detector.state_dict(), rtol=1e-6, atol=0)
-    other = load_detector(path, caffe=False)[0]
+    other = load_detector(path, msra=False)[0]
     weight = other.backbone.body.conv1.weight
     assert torch.equal(weight, state["backbone.bottom_up.stem.conv1.weight"])
-    assert not other.spec.caffe
+    assert not other.spec.stride_in_1x1
 
 
 def test_category_ids_are_cocos_for_detectron2s_eighty_outputs(tmp_path):
@@ -216,7 +227,7 @@ def test_files_without_a_detector_are_refused_with_a_remedy(tmp_path):
         load_detector(save(tmp_path / "a.pth", state))
     detector = filled().state_dict()
     detector["head.regression_head.bbox_reg.weight"] = torch.rand(24, 32, 3, 3)
-    with pytest.raises(ValueError, match="6 anchors a place, expected 9"):
+    with pytest.raises(ValueError, match="6 anchors at each place, expected 9"):
         load_detector(save(tmp_path / "b.pth", detector))
 
 
@@ -266,8 +277,8 @@ def test_a_body_of_detectron2_is_read(norm, tmp_path):
     assert report.matched == len(loaded)
 
 
-def test_msras_body_in_caffe2s_names_is_read_into_a_caffe_detector(tmp_path):
-    detector = filled("resnet50", norm="frozen", caffe=True)
+def test_msras_body_in_caffe2s_names_is_read_into_a_detector_with_its_strides(tmp_path):
+    detector = filled("resnet50", norm="frozen", stride_in_1x1=True)
     body = detector.backbone.body.state_dict()
     arrays = {"fc1000_w": np.ones((3, 4), "f4"), "conv1_b": np.zeros(8, "f4")}
     arrays |= {"res2_0_branch2a_w_momentum": np.ones(3, "f4")}
@@ -291,7 +302,7 @@ def test_msras_body_in_caffe2s_names_is_read_into_a_caffe_detector(tmp_path):
     assert torch.equal(block.conv2.weight, torch.from_numpy(arrays["res4_2_branch2b_w"]))
     assert torch.equal(block.bn3.bias, torch.from_numpy(arrays["res4_2_branch2c_bn_b"]))
     assert not block.bn3.running_mean.any()
-    with pytest.raises(ValueError, match="create it with caffe=True"):
+    with pytest.raises(ValueError, match="create the detector with stride_in_1x1=True"):
         load_body(filled("resnet50"), path)
 
 
@@ -304,9 +315,9 @@ def test_bodies_that_do_not_fit_are_refused(tmp_path):
     thin = backbone_state(create_backbone("resnet18", width=0.125))
     content = {"arch": "resnet18", "state_dict": thin}
     grey = {"normalisation": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}}
-    with pytest.raises(ValueError, match=r"normalised by mean \(0.5, .* expected ImageNet's"):
+    with pytest.raises(ValueError, match=r"normalized by mean \(0.5, .* expected ImageNet's"):
         load_body(filled(), save(tmp_path / "grey.pth", content | grey))
     deep = backbone_state(create_backbone("resnet50", width=0.125))
     path = save(tmp_path / "deep.pth", {"arch": "resnet50", "state_dict": deep})
-    with pytest.raises(ValueError, match="create the detector without caffe"):
-        load_body(filled("resnet50", caffe=True), path)
+    with pytest.raises(ValueError, match="create the detector with stride_in_1x1=False"):
+        load_body(filled("resnet50", stride_in_1x1=True), path)

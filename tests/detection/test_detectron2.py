@@ -11,8 +11,8 @@ from mgd_ssl.detection.detectron2 import (
     COCO_IDS,
     backbone_from_detectron2,
     backbone_to_detectron2,
-    is_caffe,
     is_left_out,
+    is_msra,
     retinanet_from_detectron2,
     retinanet_to_detectron2,
 )
@@ -100,20 +100,20 @@ def bgr_weight():
     return torch.randn(8, 3, 7, 7, dtype=torch.float64)
 
 
-def test_caffes_first_convolution_computes_the_same_from_normalised_rgb(bgr_weight):
+def test_first_convolution_for_bgr_computes_the_same_from_normalized_rgb(bgr_weight):
     pixels = torch.randint(0, 256, (2, 3, 32, 40)).double()  # RGB
     there = F.conv2d(pixels.flip(1) - PIXEL_MEAN, bgr_weight, stride=2, padding=3)
     detector = thin_detector()
     normalised = torch.stack([detector.transform.normalize(x) for x in pixels / 255])
     state = {"stem.conv1.weight": bgr_weight}
-    weight = backbone_from_detectron2(state, caffe=True)["conv1.weight"]
+    weight = backbone_from_detectron2(state, bgr=True)["conv1.weight"]
     here = F.conv2d(normalised, weight, stride=2, padding=3)
     torch.testing.assert_close(here, there, rtol=1e-10, atol=1e-8)
 
 
-def test_caffes_first_convolution_comes_back(bgr_weight):
+def test_first_convolution_for_bgr_comes_back(bgr_weight):
     state = {"stem.conv1.weight": bgr_weight.float()}
-    back = backbone_to_detectron2(backbone_from_detectron2(state, caffe=True), caffe=True)
+    back = backbone_to_detectron2(backbone_from_detectron2(state, bgr=True), bgr=True)
     torch.testing.assert_close(back, state, rtol=3e-7, atol=0)  # within a unit of the last place
     assert backbone_from_detectron2(state)["conv1.weight"] is state["stem.conv1.weight"]
 
@@ -192,13 +192,13 @@ def test_msras_weights_are_told_from_others():
     stem = "backbone.bottom_up.stem.conv1.norm."
     affine = {stem + "weight": torch.ones(4), stem + "running_mean": torch.zeros(4)}
     trained = affine | {stem + "running_mean": torch.rand(4)}
-    assert is_caffe(affine)
-    assert is_caffe({"res_conv1_bn_s": torch.ones(4)})
-    assert not is_caffe(trained)
-    assert not is_caffe(affine | {stem + "num_batches_tracked": torch.tensor(0)})
-    assert is_caffe(trained | {"pixel_std": torch.ones(3, 1, 1)})
-    assert not is_caffe(affine | {"pixel_std": torch.tensor([58.395, 57.12, 57.375])})
-    assert not is_caffe({})
+    assert is_msra(affine)
+    assert is_msra({"res_conv1_bn_s": torch.ones(4)})
+    assert not is_msra(trained)
+    assert not is_msra(affine | {stem + "num_batches_tracked": torch.tensor(0)})
+    assert is_msra(trained | {"pixel_std": torch.ones(3, 1, 1)})
+    assert not is_msra(affine | {"pixel_std": torch.tensor([58.395, 57.12, 57.375])})
+    assert not is_msra({})
 
 
 def test_entries_without_weights_are_left_out():
@@ -221,7 +221,7 @@ def test_the_coco_ids_are_the_eighty_with_their_gaps():
 
 
 def test_other_networks_are_refused():
-    with pytest.raises(ValueError, match="expected those of a ResNet"):
+    with pytest.raises(ValueError, match="expected those of a torchvision ResNet"):
         backbone_to_detectron2(backbone_state(create_backbone("mobilenet_v2", width=0.25)))
     detector = thin_detector(head_norm="group")
     with pytest.raises(ValueError, match="the heads have group norm"):

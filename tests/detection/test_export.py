@@ -62,7 +62,7 @@ def test_a_backbone_is_written_as_mocos_converter_does(tmp_path, capsys):
 
 def test_a_detector_is_written_beside_its_checkpoint_and_comes_back(checkpoint, detector):
     assert export.main([str(checkpoint), "--to", "detectron2"]) == 0
-    loaded, report = load_detector(checkpoint.with_name("last.detectron2.pkl"), caffe=False)
+    loaded, report = load_detector(checkpoint.with_name("last.detectron2.pkl"), msra=False)
     assert report.layout == "detectron2"
     expected = detector.state_dict()
     assert all(torch.equal(v, expected[k]) for k, v in loaded.state_dict().items())
@@ -84,8 +84,8 @@ def test_the_configuration_says_how_detectron2_builds_it(checkpoint):
     assert model["ANCHOR_GENERATOR"]["SIZES"][0] == [32.0, 40.0, 50.0]
 
 
-def test_a_caffe_detector_takes_detectron2s_default_pixels(detector, tmp_path):
-    spec = DetectorSpec(**(detector.spec.to_dict() | {"caffe": True}))
+def test_a_detector_on_msras_weights_takes_detectron2s_default_pixels(detector, tmp_path):
+    spec = DetectorSpec(**(detector.spec.to_dict() | {"stride_in_1x1": True}))
     content = {"detector": spec.to_dict(), "state_dict": detector.state_dict()}
     torch.save(content, tmp_path / "last.pt")
     assert export.main([str(tmp_path / "last.pt")]) == 0
@@ -94,7 +94,7 @@ def test_a_caffe_detector_takes_detectron2s_default_pixels(detector, tmp_path):
     assert settings["MODEL"]["PIXEL_STD"] == [1.0, 1.0, 1.0]
     assert settings["INPUT"]["FORMAT"] == "BGR"
     assert settings["MODEL"]["RESNETS"]["STRIDE_IN_1X1"] is True
-    loaded = load_detector(tmp_path / "last.detectron2.pkl", caffe=True)[0]
+    loaded = load_detector(tmp_path / "last.detectron2.pkl", msra=True)[0]
     torch.testing.assert_close(loaded.state_dict(), detector.state_dict(), rtol=1e-6, atol=0)
 
 
@@ -118,7 +118,7 @@ def test_what_detectron2_has_no_network_for_is_refused(tmp_path, capsys):
     content = {"backbone": {"arch": "mobilenet_v2", "width": 0.25}, "state_dict": state}
     torch.save(content, tmp_path / "a.pt")
     assert export.main([str(tmp_path / "a.pt")]) == 1
-    assert "expected those of a ResNet" in capsys.readouterr().err
+    assert "expected those of a torchvision ResNet" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [tmp_path / "a.pt"]
 
 

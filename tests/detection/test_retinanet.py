@@ -74,8 +74,8 @@ def test_exact_anchors_have_the_area_and_ratio_of_the_formula(smallest):
         torch.testing.assert_close(boxes, torch.tensor(expected))
 
 
-def test_caffe_has_the_stride_in_the_1x1_convolution_and_sides_stay():
-    here, there = thin("resnet50", caffe=True), thin("resnet50")
+def test_stride_moves_to_the_1x1_convolution_and_sides_stay():
+    here, there = thin("resnet50", stride_in_1x1=True), thin("resnet50")
     for layer in ("layer2", "layer3", "layer4"):
         block, other = getattr(here.backbone.body, layer)[0], getattr(there.backbone.body, layer)[0]
         assert (block.conv1.stride, block.conv2.stride) == ((2, 2), (1, 1))
@@ -137,7 +137,7 @@ def test_a_frozen_stem_computes_what_the_stem_computed():
 
 
 def test_the_spec_comes_back_from_its_plain_values():
-    spec = thin(caffe=True, exact_anchors=True).spec
+    spec = thin(stride_in_1x1=True, exact_anchors=True).spec
     assert DetectorSpec(**spec.to_dict()) == spec
     assert DetectorSpec(**{**spec.to_dict(), "category_ids": list(spec.category_ids)}) == spec
 
@@ -145,14 +145,14 @@ def test_the_spec_comes_back_from_its_plain_values():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"category_ids": ()}, "an id, each another, for each class"),
-        ({"category_ids": (1, 1)}, "an id, each another, for each class"),
+        ({"category_ids": ()}, "expected one distinct id per class"),
+        ({"category_ids": (1, 1)}, "expected one distinct id per class"),
         ({"p6_from": "p4"}, "p6_from: got 'p4', expected p5 or c5"),
         ({"norm": "sync"}, "expected batch or frozen"),
         ({"fpn_channels": 0}, "expected 1 or more"),
         ({"fpn_channels": 48, "head_norm": "group"}, "a multiple of 32"),
         ({"smallest_anchor": 1}, "expected 4 or more"),
-        ({"min_size": 90, "max_size": 80}, "max_size of 80"),
+        ({"min_size": 90, "max_size": 80}, "min_size: got 90 with max_size 80"),
         ({"width": 0}, "expected a factor above 0"),
     ],
 )

@@ -213,7 +213,7 @@ SIDES = {"min_size": 32, "max_size": 32, "smallest_anchor": 8.0}
         ({"category_ids": ["1", "2"]}, r"detector\.category_ids\[0\]: got '1' \(text\)"),
         ({"category_ids": [True, 2]}, r"detector\.category_ids\[0\]: got True \(a flag\)"),
         ({"category_ids": []}, r"detector\.category_ids: got \(\), expected an id"),
-        ({"category_ids": [1, 1]}, "expected an id, each another"),
+        ({"category_ids": [1, 1]}, "expected one distinct id per class"),
         ({"category_ids": 2}, r"detector\.category_ids: got 2 \(int\), expected a list"),
         ({"norm_eps": -1e-5}, r"norm_eps: got -1e-05, expected 0 or more"),
         ({"norm_eps": "1e-5"}, r"detector\.norm_eps: got '1e-5' \(text\)"),
@@ -223,8 +223,11 @@ SIDES = {"min_size": 32, "max_size": 32, "smallest_anchor": 8.0}
         ({"max_size": 32.5}, r"detector\.max_size: got 32\.5 \(float\)"),
         ({"smallest_anchor": INF}, r"detector\.smallest_anchor: got inf"),
         ({"fpn_channels": 0}, "got 0 fpn_channels"),
-        ({"caffe": "no"}, r"detector\.caffe: got 'no' \(text\), expected true or false"),
-        ({"caffe": 0}, r"detector\.caffe: got 0 \(int\), expected true or false"),
+        (
+            {"stride_in_1x1": "no"},
+            r"detector\.stride_in_1x1: got 'no' \(text\), expected true or false",
+        ),
+        ({"caffe": 0}, r"detector\.stride_in_1x1: got 0 \(int\), expected true or false"),
         ({"box_loss": "l2"}, r"detector\.box_loss: got 'l2'.*one of l1, giou"),
         ({"anchors": 9}, "unknown entry 'anchors'"),
         ({"arch": "os:getcwd"}, r"detector\.arch: got 'os:getcwd', which names code"),
@@ -266,7 +269,7 @@ def test_a_detectron2_file_of_odd_shapes_is_refused(value, key, tmp_path):
     state = retinanet_to_detectron2(create_detector(spec).state_dict(), spec)
     torch.save({"model": state | {key: value}}, tmp_path / "a.pth")
     with pytest.raises(ValueError, match="expected"):
-        load_detector(tmp_path / "a.pth", caffe=True)
+        load_detector(tmp_path / "a.pth", msra=True)
 
 
 def test_a_detectors_weights_are_dense_finite_numbers(tmp_path):
