@@ -1,12 +1,13 @@
 """The few collectives that the package needs; each does the plain thing on one process."""
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from mgd_ssl import process
 
 T = TypeVar("T")
 
@@ -23,8 +24,7 @@ def rank() -> int:
 
 def launched_rank() -> int:
     """This process's rank as whoever started it says, before there is a process group too."""
-    told = os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0"
-    return rank() if world_size() > 1 else int(told)
+    return rank() if world_size() > 1 else process.told_rank()
 
 
 def all_gather(x: Tensor) -> Tensor:

@@ -143,3 +143,8 @@ def read_or_empty(path: Path) -> str:
         return path.read_text()
     except OSError:
         return ""
+
+
+def told_rank() -> int:
+    """This process's rank among those of the run, as whoever started it says; 0 for one alone."""
+    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0")

@@ -8,20 +8,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-
-from mgd_ssl import distributed
-from mgd_ssl.process import started_by_srun
-from mgd_ssl.training.launch import lost
-from mgd_ssl.training.meter import NonFiniteLossError
+from mgd_ssl.errors import NonFiniteLossError
+from mgd_ssl.process import started_by_srun, told_rank
 
 # The first process speaks at once; another only where the first has not ended the run meanwhile.
 TURN, TURN_OF_SURVIVORS = 3.0, 8.0
 WORKER = re.compile(
     r"DataLoader worker \(pid.*?\) (is killed by signal: [\w ]+|exited unexpectedly)"
 )
-FULL = ("can't allocate memory", "not enough memory", "std::bad_alloc")
+FULL = ("can't allocate memory", "not enough memory", "std::bad_alloc", "out of memory")
 PEER = ("closed by peer", "reset by peer", "gloo", "Broken pipe", "process group")
 
 
@@ -35,17 +30,23 @@ def explained(error: Exception) -> str | None:
             f"a decoding process {found[1]}: by hand, or for want of memory or of shared memory; "
             "give fewer decoding processes with -j, or a smaller --batch-size"
         )
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        word in text for word in FULL
-    ):
+    if isinstance(error, MemoryError) or any(word in text for word in FULL):
         return f"out of memory: {text.splitlines()[0] if text else 'on the CPU'}; give a smaller -b"
     if is_lost(error):
+        from mgd_ssl.training.launch import lost
+
         return f"{lost()}; go on with --resume once that is mended"
     return text if isinstance(error, OSError) else None
 
 
 def is_lost(error: Exception) -> bool:
     """Whether an exchange failed since another process of the run is gone."""
+    if "torch" not in sys.modules:  # nothing was exchanged yet
+        return False
+    import torch.distributed as dist
+
+    from mgd_ssl import distributed
+
     if distributed.world_size() == 1:
         return isinstance(error, dist.DistError)
     return isinstance(error, dist.DistError) or (
@@ -55,7 +56,7 @@ def is_lost(error: Exception) -> bool:
 
 def await_turn(error: Exception) -> None:
     """Let the first process speak for all; others speak where it does not end the run."""
-    if distributed.launched_rank() and not _orphaned():
+    if told_rank() and not _orphaned():
         time.sleep(TURN_OF_SURVIVORS if is_lost(error) else TURN)
 
 

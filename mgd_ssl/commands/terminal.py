@@ -1,17 +1,16 @@
 """Errors of a command, without a traceback, and its exit status."""
 
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 
-from mgd_ssl import distributed
 from mgd_ssl.commands.failures import again, await_turn, explained
 from mgd_ssl.commands.signals import stoppable
+from mgd_ssl.errors import Interrupted
+from mgd_ssl.process import told_rank
 from mgd_ssl.streams import CLOSED, drop_closed, tolerant_streams
-from mgd_ssl.training.launch import end_children
-from mgd_ssl.training.logging import logger
-from mgd_ssl.training.loop import Interrupted
 
 TRACEBACK = "MGD_SSL_TRACEBACK"
 
@@ -39,12 +38,12 @@ def _status(run: Callable[[], object], command: str, argv: Sequence[str] | None)
         with stoppable():
             run()
     except KeyboardInterrupt as stop:
-        if distributed.launched_rank() == 0:
+        if told_rank() == 0:
             print("interrupted", file=sys.stderr)
         end_children()
         return 128 + getattr(stop, "signum", signal.SIGINT)
     except Interrupted as stop:
-        logger.info("%s. Go on with: %s", stop, again(command, argv))
+        logging.getLogger("mgd_ssl").info("%s. Resume with: %s", stop, again(command, argv))
         return 128 + stop.signum
     except Exception as error:
         if isinstance(error, BrokenPipeError) and drop_closed():
@@ -57,3 +56,10 @@ def _status(run: Callable[[], object], command: str, argv: Sequence[str] | None)
         end_children()
         return 1
     return 0
+
+
+def end_children() -> None:
+    """End the other processes that this one started; there are none before a run starts."""
+    launch = sys.modules.get("mgd_ssl.training.launch")
+    if launch is not None:
+        launch.end_children()

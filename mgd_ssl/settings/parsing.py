@@ -23,6 +23,7 @@ from mgd_ssl.settings.effects import refusal, refuse_without_effect
 from mgd_ssl.settings.methods import METHODS
 from mgd_ssl.settings.settings import Settings
 from mgd_ssl.settings.words import (
+    asks_for_help,
     lists_last,
     options_in,
     require_text,
@@ -51,12 +52,18 @@ def parse(config: type[T], prog: str, argv: Sequence[str] | None = None) -> T:
     content, withheld = withhold(read_config(config, file)) if file else ({}, {})
     place = file or Path("config.yaml")
 
-    def read(defaults: T, words: Sequence[str]) -> T:
+    def read(defaults: T, words: Sequence[str], quiet: bool = False) -> T:
         """The words over a file over defaults."""
-        return _read(overlay(defaults, content, place), prog, words)
+        return _read(overlay(defaults, content, place), prog, words, quiet)
 
-    widest = config.widest()
-    said = _said(read(widest, without_help(words)), widest, words, content)
+    widest, helps = config.widest(), asks_for_help(words)
+    try:
+        first = read(widest, without_help(words), quiet=helps)
+    except SystemExit:
+        if helps:  # of a command line that is not whole
+            read(widest, ["--help"])
+        raise
+    said = _said(first, widest, words, content)
     require_own_words(options_in(widest, words), withheld, place)
     told = config.told(said)
     defaults = config.recipe({**told, **said})
@@ -99,7 +106,7 @@ def defaults_of(settings: T) -> T:
     return type(settings).recipe(_leaves(settings))
 
 
-def _read(defaults: T, prog: str, words: Sequence[str]) -> T:
+def _read(defaults: T, prog: str, words: Sequence[str], quiet: bool = False) -> T:
     parsed: T = tyro.cli(
         type(defaults),
         prog=prog,
@@ -107,6 +114,7 @@ def _read(defaults: T, prog: str, words: Sequence[str]) -> T:
         args=lists_last(defaults, words),
         default=defaults,
         config=(OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
+        console_outputs=not quiet,
     )
     return parsed
 

@@ -10,6 +10,7 @@ from tyro.constructors import PrimitiveConstructorSpec
 
 from mgd_ssl.settings.config_file import leaves, reader_of
 
+HELP = ("-h", "--help")
 OPTION = re.compile(r"--?[A-Za-z]")
 
 
@@ -97,9 +98,14 @@ def option_name(word: str) -> str:
     return word.partition("=")[0].replace("_", "-") if OPTION.match(word) else word
 
 
+def asks_for_help(words: Sequence[str]) -> bool:
+    """Whether some word asks for help."""
+    return any(word in HELP for word in words)
+
+
 def without_help(words: Sequence[str]) -> list[str]:
     """The words without those that ask for help."""
-    return [word for word in words if word not in ("-h", "--help")]
+    return [word for word in words if word not in HELP]
 
 
 def options_in(settings: Any, words: Sequence[str]) -> set[str]:

@@ -11,6 +11,7 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from mgd_ssl import distributed
+from mgd_ssl.errors import Interrupted
 from mgd_ssl.training.logging import MetricWriter, StepProgress
 from mgd_ssl.training.meter import Meter, Summed
 from mgd_ssl.training.schedules import LearningRate
@@ -71,15 +72,6 @@ class LoopConfig:
                 f"got epochs {self.epochs}, print_freq {self.print_freq}, save_every "
                 f"{self.save_every}; expected at least 1, 1 and 0"
             )
-
-
-class Interrupted(Exception):  # noqa: N818
-    """A signal stopped the run between two steps; a checkpoint holds all steps taken."""
-
-    def __init__(self, signum: int, position: Position) -> None:
-        when = "before the first step" if position == Position() else "after a checkpoint"
-        super().__init__(f"stopped by {signal.Signals(signum).name} {when}")
-        self.signum, self.position = signum, position
 
 
 def no_metrics(_: object) -> dict[str, float]:
@@ -155,7 +147,7 @@ def fit(
                     if stopping or (due and index + 1 < steps):
                         keep(here)
                     if stopping:
-                        raise Interrupted(stop.signum or signal.SIGTERM, here)
+                        raise Interrupted(stop.signum or signal.SIGTERM, begun=here != Position())
                 meter.check()
                 with stop.at_once():
                     metrics = after_epoch(epoch)
@@ -164,7 +156,7 @@ def fit(
         except StopNow:
             if here != saved:
                 keep(here)
-            raise Interrupted(stop.signum or signal.SIGTERM, here) from None
+            raise Interrupted(stop.signum or signal.SIGTERM, begun=here != Position()) from None
 
 
 def _step(fabric: Fabric, optimizer: Any, losses: Mapping[str, Tensor]) -> None:

@@ -12,12 +12,9 @@ import torch
 from torch import Tensor
 
 from mgd_ssl import distributed
+from mgd_ssl.errors import NonFiniteLossError
 from mgd_ssl.training.alarms import ConstantLoss
 from mgd_ssl.training.logging import MetricWriter, format_duration, logger
-
-
-class NonFiniteLossError(RuntimeError):
-    """A loss is NaN or infinite."""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
     status, said = stop_after(run, teacher, signum, 2, step)
     assert status == expected, said
     assert f"stopped by {signum.name} after a checkpoint" in said
-    assert "Go on with: python pretrain.py" in said and "--resume" in said
+    assert "Resume with: python pretrain.py" in said and "--resume" in said
     assert "Traceback" not in said
     last = read_last(run)["progress"]
     assert (last["epoch"], last["step"]) >= (1, 1)

@@ -75,7 +75,7 @@ def test_ctrl_c_ends_both_with_one_line(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     said = end_of(process)
     assert process.returncode == 130
-    assert said.count("stopping after this step") == 1 and said.count("Go on with:") == 1, said
+    assert said.count("stopping after this step") == 1 and said.count("Resume with:") == 1, said
 
 
 SENT = """

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from mgd_ssl.errors import NonFiniteLossError
 from mgd_ssl.training.logging import MetricWriter, format_duration
 from mgd_ssl.training.loop import LoopConfig, seed_step
-from mgd_ssl.training.meter import Meter, NonFiniteLossError
+from mgd_ssl.training.meter import Meter
 
 
 def _rows(directory: Path) -> list[dict[str, Any]]:
