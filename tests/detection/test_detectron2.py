@@ -224,7 +224,7 @@ def test_other_networks_are_refused():
     with pytest.raises(ValueError, match="expected those of a torchvision ResNet"):
         backbone_to_detectron2(backbone_state(create_backbone("mobilenet_v2", width=0.25)))
     detector = thin_detector(head_norm="group")
-    with pytest.raises(ValueError, match="the heads have group norm"):
+    with pytest.raises(ValueError, match="got heads with group norm"):
         retinanet_to_detectron2(detector.state_dict(), detector.spec)
     with pytest.raises(ValueError, match="a multiple of the 9 anchors"):
         retinanet_from_detectron2({"head.cls_score.bias": torch.zeros(10)})

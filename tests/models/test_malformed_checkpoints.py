@@ -212,7 +212,7 @@ SIDES = {"min_size": 32, "max_size": 32, "smallest_anchor": 8.0}
     [
         ({"category_ids": ["1", "2"]}, r"detector\.category_ids\[0\]: got '1' \(text\)"),
         ({"category_ids": [True, 2]}, r"detector\.category_ids\[0\]: got True \(a flag\)"),
-        ({"category_ids": []}, r"detector\.category_ids: got \(\), expected an id"),
+        ({"category_ids": []}, r"detector\.category_ids: got \(\), expected one distinct id"),
         ({"category_ids": [1, 1]}, "expected one distinct id per class"),
         ({"category_ids": 2}, r"detector\.category_ids: got 2 \(int\), expected a list"),
         ({"norm_eps": -1e-5}, r"norm_eps: got -1e-05, expected 0 or more"),
