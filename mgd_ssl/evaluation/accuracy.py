@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
@@ -13,11 +14,22 @@ from mgd_ssl.models import evaluating
 
 
 class Accuracy(TypedDict):
-    """In percent, over so many images."""
+    """Top-1 and top-5 in percent, and the number of images."""
 
     top1: float
     top5: float
     images: int
+
+
+def within_top(scores: Float[Tensor, "*n k"], labels: Int[Tensor, "*m"]) -> Bool[Tensor, "*n 2"]:
+    """Whether the class has the largest score, and whether it is among the five largest.
+
+    Args:
+        scores: of K classes.
+        labels: classes; of the shape (N...), or one that broadcasts to it.
+    """
+    top = scores.topk(min(5, scores.shape[-1]), dim=-1).indices == labels[..., None]
+    return torch.stack([top[..., 0], top.any(dim=-1)], dim=-1)
 
 
 @torch.no_grad()
@@ -28,17 +40,17 @@ def classifier_accuracy(
     transform: Transform,
     device: torch.device | str,
 ) -> Accuracy:
-    """Accuracy over the images of every process's loader; undecodable images are left out.
+    """Accuracy over the images of all processes; images that cannot be decoded are left out.
 
     Args:
         network: (B,3,H,W) -> (B,K) logits, on the device; with fewer than five classes every
             image is within the top 5.
-        loader: labelled batches, this process's share.
-        transform: uint8 images on the device to normalised ones.
+        loader: labeled batches of this process.
+        transform: uint8 images on the device to normalized ones.
         device: of the network.
 
     Raises:
-        ValueError: no image, or a label that the classifier has no output for.
+        ValueError: there is no image, or a label for which the classifier has no output.
     """
     hits = distributed.together(lambda: _count(network, loader, transform, device))
     top1, top5, images = distributed.all_reduce_sum(hits).tolist()
@@ -53,7 +65,7 @@ def _count(
     transform: Transform,
     device: torch.device | str,
 ) -> Tensor:
-    """Images that are right, right within the first five, and all, of this process (3,)."""
+    """Numbers of images of this process (3,): right, right within the top five, all."""
     hits = torch.zeros(3, dtype=torch.int64, device=device)
     with evaluating(network):
         for batch in loader:
@@ -61,15 +73,12 @@ def _count(
             logits = network(transform(batch.images[kept].to(device)))
             labels = batch.labels[kept].to(device)
             _check(labels, logits.shape[1])
-            best = logits.topk(min(5, logits.shape[1]), dim=1).indices
-            right = best == labels[:, None]
-            hits += torch.stack(
-                [right[:, 0].sum(), right.any(1).sum(), labels.new_tensor(len(labels))]
-            )
+            hits[:2] += within_top(logits, labels).sum(dim=0)
+            hits[2] += len(labels)
     return hits
 
 
-def _check(labels: torch.Tensor, classes: int) -> None:
+def _check(labels: Tensor, classes: int) -> None:
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(
             f"accuracy: got labels {int(labels.min())} to {int(labels.max())}, expected 0 to "

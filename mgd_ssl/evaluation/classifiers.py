@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mgd_ssl.evaluation.accuracy import within_top
+
 MOMENTUM = 0.9
 # Rows that statistics and accuracies take at once; a step takes its batch alone.
 ROW_BLOCK = 8192
@@ -142,12 +144,11 @@ def accuracies(
         labels: classes (M,); one that the classifiers lack counts as wrong.
         rows: (R,).
     """
-    count, classes = classifiers.bias.shape
+    count = len(classifiers.bias)
     right = torch.zeros(count, 2, dtype=torch.int64, device=features.device)
     for block in torch.split(rows, max(1, ROW_BLOCK // count)):
         logits = classifiers.logits(classifiers.standardise(features[block]))
-        top = logits.topk(min(5, classes), dim=2).indices == labels[block, None, None]
-        right += torch.stack([top[:, :, 0].sum(dim=0), top.sum(dim=(0, 2))], dim=1)
+        right += within_top(logits, labels[block, None]).sum(dim=0)
     # A NaN passes for the largest logit: the figures of a diverged classifier mean nothing.
     sound = classifiers.weight.isfinite().all(dim=2).all(dim=0)
     sound &= classifiers.bias.isfinite().all(dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mgd_ssl import distributed
 from mgd_ssl.data import Batch
-from mgd_ssl.models import evaluating
+from mgd_ssl.models import evaluating, pool
 
 logger = logging.getLogger(__name__)
 Transform = Callable[[Tensor], Tensor]
@@ -167,22 +167,6 @@ def _check_any(found: Features) -> None:
             f"loader: got no image ({found.failed} could not be decoded), expected at least one: "
             "check the data folder"
         )
-
-
-def pool(features: Float[Tensor, "n d *hw"]) -> Float[Tensor, "n d"]:
-    """(N,D) as it is, (N,D,H,W) by its mean over H and W.
-
-    Raises:
-        ValueError: any other shape.
-    """
-    if features.ndim == 4:
-        return features.mean(dim=(2, 3))
-    if features.ndim != 2:
-        raise ValueError(
-            f"network output: got shape {tuple(features.shape)}, expected (N,D) or (N,D,H,W): "
-            "evaluate a backbone without another head"
-        )
-    return features
 
 
 def _check_finite(features: Tensor, indices: Tensor) -> None:

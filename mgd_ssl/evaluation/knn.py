@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from mgd_ssl.evaluation.accuracy import within_top
 from mgd_ssl.evaluation.inputs import (
     Array,
     as_count,
@@ -221,7 +222,6 @@ def _vote(
     right = torch.zeros(2, dtype=torch.int64, device=truth.device)
     for w, v, t in zip(*(torch.split(x, block) for x in (weights, votes, truth)), strict=True):
         scores = w.new_zeros(len(v), classes).scatter_add_(1, v, w)
-        top = scores.topk(min(5, classes), dim=1)
-        hit = (top.indices == t[:, None]) & (top.values > 0)
-        right += torch.stack([hit[:, :1].sum(), hit.sum()])
+        voted = scores.gather(1, t[:, None]) > 0
+        right += (within_top(scores, t) & voted).sum(dim=0)
     return int(right[0]), int(right[1])

@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
-from mgd_ssl.evaluation.features import Transform, collect_features, pool
+from mgd_ssl.evaluation.accuracy import within_top
+from mgd_ssl.evaluation.features import Transform, collect_features
 from mgd_ssl.evaluation.inputs import as_labels
-from mgd_ssl.models import evaluating
+from mgd_ssl.models import evaluating, pool
 
 
 @dataclass(frozen=True)
@@ -216,8 +217,7 @@ def head_accuracy(
     right = torch.zeros(2, dtype=torch.int64)
     for x, y in zip(torch.split(features, 8192), torch.split(labels, 8192), strict=True):
         logits = head(x.to(head.weight.device))
-        hit = logits.topk(min(5, head.out_features), dim=1).indices.cpu() == y.cpu()[:, None]
-        right += torch.stack([hit[:, 0].sum(), hit.sum()])
+        right += within_top(logits.cpu(), y.cpu()).sum(dim=0)
     top1, top5 = (100 * right.double() / len(labels)).tolist()
     return top1, top5
 

@@ -13,6 +13,7 @@ from mgd_ssl.models.checkpoints import find_backbone, load_backbone, load_classi
 from mgd_ssl.models.dict_backbones import DictBackbone, returns_dict
 from mgd_ssl.models.filling import KeyReport, check_values
 from mgd_ssl.models.modes import evaluating, keeping_buffers, undone_on_error
+from mgd_ssl.models.pooling import pool
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, naming_size, probe
 from mgd_ssl.models.weights import find_checkpoint, read_checkpoint
@@ -39,6 +40,7 @@ __all__ = [
     "load_backbone",
     "load_classifier",
     "naming_size",
+    "pool",
     "probe",
     "read_checkpoint",
     "returns_dict",

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from mgd_ssl.data import ImageSource, make_loader, subset
 from mgd_ssl.data.bad_files import why_not
 from mgd_ssl.data.views import to_unit
-from mgd_ssl.evaluation.features import pool
-from mgd_ssl.models import Taps, naming_size, probe
+from mgd_ssl.models import Taps, naming_size, pool, probe
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks import Task, Teacher
 from mgd_ssl.training.logging import logger

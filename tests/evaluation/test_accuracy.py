@@ -6,6 +6,7 @@ from torch import nn
 
 from mgd_ssl.data import Batch
 from mgd_ssl.evaluation import classifier_accuracy
+from mgd_ssl.evaluation.accuracy import within_top
 
 
 class FirstRow(nn.Module):
@@ -25,6 +26,14 @@ def measure(*batches: Batch) -> dict[str, float]:
     return dict(
         classifier_accuracy(FirstRow(), batches, transform=torch.Tensor.float, device="cpu")
     )
+
+
+def test_a_class_is_within_the_top_five_by_its_rank() -> None:
+    scores = torch.stack([torch.randperm(7) for _ in range(12)]).view(3, 4, 7).float()
+    labels = torch.tensor([2, 0, 6])
+    found = within_top(scores, labels[:, None])
+    rank = 6 - scores.gather(2, labels[:, None, None].expand(3, 4, 1))[..., 0]
+    assert torch.equal(found, torch.stack([rank < 1, rank < 5], dim=2))
 
 
 def test_hand_figures_over_two_batches_with_an_undecodable_image() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
 from mgd_ssl.evaluation import collect_features, extract_features
-from mgd_ssl.evaluation.features import pool
+from mgd_ssl.models import pool
 
 
 def batch(values: list[int], labels: list[int], indices: list[int], failed: list[int]) -> Batch:
