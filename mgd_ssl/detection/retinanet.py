@@ -1,7 +1,7 @@
 """torchvision's RetinaNet on any of its ResNets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Literal
 
@@ -96,6 +96,11 @@ class DetectorSpec(BackboneSpec):
                 f"min_size: got {self.min_size} with max_size {self.max_size}, expected "
                 "1 <= min_size <= max_size"
             )
+
+    @property
+    def body(self) -> BackboneSpec:
+        """What builds the body alone."""
+        return BackboneSpec(**{f.name: getattr(self, f.name) for f in fields(BackboneSpec)})
 
     def _check_choice(self, name: str, choices: tuple[str, ...]) -> None:
         if getattr(self, name) not in choices:

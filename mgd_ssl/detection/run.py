@@ -1,31 +1,26 @@
-"""Object detection: the same run with boxes, two detectors and average precision."""
+"""``mgd-ssl detect``: train a detector on images with boxes, alone or from a teacher."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
 from lightning.fabric import Fabric
-from torch import nn
 from torchvision.models.detection import RetinaNet
 
 from mgd_ssl.data import data_line, subset
 from mgd_ssl.detection.average_precision import coco_library, detector_ap
-from mgd_ssl.detection.categories import check_same_categories, match_categories
-from mgd_ssl.detection.loading import DetectionLoader
+from mgd_ssl.detection.categories import check_same_categories
+from mgd_ssl.detection.evaluation import evaluate
 from mgd_ssl.detection.opening import open_detection
-from mgd_ssl.detection.parts import build_detection, load_teacher, load_weights
+from mgd_ssl.detection.parts import build_detection
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.detection.task import Detection
 from mgd_ssl.detection.training_data import DetectionData, make_loader
-from mgd_ssl.evaluation import print_table, write_json
 from mgd_ssl.matching import detection_iterations
-from mgd_ssl.models import BackboneSpec
-from mgd_ssl.runs.outputs import refuse_other
 from mgd_ssl.training.checkpoint import export_student
 from mgd_ssl.training.checks import check_batch
-from mgd_ssl.training.devices import convert_sync_bn, start_fabric
-from mgd_ssl.training.logging import logger, start_logging
+from mgd_ssl.training.devices import convert_sync_bn
+from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
 from mgd_ssl.training.schedules import learning_rate
@@ -104,13 +99,20 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         if self.val is None or self.val_loader is None or not due:
             return {}
         # without autocast, in which torchvision's boxes would be of half precision too
-        found = ap_of(self.task.student, self.val, self.val_loader, self.fabric)
+        student: Any = self.task.student
+        found = detector_ap(
+            student,
+            self.val,
+            self.val_loader,
+            category_ids=student.spec.category_ids,
+            device=self.fabric.device,
+        )
         return {f"val_{name}": figure for name, figure in found.items()}
 
     def networks(self) -> dict[str, Any]:
         """The detector under torchvision's keys, and what it takes to build it."""
         student = cast(RetinaNet, self.task.student)
-        body, transform = body_spec(student), student.transform
+        body, transform = student.spec.body, student.transform
         normalisation = {"mean": list(transform.image_mean), "std": list(transform.image_std)}
         return {
             "arch": body.arch,
@@ -135,55 +137,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         export_student(
             directory / "student.safetensors",
             student.backbone.body.state_dict(),
-            body_spec(student),
+            student.spec.body,
             content["normalisation"],
             content["size"],
         )
-
-
-def body_spec(detector: RetinaNet) -> BackboneSpec:
-    """What builds a detector's body alone."""
-    names = (f.name for f in fields(BackboneSpec))
-    return BackboneSpec(**{name: getattr(detector.spec, name) for name in names})
-
-
-def ap_of(
-    network: nn.Module, source: DetectionSource, loader: DetectionLoader, fabric: Fabric
-) -> dict[str, float]:
-    """Average precision of a detector of this project."""
-    ids = cast(Any, network).spec.category_ids
-    return detector_ap(network, source, loader, category_ids=ids, device=fabric.device)
-
-
-def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
-    """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
-    start_logging()
-    fabric = start_fabric(config.device)
-    config = located(config)
-    result = {
-        "protocol": "COCO AP, at most 100 boxes an image",
-        "checkpoint": str(config.student_weights),
-        "data": str(config.data or "scenes of Fashion-MNIST"),
-    }
-    if config.out:
-        refuse_other(config.out / "ap.json", result)
-    val = open_detection(config.data, "val", **config.loader.opening)
-    if fabric.is_global_zero:
-        logger.info(data_line({"average precision": val}))
-    loader, rows = make_loader(config, fabric, val), []
-    networks = {"student": load_weights(config)}
-    if config.teacher.teacher:
-        networks["teacher"] = load_teacher(config)
-    for name, (network, report) in networks.items():
-        ids = network.spec.category_ids
-        match_categories(report, ids, val.category_ids, val.classes, what=name)
-        found = ap_of(network.to(fabric.device).eval(), val, loader, fabric)
-        counts = {f"val_{key}": found.pop(key) for key in ("images", "unreadable")}
-        rows.append({"network": name, **found})
-    if fabric.is_global_zero:
-        covered = f"{counts['val_images']:,} of {len(val):,} images"
-        print_table(f"Average precision, per cent, {covered}: {val.name}", rows)
-        if config.out:
-            path = write_json(config.out / "ap.json", {**result, **counts, "rows": rows})
-            logger.info("written: %s", path)
-    return rows

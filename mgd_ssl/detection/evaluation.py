@@ -1,0 +1,51 @@
+"""``mgd-ssl detect --evaluate``: the average precision of detectors, without training."""
+
+from typing import Any
+
+from mgd_ssl.data import data_line
+from mgd_ssl.detection.average_precision import detector_ap
+from mgd_ssl.detection.categories import match_categories
+from mgd_ssl.detection.opening import open_detection
+from mgd_ssl.detection.parts import load_teacher, load_weights
+from mgd_ssl.detection.settings import DetectConfig
+from mgd_ssl.detection.training_data import make_loader
+from mgd_ssl.evaluation import print_table, write_json
+from mgd_ssl.runs.outputs import refuse_other
+from mgd_ssl.training.devices import start_fabric
+from mgd_ssl.training.logging import logger, start_logging
+from mgd_ssl.training.same_run import located
+
+
+def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
+    """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
+    start_logging()
+    fabric = start_fabric(config.device)
+    config = located(config)
+    result = {
+        "protocol": "COCO AP, at most 100 boxes an image",
+        "checkpoint": str(config.student_weights),
+        "data": str(config.data or "scenes of Fashion-MNIST"),
+    }
+    if config.out:
+        refuse_other(config.out / "ap.json", result)
+    val = open_detection(config.data, "val", **config.loader.opening)
+    if fabric.is_global_zero:
+        logger.info(data_line({"average precision": val}))
+    loader, rows = make_loader(config, fabric, val), []
+    networks = {"student": load_weights(config)}
+    if config.teacher.teacher:
+        networks["teacher"] = load_teacher(config)
+    for name, (network, report) in networks.items():
+        ids = network.spec.category_ids
+        match_categories(report, ids, val.category_ids, val.classes, what=name)
+        network = network.to(fabric.device)
+        found = detector_ap(network, val, loader, category_ids=ids, device=fabric.device)
+        counts = {f"val_{key}": found.pop(key) for key in ("images", "unreadable")}
+        rows.append({"network": name, **found})
+    if fabric.is_global_zero:
+        covered = f"{counts['val_images']:,} of {len(val):,} images"
+        print_table(f"Average precision, percent, {covered}: {val.name}", rows)
+        if config.out:
+            path = write_json(config.out / "ap.json", {**result, **counts, "rows": rows})
+            logger.info("written: %s", path)
+    return rows
