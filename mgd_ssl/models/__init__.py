@@ -14,6 +14,7 @@ from mgd_ssl.models.dict_backbones import DictBackbone, returns_dict
 from mgd_ssl.models.filling import KeyReport, check_values
 from mgd_ssl.models.modes import evaluating, keeping_buffers, undone_on_error
 from mgd_ssl.models.pooling import pool
+from mgd_ssl.models.provenance import Provenance
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, naming_size, probe
 from mgd_ssl.models.weights import find_checkpoint, read_checkpoint
@@ -24,6 +25,7 @@ __all__ = [
     "DictBackbone",
     "FeatureReader",
     "KeyReport",
+    "Provenance",
     "Tap",
     "TappedNetwork",
     "Taps",

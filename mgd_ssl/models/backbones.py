@@ -4,14 +4,18 @@ import difflib
 import importlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Literal, cast
 
 import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from mgd_ssl.models.specs import BackboneSpec as BackboneSpec
+from mgd_ssl.models.specs import Options
+from mgd_ssl.models.timm_networks import build_timm, is_timm
 
 RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
@@ -22,40 +26,8 @@ RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
 }
 TORCHVISION = [*RESNETS, "mobilenet_v2", "shufflenet_v2_x1_0"]
 HEADS = ("fc", "classifier", "head")
+NONE: Options = MappingProxyType({})
 LEAST_CHANNELS = 8  # of a thin ResNet's layers
-WIDEST = 16
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """What it takes to build a backbone again; saved with every checkpoint.
-
-    Attributes:
-        arch: a torchvision name, a timm name (``timm/NAME`` forces timm) or ``module:function``.
-        width: factor on every channel count; ResNets and MobileNet v2.
-        stem: ``imagenet`` leaves the network as it is; ``small``, for images of 28 to 96
-            pixels, makes the first convolution 3×3 and takes the max-pool out.
-        stem_stride: stride of the small stem's convolution.
-    """
-
-    arch: str = "resnet18"
-    width: float = 1.0
-    stem: Literal["imagenet", "small"] = "imagenet"
-    stem_stride: Literal[1, 2] = 1
-
-    def __post_init__(self) -> None:
-        if not 0 < self.width <= WIDEST:
-            raise ValueError(
-                f"width: got {self.width}, expected a factor above 0, at most {WIDEST}"
-            )
-        if self.stem not in ("imagenet", "small"):
-            raise ValueError(f"stem: got {self.stem!r}, expected 'imagenet' or 'small'")
-        if self.stem_stride not in (1, 2):
-            raise ValueError(f"stem_stride: got {self.stem_stride}, expected 1 or 2")
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values."""
-        return asdict(self)
 
 
 class ThinResNet(ResNet):  # type: ignore[misc]
@@ -93,6 +65,7 @@ def create_backbone(
     width: float = 1.0,
     stem: Literal["imagenet", "small"] = "imagenet",
     stem_stride: Literal[1, 2] = 1,
+    options: Options = NONE,
 ) -> nn.Module:
     """Build a network with random weights and an identity in the classifier's place.
 
@@ -101,6 +74,7 @@ def create_backbone(
         width: see `BackboneSpec`.
         stem: see `BackboneSpec`.
         stem_stride: see `BackboneSpec`.
+        options: see `BackboneSpec`.
 
     Returns:
         The untouched network of torchvision or timm, (N,3,H,W) -> (N, ``num_features``). It
@@ -110,7 +84,7 @@ def create_backbone(
         ValueError: no such architecture (the nearest names are given), or a width or a stem
             for which the architecture has no rule.
     """
-    network = _create(BackboneSpec(arch, width, stem, stem_stride))
+    network = _create(BackboneSpec(arch, width, stem, stem_stride, options))
     set_head(network, nn.Identity())
     return network
 
@@ -122,6 +96,7 @@ def create_classifier(
     width: float = 1.0,
     stem: Literal["imagenet", "small"] = "imagenet",
     stem_stride: Literal[1, 2] = 1,
+    options: Options = NONE,
 ) -> nn.Module:
     """Build a network whose classifier has ``classes`` outputs, (N,3,H,W) -> (N,K) logits.
 
@@ -132,7 +107,7 @@ def create_classifier(
     """
     if classes < 2:
         raise ValueError(f"classes: got {classes}, expected two or more")
-    network = _create(BackboneSpec(arch, width, stem, stem_stride))
+    network = _create(BackboneSpec(arch, width, stem, stem_stride, options))
     head = network.get_submodule(str(network.head_name))
     linear = [name for name, m in head.named_modules() if isinstance(m, nn.Linear)]
     if linear and linear[-1]:  # inside a head of several layers, as MobileNet v2's
@@ -145,7 +120,7 @@ def create_classifier(
 
 def _create(spec: BackboneSpec) -> nn.Module:
     """The network with the head that its library gives it."""
-    network = _build(spec.arch, spec.width)
+    network = _build(spec)
     if spec.stem == "small":
         _make_small_stem(network, spec.arch, spec.stem_stride)
     head_name = _head_name(network)
@@ -158,12 +133,12 @@ def _create(spec: BackboneSpec) -> nn.Module:
 
 @lru_cache
 def backbone_shapes(spec: BackboneSpec) -> dict[str, torch.Size]:
-    """Shapes of a backbone's state; draws no random numbers, and torchvision's is not built.
+    """Shapes of a backbone's state; draws no random numbers and takes no memory for weights.
 
     Raises:
         ValueError: see `create_backbone`.
     """
-    place = torch.device("meta") if spec.arch in TORCHVISION else nullcontext()
+    place = nullcontext() if ":" in spec.arch else torch.device("meta")
     with torch.random.fork_rng(devices=[]), place:
         network = create_backbone(**spec.to_dict())
     return {key: value.shape for key, value in network.state_dict().items()}
@@ -171,13 +146,7 @@ def backbone_shapes(spec: BackboneSpec) -> dict[str, torch.Size]:
 
 def is_known(arch: str) -> bool:
     """Whether torchvision or timm, where it is installed, has a network of this name."""
-    if arch in TORCHVISION:
-        return True
-    try:
-        import timm
-    except ImportError:
-        return False
-    return bool(timm.is_model(timm_name(arch)))
+    return arch in TORCHVISION or is_timm(arch)
 
 
 def set_head(network: nn.Module, head: nn.Module) -> None:
@@ -203,7 +172,10 @@ def backbone_state(network: nn.Module) -> dict[str, Tensor]:
     return {k: v for k, v in network.state_dict().items() if not k.startswith(head)}
 
 
-def _build(arch: str, width: float) -> nn.Module:
+def _build(spec: BackboneSpec) -> nn.Module:
+    arch, width = spec.arch, spec.width
+    if spec.options and (":" in arch or arch in TORCHVISION):
+        raise ValueError(f"options: got {dict(spec.options)} for {arch}, expected a timm network")
     if ":" in arch:
         return _build_own(arch)
     if arch in RESNETS and width != 1.0:
@@ -217,7 +189,7 @@ def _build(arch: str, width: float) -> nn.Module:
         )
     if arch in TORCHVISION:
         return torchvision.models.get_model(arch, weights=None)  # type: ignore[no-any-return]
-    return _build_timm(arch)
+    return _build_timm(arch, spec.options)
 
 
 def _build_own(arch: str) -> nn.Module:
@@ -238,23 +210,16 @@ def _build_own(arch: str) -> nn.Module:
     return network
 
 
-def timm_name(arch: str) -> str:
-    """timm's name of an architecture; MobileNet v1 goes by the field's name too."""
-    return {"mobilenet_v1": "mobilenetv1_100"}.get(arch, arch.removeprefix("timm/"))
-
-
-def _build_timm(arch: str) -> nn.Module:
+def _build_timm(arch: str, options: Options) -> nn.Module:
     try:
         import timm
     except ImportError as error:
         raise ValueError(
             _unknown(arch, TORCHVISION) + "; more with pip install 'mgd_ssl[timm]'"
         ) from error
-    name = timm_name(arch)
-    if not timm.is_model(name):
+    if not is_timm(arch):
         raise ValueError(_unknown(arch, [*TORCHVISION, *timm.list_models()]))
-    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
-    return network
+    return build_timm(arch, options)
 
 
 def _unknown(arch: str, known: list[str]) -> str:

@@ -13,11 +13,11 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_ty
 from torch import Tensor
 
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
-from mgd_ssl.models.backbones import BackboneSpec
+from mgd_ssl.models.specs import BackboneSpec, Option, check_option
 
 T = TypeVar("T")
 Rgb = tuple[float, float, float]
-NAMES = ("arch", "backbone", "normalisation", "size", "classes", "detector")
+NAMES = ("arch", "backbone", "normalisation", "size", "classes", "detector", "provenance")
 LARGEST_SIZE = 1 << 14
 NETWORK_NAME = re.compile(r"(timm/)?[\w.-]+")
 WORDS = {float: "a finite number", int: "a whole number", bool: "true or false", str: "text"}
@@ -132,6 +132,11 @@ class FileEntries:
             refuse(self.path, "size", size, f"1 to {LARGEST_SIZE} pixels")
         return size
 
+    def provenance(self) -> Mapping[str, Any]:
+        """What a run of this project wrote of the weights that its own come from, by their part."""
+        said = self.said.get("provenance")
+        return said if isinstance(said, Mapping) else {}
+
     def classes(self, count: int) -> tuple[str, ...] | None:
         """Names of a network's ``count`` outputs; None where the file has none."""
         if self.said.get("classes") in (None, [], ()):
@@ -190,6 +195,8 @@ def read_value(hint: Any, value: Any, path: Path, entry: str) -> Any:
         ValueError: it is of another type, or no finite number.
     """
     origin, options = get_origin(hint), get_args(hint)
+    if origin is Mapping:
+        return _read_options(value, path, entry)
     if origin is tuple:
         return _read_tuple(options, value, path, entry)
     if origin is Literal:
@@ -206,6 +213,16 @@ def read_value(hint: Any, value: Any, path: Path, entry: str) -> Any:
     ):
         refuse(path, entry, value, WORDS[hint])
     return value
+
+
+def _read_options(value: Any, path: Path, entry: str) -> dict[str, Option]:
+    """Arguments of a timm network; those alone that a description may set."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        refuse(path, entry, value, "a mapping of a timm network's arguments")
+    try:
+        return {name: check_option(name, v) for name, v in value.items()}
+    except ValueError as error:
+        raise ValueError(f"checkpoint: {path}, {entry}.{error}") from error
 
 
 def _read_tuple(items: tuple[Any, ...], value: Any, path: Path, entry: str) -> tuple[Any, ...]:

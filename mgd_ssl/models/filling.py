@@ -1,6 +1,6 @@
 """Put a file's weights into a network: whole, or not at all."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
-from mgd_ssl.models.backbones import BackboneSpec
+from mgd_ssl.models.families import Terms
+from mgd_ssl.models.provenance import Provenance
+from mgd_ssl.models.specs import BackboneSpec
 
+DIGITS = 16  # of a SHA-256 in a line of the log
 # Files older than PyTorch 0.4.1 lack it, and frozen norms do; nothing computes with it.
 COUNT = "num_batches_tracked"
 FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -28,6 +31,7 @@ class KeyReport:
         missing: entries of the network that the file lacks.
         unexpected: entries of the file that the network lacks, the head's aside.
         head: entries of the head, left out.
+        unused: entries that no pass of the trained network uses, left out.
         mean: per channel, of the images the network expects, in [0,1].
         std: per channel.
         size: side of the images it was trained on, in pixels, where the file says so.
@@ -37,6 +41,11 @@ class KeyReport:
         features: dimension of its pooled features.
         place: the entry of the file and the prefix of its keys that were read.
         others: places that would have fitted too.
+        remarks: what the file does not tell and is assumed.
+        sha256: file name -> SHA-256; empty for published weights.
+        terms: under which such weights are published, where known.
+        learned_from: what a file of this project says of the weights that its own come from:
+            ``teacher`` -> `Provenance` as plain values.
     """
 
     path: Path
@@ -55,6 +64,17 @@ class KeyReport:
     features: int = 0
     place: str = ""
     others: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    terms: Terms | None = None
+    learned_from: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def provenance(self) -> Provenance:
+        """What a student carries of its teacher."""
+        source = str(self.path) if self.published else self.path.name
+        return Provenance(source, self.layout, self.spec, self.sha256, self.terms)
 
     def __str__(self) -> str:
         where = f" ({self.place})" if self.place else ""
@@ -63,7 +83,16 @@ class KeyReport:
             f"matched, {len(self.missing)} missing, {len(self.unexpected)} unexpected, "
             f"{len(self.head)} of a head left out"
         )
-        return f"{text}; not read: {'; '.join(self.others)}" if self.others else text
+        if self.unused:
+            text += f", {len(self.unused)} of no use left out ({_listed(self.unused)})"
+        said = [f"sha256 {d[:DIGITS]}…" for d in self.sha256.values()][:1]
+        said += [str(self.terms)] if self.terms else []
+        said += [f"not read: {'; '.join(self.others)}"] if self.others else []
+        return "; ".join([text, *self.remarks, *said])
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + ", …" * (len(names) > most)
 
 
 def fill(

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from mgd_ssl.models.backbones import LEAST_CHANNELS, RESNETS, BackboneSpec, scaled
+from mgd_ssl.models.backbones import LEAST_CHANNELS, RESNETS, scaled
+from mgd_ssl.models.specs import BackboneSpec
 
 # An entry that a family of networks has, and no other: by it they are told apart.
 RESNET = "layer1.0.conv1.weight"

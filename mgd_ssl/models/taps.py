@@ -160,8 +160,19 @@ def naming_size(network: nn.Module, size: int) -> Iterator[None]:
     except (AssertionError, RuntimeError) as error:
         if str(error).startswith("tap "):
             raise
-        built = (getattr(network, "default_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
         raise ValueError(
             f"size: {type(network).__name__} takes no images of {size} pixels ({error}); expected "
-            f"a size that it is built for: --size {built}"
+            f"{_valid_size(network, size)}"
         ) from error
+
+
+def _valid_size(network: nn.Module, size: int) -> str:
+    """A size that a network takes, in words: a multiple of its patch, or that it is built for."""
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    if getattr(network, "dynamic_img_size", False) and patch:
+        side = int(patch[0])
+        return (
+            f"a multiple of its patches' {side} pixels: --size {max(1, round(size / side)) * side}"
+        )
+    built = (getattr(network, "default_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
+    return f"a size that it is built for: --size {built}"

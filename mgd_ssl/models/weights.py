@@ -14,8 +14,9 @@ import torchvision
 from safetensors import safe_open
 from torch import nn
 
-from mgd_ssl.models.backbones import TORCHVISION, timm_name
+from mgd_ssl.models.backbones import TORCHVISION
 from mgd_ssl.models.file_kinds import is_safetensors, what_else
+from mgd_ssl.models.timm_networks import timm_name
 
 RUN_CHECKPOINTS = ("checkpoints/last.pt", "last.pt")
 Checkpoint = tuple[dict[str, Any], dict[str, str]]
@@ -60,6 +61,11 @@ def find_checkpoint(source: Path) -> Path:
         f"checkpoint: got {source}, a directory without {RUN_CHECKPOINTS[0]}, which is no file; "
         "expected a checkpoint's path, or the directory of a run"
     )
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files whose bytes a checkpoint's weights are; none of published weights."""
+    return [path] if path.is_file() else []
 
 
 def _is_name(name: str) -> bool:

@@ -20,6 +20,7 @@ from mgd_ssl.matching import evenly_spaced_epochs
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
+    Provenance,
     Taps,
     backbone_state,
     create_classifier,
@@ -214,7 +215,13 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
             "classes": self.data.source.classes,
             "normalisation": loader.normalisation,
             "size": loader.size,
+            "provenance": {"teacher": self._provenance.to_dict()} if self._provenance else {},
         }
+
+    @property
+    def _provenance(self) -> Provenance | None:
+        """Whose weights the student learns from."""
+        return self.teacher[1].provenance if self.teacher else None
 
     def restore(self, content: dict[str, Any]) -> None:
         """The student."""
@@ -222,4 +229,4 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
 
     def export(self, directory: Path) -> None:
         """The student without its classifier; last.pt and best.pt have it."""
-        export_backbone(self.config, self.task.student, directory)
+        export_backbone(self.config, self.task.student, directory, self._provenance)

@@ -26,7 +26,7 @@ from mgd_ssl.data import (
 from mgd_ssl.evaluation import Features, collect_features
 from mgd_ssl.evaluation.results import difference
 from mgd_ssl.files import require_writable
-from mgd_ssl.models import find_checkpoint, load_backbone
+from mgd_ssl.models import Taps, find_checkpoint, load_backbone, probe
 from mgd_ssl.runs.outputs import has_other_picture, refuse_other
 from mgd_ssl.settings.evaluation import EvaluationConfig
 from mgd_ssl.settings.options import (
@@ -64,6 +64,7 @@ class Evaluated:
         fabric = _one_process(config.device)
         self.device = fabric.device
         place(self.network, config.device, self.device)
+        probe(self.network, Taps([]), self.size)  # refuses a size that it does not take
         self.network = fabric.setup_module(self.network)  # runs in the precision
         self.transform: EvalTransform = eval_transform(self.report.mean, self.report.std)
         self.transform.to(self.device)

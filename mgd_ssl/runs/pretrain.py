@@ -13,6 +13,7 @@ from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
+    Provenance,
     Taps,
     create_backbone,
     find_reader,
@@ -224,7 +225,13 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
             "backbone": cast(BackboneSpec, self.task.student.spec).to_dict(),
             "normalisation": loader.normalisation,
             "size": loader.size,
+            "provenance": {"teacher": self.teacher.to_dict()} if self.teacher else {},
         }
+
+    @property
+    def teacher(self) -> Provenance | None:
+        """Whose weights the student learns from."""
+        return self.report.provenance if self.report else None
 
     def restore(self, content: dict[str, Any]) -> None:
         """Student and objective, queues and key encoder among it."""
@@ -242,7 +249,7 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
 
     def export(self, directory: Path) -> None:
         """The backbone without its head, under torchvision's or timm's keys."""
-        export_backbone(self.config, self.task.student, directory)
+        export_backbone(self.config, self.task.student, directory, self.teacher)
 
 
 def _renamed(key: str) -> str:

@@ -10,7 +10,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from mgd_ssl.files import write_whole
-from mgd_ssl.models import BackboneSpec, backbone_state, read_checkpoint
+from mgd_ssl.models import BackboneSpec, Provenance, backbone_state, read_checkpoint
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.restoring import check_sections
@@ -59,6 +59,7 @@ def export_student(
     spec: BackboneSpec,
     normalisation: Mapping[str, Any],
     size: int,
+    teacher: Provenance | None = None,
 ) -> None:
     """Write a backbone as safetensors, with the keys of torchvision or timm and no head."""
     metadata = {
@@ -66,11 +67,15 @@ def export_student(
         "normalisation": json.dumps(normalisation),
         "size": str(size),
     }
+    if teacher:
+        metadata["provenance"] = json.dumps({"teacher": teacher.to_dict()})
     content = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     write_whole(path, lambda file: file.write(to_safetensors(content, metadata)))
 
 
-def export_backbone(config: RunConfig, student: nn.Module, directory: Path) -> None:
+def export_backbone(
+    config: RunConfig, student: nn.Module, directory: Path, teacher: Provenance | None = None
+) -> None:
     """Write the student without its head, under torchvision's or timm's keys."""
     export_student(
         directory / "student.safetensors",
@@ -78,4 +83,5 @@ def export_backbone(config: RunConfig, student: nn.Module, directory: Path) -> N
         cast(BackboneSpec, student.spec),
         config.loader.normalisation,
         config.loader.size,
+        teacher,
     )

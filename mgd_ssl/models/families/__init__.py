@@ -1,0 +1,57 @@
+"""Families of networks whose files are told by their keys: one module each, one line here.
+
+A family says by which entry its files are found, which state dicts are its own, how their entries
+are called in the network that is built, and which network that is. See `Family`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mgd_ssl.models.families.dinov2 import DinoV2
+from mgd_ssl.models.families.family import Family, Remapped, Terms
+from mgd_ssl.models.specs import BackboneSpec
+
+__all__ = ["ANCHORS", "FAMILIES", "Family", "Known", "Remapped", "Terms", "know", "recognize"]
+
+# The first that recognizes a state dict takes it: the particular before the general.
+FAMILIES: tuple[Family, ...] = (DinoV2(),)
+ANCHORS = tuple(dict.fromkeys(family.anchor for family in FAMILIES))
+
+
+def recognize(state: Mapping[str, Any]) -> Family | None:
+    """The family whose file a state dict is from; None where no family knows it."""
+    return next((family for family in FAMILIES if family.recognizes(state)), None)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A state dict that a family knows.
+
+    Attributes:
+        family: whose layout it is in.
+        read: its entries by the network's names.
+        spec: the network.
+    """
+
+    family: Family
+    read: Remapped
+    spec: BackboneSpec
+
+
+def know(family: Family, state: Mapping[str, Any], arch: str | None) -> Known:
+    """Read a state dict that a family recognizes.
+
+    Args:
+        family: see `recognize`.
+        state: name -> tensor.
+        arch: the architecture where the user names it.
+
+    Raises:
+        ValueError: a shape that no network of the family has.
+    """
+    read = family.remap({k: v for k, v in state.items() if isinstance(v, Tensor)})
+    shapes = {key: tuple(value.shape) for key, value in read.state.items()}
+    return Known(family, read, family.spec(shapes, arch))

@@ -1,0 +1,182 @@
+"""What a family of networks says of its files, and what several families share."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from mgd_ssl.models.specs import BackboneSpec, Option
+
+State = dict[str, Tensor]
+Shapes = Mapping[str, tuple[int, ...]]
+Rgb = tuple[float, float, float]
+HEAD_CHANNELS = 64  # of an attention head, by the convention of ViTs
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Under what weights are published; weights that a user trains are the user's.
+
+    Attributes:
+        license: its name.
+        obligation: what passing the weights on asks for beyond the license's usual notice.
+        publisher: whose weights the terms are of, where a file in their layout need not be theirs.
+    """
+
+    license: str
+    obligation: str = ""
+    publisher: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain values; those that are known."""
+        whose = f"weights that {self.publisher} publishes in this layout" if self.publisher else ""
+        said = {"license": self.license, "license_of": whose, "obligation": self.obligation}
+        return {name: text for name, text in said.items() if text}
+
+    def __str__(self) -> str:
+        whose = f", as {self.publisher} publishes it" if self.publisher else ""
+        return f"license{whose}: {self.license}" + (f" ({self.obligation})" * bool(self.obligation))
+
+
+@dataclass(frozen=True)
+class Remapped:
+    """A file's entries by the names of the network that is built.
+
+    Attributes:
+        state: name -> tensor; entries that the family does not know keep their names.
+        head: names, in the file, of entries of a head, which is left out.
+        unused: names, in the file, of entries that no pass of the trained network uses.
+    """
+
+    state: State
+    head: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+
+class Family(ABC):
+    """A layout of files, and the network that it is built as.
+
+    Attributes:
+        name: of the layout, in reports.
+        anchor: an entry that every file of the family has; the file is searched for it.
+        terms: of the published weights, where they are known.
+        normalization: mean and standard deviation per channel of images in [0,1]; None for
+            ImageNet's.
+        resizes: whether the network takes images of any multiple of its patch, so that a file
+            names no size.
+    """
+
+    name: ClassVar[str]
+    anchor: ClassVar[str]
+    terms: ClassVar[Terms | None] = None
+    normalization: ClassVar[tuple[Rgb, Rgb] | None] = None
+    resizes: ClassVar[bool] = False
+
+    @abstractmethod
+    def recognizes(self, state: Mapping[str, object]) -> bool:
+        """Whether a state dict, by its keys and shapes, is the family's."""
+
+    @abstractmethod
+    def remap(self, state: State) -> Remapped:
+        """A file's entries by the network's names."""
+
+    @abstractmethod
+    def spec(self, shapes: Shapes, arch: str | None) -> BackboneSpec:
+        """The network that remapped entries are of.
+
+        Args:
+            shapes: of the entries, by the network's names.
+            arch: the architecture where the user names it.
+
+        Raises:
+            ValueError: a shape that no network of the family has.
+        """
+
+    def finish(self, network: nn.Module, state: State) -> None:  # noqa: B027
+        """Give a loaded network what its state dict does not carry.
+
+        Args:
+            network: loaded.
+            state: the file's, by the file's names.
+        """
+
+    def remarks(self, spec: BackboneSpec) -> list[str]:
+        """What the file does not tell and the family assumes, in words."""
+        heads = dict(spec.options).get("num_heads")
+        return [f"{heads} attention heads of {HEAD_CHANNELS} channels assumed"] if heads else []
+
+
+def fitted(
+    arch: str, shapes: Shapes, measure: Callable[[Shapes], dict[str, Option]]
+) -> BackboneSpec:
+    """A timm network with the options in which a file's shapes differ from its own.
+
+    Args:
+        arch: the network nearest to the file's.
+        shapes: of the file's entries, by the network's names.
+        measure: reads options off shapes.
+    """
+    from mgd_ssl.models.backbones import backbone_shapes
+
+    found = measure(shapes)
+    try:
+        own = measure({k: tuple(v) for k, v in backbone_shapes(BackboneSpec(arch)).items()})
+    except ValueError:  # of another kind: its entries are held against the file's, and differ
+        return BackboneSpec(arch)
+    options = {name: value for name, value in found.items() if value != own.get(name)}
+    if "embed_dim" in options and "num_heads" not in options:
+        width = found["embed_dim"]
+        assert isinstance(width, int)
+        if width % HEAD_CHANNELS:
+            raise ValueError(
+                f"got tokens of {width} channels, expected a multiple of {HEAD_CHANNELS}, by which "
+                "alone the number of attention heads can be told"
+            )
+        options["num_heads"] = width // HEAD_CHANNELS
+    return BackboneSpec(arch, options=options)
+
+
+def shape_of(shapes: Shapes, key: str, dimensions: int) -> tuple[int, ...]:
+    """The shape of an entry that must be there.
+
+    Raises:
+        ValueError: it is missing, or has another number of dimensions, or one of no extent.
+    """
+    shape = shapes.get(key)
+    if shape is None or len(shape) != dimensions or 0 in shape:
+        got = "no such entry" if shape is None else f"the shape {shape}"
+        raise ValueError(
+            f"{key}: got {got}, expected {dimensions} dimensions; the file is not whole: copy or "
+            "download it again"
+        )
+    return shape
+
+
+def count_blocks(keys: Iterable[str], prefix: str = "blocks.") -> int:
+    """Blocks of a transformer: one more than the largest number after the prefix."""
+    pattern = re.compile(rf"{re.escape(prefix)}(\d+)\.")
+    numbers = [int(m[1]) for m in map(pattern.match, keys) if m]
+    return max(numbers, default=-1) + 1
+
+
+def renamed(state: State, rules: Mapping[str, str]) -> State:
+    """Entries under names in which every rule, pattern -> replacement, was applied in order."""
+    compiled = [(re.compile(pattern), new) for pattern, new in rules.items()]
+
+    def name(key: str) -> str:
+        for pattern, new in compiled:
+            key = pattern.sub(new, key)
+        return key
+
+    return {name(key): value for key, value in state.items()}
+
+
+def take(state: State, pattern: str) -> tuple[str, ...]:
+    """Take the entries whose whole names match out of a state, and give their names."""
+    names = tuple(key for key in state if re.fullmatch(pattern, key))
+    for key in names:
+        del state[key]
+    return names

@@ -1,0 +1,190 @@
+"""Find a network in a file: where its weights are, of which network they are, and what it takes.
+
+Networks that keep their own names (ResNets, MobileNet v2, ShuffleNet v2 and whatever the user or
+the file names) are found by these; the files of other families by theirs, see
+`mgd_ssl.models.families`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mgd_ssl.models.backbones import backbone_shapes, is_known
+from mgd_ssl.models.families import ANCHORS as FAMILY_ANCHORS
+from mgd_ssl.models.families import Family, Remapped, know, recognize
+from mgd_ssl.models.file_entries import FileEntries, Rgb
+from mgd_ssl.models.filling import COUNT, check_tensors
+from mgd_ssl.models.guessing import ANCHORS, RESNET, guess_spec
+from mgd_ssl.models.layouts import Place, find_places, read_place
+from mgd_ssl.models.refusals import nothing_found
+from mgd_ssl.models.specs import BackboneSpec
+from mgd_ssl.models.weights import find_checkpoint, read_weights
+
+HEAD_KEY = re.compile(r"^(fc|classifier|head|projection_head|projector|prototypes|predictor)\.")
+
+
+@dataclass(frozen=True)
+class FoundBackbone:
+    """A backbone's weights in a file, and what it takes to build it.
+
+    Attributes:
+        path: the file.
+        entries: what the file says of the network.
+        place: where the weights are.
+        content: of the file.
+        spec: of the network.
+        read: the weights by the network's names.
+        family: the layout that they are from; None where the file has the network's own names.
+        others: places that fit too.
+    """
+
+    path: Path
+    entries: FileEntries
+    place: Place
+    content: Mapping[str, Any] = field(repr=False)
+    spec: BackboneSpec
+    read: Remapped = field(repr=False)
+    family: Family | None = None
+    others: tuple[Place, ...] = ()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Everything under the place, by the network's names."""
+        return self.read.state
+
+    @property
+    def normalization(self) -> tuple[Rgb, Rgb]:
+        """Mean and standard deviation: what the file says, its family's, or ImageNet's."""
+        family = self.family.normalization if self.family else None
+        said = "normalisation" in self.entries.said
+        return self.entries.normalisation() if said or not family else family
+
+    @property
+    def size(self) -> int | None:
+        """Side of the images that the network was trained on, in pixels, where the file tells."""
+        side = dict(self.spec.options).get("img_size")
+        told = self.family is not None and not self.family.resizes and isinstance(side, int)
+        return self.entries.size() or (side if told else None)  # type: ignore[return-value]
+
+    @property
+    def shows_stem(self) -> bool:
+        """Whether the file tells the stem, in words or by the shape of a ResNet's."""
+        return "backbone" in self.entries.said or RESNET in self.state
+
+    @cached_property
+    def fits(self) -> bool:
+        """Whether every entry of the network is there, of its shape."""
+        wanted = backbone_shapes(self.spec).items()
+        found = {k: getattr(v, "shape", None) for k, v in self.state.items()}
+        return all(found.get(k) == shape for k, shape in wanted if not k.endswith(COUNT))
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing stands beside the network but a head."""
+        known, state = backbone_shapes(self.spec), self.state
+        return all(k in known or k.endswith(COUNT) or HEAD_KEY.match(k) for k in state)
+
+
+def find_backbone(path: Path, given: Mapping[str, Any]) -> FoundBackbone:
+    """Find a backbone in a file without building it.
+
+    Args:
+        path: see `load_backbone`.
+        given: arch, width, stem and stem_stride where the user says them, else None.
+
+    Raises:
+        ValueError: see `load_backbone`.
+    """
+    content, metadata = read_weights(path)
+    entries = FileEntries.of(find_checkpoint(path), content, metadata)
+    _refuse_other_body(entries, given["arch"])
+    own = entries.spec(given["arch"])
+    arch = given["arch"] or (own.arch if own else _known(entries.arch()))
+    candidates: list[FoundBackbone] = []
+    refusals: list[ValueError] = []
+    readers = [_by_own_names(entries, content, arch, own)]
+    readers += [] if own else [_by_families(entries, content, arch)]
+    for found in (found for reader in readers for found in reader):
+        try:
+            candidates.append(_as_given(found, given))
+        except ValueError as error:
+            refusals.append(error)
+    fitting = sorted((c for c in candidates if c.fits), key=lambda c: not c.is_alone)
+    if fitting:
+        return replace(fitting[0], others=tuple(c.place for c in fitting[1:]))
+    nearest = sorted(candidates, key=lambda c: c.family is None)
+    if nearest:
+        return nearest[0]
+    raise refusals[0] if refusals else nothing_found(entries, content, arch)
+
+
+def _as_given(found: FoundBackbone | ValueError, given: Mapping[str, Any]) -> FoundBackbone:
+    """A candidate of the width, stem and architecture that the user says."""
+    if isinstance(found, ValueError):
+        raise found
+    said = {k: v for k, v in given.items() if v is not None}
+    return replace(found, spec=replace(found.spec, **said))
+
+
+def _by_own_names(
+    entries: FileEntries, content: Mapping[str, Any], arch: str | None, own: BackboneSpec | None
+) -> Iterator[FoundBackbone | ValueError]:
+    """Candidates whose entries have the names of the network; refusals among them."""
+    for place in _places(content, arch):
+        state = read_place(content, place)
+        try:
+            spec = own or guess_spec(entries.path, state, arch)
+            yield FoundBackbone(entries.path, entries, place, content, spec, Remapped(state))
+        except ValueError as error:
+            yield error
+
+
+def _by_families(
+    entries: FileEntries, content: Mapping[str, Any], arch: str | None
+) -> Iterator[FoundBackbone | ValueError]:
+    """Candidates that a family recognizes; refusals among them."""
+    path = entries.path
+    for place in find_places(content, FAMILY_ANCHORS):
+        state = read_place(content, place)
+        family = recognize(state)
+        if family is None:
+            continue
+        try:
+            check_tensors(path, {k: v for k, v in state.items() if isinstance(v, Tensor)}, state)
+            known = know(family, state, arch)
+            yield FoundBackbone(path, entries, place, content, known.spec, known.read, family)
+        except ValueError as error:
+            said = str(error).removeprefix(f"checkpoint: {path}, ")
+            yield ValueError(f"checkpoint: {path}, {family.name} layout, {said}")
+
+
+def _places(content: Mapping[str, Any], arch: str | None) -> list[Place]:
+    """Where all names of a network are; else where most are; with no name, where any known is."""
+    if arch is None:
+        return list(find_places(content, ANCHORS))
+    wanted = [k for k in backbone_shapes(BackboneSpec(arch)) if not k.endswith(COUNT)]
+    counts = find_places(content, wanted)
+    most = max(counts.values(), default=0)
+    return [place for place, count in counts.items() if count == most]
+
+
+def _known(arch: str | None) -> str | None:
+    """A file's name of its network, where it is one: others' files have names of their own."""
+    return arch if arch and is_known(arch) else None
+
+
+def _refuse_other_body(entries: FileEntries, arch: str | None) -> None:
+    """A detector's body may compute otherwise than torchvision's network of the same keys."""
+    detector = entries.described("detector", arch) or {}
+    moved_stride = any(detector.get(k, False) is not False for k in ("stride_in_1x1", "caffe"))
+    if moved_stride or detector.get("norm_eps", 1e-5) != 1e-5:
+        raise ValueError(
+            f"checkpoint: {entries.path} is a detector whose body has its stride in the 1×1 "
+            "convolutions, or norms of another epsilon, expected torchvision's; use it as a "
+            "detector, or train one without --teacher-caffe and Detectron2's MSRA weights"
+        )

@@ -1,0 +1,86 @@
+"""A run takes a file that a foundation model's authors publish, and its student says which."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from image_files import class_tree
+from official_files import dinov2_shapes, random_state
+from safetensors import safe_open
+from tiny_runs import STUDENT, read_rows
+
+from mgd_ssl.commands import knn_eval, pretrain
+from mgd_ssl.models import load_backbone
+
+pytest.importorskip("timm")
+Capture = pytest.CaptureFixture[str]
+RUN = ["--method", "simreg", "-b", "4", "--knn-every", "0", "--health-every", "0", "-j", "0"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    class_tree(root / "train", {"a": 6, "b": 6})
+    class_tree(root / "val", {"a": 2, "b": 2})
+    return root
+
+
+@pytest.fixture(scope="module")
+def dinov2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("teacher") / "dinov2_vits14_pretrain.pth"
+    torch.save(random_state(dinov2_shapes(128, 2, side=4)), path)
+    return path
+
+
+def run(folder: Path, teacher: Path, out: Path, *more: str) -> int:
+    argv = [str(folder), "--teacher", str(teacher), "--out", str(out), *STUDENT, *RUN]
+    return pretrain.main([*argv, "--size", "28", *more])
+
+
+def test_a_student_learns_from_the_file_and_carries_its_provenance(
+    folder: Path, dinov2: Path, tmp_path: Path
+) -> None:
+    assert run(folder, dinov2, tmp_path / "run", "--epochs", "1") == 0
+    assert all("train_loss/regression" in row for row in read_rows(tmp_path / "run"))
+    with safe_open(tmp_path / "run" / "student.safetensors", "pt") as file:
+        said = json.loads(file.metadata()["provenance"])["teacher"]
+    digest = hashlib.sha256(dinov2.read_bytes()).hexdigest()
+    assert said["source"] == dinov2.name and said["sha256"] == {dinov2.name: digest}
+    assert said["network"]["arch"] == "timm/vit_small_patch14_dinov2"
+    assert said["license"] == "Apache-2.0" and "Meta publishes" in said["license_of"]
+    _, report = load_backbone(tmp_path / "run")
+    assert report.learned_from == {"teacher": said}
+    assert report.terms is None  # the student's own license is for its makers to say
+
+
+def test_a_run_that_goes_on_ends_with_the_bits_of_one_that_was_not_stopped(
+    folder: Path, dinov2: Path, tmp_path: Path
+) -> None:
+    assert run(folder, dinov2, tmp_path / "whole", "--epochs", "2") == 0
+    assert run(folder, dinov2, tmp_path / "parts", "--epochs", "2", "--save-every", "1") == 0
+    (tmp_path / "parts" / "student.safetensors").unlink()
+    assert run(folder, dinov2, tmp_path / "parts", "--epochs", "2", "--resume") == 0
+    whole, parts = (load_backbone(tmp_path / name)[0].state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+@pytest.mark.parametrize(("size", "nearest"), [("8", "14"), ("40", "42"), ("64", "70")])
+def test_a_size_that_the_patches_do_not_divide_is_answered_with_the_nearest(
+    folder: Path, dinov2: Path, tmp_path: Path, capsys: Capture, size: str, nearest: str
+) -> None:
+    assert run(folder, dinov2, tmp_path / "run", "--epochs", "1", "--size", size) != 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"takes no images of {size} pixels" in said
+    assert f"a multiple of its patches' 14 pixels: --size {nearest}" in said
+    assert not (tmp_path / "run").exists()
+    assert knn_eval.main([str(dinov2), str(folder), "--size", size]) != 0
+    assert f"--size {nearest}" in capsys.readouterr().err
+
+
+def test_the_file_is_evaluated_as_it_is(folder: Path, dinov2: Path, tmp_path: Path) -> None:
+    out = tmp_path / "knn.json"
+    argv = [str(dinov2), str(folder), "--size", "28", "--knn-k", "3", "--out", str(out)]
+    assert knn_eval.main(argv) == 0
+    assert json.loads(out.read_text())["network"]["arch"] == "timm/vit_small_patch14_dinov2"

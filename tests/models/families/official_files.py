@@ -1,0 +1,61 @@
+"""Random weights under the names and in the shapes of the files that authors publish."""
+
+import math
+
+import torch
+
+
+def random_state(shapes, seed=0):
+    """Random tensors of given shapes, of a size that keeps a deep network's tokens in range."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def values(name, shape):
+        noise = torch.randn(shape, generator=generator)
+        if "norm" in name and name.endswith("weight"):
+            return 1 + 0.2 * noise
+        if name.endswith(("weight", "gamma")) and len(shape) > 1:
+            return noise / math.sqrt(math.prod(shape[1:]))
+        return 0.3 * noise
+
+    return {name: values(name, shape) for name, shape in shapes.items()}
+
+
+def block_shapes(width, hidden, *, gated=False):
+    """A block of DINOv2; without its LayerScale, of DINO, MoCo v3, MAE and timm."""
+    mlp = (
+        {"mlp.w12": (2 * hidden, width), "mlp.w3": (width, hidden)}
+        if gated
+        else {"mlp.fc1": (hidden, width), "mlp.fc2": (width, hidden)}
+    )
+    layers = {"attn.qkv": (3 * width, width), "attn.proj": (width, width), **mlp}
+    shapes = {f"{name}.weight": shape for name, shape in layers.items()}
+    shapes |= {f"{name}.bias": shape[:1] for name, shape in layers.items()}
+    return shapes | {f"{n}.{k}": (width,) for n in ("norm1", "norm2") for k in ("weight", "bias")}
+
+
+def vit_shapes(width, depth, *, patch=16, side=14, hidden=None, gated=False, scaled=False):
+    """A ViT of class token and learned positions; ``scaled`` adds LayerScale."""
+    block = block_shapes(width, hidden or 4 * width, gated=gated)
+    if scaled:
+        block |= {"ls1.gamma": (width,), "ls2.gamma": (width,)}
+    return {
+        "cls_token": (1, 1, width),
+        "pos_embed": (1, 1 + side * side, width),
+        "patch_embed.proj.weight": (width, 3, patch, patch),
+        "patch_embed.proj.bias": (width,),
+        "norm.weight": (width,),
+        "norm.bias": (width,),
+        **{f"blocks.{i}.{k}": shape for i in range(depth) for k, shape in block.items()},
+    }
+
+
+def dinov2_shapes(width, depth, *, registers=0, side=37, **options):
+    shapes = vit_shapes(width, depth, patch=14, side=side, scaled=True, **options)
+    shapes["mask_token"] = (1, width)
+    if registers:
+        shapes["register_tokens"] = (1, registers, width)
+    return shapes
+
+
+def images(side, count=2):
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(1))
