@@ -1,6 +1,8 @@
 """Which of several names is the training part of the data, and which the validation part."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from mgd_ssl.data.layout import TEST, TRAIN, VAL, split_kinds
 from mgd_ssl.data.reader import Split
@@ -41,3 +43,24 @@ def find_part(where: str, names: Sequence[str], split: Split, remedy: str) -> st
             f"{remedy}"
         )
     return None
+
+
+def beside(path: Path, split: Split) -> Path:
+    """The file of a split: the one that was named, or the one beside it that is called like val.
+
+    Raises:
+        NoValidationError: there is none.
+    """
+    if split == "train":
+        return path
+    suffix = path.suffix
+    with os.scandir(path.parent) as entries:
+        stems = sorted(e.name.removesuffix(suffix) for e in entries if e.name.endswith(suffix))
+    if split_kinds(stems).get(path.stem) != TRAIN:
+        raise NoValidationError(
+            f"{path}: no validation images; expected files called like train{suffix} and "
+            f"val{suffix} beside each other. Rename them, or use a command that needs only "
+            "training images."
+        )
+    part = find_part(str(path.parent), stems, "val", "Move the others to another folder.")
+    return path.with_name(f"{part}{suffix}")

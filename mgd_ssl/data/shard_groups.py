@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgd_ssl.data.layout import split_kinds
+from mgd_ssl.data.folders import folders_of, holds_images
+from mgd_ssl.data.layout import find_layout, split_folder, split_kinds
 from mgd_ssl.data.parts import find_part
-from mgd_ssl.data.reader import Split
+from mgd_ssl.data.reader import Split, Wanted
 
 NUMBER = re.compile(r"(-\d+-of)?[-_.]?\d+$")  # train-000003, and train-00003-of-00008
 
@@ -61,3 +62,37 @@ def split_group(folder: Path, names: Sequence[str], split: Split) -> tuple[Group
     kinds = split_kinds(list(groups))
     unused = tuple(f"{len(groups[g])} files {g}*" for g in sorted(groups) if g not in kinds)
     return Group(folder, part, tuple(groups[part])), unused
+
+
+def holds_files(path: Path, suffixes: Sequence[str]) -> bool:
+    """Whether such files, and no image files, are in a folder or in the folders in it."""
+    if not path.is_dir():
+        return False
+    found = files_in(path, suffixes) or any(files_in(path / n, suffixes) for n in folders_of(path))
+    return bool(found) and not holds_images(path)
+
+
+def find_group(
+    path: Path, suffixes: Sequence[str], wanted: Wanted, split: Split
+) -> tuple[Group, tuple[str, ...]]:
+    """The files of a split, and what else there is: in the folder itself, or in train/ and val/.
+
+    Raises:
+        NoValidationError: "val" is wanted and there is none.
+        ValueError: names leave open which files are meant.
+    """
+    if inside := files_in(path, suffixes):
+        wanted.refuse_folders(f"{inside[0]} in {path}")
+        return split_group(path, inside, split)
+    layout = find_layout(
+        path,
+        labelled=wanted.labelled,
+        train_folder=wanted.train_folder,
+        val_folder=wanted.val_folder,
+        holds=lambda folder: bool(files_in(folder, suffixes)),
+    )
+    folder = split_folder(path, layout, split)
+    names = tuple(files_in(folder, suffixes))
+    if not names:
+        raise ValueError(f"{folder}: no files {' or '.join(suffixes)}; expected some there.")
+    return Group(folder, "", names), layout.unused

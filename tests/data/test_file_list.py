@@ -76,7 +76,7 @@ def test_names_of_classes_are_sorted_and_part_of_the_digest(images: Path) -> Non
 
 def test_val_is_the_list_beside_train(images: Path) -> None:
     train = write(images / "train_list.txt", "cat/0.png", "dog/0.png", "dog/1.png")
-    with pytest.raises(ValueError, match=r"no validation images; expected lists called like train"):
+    with pytest.raises(ValueError, match=r"no validation images; expected files called like train"):
         open_source(write(images / "all.txt", "cat/0.png"), "val")
     with pytest.raises(ValueError, match="no validation images"):
         open_source(train, "val")

@@ -14,10 +14,8 @@ from mgd_ssl.data.archives.entries import Entries, Table, joined, tabled
 from mgd_ssl.data.archives.labels import read_labels, unsaid_labels
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.formats import extensions, printable
-from mgd_ssl.data.layout import TRAIN, split_kinds
-from mgd_ssl.data.parts import find_part
-from mgd_ssl.data.reader import Opener, Reader, Split, Wanted
-from mgd_ssl.data.sources import NoValidationError
+from mgd_ssl.data.parts import beside
+from mgd_ssl.data.reader import Opener, Reader, Wanted
 
 TEXT, DELIMITED = (".txt", ".lst", ".list"), {".csv": ",", ".tsv": "\t"}
 Row = tuple[str, str | None]
@@ -53,7 +51,7 @@ def find(path: Path) -> Opener | None:
 
 def _open(path: Path, wanted: Wanted) -> ListSource:
     wanted.refuse_folders(f"the list {path}")
-    file = _list_of(path, wanted.split)
+    file = beside(path, wanted.split)
     names, table = _read(file)
     _check_there(file, names)
     source = ListSource(file, table, names, wanted.max_pixels)
@@ -67,27 +65,6 @@ def _open(path: Path, wanted: Wanted) -> ListSource:
         if wanted.labelled:
             raise
     return source
-
-
-def _list_of(path: Path, split: Split) -> Path:
-    """The list of a split: the one that was named, or the one beside it that is called like val.
-
-    Raises:
-        NoValidationError: there is none.
-    """
-    if split == "train":
-        return path
-    suffix = path.suffix
-    with os.scandir(path.parent) as entries:
-        stems = sorted(e.name.removesuffix(suffix) for e in entries if e.name.endswith(suffix))
-    if split_kinds(stems).get(path.stem) != TRAIN:
-        raise NoValidationError(
-            f"{path}: no validation images; expected lists called like train{suffix} and "
-            f"val{suffix} beside each other. Rename them, or use a command that needs only "
-            "training images."
-        )
-    part = find_part(str(path.parent), stems, "val", "Move the others to another folder.")
-    return path.with_name(f"{part}{suffix}")
 
 
 def _read(file: Path) -> tuple[list[str], Table]:
