@@ -39,6 +39,10 @@ def _mapped(pool: ThreadPoolExecutor, source: ImageSource) -> Iterator[bytes]:
 
 
 def _block(source: ImageSource, indices: NDArray[np.int64]) -> bytes:
+    return b"".join(_piece(part, some) for part, some in source.pieces(indices))
+
+
+def _piece(source: ImageSource, indices: NDArray[np.int64]) -> bytes:
     array = source.read_array(indices)
     if array is None:
         parts = [_file(source, index) for index in indices.tolist()]

@@ -78,6 +78,10 @@ class ImageSource(ABC):
         """The images at ``indices``, in that order, with all that is known of them."""
         return SubsetSource(self, indices)
 
+    def pieces(self, indices: NDArray[np.int64]) -> list[tuple["ImageSource", NDArray[np.int64]]]:
+        """The sources that images at ``indices`` come from, in order, and where they are there."""
+        return [(self, indices)]
+
     @property
     def annotations(self) -> str:
         """What is known of the images, in words: "10 classes"."""
@@ -148,6 +152,10 @@ class SubsetSource(WrappedSource):
     def whole(self) -> ImageSource:
         """The source that the images were taken from."""
         return self.source.whole
+
+    def pieces(self, indices: NDArray[np.int64]) -> list[tuple[ImageSource, NDArray[np.int64]]]:
+        """Where images of the subset come from."""
+        return self.source.pieces(self.indices[indices])
 
     def read_array(self, indices: NDArray[np.int64]) -> NDArray[np.uint8] | None:
         """Images of the subset at once, where the source can."""
