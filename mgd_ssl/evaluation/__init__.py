@@ -10,11 +10,7 @@ from mgd_ssl.evaluation.health import (
 )
 from mgd_ssl.evaluation.knn import knn_accuracy, knn_search, knn_sweep
 from mgd_ssl.evaluation.linear import linear_probe
-from mgd_ssl.evaluation.moco_linear import (
-    LinearConfig,
-    assert_only_head_changed,
-    train_linear_classifier,
-)
+from mgd_ssl.evaluation.moco_linear import assert_only_head_changed, train_linear_classifier
 from mgd_ssl.evaluation.picture import retrieval_picture
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
@@ -22,7 +18,6 @@ from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
 __all__ = [
     "Accuracy",
     "Features",
-    "LinearConfig",
     "assert_only_head_changed",
     "classifier_accuracy",
     "collect_features",

@@ -1,55 +1,26 @@
 """MoCo's linear classification protocol: random crops, a frozen backbone, one trained layer."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
+from mgd_ssl.errors import Interrupted, NonFiniteLossError
 from mgd_ssl.evaluation.accuracy import within_top
-from mgd_ssl.evaluation.features import Transform, collect_features
+from mgd_ssl.evaluation.features import Features, Transform, collect_features
 from mgd_ssl.evaluation.inputs import as_labels
 from mgd_ssl.models import evaluating, pool
+from mgd_ssl.training.loop import Loader, LoopConfig, fit
+from mgd_ssl.training.schedules import LearningRate
 
-
-@dataclass(frozen=True)
-class LinearConfig:
-    """MoCo's recipe; He et al., Momentum Contrast, CVPR 2020, section 4.1.
-
-    SGD; its ``learning_rate``, for a batch of 256, is multiplied by ``gamma`` each time that
-    as many epochs as a milestone says are done. ``seed`` is that of the layer's first weights
-    and of the random crops. A setting out of range raises a ValueError.
-    """
-
-    epochs: int = 100
-    learning_rate: float = 30.0
-    milestones: tuple[int, ...] = (60, 80)
-    gamma: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.epochs < 1 or self.learning_rate <= 0 or self.gamma <= 0:
-            raise ValueError(
-                f"got epochs {self.epochs}, learning_rate {self.learning_rate}, gamma "
-                f"{self.gamma}; expected 1 or more, above 0 and above 0"
-            )
-        if not 0 <= self.momentum < 1 or self.weight_decay < 0:
-            raise ValueError(
-                f"got momentum {self.momentum}, weight_decay {self.weight_decay}; expected one "
-                "in [0,1) and 0 or more"
-            )
-
-    def rate(self, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0."""
-        return self.learning_rate * self.gamma ** sum(epoch >= m for m in self.milestones)
+MOMENTUM = 0.9
+FEATURE_BLOCK = 8192  # validation features that are classified at once
+IGNORED = -100  # label of an image that could not be decoded
 
 
 class EpochResult(TypedDict):
@@ -62,76 +33,107 @@ class EpochResult(TypedDict):
     top5: float
 
 
+class _EpochWriter:
+    """Keeps the training loop's metrics of each epoch."""
+
+    def __init__(self) -> None:
+        self.results: list[EpochResult] = []
+
+    def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
+        """Add the metrics of an epoch."""
+        kept = {name: metrics[name] for name in ("train_loss", "top1", "top5")}
+        row = {"epoch": round(epoch), "learning_rate": metrics["lr"], **kept}
+        self.results.append(cast(EpochResult, row))
+
+
 def train_linear_classifier(
     network: nn.Module,
     head: nn.Linear,
-    loader: Iterable[Batch],
+    loader: Loader,
     val_loader: Iterable[Batch],
-    config: LinearConfig,
+    learning_rate: LearningRate,
     *,
+    fabric: Fabric,
     train_transform: Transform,
     val_transform: Transform,
-    device: torch.device | str,
-    on_epoch: Callable[[EpochResult], None] | None = None,
-    progress: Callable[[int], None] | None = None,
+    weight_decay: float = 0.0,
+    seed: int = 0,
 ) -> list[EpochResult]:
     """Train ``head`` on a frozen network and measure it after each epoch.
 
-    The network stays in eval mode, so its batch norms use and keep their running statistics; it
-    gets no gradient, and at the end every entry of its state is compared with what it was. The
-    head starts from N(0, 0.01) and 0. Validation features do not change from epoch to epoch and
-    are taken once. Images that could not be decoded are left out.
+    SGD with momentum 0.9 on the cross-entropy. The network stays in eval mode, so its batch norms
+    use and keep their running statistics; it gets no gradient, and at the end every entry of its
+    state is compared with what it was. The head starts from N(0, 0.01) and 0. Validation features
+    are the same in every epoch and are computed once. Images that could not be decoded are left
+    out. He et al., Momentum Contrast, CVPR 2020, section 4.1.
 
-    The random crops of a step depend on seed, epoch and step alone, and torch's global generators
-    are put back after each. The last result is the protocol's figure: choosing the best epoch
-    would choose by the validation images.
+    The random crops of a step depend on the seed, the epoch and the step alone, and torch's global
+    generators are left as they were. The last result is the protocol's figure: choosing the best
+    epoch would choose by the validation images.
 
     Args:
         network: images to features (B,D) or (B,D,H,W), on the device, without the head.
-        head: D inputs, a class an output; on the device, changed in place.
-        loader: labelled batches; told each epoch by ``set_position`` where it has that.
-        val_loader: labelled batches.
-        config: the recipe.
-        train_transform: uint8 images on the device to normalised random crops and flips.
-        val_transform: uint8 images on the device to normalised ones, nothing random.
-        device: of network and head.
-        on_epoch: called with each result.
-        progress: called with the number of images of each training batch.
+        head: D inputs and an output for each class; on the device, changed in place.
+        loader: labeled training batches.
+        val_loader: labeled batches.
+        learning_rate: the schedule, and with it the number of epochs.
+        fabric: the device and its precision.
+        train_transform: uint8 images on the device to normalized random crops and flips.
+        val_transform: uint8 images on the device to normalized ones, nothing random.
+        weight_decay: of the layer.
+        seed: of the layer's first weights and of the random crops.
 
     Returns:
-        One result an epoch.
+        One result for each epoch.
 
     Raises:
-        ValueError: no image, a label that is unknown or that the head lacks, sizes of features
-            and head that differ, or a loss that is not finite.
+        ValueError: a validation label is unknown or the head has no output for it, the head does
+            not take the network's features, or a loss is not finite.
         RuntimeError: the network changed.
+        KeyboardInterrupt: a signal asked to stop.
     """
     before = {name: entry.detach().clone() for name, entry in network.state_dict().items()}
-    val = collect_features(network, val_loader, transform=val_transform, device=device)
-    as_labels("validation", val.labels, val.features)
-    _start(head, config.seed)
+    val = collect_features(network, val_loader, transform=val_transform, device=fabric.device)
+    _check_fit(head, val)
+    _reset(head, seed)
     optimizer = torch.optim.SGD(
-        head.parameters(),
-        lr=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
+        head.parameters(), learning_rate.base, momentum=MOMENTUM, weight_decay=weight_decay
     )
-    results: list[EpochResult] = []
-    for epoch in range(config.epochs):
-        optimizer.param_groups[0]["lr"] = rate = config.rate(epoch)
-        labelled = _features_of_epoch(network, loader, train_transform, device, config.seed, epoch)
-        loss = _train_epoch(head, optimizer, labelled, epoch, progress)
-        top1, top5 = head_accuracy(head, val.features, val.labels)
-        results.append(
-            EpochResult(epoch=epoch + 1, learning_rate=rate, train_loss=loss, top1=top1, top5=top5)
+    writer = _EpochWriter()
+
+    def step(batch: Batch) -> dict[str, Tensor]:
+        with torch.no_grad():
+            features = pool(network(train_transform(batch.images))).float()
+        return {"cross_entropy": readable_loss(head(features), batch.labels, batch.failed)}
+
+    with evaluating(network), torch.random.fork_rng(range(torch.cuda.device_count())):
+        _fit(
+            step,
+            loader,
+            fabric.setup_optimizers(optimizer),
+            LoopConfig(learning_rate.epochs, seed),
+            fabric=fabric,
+            learning_rate=learning_rate,
+            save=lambda _: None,
+            after_epoch=lambda _: head_accuracy(head, val.features, val.labels),
+            writer=writer,
         )
-        if on_epoch is not None:
-            on_epoch(results[-1])
     assert_only_head_changed(before, network)
-    return results
+    return writer.results
 
 
-def _start(head: nn.Linear, seed: int) -> None:
+def _check_fit(head: nn.Linear, val: Features) -> None:
+    as_labels("validation", val.labels, val.features)
+    features, largest = val.features.shape[1], int(val.labels.max())
+    if features != head.in_features or largest >= head.out_features:
+        raise ValueError(
+            f"head: takes {head.in_features} features and {head.out_features} classes, got "
+            f"{features} features and class {largest}; make it for the network's features and the "
+            "data's classes"
+        )
+
+
+def _reset(head: nn.Linear, seed: int) -> None:
     first = torch.empty(head.weight.shape)
     first.normal_(0.0, 0.01, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
@@ -140,100 +142,61 @@ def _start(head: nn.Linear, seed: int) -> None:
             head.bias.zero_()
 
 
-def _features_of_epoch(
-    network: nn.Module,
-    loader: Iterable[Batch],
-    transform: Transform,
-    device: torch.device | str,
-    seed: int,
-    epoch: int,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Features (B,D) of random crops, and labels (B,), both on the device."""
-    set_position = getattr(loader, "set_position", None)
-    if set_position is not None:
-        set_position(epoch)
-    for step, batch in enumerate(loader):
-        kept = batch.failed < 0
-        images = batch.images[kept].to(device, non_blocking=True)
-        if not len(images):
-            continue
-        with evaluating(network), torch.no_grad(), seeded(seed, epoch, step):
-            features = pool(network(transform(images))).float()
-        yield features, batch.labels[kept].to(device)
+def readable_loss(
+    logits: Float[Tensor, "n k"], labels: Int[Tensor, " n"], failed: Int[Tensor, " n"]
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy over the images that could be decoded; 0 if none could.
+
+    Args:
+        logits: of the images.
+        labels: their classes.
+        failed: negative for images that could be decoded.
+    """
+    known = labels.where(failed < 0, IGNORED)
+    total = F.cross_entropy(logits, known, ignore_index=IGNORED, reduction="sum")
+    return total / (failed < 0).sum().clamp(min=1)
 
 
-def _train_epoch(
-    head: nn.Linear,
-    optimizer: torch.optim.Optimizer,
-    labelled: Iterable[tuple[Tensor, Tensor]],
-    epoch: int,
-    progress: Callable[[int], None] | None,
-) -> float:
-    """Mean loss over the epoch's images."""
-    total, images = 0.0, 0
-    for step, (features, labels) in enumerate(labelled):
-        _check_fit(head, features, labels)
-        loss = F.cross_entropy(head(features), labels)
-        if not math.isfinite(value := loss.item()):
-            raise ValueError(
-                f"cross-entropy: got {value} at epoch {epoch + 1}, step {step + 1}; expected a "
-                "finite loss: take a smaller learning rate (--lr), or look for a diverged network"
-            )
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total, images = total + value * len(labels), images + len(labels)
-        if progress is not None:
-            progress(len(labels))
-    if not images:
-        raise ValueError("loader: got no image to train on, expected at least one batch")
-    return total / images
-
-
-def _check_fit(head: nn.Linear, features: Tensor, labels: Tensor) -> None:
-    as_labels("train", labels, features)
-    if features.shape[1] != head.in_features or int(labels.max()) >= head.out_features:
+def _fit(*args: Any, **options: Any) -> None:
+    """Run the training loop; nothing is saved, so a stopped run cannot be resumed."""
+    try:
+        fit(*args, **options)
+    except NonFiniteLossError as error:
+        where = str(error).partition(";")[0]
         raise ValueError(
-            f"head: takes {head.in_features} features and {head.out_features} classes, got "
-            f"{features.shape[1]} features and class {int(labels.max())}; make it of the "
-            "network's features and the data's classes"
-        )
-
-
-@contextmanager
-def seeded(seed: int, epoch: int, step: int) -> Iterator[None]:
-    """Seed torch's global generators for one step, and put them back afterwards."""
-    devices = range(torch.cuda.device_count())
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(((seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**63)
-        yield
+            f"{where}; take a smaller learning rate (--lr), or look for a diverged network"
+        ) from error
+    except Interrupted as stop:
+        interrupt = KeyboardInterrupt(str(stop))
+        interrupt.signum = stop.signum  # type: ignore[attr-defined]  # the command's exit status
+        raise interrupt from None
 
 
 @torch.no_grad()
 def head_accuracy(
     head: nn.Linear, features: Float[Tensor, "n d"], labels: Int[Tensor, " n"]
-) -> tuple[float, float]:
-    """Top-1 and top-5 in percent of a layer on features (N,D) of any device, by blocks."""
+) -> dict[str, float]:
+    """Top-1 and top-5 of a layer in percent, on features on any device."""
     right = torch.zeros(2, dtype=torch.int64)
-    for x, y in zip(torch.split(features, 8192), torch.split(labels, 8192), strict=True):
-        logits = head(x.to(head.weight.device))
-        right += within_top(logits.cpu(), y.cpu()).sum(dim=0)
+    blocks = (torch.split(x, FEATURE_BLOCK) for x in (features, labels))
+    for x, y in zip(*blocks, strict=True):
+        right += within_top(head(x.to(head.weight.device)).cpu(), y.cpu()).sum(dim=0)
     top1, top5 = (100 * right.double() / len(labels)).tolist()
-    return top1, top5
+    return {"top1": top1, "top5": top5}
 
 
 def assert_only_head_changed(
     before: Mapping[str, Tensor], network: nn.Module, head: str = "fc"
 ) -> None:
-    """Raise unless every entry of the network's state, buffers too, is as it was.
+    """Raise an error unless every entry of the network's state, buffers too, is as it was.
 
     Args:
         before: copies of the entries, or a checkpoint's.
-        network: what training left.
+        network: after training.
         head: name of the module whose entries may differ.
 
     Raises:
-        RuntimeError: entries changed, appeared or went; the first few by name.
+        RuntimeError: entries changed, appeared or disappeared; names the first few.
     """
     after = network.state_dict()
     changed = [
@@ -245,7 +208,7 @@ def assert_only_head_changed(
     if changed:
         raise RuntimeError(
             f"{len(changed)} entries besides {head} differ from before training, among them "
-            f"{', '.join(changed[:5])}; expected none: the figure is not a linear probe's"
+            f"{', '.join(changed[:5])}; expected none: the figure is not that of a linear probe"
         )
 
 

@@ -61,11 +61,11 @@ class Evaluated:
         )
         logger.info("%s", self.report)
         self.size = config.size or self.report.size or (32 if config.data is None else 224)
-        fabric = _one_process(config.device)
-        self.device = fabric.device
+        self.fabric = _one_process(config.device)
+        self.device = self.fabric.device
         place(self.network, config.device, self.device)
         probe(self.network, Taps([]), self.size)  # refuses a size that it does not take
-        self.network = fabric.setup_module(self.network)  # runs in the precision
+        self.network = self.fabric.setup_module(self.network)  # runs in the precision
         self.transform: EvalTransform = eval_transform(self.report.mean, self.report.std)
         self.transform.to(self.device)
 

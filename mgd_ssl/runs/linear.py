@@ -10,7 +10,7 @@ from torch import nn
 from mgd_ssl.data import View, random_crops
 from mgd_ssl.evaluation import linear_probe
 from mgd_ssl.evaluation.linear import doubts
-from mgd_ssl.evaluation.moco_linear import EpochResult, LinearConfig, train_linear_classifier
+from mgd_ssl.evaluation.moco_linear import train_linear_classifier
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.files import require_writable
 from mgd_ssl.models import read_checkpoint
@@ -19,6 +19,7 @@ from mgd_ssl.settings.evaluation import LinearEvalConfig
 from mgd_ssl.settings.views import PRESETS
 from mgd_ssl.training.checkpoint import save_checkpoint
 from mgd_ssl.training.logging import logger, start_logging
+from mgd_ssl.training.schedules import LearningRate
 
 
 def run(config: LinearEvalConfig) -> dict[str, Any]:
@@ -95,13 +96,7 @@ def probe_cached(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, An
 
 def train_moco(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]:
     """Figures of MoCo's protocol."""
-    recipe = LinearConfig(
-        epochs=config.epochs,
-        learning_rate=config.lr,
-        milestones=config.schedule,
-        weight_decay=config.weight_decay,
-        seed=config.seed,
-    )
+    rate = LearningRate(config.lr, config.epochs, "steps", milestones=config.schedule)
     classes = int(max(evaluated.labels("train").max(), evaluated.labels("val").max())) + 1
     head = nn.Linear(cast(int, evaluated.network.num_features), classes).to(evaluated.device)
     views, size = PRESETS["linear"], evaluated.size
@@ -111,11 +106,12 @@ def train_moco(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]
         head,
         evaluated.loader("train", random_crops(views, size, seed=config.seed)),
         evaluated.loader("val"),
-        recipe,
+        rate,
+        fabric=evaluated.fabric,
         train_transform=lambda crops: evaluated.transform.normalize(view(crops.squeeze(1))),
         val_transform=evaluated.transform,
-        device=evaluated.device,
-        on_epoch=_log_epoch,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
     )
     if config.save_head:
         save_checkpoint(config.save_head, {"fc": _on_cpu(head)})
@@ -129,10 +125,6 @@ def _warnings(evaluated: Evaluated, train_loss: float, option: str) -> dict[str,
     """``warnings`` of the JSON; none where the figure can be trusted."""
     found = doubts(train_loss, len(np.unique(evaluated.labels("train"))), option)
     return {"warnings": found} if found else {}
-
-
-def _log_epoch(result: EpochResult) -> None:
-    logger.info("  ".join(f"{k} {v:.4g}" for k, v in cast(dict[str, float], result).items()))
 
 
 def _on_cpu(head: nn.Linear) -> dict[str, torch.Tensor]:

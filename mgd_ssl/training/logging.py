@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -62,6 +63,13 @@ def _screen() -> logging.Handler:
     if distributed.launched_rank():
         screen.addFilter(logging.Filter("mgd_ssl.data.bad_files"))
     return screen
+
+
+class Writer(Protocol):
+    """Takes rows of metrics."""
+
+    def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
+        """Write one row; ``step`` counts optimizer steps, ``epoch`` is 1-based."""
 
 
 class MetricWriter:

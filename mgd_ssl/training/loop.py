@@ -4,7 +4,7 @@ import hashlib
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.fabric import Fabric
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mgd_ssl import distributed
 from mgd_ssl.errors import Interrupted
-from mgd_ssl.training.logging import MetricWriter, StepProgress
+from mgd_ssl.training.logging import StepProgress, Writer
 from mgd_ssl.training.meter import Meter, Summed
 from mgd_ssl.training.schedules import LearningRate
 from mgd_ssl.training.stop_signal import StopNow, StopSignal
@@ -37,6 +37,7 @@ class Position:
         return f"epoch {self.epoch + 1}{step}"
 
 
+@runtime_checkable
 class Loader(Protocol):
     """Batches, each with ``images``, in an order that is a pure function of (seed, epoch)."""
 
@@ -91,7 +92,7 @@ def fit(
     start: Position = Position(),
     before_step: Callable[[Position], Mapping[str, float]] = no_metrics,
     after_epoch: Callable[[int], Mapping[str, float]] = no_metrics,
-    writer: MetricWriter | None = None,
+    writer: Writer | None = None,
 ) -> None:
     """Train from ``start`` to the last epoch.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from mgd_ssl import distributed
 from mgd_ssl.errors import NonFiniteLossError
 from mgd_ssl.training.alarms import ConstantLoss
-from mgd_ssl.training.logging import MetricWriter, format_duration, logger
+from mgd_ssl.training.logging import Writer, format_duration, logger
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Meter:
     """
 
     def __init__(
-        self, epochs: int, steps: int, writer: MetricWriter | None, optimizer: Any
+        self, epochs: int, steps: int, writer: Writer | None, optimizer: Any
     ) -> None:
         self.epochs, self.steps, self.writer = epochs, steps, writer
         self.optimizer = optimizer

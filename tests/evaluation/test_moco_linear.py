@@ -1,25 +1,39 @@
 """MoCo's linear protocol: a frozen network stays as it was, and the layer learns as it should."""
 
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
-from mgd_ssl.evaluation import LinearConfig, assert_only_head_changed, train_linear_classifier
-from mgd_ssl.evaluation.moco_linear import (
-    EpochResult,
-    _check_fit,
-    _train_epoch,
-    head_accuracy,
-    seeded,
-)
+from mgd_ssl.evaluation import assert_only_head_changed, train_linear_classifier
+from mgd_ssl.evaluation.features import Features
+from mgd_ssl.evaluation.moco_linear import EpochResult, _check_fit, head_accuracy, readable_loss
+from mgd_ssl.settings.evaluation import LinearEvalConfig
+from mgd_ssl.training.loop import seed_step
+from mgd_ssl.training.schedules import LearningRate
+
+FABRIC = Fabric(accelerator="cpu", devices=1)
 
 
-def loader(seed: int, batches: int = 4, size: int = 15, classes: int = 3) -> list[Batch]:
+class Batches(list[Batch]):
+    """The same batches in every epoch."""
+
+    epochs: list[int]
+
+    def set_position(self, epoch: int, start_step: int = 0) -> None:
+        self.epochs = [*getattr(self, "epochs", []), epoch]
+
+
+def loader(seed: int, batches: int = 4, size: int = 15, classes: int = 3) -> Batches:
     """Images that are brightest in the channel of their class."""
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    found = Batches()
     for b in range(batches):
         labels = torch.arange(size) % classes
         images = torch.randint(0, 120, (size, 3, 6, 6), generator=generator)
@@ -44,8 +58,19 @@ def random_flip(images: Tensor) -> Tensor:
     return normalise(torch.where(noise < 0.5, images.flip(3), images)) * (1 + noise)
 
 
+def steps(base: float, epochs: int, *milestones: int) -> LearningRate:
+    return LearningRate(base, epochs, "steps", milestones)
+
+
+SHORT = steps(30, 4, 2, 3)
+
+
 def run(
-    config: LinearConfig, network: nn.Module | None = None, batches: list[Batch] | None = None
+    rate: LearningRate,
+    network: nn.Module | None = None,
+    batches: Batches | None = None,
+    seed: int = 0,
+    train_transform: Callable[[Tensor], Tensor] = random_flip,
 ) -> tuple[list[EpochResult], nn.Linear]:
     head = nn.Linear(8, 3)
     results = train_linear_classifier(
@@ -53,28 +78,27 @@ def run(
         head,
         batches or loader(1),
         loader(2),
-        config,
-        train_transform=random_flip,
+        rate,
+        fabric=FABRIC,
+        train_transform=train_transform,
         val_transform=normalise,
-        device="cpu",
+        seed=seed,
     )
     return results, head
 
 
-SHORT = LinearConfig(epochs=4, milestones=(2, 3))
-
-
 def test_the_recipe_is_mocos() -> None:
-    config = LinearConfig()
-    assert (config.epochs, config.momentum, config.weight_decay) == (100, 0.9, 0.0)
-    rates = [config.rate(epoch) for epoch in (0, 59, 60, 79, 80, 99)]
+    config = LinearEvalConfig(checkpoint=Path("last.pt"))
+    assert (config.epochs, config.weight_decay) == (100, 0.0)
+    rate = steps(config.lr, config.epochs, *config.schedule)
+    rates = [rate(epoch, 0, 1) for epoch in (0, 59, 60, 79, 80, 99)]
     assert rates == pytest.approx([30, 30, 3, 3, 0.3, 0.3])
 
 
 def test_the_layer_learns_and_nothing_else_changes() -> None:
     network = backbone()
     before = {name: entry.clone() for name, entry in network.state_dict().items()}
-    results, _ = run(LinearConfig(epochs=20, milestones=(12, 16)), network)
+    results, _ = run(steps(30, 20, 12, 16), network)
     assert [row["epoch"] for row in results] == list(range(1, 21))
     rates = [row["learning_rate"] for row in results]
     assert rates == pytest.approx([30] * 12 + [3] * 4 + [0.3] * 4)
@@ -86,8 +110,7 @@ def test_the_layer_learns_and_nothing_else_changes() -> None:
 
 
 def test_the_layer_is_that_of_plain_sgd_on_eval_features() -> None:
-    config = LinearConfig(epochs=3, learning_rate=0.5, milestones=(1,), seed=7)
-    results, head = run(config)
+    results, head = run(steps(0.5, 3, 1), seed=7)
     network = backbone().eval()
     weight = torch.empty(3, 8).normal_(0, 0.01, generator=torch.Generator().manual_seed(7))
     weight, bias = weight.double(), torch.zeros(3, dtype=torch.float64)
@@ -95,7 +118,8 @@ def test_the_layer_is_that_of_plain_sgd_on_eval_features() -> None:
     for epoch in range(3):
         losses = []
         for step, batch in enumerate(loader(1)):
-            with torch.no_grad(), seeded(7, epoch, step):
+            seed_step(7, epoch, step)
+            with torch.no_grad():
                 x = network(random_flip(batch.images)).mean(dim=(2, 3)).double()
             logits = x @ weight.T + bias
             losses.append(float(F.cross_entropy(logits, batch.labels)))
@@ -109,54 +133,42 @@ def test_the_layer_is_that_of_plain_sgd_on_eval_features() -> None:
 
 
 def test_the_seed_decides_and_the_global_generator_is_left_alone() -> None:
-    network, config = backbone(), LinearConfig(epochs=1, learning_rate=0.1, seed=3)
-    _, first = run(config, network)
+    network, rate = backbone(), steps(0.1, 1)
+    _, first = run(rate, network, seed=3)
     torch.manual_seed(99)
-    head = nn.Linear(8, 3)
-    before = torch.get_rng_state()
-    train_linear_classifier(
-        network,
-        head,
-        loader(1),
-        loader(2),
-        config,
-        train_transform=random_flip,
-        val_transform=normalise,
-        device="cpu",
-    )
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(head.weight, first.weight)
-    other = run(LinearConfig(epochs=1, learning_rate=0.1, seed=4), network)[1]
+    nn.Linear(8, 3)  # as `run` draws one
+    after = torch.get_rng_state()
+    torch.manual_seed(99)
+    _, again = run(rate, network, seed=3)
+    assert torch.equal(torch.get_rng_state(), after)
+    assert torch.equal(again.weight, first.weight)
+    _, other = run(rate, network, seed=4)
     assert not torch.equal(other.weight, first.weight)
-
-
-def test_every_step_and_epoch_draws_its_own() -> None:
-    drawn = set()
-    for seed, epoch, step in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1)]:
-        with seeded(seed, epoch, step):
-            drawn.add(float(torch.rand(())))
-    assert len(drawn) == 5
 
 
 def test_images_that_failed_are_left_out() -> None:
     batches, spoiled = loader(1), loader(1)
     kept = torch.arange(15) >= 5
-    smaller = [Batch(*(part[kept] for part in batch)) for batch in batches]
+    smaller = Batches(Batch(*(part[kept] for part in batch)) for batch in batches)
     for i, batch in enumerate(spoiled):
         failed = torch.where(kept, -1, batch.indices)
         spoiled[i] = batch._replace(failed=failed, labels=torch.where(kept, batch.labels, -1))
     network = backbone()
-    assert run(SHORT, network, smaller)[0] == run(SHORT, network, spoiled)[0]
+    expected, _ = run(SHORT, network, smaller, train_transform=normalise)
+    found, _ = run(SHORT, network, spoiled, train_transform=normalise)
+    assert len(found) == 4
+    for one, two in zip(found, expected, strict=True):
+        assert one == pytest.approx(two, rel=1e-4)
+
+
+def test_a_batch_without_a_readable_image_has_no_loss_and_no_gradient() -> None:
+    logits = torch.randn(2, 3, requires_grad=True)
+    readable_loss(logits, torch.tensor([0, 1]), torch.tensor([5, 6])).backward()
+    assert logits.grad is not None and logits.grad.abs().max() == 0
 
 
 def test_the_loader_is_told_the_epoch() -> None:
-    class Positioned(list[Batch]):
-        epochs: list[int] = []  # noqa: RUF012
-
-        def set_position(self, epoch: int) -> None:
-            self.epochs.append(epoch)
-
-    batches = Positioned(loader(1))
+    batches = loader(1)
     run(SHORT, batches=batches)
     assert batches.epochs == [0, 1, 2, 3]
 
@@ -193,28 +205,38 @@ def test_accuracy_of_a_layer_by_hand() -> None:
     head = nn.Linear(6, 6, bias=False)
     nn.init.eye_(head.weight)
     x = torch.tensor([[5.0, 4, 3, 2, 1, 0]]).repeat(4, 1)
-    assert head_accuracy(head, x, torch.tensor([0, 4, 5, 3])) == (25.0, 75.0)
+    assert head_accuracy(head, x, torch.tensor([0, 4, 5, 3])) == {"top1": 25.0, "top5": 75.0}
+
+
+def validation(dims: int, labels: Tensor) -> Features:
+    return Features(torch.zeros(len(labels), dims), labels, torch.arange(len(labels)), 0)
 
 
 def test_bad_problems_are_refused() -> None:
     head, labels = nn.Linear(8, 3), torch.tensor([0, 3])
     with pytest.raises(ValueError, match="takes 8 features and 3 classes, got 8 features and cl"):
-        _check_fit(head, torch.zeros(2, 8), labels)
+        _check_fit(head, validation(8, labels))
     with pytest.raises(ValueError, match="got 5 features"):
-        _check_fit(head, torch.zeros(2, 5), labels)
-    with pytest.raises(ValueError, match="train labels: 1 are negative"):
-        _check_fit(head, torch.zeros(2, 8), labels - 1)
-    with pytest.raises(ValueError, match="got no image to train on"):
-        run(SHORT, batches=[loader(1)[0]._replace(failed=torch.arange(15))])
-    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
-    nan = [(torch.zeros(2, 8), 0 * labels), (torch.full((2, 8), torch.nan), 0 * labels)]
-    with pytest.raises(ValueError, match="cross-entropy: got nan at epoch 3, step 2"):
-        _train_epoch(head, optimizer, nan, 2, None)
+        _check_fit(head, validation(5, labels // 3))
+    with pytest.raises(ValueError, match="validation labels: 1 are negative"):
+        _check_fit(head, validation(8, labels - 1))
+    with pytest.raises(ValueError, match="lr: got 0"):
+        steps(0, 3)
 
 
-@pytest.mark.parametrize(
-    "setting", [{"epochs": 0}, {"learning_rate": 0.0}, {"momentum": 1.0}, {"weight_decay": -1.0}]
-)
-def test_settings_out_of_range_are_refused(setting: dict) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(setting))} {next(iter(setting.values()))}"):
-        LinearConfig(**setting)
+def test_a_loss_that_is_not_finite_names_the_step_and_the_remedy() -> None:
+    def spoil(images: Tensor) -> Tensor:
+        return normalise(images) * 1e30
+
+    with pytest.raises(ValueError, match=r"epoch 1, step \d: .*not finite.*; take a smaller learn"):
+        run(steps(1e30, 3), train_transform=spoil)
+
+
+def test_a_signal_stops_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(images: Tensor) -> Tensor:
+        signal.raise_signal(signal.SIGTERM)
+        return normalise(images)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        run(SHORT, train_transform=stop)
+    assert stopped.value.signum == signal.SIGTERM
