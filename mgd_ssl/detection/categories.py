@@ -1,4 +1,4 @@
-"""Categories go by COCO's ids and by name: in both parts of the data, in detectors and data."""
+"""Checks that COCO ids name the same categories in train and val, in detector and data."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ UNNAMED = ("__background__", "N/A")  # of torchvision's detectors
 
 
 def check_same_categories(train: DetectionSource, val: DetectionSource) -> None:
-    """Check that a label means the same category in both.
+    """Check that train and val have the same categories.
 
     Raises:
-        ValueError: a category's id or name is not the same in both.
+        ValueError: a category's id or name differs.
     """
     ours = dict(zip(train.category_ids, train.classes, strict=True))
     theirs = dict(zip(val.category_ids, val.classes, strict=True))
@@ -31,17 +31,17 @@ def check_same_categories(train: DetectionSource, val: DetectionSource) -> None:
 def match_categories(
     report: KeyReport, ids: Sequence[int], data_ids: Sequence[int], data_names: Names, *, what: str
 ) -> None:
-    """Hold a detector's categories against the data's, by their ids and names.
+    """Check a detector's categories against those of the data.
 
     Args:
         report: of the detector's file.
-        ids: of its outputs.
-        data_ids: of the data's categories.
-        data_names: their names, in the same order.
-        what: the option that gave the file.
+        ids: COCO ids of the detector's outputs.
+        data_ids: COCO ids of the data's categories.
+        data_names: the names of ``data_ids``.
+        what: the option that gave the file, for messages.
 
     Raises:
-        ValueError: no id is in both, or one has another name in the data.
+        ValueError: the two have no id in common, or a common id has different names.
     """
     theirs = dict(zip(ids, report.class_names or (), strict=False))
     ours = dict(zip(data_ids, data_names or (), strict=False))

@@ -1,4 +1,4 @@
-"""What the entries of COCO's instances files may hold; anything else is refused by name."""
+"""Checks of every entry of COCO's instances files."""
 
 import json
 import os
@@ -17,10 +17,10 @@ Entries = dict[str, list[dict[str, Any]]]
 
 
 def load_sections(file: Path) -> Entries:
-    """The three lists of an annotation file, every entry checked.
+    """Read the three lists of an annotation file and check every entry.
 
     Raises:
-        ValueError: broken JSON, no such lists, or an entry that is missing or malformed.
+        ValueError: the JSON is broken, a list is missing, or an entry is missing or malformed.
     """
     try:
         data = json.loads(file.read_bytes())
@@ -44,7 +44,7 @@ def load_sections(file: Path) -> Entries:
 
 
 def is_crowd(entry: dict[str, Any]) -> bool:
-    """Whether an annotation marks a region of many objects; some converters write it as text."""
+    """Whether an annotation marks a region of many objects; some converters write "1"."""
     return entry.get("iscrowd") in (1, "1")
 
 

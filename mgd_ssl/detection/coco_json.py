@@ -1,4 +1,4 @@
-"""COCO's instances_*.json to arrays: every entry checked, boxes clipped, useless ones counted."""
+"""Reads COCO's instances_*.json into arrays: boxes are clipped, unusable ones are counted."""
 
 import logging
 from collections import Counter
@@ -17,15 +17,15 @@ logger = logging.getLogger(__name__)
 def read_coco(file: Path) -> tuple[AnnotationTable, list[str]]:
     """Read an annotation file.
 
-    Boxes are clipped to their image; those of no area or wholly outside are left out, and a warning
-    counts them. Labels are positions in the sorted category ids.
+    Boxes are clipped to their image. Boxes without area or entirely outside are dropped, and a
+    warning counts them. Labels are positions in the sorted category ids.
 
     Returns:
         The table, and the images' paths relative to the folder of images.
 
     Raises:
-        ValueError: broken JSON, missing or malformed entries, ids that occur twice or nowhere, or
-            no annotation that can be used.
+        ValueError: the JSON is broken, an entry is missing or malformed, an id is repeated or
+            unknown, or no annotation can be used.
     """
     data = load_sections(file)
     images, annotations = data["images"], data["annotations"]
@@ -74,7 +74,7 @@ def _check_names(file: Path, names: list[str]) -> None:
 def _positions(
     file: Path, annotations: list[dict[str, Any]], key: str, ids: list[int]
 ) -> NDArray[np.int64]:
-    """Where in ``ids`` the id that each annotation names stands."""
+    """Position in ``ids`` of the id that each annotation refers to."""
     position = {known: number for number, known in enumerate(ids)}
     found = np.array([position.get(entry[key], -1) for entry in annotations], np.int64)
     if (found < 0).any():
@@ -89,7 +89,7 @@ def _positions(
 
 
 def _objects(file: Path, annotations: list[dict[str, Any]], labels: NDArray[np.int64]) -> Objects:
-    """Objects as the file has them; an area that it does not give is the box's."""
+    """Objects as the file gives them; a missing area is that of the box."""
     boxes = np.array([entry["bbox"] for entry in annotations], np.float64).reshape(-1, 4)
     areas = boxes[:, 2] * boxes[:, 3]
     for number, entry in enumerate(annotations):
@@ -99,7 +99,7 @@ def _objects(file: Path, annotations: list[dict[str, Any]], labels: NDArray[np.i
     boxes[:, 2:] += boxes[:, :2]
     if len(boxes) and boxes.max() <= 1 and (boxes % 1).any():
         raise ValueError(
-            f"{file}: all boxes lie between 0 and 1, as shares of an image; expected pixels: x, y, "
+            f"{file}: all boxes lie between 0 and 1, as if relative; expected pixels: x, y, "
             "width, height. Multiply them by the image's width and height."
         )
     return Objects(boxes, labels, areas, crowd)
@@ -108,12 +108,12 @@ def _objects(file: Path, annotations: list[dict[str, Any]], labels: NDArray[np.i
 def _clean(
     file: Path, objects: Objects, owner: NDArray[np.int64], sizes: NDArray[np.int64]
 ) -> tuple[Objects, NDArray[np.int64], dict[str, int]]:
-    """Objects that can be used in the order of their images, and the count of the others."""
+    """Usable objects and their images, in image order, and counts of the dropped by reason."""
     flat = _flat(objects.boxes)
     limits = sizes[owner][:, [1, 0, 1, 0]]
     boxes = np.clip(objects.boxes, 0, limits)
     outside = ~flat & _flat(boxes)
-    cut = ~flat & ~outside & (np.abs(boxes - objects.boxes) > 1).any(1)  # not by rounding
+    cut = ~flat & ~outside & (np.abs(boxes - objects.boxes) > 1).any(1)  # by more than rounding
     within = np.where(cut, np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), np.inf)
     clipped = Objects(boxes, objects.labels, np.minimum(objects.areas, within), objects.crowd)
     usable = np.flatnonzero(~flat & ~outside)
@@ -125,7 +125,7 @@ def _clean(
 
 
 def _flat(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which have no area in float32, the targets' precision."""
+    """Which boxes have no area in float32, the precision of training targets."""
     corners = boxes.astype(np.float32)
     return np.asarray((corners[:, 2:] <= corners[:, :2]).any(1), np.bool_)
 
@@ -133,11 +133,11 @@ def _flat(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
 def _report(file: Path, dropped: dict[str, int], cut: int, left: int) -> None:
     found = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
     if not left:
-        got = f"none that can be used (left out: {found})" if found else "none"
+        dropped_all = f" that can be used (dropped: {found})" if found else ""
         raise ValueError(
-            f"{file}: no annotations: {got}; expected boxes inside the images. Annotate them, or "
-            "use the images without annotations."
+            f"{file}: no annotations{dropped_all}; expected boxes inside the images. Annotate the "
+            "images, or use them without annotations."
         )
     if cut or dropped:
-        hint = " (do corners stand in place of width and height?)" if 2 * cut > left else ""
-        logger.warning("%s: boxes left out: %s; clipped: %d%s", file, found or "none", cut, hint)
+        hint = " (are these corners rather than width and height?)" if 2 * cut > left else ""
+        logger.warning("%s: boxes dropped: %s; clipped: %d%s", file, found or "none", cut, hint)

@@ -1,4 +1,4 @@
-"""A checkpoint in the layout of another project."""
+"""``mgd-ssl export``: a checkpoint in Detectron2's layout."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,12 +25,12 @@ AUTHOR = "mgd_ssl"
 
 
 def run(config: ExportConfig) -> Path:
-    """Write the file and its configuration; returns the file's path."""
+    """Write the file and its configuration, and return the file's path."""
     start_logging()
     path = config.out or find_checkpoint(config.checkpoint).with_suffix(".detectron2.pkl")
     refuse_foreign([path, path.with_suffix(".yaml")], lambda: _is_export(path))
     state, settings = _convert(config.checkpoint, config.arch)
-    # As MoCo's converter writes it: a backbone's names are found inside a detector's by their ends.
+    # as MoCo's converter writes it: Detectron2 then matches names by their suffixes
     content = {"model": state, "__author__": AUTHOR, "matching_heuristics": True}
     write_whole(path, lambda file: write_numpy_pickle(file, content))
     _require_same(path, state)
@@ -49,7 +49,7 @@ def _is_export(path: Path) -> bool:
 
 
 def _convert(checkpoint: Path, arch: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Detectron2's entries and configuration of what a checkpoint holds."""
+    """A checkpoint's weights under Detectron2's names, and their configuration."""
     if is_detector(checkpoint):
         detector, report = load_detector(checkpoint, arch=arch)
         state = retinanet_to_detectron2(detector.state_dict(), detector.spec)
@@ -65,21 +65,21 @@ def _convert(checkpoint: Path, arch: str | None = None) -> tuple[dict[str, Tenso
 
 
 def _caveats(spec: BackboneSpec) -> Iterator[str]:
-    """What Detectron2's own builders cannot be configured to do."""
+    """Properties that Detectron2's own builders cannot be configured for."""
     if spec.stem == "small":
-        yield "its stem is 7×7 with a max-pool; give it one of 3×3 without, as this network has"
+        yield "its stem is 7×7 with a max-pool; replace it with this network's 3×3 without one"
     if spec.width != 1 and spec.arch in RESNETS and RESNETS[spec.arch][0] is BasicBlock:
-        yield "it builds basic blocks 64 channels wide only; widen its assertion for this network"
+        yield "it builds basic blocks of 64 channels only; relax its assertion for this network"
     if isinstance(spec, DetectorSpec) and spec.p6_from == "p5":
-        yield "its RetinaNet makes P6 of res5; give its top block in_feature p5"
+        yield "its RetinaNet computes P6 from res5; give its top block in_feature p5"
     if isinstance(spec, DetectorSpec) and not spec.exact_anchors:
-        yield "its anchors are not rounded to whole pixels; boxes will differ a little"
+        yield "its anchors are not rounded to whole pixels; boxes will differ slightly"
 
 
 def _body_settings(
     spec: BackboneSpec, mean: Sequence[float], std: Sequence[float], norm: str = "BN"
 ) -> dict[str, Any]:
-    """Detectron2's entries that say how a ResNet is built and what images it takes."""
+    """Detectron2's configuration of a ResNet and of the images it takes."""
     msra = isinstance(spec, DetectorSpec) and spec.stride_in_1x1
     resnets: dict[str, Any] = {"STRIDE_IN_1X1": msra, "NORM": norm}
     if spec.arch in RESNETS:
@@ -102,7 +102,7 @@ def _body_settings(
 
 
 def _detector_settings(spec: DetectorSpec) -> dict[str, Any]:
-    """Detectron2's entries of a whole RetinaNet."""
+    """Detectron2's configuration of a RetinaNet."""
     norm = "FrozenBN" if spec.norm == "frozen" else "BN"
     settings = _body_settings(spec, IMAGENET_MEAN, IMAGENET_STD, norm)
     settings["MODEL"]["RESNETS"]["OUT_FEATURES"] = ["res3", "res4", "res5"]
@@ -118,7 +118,7 @@ def _detector_settings(spec: DetectorSpec) -> dict[str, Any]:
 
 
 def _require_same(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Read the file again and hold it, entry by entry, against what was to be written.
+    """Read the file again and compare every entry with what was written.
 
     Raises:
         OSError: an entry differs.
@@ -128,5 +128,5 @@ def _require_same(path: Path, state: Mapping[str, Tensor]) -> None:
     if differing or read.keys() != state.keys():
         raise OSError(
             f"{path}: {len(differing)} entries read back differ from those written, "
-            f"{', '.join(differing[:3])}; expected the same bits; the disk may be failing"
+            f"{', '.join(differing[:3])}; expected the same bits. The disk may be failing"
         )

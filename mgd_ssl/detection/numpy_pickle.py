@@ -1,4 +1,4 @@
-"""Pickles of NumPy arrays, Detectron2's and Caffe2's files: read without running anything."""
+"""Pickles of NumPy arrays, as Detectron2 and Caffe2 write them, read without running code."""
 
 import copyreg
 import io
@@ -16,7 +16,7 @@ KINDS = "biuf"  # booleans, integers, floating point
 
 
 class _DType:
-    """Stands for a pickled dtype; NumPy is given no more of it than a checked name."""
+    """Stand-in for a pickled dtype; NumPy gets only a checked name from it."""
 
     def __init__(self, name: object, *_: object) -> None:
         self.dtype = np.dtype(name) if isinstance(name, str) else np.dtype("O")
@@ -28,7 +28,7 @@ class _DType:
 
 
 class _Array:
-    """Stands for a pickled array until all of it has been read."""
+    """Stand-in for a pickled array until it has been read entirely."""
 
     def __init__(self, *_: object) -> None:
         self.tensor: Tensor | None = None
@@ -46,7 +46,7 @@ def _tensor(raw: object, dtype: object, shape: tuple[int, ...], order: Any) -> T
 
 
 def _array(shape: tuple[int, ...], dtype: object, raw: object) -> Tensor:
-    """Stands for numpy.ndarray(shape, dtype, buffer)."""
+    """Stand-in for numpy.ndarray(shape, dtype, buffer)."""
     return _tensor(raw, dtype, shape, "C")
 
 
@@ -59,7 +59,7 @@ def _scalar(dtype: object, raw: object) -> float | int | bool:
 
 
 def _encode(text: str, *_: object) -> bytes:
-    """Stands for _codecs.encode, by which Python 3 writes bytes in old protocols."""
+    """Stand-in for _codecs.encode, with which Python 3 writes bytes in old protocols."""
     return text.encode("latin1")
 
 
@@ -89,16 +89,16 @@ class _Unpickler(pickle.Unpickler):
 
 
 def read_numpy_pickle(path: Path) -> dict[str, Any]:
-    """Read a pickled dict of arrays and plain values; arrays come as tensors.
+    """Read a pickled dict of arrays and plain values, with arrays as tensors.
 
     Raises:
-        ValueError: the file is missing, damaged, or holds anything else, which is not executed.
+        ValueError: the file is missing or damaged, or holds other objects; these are not executed.
     """
     if not path.is_file():
         raise ValueError(f"checkpoint: got {path}, which is no file; expected a checkpoint's path")
     try:
         content = _plain(_Unpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load())
-    except Exception as error:  # a damaged pickle can end in any of them
+    except Exception as error:  # a damaged pickle can raise any exception
         raise ValueError(
             f"checkpoint: {path} cannot be read: {error}; expected a whole pickle of NumPy arrays, "
             "as Detectron2 writes; copy or download it again, or save its weights as tensors"
@@ -121,10 +121,10 @@ def _plain(value: Any) -> Any:
 
 
 def write_numpy_pickle(file: IO[bytes], content: Mapping[str, Any]) -> None:
-    """Write a dict whose tensors become arrays that every version of NumPy can read.
+    """Write a dict with its tensors as arrays that every version of NumPy can read.
 
-    NumPy's own pickles name a module that was moved in NumPy 2: versions before 1.26 cannot read
-    what it writes. These call numpy.ndarray.
+    NumPy 2 pickles an array by a module that versions before 1.26 do not have; these pickles call
+    numpy.ndarray instead.
     """
     pickler = pickle.Pickler(file, protocol=4)
     pickler.dispatch_table = copyreg.dispatch_table.copy()

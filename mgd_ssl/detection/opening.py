@@ -26,24 +26,25 @@ def open_detection(
     val_folder: str | None = None,
     max_pixels: int | None = None,
 ) -> DetectionSource:
-    """Open the images and boxes at ``path``.
+    """Open images and their boxes.
 
-    None is scenes generated in memory from the embedded sample, 300 to train on and 100 to
-    evaluate. A folder holds COCO's layout, with or without the year: ``train2017/``, ``val2017/``,
+    A folder has COCO's layout, with or without the year: ``train2017/``, ``val2017/``,
     ``annotations/instances_train2017.json`` and ``annotations/instances_val2017.json``. Without
-    annotations it may be any folder that :func:`open_source` reads.
+    annotations it may be anything that :func:`open_source` reads. If ``path`` is None, scenes are
+    generated in memory from the embedded sample, 300 for training and 100 for evaluation.
 
     Args:
         path: folder, or None.
         split: "train" or "val".
-        annotated: read the annotations; else the targets are empty.
-        train_folder: the folder under ``path`` of the training images, NAME in
-            ``annotations/instances_NAME.json``; by default it is told by its name.
-        val_folder: the folder under ``path`` of the validation images.
+        annotated: whether to read the annotations; if not, the targets are empty.
+        train_folder: name of the folder of training images under ``path``, whose annotations are
+            ``annotations/instances_NAME.json``; found by its name if not given.
+        val_folder: name of the folder of validation images.
         max_pixels: of an image that is decoded; None for Pillow's limit of 89,478,485.
 
     Raises:
-        ValueError: no such folder, images or annotations, or annotations that cannot be used.
+        ValueError: the folder, images or annotations do not exist, or the annotations cannot be
+            used.
     """
     if path is None:
         if train_folder or val_folder:
@@ -66,7 +67,7 @@ def _unannotated(images: ImageSource) -> DetectionSource:
 
 
 def _open_coco(root: Path, file: Path, max_pixels: int | None) -> DetectionSource:
-    """Images of a folder, with the boxes of an annotation file whose names are relative to it."""
+    """Images of a folder, with the boxes of an annotation file."""
     table, names = read_coco(file)
     images = FolderSource(root, names, max_pixels=max_pixels)
     images.skipped = _check_images(root, file, names)
@@ -99,17 +100,17 @@ def _find_coco(path: Path, split: Split, given: str | None) -> tuple[Path, Path]
 
 
 def _called(path: Path, split: Split) -> list[str]:
-    """Names that a split's folder may have: COCO's, and those of the folders that are there."""
+    """Names that a split's folder may have: COCO's, and those of existing folders."""
     kinds = split_kinds(folders_of(path)) if path.is_dir() else {}
     there = [name for name, kind in kinds.items() if kind == split]
     return list(dict.fromkeys([f"{split}2017", split, *there]))
 
 
 def _check_images(root: Path, file: Path, names: list[str]) -> str:
-    """Look every file name up in the listing of its folder: one listing, not a query a file.
+    """Check that every image exists, with one listing for each folder.
 
     Returns:
-        What the folders hold that is not named, in words.
+        In words, the images in these folders that the annotations do not name.
     """
     folders = defaultdict(set)
     for name in names:

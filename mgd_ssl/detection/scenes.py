@@ -1,4 +1,4 @@
-"""Scenes with boxes made from small grey images: a real detection task of any size, seeded."""
+"""Generated scenes with boxes: a detection task of any size from small gray images."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,11 @@ from mgd_ssl.detection.annotations import AnnotationTable, Objects, starts_of
 from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.files import write_whole
 
-SCENE_SIDE = (112, 160)  # pixels, both ends included, as below
+SCENE_SIDE = (112, 160)  # pixels; ranges include both ends
 ITEM_SIDE = (18, 64)
 ITEMS = (1, 6)
-FAINTEST = 24  # brightness below which a pixel of an item is background, of 255
-LEAST_VISIBLE = 0.3  # share of an item's pixels that no later item covers
+FAINTEST = 24  # of 255: darker pixels of an item are background
+LEAST_VISIBLE = 0.3  # share of an item's pixels that must stay uncovered
 EMBEDDED_SCENES = {"train": 300, "val": 100}
 EMBEDDED_SEEDS = {"train": 0, "val": 1}
 
@@ -26,20 +26,20 @@ EMBEDDED_SEEDS = {"train": 0, "val": 1}
 def generate_scene(
     images: NDArray[np.uint8], labels: NDArray[np.int64], seed: int, index: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]:
-    """One scene: 1 to 6 tinted items over each other on a textured canvas of 112 to 160 pixels.
+    """Draw one scene: 1 to 6 tinted items on a textured canvas with sides of 112 to 160 pixels.
 
-    An item's brightness is its opacity. One that later items cover by more than 70 % is left out,
-    of the picture too. The scene depends on ``seed`` and ``index`` alone, not on other scenes.
+    An item's brightness is its opacity. Items may overlap; one that later items cover by more than
+    70 % is not drawn. The scene depends on ``seed`` and ``index`` alone, not on other scenes.
 
     Args:
-        images: (N, H, W) grey uint8, bright items on black.
+        images: (N, H, W) gray uint8, bright items on black.
         labels: (N,) class of every image.
         seed: of the set.
         index: of the scene in the set.
 
     Returns:
-        Image (H, W, 3) uint8; boxes (M, 4) x1, y1, x2, y2 in pixels, tight around the pixels of
-        each item that no later item covers; labels (M,) int64.
+        Image (H, W, 3) uint8; boxes (M, 4) x1, y1, x2, y2 in pixels, tight around the uncovered
+        pixels of each item; labels (M,) int64.
     """
     rng = np.random.default_rng([seed, index])
     height, width = rng.integers(*SCENE_SIDE, size=2, endpoint=True).tolist()
@@ -56,7 +56,7 @@ def generate_scene(
 
 
 def _canvas(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float64]:
-    """A gradient between two dark colours under smooth noise of two scales, (H, W, 3)."""
+    """A gradient between two dark colors with smooth noise of two scales, (H, W, 3)."""
     start, end = rng.uniform(10, 120, (2, 3))
     across, down = rng.uniform(-1, 1, 2)
     ramp = across * np.linspace(-1, 1, width) + down * np.linspace(-1, 1, height)[:, None]
@@ -71,7 +71,7 @@ def _canvas(rng: np.random.Generator, height: int, width: int) -> NDArray[np.flo
 def _place(
     rng: np.random.Generator, item: NDArray[np.uint8], height: int, width: int
 ) -> NDArray[np.uint8]:
-    """The item at a random place and size, perhaps flipped, alone on black (H, W)."""
+    """The item alone on black (H, W), at a random place and size, and flipped half the time."""
     side = int(rng.integers(*ITEM_SIDE, endpoint=True))
     item = item[:, ::-1] if rng.random() < 0.5 else item
     resized = np.asarray(Image.fromarray(item).resize((side, side), Image.Resampling.BILINEAR))
@@ -82,7 +82,7 @@ def _place(
 
 
 def _visible(layers: list[NDArray[np.uint8]]) -> tuple[list[int], list[list[float]]]:
-    """Which items are seen well enough, bottom first, and the boxes of what is seen of them."""
+    """Items that are visible enough, bottom first, and the boxes of their visible pixels."""
     covered = np.zeros(layers[0].shape, np.bool_)
     found = []
     for number in reversed(range(len(layers))):
@@ -118,15 +118,15 @@ class SceneSource(ImageSource):
 
 
 def generate_scenes(items: ArraySource, count: int, seed: int = 0) -> DetectionSource:
-    """A set of scenes, and the boxes of their items; an item's area is its box's.
+    """Generate scenes and the boxes of their items. The area of an object is that of its box.
 
     Args:
-        items: grey images of one size with their labels and classes.
+        items: gray images of one size with their labels and classes.
         count: number of scenes.
-        seed: of the set; a scene depends on it and its own index alone.
+        seed: of the set; see `generate_scene`.
 
     Raises:
-        ValueError: items that are coloured or without labels, or no scenes.
+        ValueError: the items are in color or have no labels, or ``count`` is not positive.
     """
     item_labels, classes = _check_items(items, count)
     scenes, boxes, labels = zip(
@@ -152,7 +152,7 @@ def _check_items(items: ArraySource, count: int) -> tuple[NDArray[np.int64], lis
         raise ValueError(
             f"{count} scenes from {items.name}, images {items.images.shape}, labels "
             f"{'none' if items.labels is None else len(items.labels)}; expected at least 1 scene "
-            "from grey images (N, H, W) with labels. Use MNIST or Fashion-MNIST, with its labels."
+            "from gray images (N, H, W) with labels. Use MNIST or Fashion-MNIST, with its labels."
         )
     names = [str(label) for label in range(int(items.labels.max()) + 1)]
     return items.labels, items.classes or names
@@ -172,7 +172,7 @@ def write_coco(source: DetectionSource, folder: Path, split: Split) -> Path:
         The annotation file, ``annotations/instances_SPLIT.json``.
 
     Raises:
-        ValueError: the split is there already.
+        ValueError: the folder already holds the split.
         WriteError: the annotation file cannot be written.
     """
     file, images = folder / "annotations" / f"instances_{split}.json", folder / split

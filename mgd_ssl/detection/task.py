@@ -1,4 +1,4 @@
-"""What a step of object detection computes, with a teacher or without one."""
+"""The losses of a training step of object detection, with or without a teacher."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -16,12 +16,12 @@ Target = dict[str, Tensor]
 
 
 class DetectorTeacher(FrozenTeacher):
-    """A frozen detector whose backbone alone runs, on the student's images.
+    """A frozen detector. Matching runs its backbone alone, on the student's images.
 
     Args:
-        network: from `mgd_ssl.models.load_detector`.
-        reader: from `mgd_ssl.models.body_reader`.
-        category_ids: COCO ids of the student's labels, to which its own are translated.
+        network: from `load_detector`.
+        reader: from `body_reader`.
+        category_ids: COCO ids of the student's labels; the teacher's are translated to them.
     """
 
     labels: Tensor
@@ -35,45 +35,45 @@ class DetectorTeacher(FrozenTeacher):
 
     @torch.no_grad()
     def forward(self, batch: ImageList, mean: Sequence[float], std: Sequence[float]) -> Maps:
-        """Images normalised with ``mean`` and ``std``, and padded -> a (N,C_t,H_i,W_i) a stage."""
+        """Padded images, normalized with ``mean`` and ``std`` -> one (N,C_t,H_i,W_i) a stage."""
         own = cast(RetinaNet, self.network).transform
         tensors = batch.tensors
         if [*own.image_mean, *own.image_std] != [*mean, *std]:
-            tensors = _renormalise(batch, (mean, std), (own.image_mean, own.image_std))
+            tensors = _renormalize(batch, (mean, std), (own.image_mean, own.image_std))
         maps: Maps = self.reader.body(self.network, tensors)
         return maps
 
     @torch.no_grad()
     def boxes(self, images: list[Tensor], threshold: float) -> list[Target]:
-        """Its detections of the student's categories and such a score, as targets.
+        """The teacher's detections with a score of at least ``threshold``, as targets.
 
-        Those that the image's border leaves less than a pixel of are none: to a box without area
-        every anchor would be the nearest.
+        Detections of categories that the student does not have are dropped. So are boxes that
+        clipping to the image left narrower than a pixel: every anchor would match them.
         """
         targets = []
-        with _whole_precision(images[0]):
+        with _without_autocast(images[0]):
             detections = self.network(images)
         for found in detections:
             boxes, labels = found["boxes"], self.labels[found["labels"]]
-            seen = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
-            kept = seen & (found["scores"] >= threshold) & (labels >= 0)
+            visible = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
+            kept = visible & (found["scores"] >= threshold) & (labels >= 0)
             targets.append({"boxes": boxes[kept], "labels": labels[kept]})
         return targets
 
 
 class Detection(Task):
-    """Images and boxes in; the detector's own losses and the matching's out.
+    """Computes the detector's own losses and those of the matching from images and boxes.
 
     Student and teacher run their backbones once a step, on the same resized and padded batch.
     Source: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020.
 
     Args:
-        student: a RetinaNet, from `mgd_ssl.models.create_detector`.
-        reader: from `mgd_ssl.models.body_reader`; its maps are those matched.
+        student: a RetinaNet, from `create_detector`.
+        reader: from `body_reader`; the maps that it reads are matched.
         teacher: None trains the student alone.
-        boxes: whether the detector's own losses are computed; without them the matching is alone.
-        teacher_boxes: score from which the teacher's detections stand for the boxes; None takes
-            the images' own.
+        boxes: whether to compute the detector's own losses; if not, only the maps are matched.
+        teacher_boxes: least score of the teacher's detections that replace the images' own boxes;
+            None keeps the images' own.
         parts: ``distiller`` of `Task`.
     """
 
@@ -93,8 +93,8 @@ class Detection(Task):
     def forward(self, images: list[Tensor], targets: list[Target]) -> dict[str, Tensor]:
         """Images (3,H,W) in [0,1], boxes and labels -> named losses.
 
-        They are ``classification`` and ``bbox_regression`` of torchvision's RetinaNet, and
-        ``matching/NAME``.
+        The names are torchvision's ``classification`` and ``bbox_regression``, and
+        ``matching/NAME`` for each stage.
         """
         student = cast(RetinaNet, self.student)
         if self.teacher and self.teacher_boxes is not None:
@@ -111,20 +111,23 @@ class Detection(Task):
         return losses
 
     def pairs(self, images: Any) -> Iterator[tuple[Maps, Maps]]:
-        """A list of images (3,H,W) -> each one's maps apart, without padding, heads or boxes."""
+        """Images (3,H,W) -> the maps of each image by itself, with the padding cut off."""
         student = cast(RetinaNet, self.student)
         batch, _ = student.transform(images)
         student_maps = self.reader.body(student, batch.tensors)  # type: ignore[union-attr]
         teacher_maps = self._teacher_maps(batch)
         for index in range(len(images)):
-            yield _unpadded(batch, student_maps, index), _unpadded(batch, teacher_maps, index)
+            yield (
+                _without_padding(batch, student_maps, index),
+                _without_padding(batch, teacher_maps, index),
+            )
 
     def _box_losses(
         self, batch: ImageList, features: list[Tensor], targets: list[Target]
     ) -> dict[str, Tensor]:
         student = cast(RetinaNet, self.student)
         outputs = student.head(features)
-        with _whole_precision(batch.tensors):
+        with _without_autocast(batch.tensors):
             anchors = student.anchor_generator(batch, [f.float() for f in features])
             outputs = {name: output.float() for name, output in outputs.items()}
             losses: dict[str, Tensor] = student.compute_loss(targets, outputs, anchors)
@@ -135,13 +138,13 @@ class Detection(Task):
         return cast(Maps, self.teacher(batch, own.image_mean, own.image_std))  # type: ignore[misc]
 
 
-def _whole_precision(where: Tensor) -> torch.autocast:
-    """No autocast: torchvision makes anchors and boxes of the maps' precision, pixels lost."""
+def _without_autocast(where: Tensor) -> torch.autocast:
+    """Autocast off: anchors and boxes of half precision would be off by pixels."""
     return torch.autocast(where.device.type, enabled=False)
 
 
-def _unpadded(batch: ImageList, maps: Maps, index: int) -> list[Tensor]:
-    """One image's part of each map, (1,C,H,W); a pixel that the image reaches into is part."""
+def _without_padding(batch: ImageList, maps: Maps, index: int) -> list[Tensor]:
+    """One image's part of each map, (1,C,H,W), including cells that the image covers partly."""
     height, width = batch.tensors.shape[-2:]
     own_height, own_width = batch.image_sizes[index]
     parts = []
@@ -155,8 +158,8 @@ def _unpadded(batch: ImageList, maps: Maps, index: int) -> list[Tensor]:
 Statistics = tuple[Sequence[float], Sequence[float]]
 
 
-def _renormalise(batch: ImageList, before: Statistics, after: Statistics) -> Tensor:
-    """The batch as other statistics would have normalised it; its padding stays zero."""
+def _renormalize(batch: ImageList, before: Statistics, after: Statistics) -> Tensor:
+    """The batch normalized with other statistics; its padding stays zero."""
     (mean, std), (new_mean, new_std) = (
         [batch.tensors.new_tensor(v)[:, None, None] for v in pair] for pair in (before, after)
     )

@@ -22,7 +22,7 @@ def open_train(tmp_path, annotations, count=3):
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
-        ([], "no annotations: none; expected boxes"),
+        ([], "no annotations; expected boxes"),
         ([box(10, 3, 1, 1, 0, 2), box(10, 3, 0, 0, 9, 9, iscrowd=1)], "1 no area, 1 crowd"),
         ([box(10, 3, 9, 9, 1e-8, 5)], "1 no area"),  # none in float32
         ([*GOOD, box(15, 3, 0, 0, 2, 2)], '1 annotations whose "image_id" is not in images.* 15;'),

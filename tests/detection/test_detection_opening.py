@@ -81,7 +81,7 @@ def test_boxes_are_clipped_and_useless_ones_counted_and_reported_once(tmp_path, 
         source.target(0), source.target(0)
     assert source.table.dropped == {"no area": 2, "outside": 1}
     assert len(caplog.messages) == 1
-    assert caplog.messages[0].endswith("boxes left out: 2 no area, 1 outside; clipped: 1")
+    assert caplog.messages[0].endswith("boxes dropped: 2 no area, 1 outside; clipped: 1")
     assert source.target(0)["boxes"].tolist() == [[0, 30, 10, 40], [40, 0, 48, 8]]
     truth = source.ground_truth()["annotations"]
     assert [a["area"] for a in truth] == [100.0, 64.01]

@@ -156,5 +156,5 @@ def test_split_that_is_there_is_not_written_over(tmp_path, clothes):
 )
 def test_items_that_make_no_scenes_are_refused(shape, labels, count):
     items = ArraySource(np.zeros(shape, np.uint8), None if labels is None else np.array(labels))
-    with pytest.raises(ValueError, match=r"expected at least 1 scene from grey images .* labels\."):
+    with pytest.raises(ValueError, match=r"expected at least 1 scene from gray images .* labels\."):
         generate_scenes(items, count)
