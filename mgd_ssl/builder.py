@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mgd_ssl.distiller import FeatureDistiller, StageMatching
 from mgd_ssl.matching import AssignmentMode, detection_weights, kd_loss
 from mgd_ssl.models import DictBackbone, TappedNetwork, evaluating, returns_dict
-from mgd_ssl.stages import plan_channels, read_margins, unbounded_margin
+from mgd_ssl.stages import plan_channels, read_margins
 
 KD_TEMPERATURE = 1.5
 
@@ -74,10 +74,10 @@ class MGDistiller(nn.Module):
         self.t_net, self.s_net = _tapped(t_net, det).requires_grad_(False), _tapped(s_net, det)
         self.with_kd, self.pre_relu = not det if with_kd is None else with_kd, preReLU
         student_channels = self.s_net.get_channel_num()
-        names, self.linear = _describe(self.s_net, len(student_channels))
-        ignored = [*ignore_inds, *(() if pyramid else self.linear)]
+        names, linear = _describe(self.s_net, len(student_channels))
+        ignored = [*ignore_inds, *(() if pyramid else linear)]
         teacher_channels = self.t_net.get_channel_num()
-        self.plan = plan_channels(teacher_channels, student_channels, names, ignored)
+        self.plan = plan_channels(teacher_channels, student_channels, names, ignored, linear)
         distiller = FeatureDistiller(
             self.plan,
             self._margins(),
@@ -120,10 +120,7 @@ class MGDistiller(nn.Module):
         return maps, output
 
     def _margins(self) -> list[Tensor]:
-        bent = [stage for stage in self.plan if stage.index not in self.linear]
-        margins = read_margins(self.t_net.get_bn_before_relu(), bent)
-        linear = [s for s in self.plan if s.index in self.linear and not s.ignored]
-        return margins + [unbounded_margin(s) for s in linear]
+        return read_margins(self.t_net.get_bn_before_relu(), self.plan)
 
     def update(self, batches: Iterable[Tensor]) -> list[StageMatching]:
         """Solve the matching from batches of images on this module's device.

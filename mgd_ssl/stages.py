@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ class Stage:
         teacher_channels: C_t.
         side: (H, W) of both maps, where they were probed.
         ignored: whether the stage takes no part; then it has no adapter and no assignment.
+        linear: whether no batch norm and activation follow the teacher's map; then its margin is
+            unbounded.
     """
 
     index: int
@@ -37,6 +39,7 @@ class Stage:
     teacher_channels: int
     side: tuple[int, int] | None = None
     ignored: bool = False
+    linear: bool = False
 
     @property
     def warnings(self) -> list[str]:
@@ -57,6 +60,7 @@ def plan_stages(
     names: Sequence[str],
     ignore: Sequence[int] = (),
     norms: Sequence[nn.Module | None] | None = None,
+    linear: Sequence[int] = (),
 ) -> list[Stage]:
     """Pair the maps of two networks.
 
@@ -66,6 +70,7 @@ def plan_stages(
         names: a name a stage.
         ignore: indices of stages that take no part.
         norms: the teacher's batch norm before each map, where margins are to be read from them.
+        linear: indices of stages whose maps are linear, without such a norm.
 
     Raises:
         MisfitError: of some stages the sides differ, the student's is wider than the teacher's, or
@@ -74,7 +79,7 @@ def plan_stages(
     """
     teacher_channels = [m.shape[1] for m in teacher_maps]
     student_channels = [m.shape[1] for m in student_maps]
-    stages = _pair(teacher_channels, student_channels, names, ignore)
+    stages = _pair(teacher_channels, student_channels, names, ignore, linear)
     sides = [
         ((s.shape[2], s.shape[3]), (t.shape[2], t.shape[3]))
         for s, t in zip(student_maps, teacher_maps, strict=True)
@@ -84,7 +89,7 @@ def plan_stages(
         lambda stage: (
             _too_wide(stage)
             or _other_side(stage, *sides[stage.index])
-            or (norms is not None and _no_norm(stage, norms[stage.index]))
+            or (norms is not None and _no_norm(stage, norms))
         ),
     )
     return [replace(stage, side=side[0]) for stage, side in zip(stages, sides, strict=True)]
@@ -95,9 +100,10 @@ def plan_channels(
     student_channels: Sequence[int],
     names: Sequence[str],
     ignore: Sequence[int] = (),
+    linear: Sequence[int] = (),
 ) -> list[Stage]:
     """Pair stages by their channels alone; see `plan_stages`."""
-    stages = _pair(teacher_channels, student_channels, names, ignore)
+    stages = _pair(teacher_channels, student_channels, names, ignore, linear)
     _refuse_misfits(stages, _too_wide)
     return stages
 
@@ -107,6 +113,7 @@ def _pair(
     student_channels: Sequence[int],
     names: Sequence[str],
     ignore: Sequence[int],
+    linear: Sequence[int],
 ) -> list[Stage]:
     if len(teacher_channels) != len(student_channels):
         raise ValueError(
@@ -117,7 +124,10 @@ def _pair(
     if wrong:
         raise ValueError(f"ignore: got stage {wrong[0]}, expected 0 to {len(names) - 1}")
     pairs = zip(names, student_channels, teacher_channels, strict=True)
-    stages = [Stage(i, name, s, t, None, i in set(ignore)) for i, (name, s, t) in enumerate(pairs)]
+    stages = [
+        Stage(i, name, s, t, ignored=i in set(ignore), linear=i in set(linear))
+        for i, (name, s, t) in enumerate(pairs)
+    ]
     if all(stage.ignored for stage in stages):
         raise ValueError("ignore: every stage is ignored, expected one or more to distil")
     return stages
@@ -156,32 +166,34 @@ def _other_side(stage: Stage, student: tuple[int, int], teacher: tuple[int, int]
     )
 
 
-def _no_norm(stage: Stage, norm: nn.Module | None) -> Misfit:
-    return not is_batch_norm(norm) and (
+def _no_norm(stage: Stage, norms: Sequence[nn.Module | None]) -> Misfit:
+    return not (stage.linear or is_batch_norm(norms[stage.index])) and (
         f"stage {stage.name}: the teacher has no batch norm before its map, and the margin is "
         "taken from it",
         "tap a map after a batch norm",
     )
 
 
-def unbounded_margin(stage: Stage) -> Tensor:
-    """(C_t,) below any response, for a linear map: the target is the teacher's map itself."""
-    return torch.full((stage.teacher_channels,), UNBOUNDED)
-
-
 def read_margins(norms: Sequence[nn.Module | None], stages: Sequence[Stage]) -> list[Tensor]:
     """Margins (C_t,) of the stages that take part.
 
+    A linear map's margin is below any response: the target is the teacher's map itself.
+
     Args:
-        norms: the teacher's batch norm before each map, its weights loaded.
+        norms: the teacher's batch norm before each map that is not linear, its weights loaded.
         stages: from `plan_stages`.
 
     Raises:
         MisfitError: a stage's map has no batch norm before it.
     """
-    _refuse_misfits(stages, lambda stage: _no_norm(stage, norms[stage.index]))
-    found = [norms[stage.index] for stage in stages if not stage.ignored]
-    return [batchnorm_margin(norm) for norm in found if norm is not None]
+    _refuse_misfits(stages, lambda stage: _no_norm(stage, norms))
+    return [
+        torch.full((stage.teacher_channels,), UNBOUNDED)
+        if stage.linear
+        else batchnorm_margin(cast(nn.Module, norms[stage.index]))
+        for stage in stages
+        if not stage.ignored
+    ]
 
 
 def gather_costs(

@@ -1,14 +1,12 @@
 """The parts of a detection run: both detectors and the distiller between them."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import torch
-from torch import Tensor
 from torchvision.models.detection import RetinaNet
 
-from mgd_ssl import distributed
 from mgd_ssl.detection.categories import match_categories
 from mgd_ssl.detection.checkpoints import load_body, load_detector
 from mgd_ssl.detection.reader import BodyReader, body_reader
@@ -16,11 +14,11 @@ from mgd_ssl.detection.retinanet import DetectorSpec, create_detector, freeze_st
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.detection.task import Detection, DetectorTeacher
-from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import detection_weights
 from mgd_ssl.models import KeyReport, evaluating
 from mgd_ssl.models.dict_backbones import PROBE_SIDE
-from mgd_ssl.stages import Stage, plan_stages, read_margins, unbounded_margin
+from mgd_ssl.stages import Stage, plan_stages
+from mgd_ssl.training.distillation import build_distiller
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import print_plan
 
@@ -39,7 +37,10 @@ def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
     frozen = DetectorTeacher(teacher, teacher_reader, ids)
     if config.teacher_boxes is not None:
         match_categories(report, teacher.spec.category_ids, ids, names, what="teacher_boxes")
-    distiller = build_distiller(config, frozen, student, reader)
+    stages = plan_levels(config, frozen, student, reader)
+    print_plan(stages, frozen, reader, expands=config.mgd.mgd_adapter == "expand")
+    published = detection_weights(len(stages), images=1, factor=1.0)
+    distiller = build_distiller(config.mgd, stages, frozen, published)
     boxes = not config.unlabelled or config.teacher_boxes is not None
     if not boxes:
         freeze_untrained(student, reader, distiller.stages)
@@ -121,34 +122,12 @@ def _said(spec: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in spec.items() if value is not None}
 
 
-def build_distiller(
-    config: DetectConfig, teacher: DetectorTeacher, student: RetinaNet, reader: Any
-) -> FeatureDistiller:
-    """Pair the levels, print the plan, and build the distiller."""
-    mgd, blank = config.mgd, torch.zeros(1, 3, student.spec.min_size, student.spec.min_size)
+def plan_levels(
+    config: DetectConfig, teacher: DetectorTeacher, student: RetinaNet, reader: BodyReader
+) -> list[Stage]:
+    """Pair the levels of both detectors."""
+    blank = torch.zeros(1, 3, student.spec.min_size, student.spec.min_size)
     with torch.no_grad(), evaluating(student):
         maps = teacher.reader.body(teacher.network, blank), reader.body(student, blank)
-    stages = plan_stages(*maps, reader.names, mgd.ignore)
-    if distributed.rank() == 0:
-        expands = mgd.mgd_adapter == "expand"
-        print_plan(stages, teacher.network, teacher.reader, reader, expands=expands)
-    published = detection_weights(len(stages), images=1, factor=1.0)
-    return FeatureDistiller(
-        stages,
-        margins(teacher.reader.norms(teacher.network), stages),
-        reducer=mgd.mgd_reducer,
-        mode=mgd.mgd_mode,
-        adapter=mgd.mgd_adapter,
-        **mgd.scaling(published),
-    )
-
-
-def margins(norms: Sequence[Any], stages: Sequence[Stage]) -> list[Tensor]:
-    """Margins of C2 to C5 from their batch norms; the pyramid's maps, linear, have none."""
-    found = []
-    for stage in (s for s in stages if not s.ignored):
-        if stage.name.startswith("p"):
-            found.append(unbounded_margin(stage))
-        else:
-            found += read_margins([norms[stage.index]], [replace(stage, index=0)])
-    return found
+    norms = teacher.reader.norms(teacher.network)
+    return plan_stages(*maps, reader.names, config.mgd.ignore, norms, reader.linear)

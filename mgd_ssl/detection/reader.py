@@ -26,13 +26,17 @@ class BodyReader(Taps):
         """Normalized and padded (N,3,H,W) -> the maps, and P3..P7 for the heads."""
         return self._read(network, network.backbone, x)
 
+    @property
+    def linear(self) -> list[int]:
+        """Positions of the pyramid's maps, which no batch norm and activation follow."""
+        return [i for i, name in enumerate(self.names) if name in PYRAMID_MODULES]
+
     def body(self, network: RetinaNet, x: Tensor) -> list[Tensor]:
         """The maps alone, (N,3,H,W) -> (N,C_i,H_i,W_i).
 
         The pyramid is computed only if one of P3..P7 is read.
         """
-        pyramid = any(name in PYRAMID_MODULES for name in self.names)
-        part = network.backbone if pyramid else network.backbone.body
+        part = network.backbone if self.linear else network.backbone.body
         return self._read(network, part, x)[0]
 
     def _read(

@@ -41,7 +41,7 @@ class FeatureReader(Protocol):
 
     names: list[str]
 
-    def __call__(self, network: nn.Module, x: Tensor) -> tuple[list[Tensor], Tensor]:
+    def __call__(self, network: nn.Module, x: Tensor) -> tuple[list[Tensor], Any]:
         """(N,3,H,W) -> the maps, a (N,C_i,H_i,W_i) each, and the network's output."""
         ...
 

@@ -24,17 +24,16 @@ from mgd_ssl.models import (
     Taps,
     backbone_state,
     create_classifier,
-    find_reader,
     load_classifier,
 )
 from mgd_ssl.runs.classify_evaluation import evaluate
 from mgd_ssl.settings.classify import ClassifyConfig
-from mgd_ssl.tasks import Classification
+from mgd_ssl.tasks import Classification, Teacher
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_norms, check_readable, check_teacher
 from mgd_ssl.training.class_names import Names, count_classes, match_classes
 from mgd_ssl.training.devices import convert_sync_bn
-from mgd_ssl.training.distillation import build_distiller, make_teacher
+from mgd_ssl.training.distillation import Distillation, make_teacher, match_maps
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import say_inputs
@@ -62,20 +61,17 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     classes = count_classes(source, val)
     teacher = load_teacher(config, classes, source.classes)
     student = build_student(config, classes, source.classes)
-    parts: dict[str, Any] = {"kd_weight": config.kd.kd_weight if config.kd.kd else 0.0}
+    distillation = distill(config, *teacher, student) if teacher else Distillation()
     if teacher:
-        frozen = make_teacher(config, *teacher, config.mgd.is_matched)
-        parts |= {"teacher": frozen, "reader": Taps([])}
-        if config.mgd.is_matched:
-            reader = find_reader(student, config.network.taps, config.loader.size)
-            parts["reader"] = reader
-            parts["distiller"] = build_distiller(config, frozen, student, reader)
-    if teacher:
-        check_teacher(config, frozen, source)
-        spec = cast(BackboneSpec, student.spec)
-        say_inputs(config.loader.size, spec, teacher[1])
-    normalize = Normalize(config.loader.mean, config.loader.std)
-    task = Classification(student, normalize, kd_temperature=config.kd.kd_t, **parts)
+        check_teacher(config, cast(Teacher, distillation["teacher"]), source)
+        say_inputs(config.loader.size, cast(BackboneSpec, student.spec), teacher[1])
+    task = Classification(
+        student,
+        Normalize(config.loader.mean, config.loader.std),
+        kd_weight=config.kd.kd_weight if config.kd.kd else 0.0,
+        kd_temperature=config.kd.kd_t,
+        **distillation,
+    )
     sharers = 1 if config.sync_bn else fabric.world_size
     images = config.optim.batch_size // sharers
     check_norms(task, config.loader.size, images, 2 * sharers)
@@ -85,6 +81,16 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
         logger.info(data_line({"training": source, "top-1": val}))
     data = ImageData(config, fabric, source, config.views, labelled=True)
     return ClassifyRun(config, fabric, task, data, val, teacher)
+
+
+def distill(
+    config: ClassifyConfig, network: nn.Module, report: KeyReport, student: nn.Module
+) -> Distillation:
+    """The frozen teacher and, where maps are matched, the student's reader and the distiller."""
+    teacher = make_teacher(config, network, report, config.mgd.is_matched)
+    if config.mgd.is_matched:
+        return match_maps(config, teacher, student)
+    return {"teacher": teacher, "reader": Taps([])}
 
 
 def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:

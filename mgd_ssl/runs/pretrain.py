@@ -16,7 +16,6 @@ from mgd_ssl.models import (
     Provenance,
     Taps,
     create_backbone,
-    find_reader,
     load_backbone,
     probe,
     split_batch_norms,
@@ -27,10 +26,10 @@ from mgd_ssl.objectives.objective import WithQueue
 from mgd_ssl.runs.pretrain_evaluation import build_health, build_knn, choose_best, hold_out
 from mgd_ssl.settings.methods import METHODS
 from mgd_ssl.settings.pretrain import PretrainConfig
-from mgd_ssl.tasks import Pretraining
+from mgd_ssl.tasks import Pretraining, Teacher
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_norms, check_queue, check_teacher
-from mgd_ssl.training.distillation import build_distiller, make_teacher
+from mgd_ssl.training.distillation import Distillation, make_teacher, match_maps
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import say_inputs
 from mgd_ssl.training.run import TrainingRun
@@ -51,27 +50,10 @@ def run(config: PretrainConfig) -> None:
 
 def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     """The parts of a run, each checked."""
-    source = open_source(config.data, "train", **config.loader.opening)
-    source, held_out = hold_out(config, source)
-    source = subset(source, config.loader.limit) if config.loader.limit else source
+    source, held_out = open_images(config)
     check_batch(config, source, fabric.world_size)
-    options = config.teacher
-    loaded = load_backbone(options.teacher, **options.spec) if options.teacher else None
-    student = create_backbone(**config.network.spec)
-    parts: dict[str, Any] = {}
-    probe(student, Taps([]), config.loader.size)
-    if loaded:
-        say_inputs(config.loader.size, cast(BackboneSpec, student.spec), loaded[1])
-        parts = pair(config, *loaded, student)
-        check_teacher(config, parts["teacher"], source)
-    splits = split_norms(config, student, fabric.world_size)
-    report = loaded[1] if loaded else None
-    loss = config.objective.build(student, report.features if report else 0)
-    normalize = Normalize(config.loader.mean, config.loader.std)
-    task = Pretraining(student, config.objective, loss, normalize, **parts)
-    parts_of_batch = fabric.world_size * splits
-    images = config.optim.batch_size // parts_of_batch
-    check_norms(task, config.loader.size, images, 2 * parts_of_batch)
+    student, report, distillation = build_networks(config, source)
+    task = build_task(config, fabric, student, report, distillation)
     if isinstance(config.objective, WithQueue):
         check_queue(config.objective.moco_k, config.optim.batch_size, source)
     data = ImageData(config, fabric, source, config.views, count=config.objective.views)
@@ -81,25 +63,66 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     return run
 
 
-def pair(
+def open_images(config: PretrainConfig) -> tuple[ImageSource, ImageSource | None]:
+    """Images to train on, and those that are held out for the health figures."""
+    source = open_source(config.data, "train", **config.loader.opening)
+    source, held_out = hold_out(config, source)
+    return subset(source, config.loader.limit) if config.loader.limit else source, held_out
+
+
+def build_networks(
+    config: PretrainConfig, source: ImageSource
+) -> tuple[nn.Module, KeyReport | None, Distillation]:
+    """A new student, what was read of the teacher's file, and the teacher where there is one."""
+    options = config.teacher
+    loaded = load_backbone(options.teacher, **options.spec) if options.teacher else None
+    student = create_backbone(**config.network.spec)
+    probe(student, Taps([]), config.loader.size)
+    if loaded is None:
+        return student, None, {}
+    say_inputs(config.loader.size, cast(BackboneSpec, student.spec), loaded[1])
+    distillation = distill(config, *loaded, student)
+    check_teacher(config, cast(Teacher, distillation["teacher"]), source)
+    return student, loaded[1], distillation
+
+
+def distill(
     config: PretrainConfig, network: nn.Module, report: KeyReport, student: nn.Module
-) -> dict[str, Any]:
+) -> Distillation:
     """The frozen teacher and, where its maps are matched, the student's reader and the distiller.
 
     Raises:
         ValueError: their maps cannot be matched; says what can be done at once.
     """
-    size = config.loader.size
-    probe(network, Taps([]), size)
+    probe(network, Taps([]), config.loader.size)
     if not config.mgd.is_matched:
         return {"teacher": make_teacher(config, network, report, matched=False)}
     try:
-        teacher = make_teacher(config, network, report)
-        reader = find_reader(student, config.network.taps, size)
-        distiller = build_distiller(config, teacher, student, reader)
+        return match_maps(config, make_teacher(config, network, report), student)
     except ValueError as error:
         raise ValueError(f"{error}; or match no maps: {_without_maps(config)}") from error
-    return {"teacher": teacher, "reader": reader, "distiller": distiller}
+
+
+def build_task(
+    config: PretrainConfig,
+    fabric: Fabric,
+    student: nn.Module,
+    report: KeyReport | None,
+    distillation: Distillation,
+) -> Pretraining:
+    """The student with its objective, its batch norms split where keys would leak.
+
+    Raises:
+        ValueError: the batch does not suit the processes, the splits, the queue or the norms.
+    """
+    splits = split_norms(config, student, fabric.world_size)
+    loss = config.objective.build(student, report.features if report else 0)
+    normalize = Normalize(config.loader.mean, config.loader.std)
+    task = Pretraining(student, config.objective, loss, normalize, **distillation)
+    parts = fabric.world_size * splits
+    images = config.optim.batch_size // parts
+    check_norms(task, config.loader.size, images, 2 * parts)
+    return task
 
 
 def _without_maps(config: PretrainConfig) -> str:

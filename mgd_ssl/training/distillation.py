@@ -1,25 +1,27 @@
-"""The frozen teacher, and what matches a student to it."""
+"""What a student learns from: the frozen teacher, and the matching between their maps."""
+
+from collections.abc import Sequence
+from typing import TypedDict
 
 from torch import nn
 
-from mgd_ssl import distributed
-from mgd_ssl.data import (
-    Normalize,
-)
+from mgd_ssl.data import Normalize
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import stage_weights
-from mgd_ssl.models import (
-    FeatureReader,
-    KeyReport,
-    Taps,
-    find_reader,
-    probe,
-)
-from mgd_ssl.settings.run import RunConfig
-from mgd_ssl.stages import plan_stages, read_margins
-from mgd_ssl.tasks import Teacher
+from mgd_ssl.models import FeatureReader, KeyReport, Taps, find_reader, probe
+from mgd_ssl.settings.run import MGDOptions, RunConfig
+from mgd_ssl.stages import Stage, plan_stages, read_margins
+from mgd_ssl.tasks import FrozenTeacher, Teacher
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import print_plan
+
+
+class Distillation(TypedDict, total=False):
+    """What a `Task` takes beside the student; empty where the student is trained alone."""
+
+    teacher: FrozenTeacher
+    reader: FeatureReader
+    distiller: FeatureDistiller
 
 
 def make_teacher(
@@ -34,22 +36,45 @@ def make_teacher(
     return Teacher(network, reader, Normalize(report.mean, report.std))
 
 
-def build_distiller(
-    config: RunConfig, teacher: Teacher, student: nn.Module, reader: FeatureReader
-) -> FeatureDistiller:
-    """Pair the stages, print the plan, and build the distiller."""
-    mgd, size = config.mgd, config.loader.size
-    teacher_maps = probe(teacher.network, teacher.reader, size)
-    student_maps, norms = probe(student, reader, size), teacher.reader.norms(teacher.network)
-    stages = plan_stages(teacher_maps, student_maps, reader.names, mgd.ignore, norms)
-    margins = read_margins(norms, stages)
-    if distributed.rank() == 0:
-        expands = mgd.mgd_adapter == "expand"
-        print_plan(stages, teacher.network, teacher.reader, reader, expands=expands)
+def match_maps(config: RunConfig, teacher: Teacher, student: nn.Module) -> Distillation:
+    """Find the student's maps, plan which of the teacher's each meets, and print the plan.
+
+    Raises:
+        ValueError: no rule finds the maps, or they cannot be matched.
+    """
+    reader = find_reader(student, config.network.taps, config.loader.size)
+    stages = plan_matching(config, teacher, student, reader)
+    print_plan(stages, teacher, reader, expands=config.mgd.mgd_adapter == "expand")
     published = stage_weights(len(stages), images=1, factor=1.0)
+    distiller = build_distiller(config.mgd, stages, teacher, published)
+    return {"teacher": teacher, "reader": reader, "distiller": distiller}
+
+
+def plan_matching(
+    config: RunConfig, teacher: Teacher, student: nn.Module, reader: FeatureReader
+) -> list[Stage]:
+    """Pair the stages of two networks of single images."""
+    size = config.loader.size
+    teacher_maps = probe(teacher.network, teacher.reader, size)
+    norms = teacher.reader.norms(teacher.network)
+    student_maps = probe(student, reader, size)
+    return plan_stages(teacher_maps, student_maps, reader.names, config.mgd.ignore, norms)
+
+
+def build_distiller(
+    mgd: MGDOptions, stages: Sequence[Stage], teacher: FrozenTeacher, published: Sequence[float]
+) -> FeatureDistiller:
+    """The distiller of a plan.
+
+    Args:
+        mgd: how stages are matched and weighed.
+        stages: the plan, from `plan_stages`.
+        teacher: its margins are read.
+        published: weight of each stage in the method's own total.
+    """
     return FeatureDistiller(
         stages,
-        margins,
+        read_margins(teacher.reader.norms(teacher.network), stages),
         reducer=mgd.mgd_reducer,
         mode=mgd.mgd_mode,
         adapter=mgd.mgd_adapter,

@@ -3,31 +3,40 @@
 from collections.abc import Sequence
 
 from rich.table import Table
-from torch import nn
 
+from mgd_ssl import distributed
 from mgd_ssl.models import BackboneSpec, FeatureReader, KeyReport, Taps
 from mgd_ssl.stages import Stage
+from mgd_ssl.tasks import FrozenTeacher
 from mgd_ssl.training.logging import console, logger
 
 
 def print_plan(
     stages: Sequence[Stage],
-    teacher: nn.Module,
-    teacher_reader: FeatureReader,
-    student_reader: FeatureReader,
+    teacher: FrozenTeacher,
+    reader: FeatureReader,
     *,
     expands: bool = False,
 ) -> None:
-    """Print what is matched to what: modules, channels, sides, groups, margins, warnings."""
+    """Print what is matched to what: modules, channels, sides, groups, margins, warnings.
+
+    Args:
+        stages: from `plan_stages`.
+        teacher: the frozen network and its reader.
+        reader: reads the student's maps.
+        expands: whether the student's maps are expanded to the teacher's channels.
+    """
+    if distributed.rank():
+        return
     table = Table(title="Stages")
     for heading in ("stage", "student", "teacher", "channels", "side", "group", "margin from", ""):
         table.add_column(heading, overflow="fold")
-    norms = {module: name for name, module in teacher.named_modules()}
-    for stage, norm in zip(stages, teacher_reader.norms(teacher), strict=True):
+    norms = {module: name for name, module in teacher.network.named_modules()}
+    for stage, norm in zip(stages, teacher.reader.norms(teacher.network), strict=True):
         table.add_row(
             f"{stage.index} {stage.name}",
-            _module(student_reader, stage.index),
-            _module(teacher_reader, stage.index),
+            _module(reader, stage.index),
+            _module(teacher.reader, stage.index),
             f"{stage.student_channels} <- {stage.teacher_channels}",
             f"{stage.side[0]}×{stage.side[1]}" if stage.side else "",
             "" if stage.ignored else "1, expanded" if expands else _group(stage),
