@@ -67,7 +67,7 @@ class AnnotationTable:
         return replace(
             self,
             image_ids=[self.image_ids[index] for index in indices],
-            rows=self.rows.select(np.concatenate(spans)),
+            rows=self.rows.select(np.concatenate([np.arange(0), *spans])),
             starts=starts_of(map(len, spans)),
             sizes=None if self.sizes is None else self.sizes[indices],
         )

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,19 +51,12 @@ def detector_ap(
     def measure() -> list[dict[str, float]]:
         if distributed.rank() > 0:
             return []
-        left_out = {source.table.image_ids[index] for index in unreadable}
-        ground_truth = _without(source.ground_truth(), left_out)
+        readable = np.setdiff1d(np.arange(len(source)), unreadable).astype(np.int64)
+        ground_truth = source.select(readable).ground_truth()
         counts = {"images": len(ground_truth["images"]), "unreadable": len(unreadable)}
         return [coco_ap(ground_truth, detections) | counts]
 
     return distributed.gather_list(distributed.together(measure))[0]
-
-
-def _without(ground_truth: dict[str, Any], image_ids: set[int]) -> dict[str, Any]:
-    """The ground truth without some images and their boxes."""
-    images = [image for image in ground_truth["images"] if image["id"] not in image_ids]
-    boxes = [box for box in ground_truth["annotations"] if box["image_id"] not in image_ids]
-    return {**ground_truth, "images": images, "annotations": boxes}
 
 
 @torch.no_grad()

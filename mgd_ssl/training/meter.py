@@ -32,9 +32,7 @@ class Meter:
     would stall it at every step.
     """
 
-    def __init__(
-        self, epochs: int, steps: int, writer: Writer | None, optimizer: Any
-    ) -> None:
+    def __init__(self, epochs: int, steps: int, writer: Writer | None, optimizer: Any) -> None:
         self.epochs, self.steps, self.writer = epochs, steps, writer
         self.optimizer = optimizer
         self.note = self._measured = ""

@@ -9,7 +9,11 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mgd_ssl.detection.average_precision import coco_ap, to_coco
+from mgd_ssl.data import ArraySource
+from mgd_ssl.detection.annotations import AnnotationTable, Objects
+from mgd_ssl.detection.average_precision import coco_ap, detector_ap, to_coco
+from mgd_ssl.detection.loading import DetectionBatch
+from mgd_ssl.detection.sources import DetectionSource
 
 
 def truth(annotations: list[dict], images=(1, 2), categories=(3, 7)) -> dict:
@@ -128,6 +132,50 @@ def test_arguments_are_left_as_they_are_and_nothing_is_printed(capsys):
     before = copy.deepcopy((ground_truth, detections))
     coco_ap(ground_truth, detections)
     assert (ground_truth, detections) == before and capsys.readouterr().out == ""
+
+
+# detectors
+
+
+def four_images() -> DetectionSource:
+    """One object each, of the same place."""
+    boxes = np.tile([10.0, 10, 50, 50], (4, 1))
+    rows = Objects(boxes, np.zeros(4, np.int64), np.full(4, 1600.0), np.zeros(4, np.bool_))
+    table = AnnotationTable([5, 6, 7, 8], [3], ["cat"], rows, np.arange(5), np.full((4, 2), 64))
+    return DetectionSource(ArraySource(np.zeros((4, 64, 64), np.uint8)), table)
+
+
+class Finder(torch.nn.Module):
+    """Finds the object, and with ``label`` 1 something of a category that the data lacks."""
+
+    label = 0
+
+    def forward(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        boxes, scores = torch.tensor([[10.0, 10, 50, 50]]), torch.ones(1)
+        labels = torch.tensor([self.label])
+        return [{"boxes": boxes, "scores": scores, "labels": labels} for _ in images]
+
+
+def measured(network: torch.nn.Module, failed: list[int]) -> dict[str, float]:
+    images = [torch.zeros(3, 64, 64, dtype=torch.uint8)] * 4
+    used = torch.tensor([i if f < 0 else (i + 1) % 4 for i, f in enumerate(failed)])
+    batch = DetectionBatch(images, [], used, torch.tensor(failed))
+    return detector_ap(network, four_images(), [batch], category_ids=[3, 9], device="cpu")
+
+
+def test_unreadable_images_are_left_out_with_their_boxes():
+    for failed, count in (([-1, -1, -1, -1], 4), ([-1, 1, -1, 3], 2)):
+        found = measured(Finder(), failed)
+        assert found["AP"] == pytest.approx(100)  # a box without a detection would lower it
+        assert (found["images"], found["unreadable"]) == (count, 4 - count)
+    with pytest.raises(ValueError, match="0 images without an object to find"):
+        measured(Finder(), [0, 1, 2, 3])
+
+
+def test_detections_of_categories_that_the_data_lacks_do_not_count():
+    other = Finder()
+    other.label = 1
+    assert measured(other, [-1] * 4)["AP"] == 0
 
 
 # what is refused
