@@ -144,6 +144,15 @@ def backbone_shapes(spec: BackboneSpec) -> dict[str, torch.Size]:
     return {key: value.shape for key, value in network.state_dict().items()}
 
 
+@lru_cache
+def attention_heads(arch: str) -> int | None:
+    """Heads of a timm transformer's blocks by name; None of another network."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        network = create_backbone(arch)
+    counts = (getattr(module, "num_heads", None) for module in network.modules())
+    return next((count for count in counts if isinstance(count, int)), None)
+
+
 def is_known(arch: str) -> bool:
     """Whether torchvision or timm, where it is installed, has a network of this name."""
     return arch in TORCHVISION or is_timm(arch)

@@ -105,7 +105,7 @@ def _report(found: FoundBackbone, network: nn.Module, classes: int | None) -> Ke
         family.name if family else found.place.layout,
         found.spec,
         head=list(found.read.head),
-        unused=list(found.read.unused),
+        aside=list(found.read.aside),
         mean=mean,
         std=std,
         size=found.size,
@@ -115,9 +115,9 @@ def _report(found: FoundBackbone, network: nn.Module, classes: int | None) -> Ke
         features=cast(int, network.num_features),
         place=str(found.place),
         others=[str(place) for place in found.others],
-        remarks=family.remarks(found.spec) if family else [],
+        remarks=family.remarks(found.spec, found.read, found.path) if family else [],
         sha256=sha256_of(*files_of(found.path)),
-        terms=family.terms if family else None,
+        terms=family.terms_of(found.path) if family else None,
         learned_from=entries.provenance(),
     )
 

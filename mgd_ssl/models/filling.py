@@ -31,7 +31,7 @@ class KeyReport:
         missing: entries of the network that the file lacks.
         unexpected: entries of the file that the network lacks, the head's aside.
         head: entries of the head, left out.
-        unused: entries that no pass of the trained network uses, left out.
+        aside: entries that are no weights of the network: mask tokens, decoders, constants.
         mean: per channel, of the images the network expects, in [0,1].
         std: per channel.
         size: side of the images it was trained on, in pixels, where the file says so.
@@ -64,7 +64,7 @@ class KeyReport:
     features: int = 0
     place: str = ""
     others: list[str] = field(default_factory=list)
-    unused: list[str] = field(default_factory=list)
+    aside: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     sha256: Mapping[str, str] = field(default_factory=dict)
     terms: Terms | None = None
@@ -76,19 +76,22 @@ class KeyReport:
         source = str(self.path) if self.published else self.path.name
         return Provenance(source, self.layout, self.spec, self.sha256, self.terms)
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """What became of the file's keys, in words."""
         where = f" ({self.place})" if self.place else ""
         text = (
             f"{self.path}: {self.layout} layout{where}, {self.spec.arch}; keys: {self.matched} "
             f"matched, {len(self.missing)} missing, {len(self.unexpected)} unexpected, "
             f"{len(self.head)} of a head left out"
         )
-        if self.unused:
-            text += f", {len(self.unused)} of no use left out ({_listed(self.unused)})"
-        said = [f"sha256 {d[:DIGITS]}…" for d in self.sha256.values()][:1]
+        return text + (f", {len(self.aside)} set aside ({_listed(self.aside)})" * bool(self.aside))
+
+    def __str__(self) -> str:
+        said = [f"sha256 {digest[:DIGITS]}…" for digest in self.sha256.values()][:1]
         said += [str(self.terms)] if self.terms else []
         said += [f"not read: {'; '.join(self.others)}"] if self.others else []
-        return "; ".join([text, *self.remarks, *said])
+        return "; ".join([self.summary, *self.remarks, *said])
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
@@ -142,7 +145,9 @@ def fill(
 def _partial(
     report: KeyReport, own: Mapping[str, Tensor], state: Mapping[str, Tensor], shapes: list[str]
 ) -> list[str]:
-    lines = [f"checkpoint: a partial load is refused. {report}, {len(shapes)} of another shape"]
+    lines = [
+        f"checkpoint: a partial load is refused. {report.summary}, {len(shapes)} of another shape"
+    ]
     lines += [f"  missing: {', '.join(report.missing[:5])}"] if report.missing else []
     lines += [f"  unexpected: {', '.join(report.unexpected[:5])}"] if report.unexpected else []
     return lines + [

@@ -60,7 +60,7 @@ class FoundBackbone:
     @property
     def normalization(self) -> tuple[Rgb, Rgb]:
         """Mean and standard deviation: what the file says, its family's, or ImageNet's."""
-        family = self.family.normalization if self.family else None
+        family = self.family.normalization_of(self.path) if self.family else None
         said = "normalisation" in self.entries.said
         return self.entries.normalisation() if said or not family else family
 

@@ -11,13 +11,14 @@ from typing import Any
 from torch import Tensor
 
 from mgd_ssl.models.families.dinov2 import DinoV2
+from mgd_ssl.models.families.dinov3 import DinoV3, TimmDinoV3
 from mgd_ssl.models.families.family import Family, Remapped, Terms
 from mgd_ssl.models.specs import BackboneSpec
 
 __all__ = ["ANCHORS", "FAMILIES", "Family", "Known", "Remapped", "Terms", "know", "recognize"]
 
 # The first that recognizes a state dict takes it: the particular before the general.
-FAMILIES: tuple[Family, ...] = (DinoV2(),)
+FAMILIES: tuple[Family, ...] = (DinoV2(), DinoV3(), TimmDinoV3())
 ANCHORS = tuple(dict.fromkeys(family.anchor for family in FAMILIES))
 
 
@@ -53,5 +54,4 @@ def know(family: Family, state: Mapping[str, Any], arch: str | None) -> Known:
         ValueError: a shape that no network of the family has.
     """
     read = family.remap({k: v for k, v in state.items() if isinstance(v, Tensor)})
-    shapes = {key: tuple(value.shape) for key, value in read.state.items()}
-    return Known(family, read, family.spec(shapes, arch))
+    return Known(family, read, family.spec(read, arch))

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from mgd_ssl.models.families.family import (
     Family,
     Remapped,
-    Shapes,
     State,
     Terms,
     fitted,
@@ -48,16 +47,17 @@ class DinoV2(Family):
         added to the token itself.
         """
         state = renamed(state, RULES)
-        unused = take(state, "mask_token")
+        aside = take(state, "mask_token")
         if {"register_tokens", "cls_token", "pos_embed"} <= state.keys():
             positions = state["pos_embed"].float()
             state["reg_token"] = state.pop("register_tokens")
             state["cls_token"] = state["cls_token"].float() + positions[:, :1]
             state["pos_embed"] = positions[:, 1:]
-        return Remapped(state, unused=unused)
+        return Remapped(state, aside=aside)
 
-    def spec(self, shapes: Shapes, arch: str | None) -> BackboneSpec:
+    def spec(self, read: Remapped, arch: str | None) -> BackboneSpec:
         """The published size whose tokens are as wide, else the smallest with other options."""
+        shapes = read.shapes
         if grid(shape_of(shapes, "pos_embed", 3)[1], 1)[1] == ("reg_token" in shapes):
             raise ValueError(
                 f"pos_embed: got {shapes['pos_embed'][1]} positions, expected one more than a "
@@ -65,4 +65,4 @@ class DinoV2(Family):
             )
         registers = "_reg4" if "reg_token" in shapes else ""
         size = "giant" if is_gated(shapes) else SIZES.get(shapes[PATCHES][0], "small")
-        return fitted(arch or f"timm/vit_{size}_patch14{registers}_dinov2", shapes, measure_vit)
+        return fitted(arch or f"timm/vit_{size}_patch14{registers}_dinov2", read, measure_vit)

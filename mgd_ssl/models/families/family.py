@@ -4,6 +4,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -48,12 +50,19 @@ class Remapped:
     Attributes:
         state: name -> tensor; entries that the family does not know keep their names.
         head: names, in the file, of entries of a head, which is left out.
-        unused: names, in the file, of entries that no pass of the trained network uses.
+        aside: names, in the file, of entries that are no weights of the network.
+        heads: attention heads, where the file tells them; no shape does.
     """
 
     state: State
     head: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
+    aside: tuple[str, ...] = ()
+    heads: int | None = None
+
+    @cached_property
+    def shapes(self) -> Shapes:
+        """Of the entries, by the network's names."""
+        return {key: tuple(value.shape) for key, value in self.state.items()}
 
 
 class Family(ABC):
@@ -63,8 +72,8 @@ class Family(ABC):
         name: of the layout, in reports.
         anchor: an entry that every file of the family has; the file is searched for it.
         terms: of the published weights, where they are known.
-        normalization: mean and standard deviation per channel of images in [0,1]; None for
-            ImageNet's.
+        normalization: mean and standard deviation per channel of images in [0,1] where they are
+            not ImageNet's.
         resizes: whether the network takes images of any multiple of its patch, so that a file
             names no size.
     """
@@ -84,11 +93,11 @@ class Family(ABC):
         """A file's entries by the network's names."""
 
     @abstractmethod
-    def spec(self, shapes: Shapes, arch: str | None) -> BackboneSpec:
+    def spec(self, read: Remapped, arch: str | None) -> BackboneSpec:
         """The network that remapped entries are of.
 
         Args:
-            shapes: of the entries, by the network's names.
+            read: the entries, by the network's names.
             arch: the architecture where the user names it.
 
         Raises:
@@ -103,40 +112,53 @@ class Family(ABC):
             state: the file's, by the file's names.
         """
 
-    def remarks(self, spec: BackboneSpec) -> list[str]:
-        """What the file does not tell and the family assumes, in words."""
-        heads = dict(spec.options).get("num_heads")
+    def normalization_of(self, path: Path) -> tuple[Rgb, Rgb] | None:
+        """Mean and standard deviation, which published files of one layout may tell by name."""
+        return self.normalization
+
+    def terms_of(self, path: Path) -> Terms | None:
+        """Terms of published weights, which files of one layout may tell by name."""
+        return self.terms
+
+    def remarks(self, spec: BackboneSpec, read: Remapped, path: Path) -> list[str]:
+        """What the file's entries do not tell and the family assumes, in words."""
+        heads = None if read.heads else dict(spec.options).get("num_heads")
         return [f"{heads} attention heads of {HEAD_CHANNELS} channels assumed"] if heads else []
 
 
 def fitted(
-    arch: str, shapes: Shapes, measure: Callable[[Shapes], dict[str, Option]]
+    arch: str, read: Remapped, measure: Callable[[Shapes], dict[str, Option]]
 ) -> BackboneSpec:
     """A timm network with the options in which a file's shapes differ from its own.
 
     Args:
         arch: the network nearest to the file's.
-        shapes: of the file's entries, by the network's names.
+        read: the file's entries, by the network's names.
         measure: reads options off shapes.
     """
-    from mgd_ssl.models.backbones import backbone_shapes
+    from mgd_ssl.models.backbones import attention_heads, backbone_shapes
 
-    found = measure(shapes)
+    found, base = measure(read.shapes), BackboneSpec(arch)
     try:
-        own = measure({k: tuple(v) for k, v in backbone_shapes(BackboneSpec(arch)).items()})
+        own = measure({k: tuple(v) for k, v in backbone_shapes(base).items()})
     except ValueError:  # of another kind: its entries are held against the file's, and differ
-        return BackboneSpec(arch)
+        return base
     options = {name: value for name, value in found.items() if value != own.get(name)}
-    if "embed_dim" in options and "num_heads" not in options:
-        width = found["embed_dim"]
-        assert isinstance(width, int)
-        if width % HEAD_CHANNELS:
-            raise ValueError(
-                f"got tokens of {width} channels, expected a multiple of {HEAD_CHANNELS}, by which "
-                "alone the number of attention heads can be told"
-            )
-        options["num_heads"] = width // HEAD_CHANNELS
+    heads = read.heads or (_usual_heads(found) if "embed_dim" in options else None)
+    if heads and ("embed_dim" in options or heads != attention_heads(arch)):
+        options["num_heads"] = heads
     return BackboneSpec(arch, options=options)
+
+
+def _usual_heads(found: Mapping[str, Option]) -> int:
+    width = found["embed_dim"]
+    assert isinstance(width, int)
+    if width % HEAD_CHANNELS:
+        raise ValueError(
+            f"got tokens of {width} channels, expected a multiple of {HEAD_CHANNELS}, by which "
+            "alone the number of attention heads can be told"
+        )
+    return width // HEAD_CHANNELS
 
 
 def shape_of(shapes: Shapes, key: str, dimensions: int) -> tuple[int, ...]:

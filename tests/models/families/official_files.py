@@ -59,3 +59,49 @@ def dinov2_shapes(width, depth, *, registers=0, side=37, **options):
 
 def images(side, count=2):
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def dinov3_shapes(width, depth, *, heads, hidden=None, gated=False, biased=True, local_norm=False):
+    """DINOv3's names; its periods and masks are no weights: see `dinov3_constants`."""
+    block = block_shapes(width, hidden or 4 * width)
+    if gated:
+        for name in ("mlp.fc1.weight", "mlp.fc1.bias", "mlp.fc2.weight", "mlp.fc2.bias"):
+            del block[name]
+        block |= {"mlp.w1.weight": (hidden, width), "mlp.w1.bias": (hidden,)}
+        block |= {"mlp.w2.weight": (hidden, width), "mlp.w2.bias": (hidden,)}
+        block |= {"mlp.w3.weight": (width, hidden), "mlp.w3.bias": (width,)}
+    if biased:
+        block["attn.qkv.bias_mask"] = (3 * width,)
+    else:
+        del block["attn.qkv.bias"]
+    block |= {"ls1.gamma": (width,), "ls2.gamma": (width,)}
+    shapes = {
+        "cls_token": (1, 1, width),
+        "storage_tokens": (1, 4, width),
+        "mask_token": (1, width),
+        "rope_embed.periods": (width // heads // 4,),
+        "patch_embed.proj.weight": (width, 3, 16, 16),
+        "patch_embed.proj.bias": (width,),
+        "norm.weight": (width,),
+        "norm.bias": (width,),
+    }
+    if local_norm:
+        shapes |= {"local_cls_norm.weight": (width,), "local_cls_norm.bias": (width,)}
+    return shapes | {f"blocks.{i}.{k}": v for i in range(depth) for k, v in block.items()}
+
+
+def dinov3_state(width, depth, *, heads, seed=0, **options):
+    """Random weights; masks without keys, and periods in bfloat16's precision, as published."""
+    state = random_state(dinov3_shapes(width, depth, heads=heads, **options), seed)
+    quarter = width // heads // 4
+    periods = 100.0 ** (torch.arange(quarter) / quarter)
+    state["rope_embed.periods"] = periods.bfloat16().float()
+    for key in state:
+        if key.endswith("bias_mask"):
+            state[key] = torch.cat([torch.ones(width), torch.zeros(width), torch.ones(width)])
+    return state
+
+
+def as_zeros(shapes):
+    """Tensors of zeros that take no memory."""
+    return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}

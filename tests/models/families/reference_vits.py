@@ -78,3 +78,59 @@ def feed_forward(x, block):
         gate, value = projected(x, block, "mlp.w12").chunk(2, dim=-1)
         return projected(silu(gate) * value, block, "mlp.w3")
     return projected(gelu(projected(x, block, "mlp.fc1")), block, "mlp.fc2")
+
+
+def dinov3(state, images, heads):
+    """facebookresearch/dinov3 -> (class token, registers, patch tokens), all normed."""
+    tokens = patches(images, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"])
+    side = state["patch_embed.proj.weight"].shape[-1]
+    grid = images.shape[-2] // side, images.shape[-1] // side
+    registers, n = state["storage_tokens"], len(images)
+    prefix = [state["cls_token"].expand(n, -1, -1), registers.expand(n, -1, -1)]
+    x = torch.cat([*prefix, tokens], dim=1)
+    angles = dinov3_angles(state["rope_embed.periods"], grid)
+    for i in range(1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks."))):
+        block = {k.removeprefix(f"blocks.{i}."): v for k, v in state.items()}
+        out = turned_attention(normed(x, block, "norm1", 1e-5), block, heads, angles)
+        x = x + block["ls1.gamma"] * out
+        out = dinov3_feed_forward(normed(x, block, "norm2", 1e-5), block)
+        x = x + block["ls2.gamma"] * out
+    x = normed(x, state, "norm", 1e-5)
+    count = registers.shape[1]
+    return x[:, 0], x[:, 1 : 1 + count], x[:, 1 + count :]
+
+
+def dinov3_angles(periods, grid):
+    """(h·w,D/heads): rows, then columns, of the patches' centres in [-1,1], and both again."""
+    centres = [2 * (torch.arange(side) + 0.5) / side - 1 for side in grid]
+    rows, columns = torch.meshgrid(*centres, indexing="ij")
+    places = torch.stack([rows.flatten(), columns.flatten()], dim=1)
+    angles = 2 * torch.pi * places[:, :, None] / periods.float()
+    return angles.flatten(1).repeat(1, 2)
+
+
+def turned_attention(x, block, heads, angles):
+    """Queries and keys of the patches are turned by their angles; the prefix's are not."""
+    bias = block.get("attn.qkv.bias")
+    if bias is not None:
+        bias = bias * block.get("attn.qkv.bias_mask", torch.ones_like(bias))
+    q, k, v = linear(x, block["attn.qkv.weight"], bias).chunk(3, dim=-1)
+    q, k = (turned(t, heads, angles) for t in (q, k))
+    return projected(attention(q, k, v, heads), block, "attn.proj")
+
+
+def turned(x, heads, angles):
+    n, length, width = x.shape
+    split = x.reshape(n, length, heads, -1)
+    prefix, patch = split[:, : length - len(angles)], split[:, length - len(angles) :]
+    first, second = patch.chunk(2, dim=-1)
+    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+    patch = patch * cos + torch.cat([-second, first], dim=-1) * sin
+    return torch.cat([prefix, patch], dim=1).reshape(n, length, width)
+
+
+def dinov3_feed_forward(x, block):
+    if "mlp.w1.weight" in block:
+        gate, value = projected(x, block, "mlp.w1"), projected(x, block, "mlp.w2")
+        return projected(silu(gate) * value, block, "mlp.w3")
+    return projected(gelu(projected(x, block, "mlp.fc1")), block, "mlp.fc2")

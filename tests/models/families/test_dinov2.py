@@ -49,7 +49,7 @@ def test_a_file_gives_the_authors_tokens(name, side, tmp_path):
     assert_same(network, state, side, heads=2)
     assert (report.layout, report.spec.arch) == ("dinov2", f"timm/{arch}")
     assert (report.missing, report.unexpected, report.head) == ([], [], [])
-    assert report.unused == ["mask_token"]
+    assert report.aside == ["mask_token"]
     assert report.matched + 1 == len(state)
     assert network.num_features == report.features == 128
     assert not network.training
