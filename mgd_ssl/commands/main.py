@@ -13,6 +13,7 @@ COMMANDS = {
     "detect": "train a detector, alone or distilled from a teacher",
     "report": "one page of runs: teacher, students, baselines side by side",
     "pack": "write images of any kind as tar shards, which every command takes as DATA",
+    "duplicates": "count validation images that are also training images",
     "export": "write a checkpoint in another project's layout",
     "knn-eval": "kNN accuracy and retrieval checks of a checkpoint",
     "linear-eval": "linear probe of a checkpoint",

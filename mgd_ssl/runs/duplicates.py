@@ -1,0 +1,61 @@
+"""Validation images that are also training images: how many, and which."""
+
+import csv
+import io
+from collections.abc import Iterable
+
+from mgd_ssl.data import ImageSource, data_line, decoding_workers, open_source
+from mgd_ssl.data.duplicates import BITS, Duplicates, Pair, find_duplicates
+from mgd_ssl.data.formats import printable
+from mgd_ssl.files import require_writable, write_text
+from mgd_ssl.settings.duplicates import DuplicatesConfig
+from mgd_ssl.training.logging import logger, start_logging
+
+MOST_NAMED = 10
+
+
+def run(config: DuplicatesConfig) -> None:
+    """Count, say the first of them, and write the table where one is wanted.
+
+    Raises:
+        ValueError: the data has no validation images, or the table cannot be written.
+    """
+    start_logging()
+    if config.out:
+        require_writable(config.out)
+    val, train = (open_source(config.data, split, **config.opening) for split in ("val", "train"))
+    logger.info("%s", data_line({"training": train, "validation": val}))
+    found = find_duplicates(val, train, config.near, decoding_workers(config.workers))
+    _say(found, val, train, config.near)
+    if config.out:
+        write_text(config.out, _table([*found.exact, *found.near], val, train))
+        logger.info("written: %s", config.out)
+
+
+def _say(found: Duplicates, val: ImageSource, train: ImageSource, near: int) -> None:
+    parts = [
+        f"{len(found.exact):,} of {len(val):,} validation images are training images too, by their "
+        "content"
+    ]
+    if near >= 0:
+        parts.append(
+            f"{len(found.near):,} others look like one (at most {near} of {BITS} bits differ)"
+        )
+    if found.unreadable:
+        parts.append(f"{found.unreadable:,} images cannot be decoded and were not compared")
+    logger.info("%s", "; ".join(parts))
+    for pair in [*found.exact[:MOST_NAMED], *found.near[:MOST_NAMED]]:
+        how = "is" if pair.distance < 0 else f"looks like ({pair.distance} bits)"
+        places = val.describe(pair.index), train.describe(pair.other)
+        logger.info("%s %s %s", printable(places[0]), how, printable(places[1]))
+
+
+def _table(pairs: Iterable[Pair], val: ImageSource, train: ImageSource) -> str:
+    """The pairs as CSV: both places, and the bits that differ, empty where the content is one."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["validation", "training", "bits"])
+    for pair in pairs:
+        bits = "" if pair.distance < 0 else pair.distance
+        rows.writerow([val.describe(pair.index), train.describe(pair.other), bits])
+    return text.getvalue()
