@@ -3,17 +3,17 @@
 import json
 import shutil
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from detect_runs import SAMPLE, broken, losses, options, said
 from safetensors.torch import load_file
 from test_resume import differences
 from tiny_runs import read_last, read_rows, signal_at, start
 
-from mgd_ssl.commands import classify, detect
+from mgd_ssl.commands import detect
 from mgd_ssl.detection.checkpoints import load_detector
 from mgd_ssl.detection.parts import freeze_untrained
 from mgd_ssl.detection.reader import body_reader
@@ -21,53 +21,6 @@ from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import create_backbone, load_backbone
 from mgd_ssl.stages import Stage
 from mgd_ssl.training.run_files import foreign_entries
-
-SAMPLE = Path(__file__).parent / "detection_sample"
-NETWORK = ["-a", "resnet18", "--width", "0.125", "--stem", "imagenet", "--stem-stride", "1"]
-DETECTOR = ["--fpn-channels", "32", "--head-convs", "1", "--smallest-anchor", "8"]
-DETECTOR += ["--min-size", "64", "--max-size", "96"]
-TRAINING = ["-b", "4", "--epochs", "2", "--lr", "0.001", "--optimizer", "adamw", "-j", "0"]
-TRAINING += ["--warmup-steps", "2", "-p", "1"]
-
-
-def options(out: Path, *more: str) -> list[str]:
-    """A run of two epochs of three steps on the 14 images of the sample; the last option counts."""
-    given = [str(SAMPLE), "--out", str(out)]
-    pairs = TRAINING if "--student-weights" in more else [*NETWORK, *DETECTOR, *TRAINING]
-    ways = {"--mgd-loss-factor", "--mgd-weight", "--mgd-start"}
-    if "--teacher" in more and not ways & {*more}:
-        given += ["--mgd-start", "0.03"]
-    for word, value in zip(pairs[::2], pairs[1::2], strict=True):
-        if word not in more:
-            given += [word, value]
-    return [*given, *more]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher that was trained by the command itself."""
-    out = tmp_path_factory.mktemp("base") / "run"
-    assert detect.main(options(out, "--width", "0.25", "--val-every", "2")) == 0
-    return out
-
-
-@pytest.fixture(scope="module")
-def teacher(base: Path) -> str:
-    return str(base / "checkpoints" / "last.pt")
-
-
-@pytest.fixture(scope="module")
-def distilled(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> Path:
-    out = tmp_path_factory.mktemp("distilled") / "run"
-    assert detect.main(options(out, "--teacher", teacher, "--mgd-update-freq", "4")) == 0
-    return out
-
-
-def losses(run: Path) -> dict[str, float]:
-    """The losses of the last epoch."""
-    row = [row for row in read_rows(run) if "train_loss" in row][-1]
-    return {k.removeprefix("train_loss/"): v for k, v in row.items() if "train_loss/" in k}
-
 
 STAGES = {f"matching/c{i}" for i in range(2, 6)}
 OWN = {"classification", "bbox_regression"}
@@ -274,100 +227,3 @@ def test_two_processes_train_one_detector(tmp_path: Path, teacher: str) -> None:
     assert process.returncode == 0, said
     rows = [row for row in read_rows(tmp_path / "run") if "train_loss" in row]
     assert [row["step"] for row in rows] == [3] and rows[0]["val_AP"] >= 0
-
-
-def said(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    capsys.readouterr()
-    assert detect.main(argv) == 1
-    return " ".join(capsys.readouterr().err.split())
-
-
-def broken(folder: Path, change: Any) -> Path:
-    """The sample with its training annotations changed."""
-    shutil.copytree(SAMPLE, folder)
-    path = folder / "annotations" / "instances_train.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-    return folder
-
-
-def test_annotations_of_missing_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = broken(tmp_path / "data", lambda c: c["images"][0].update(file_name="gone.png"))
-    message = said([str(data), *options(tmp_path / "run")[1:]], capsys)
-    assert "gone.png" in message and "expected" in message
-    assert not (tmp_path / "run").exists()
-
-
-def test_no_annotations_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = broken(tmp_path / "data", lambda c: c["annotations"].clear())
-    assert "expected" in said([str(data), *options(tmp_path / "run")[1:]], capsys)
-
-
-def test_categories_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = broken(tmp_path / "data", lambda c: c["categories"].append({"id": 99, "name": "yak"}))
-    message = said([str(data), *options(tmp_path / "run")[1:]], capsys)
-    assert "99 'yak'" in message and "expected the same ids and names" in message
-
-
-@pytest.mark.parametrize(
-    ("more", "message"),
-    [
-        (["--unlabelled"], "--unlabelled or --teacher-boxes alone, expected --teacher"),
-        (["--evaluate"], "got --evaluate without --student-weights"),
-        (["--teacher", "nothing.pt"], "which is no file; expected a detector's checkpoint"),
-        (["--levels", "c2", "c2"], "expected one or more, each once"),
-        (["--mgd-start", "0"], "mgd_start: got 0, expected a number above 0"),
-        (["--backbone-weights", "none.pt"], "which is no file"),
-        (["-a", "mobilenet_v2"], "expected a ResNet of torchvision"),
-        (["-b", "20"], "got 20 and 14 images to train on, expected no more than there are"),
-        (
-            ["--size", "64"],
-            "size: got --size 64, which has no effect in detect; leave it out, or give --min-size",
-        ),
-        (["--mean", "0", "0", "0"], "mean: got --mean 0.0 0.0 0.0, which has no effect in detect"),
-        (["--taps", "c2=layer1"], "no effect in detect; leave it out, or give --levels"),
-        (
-            ["--warmup-epochs", "1"],
-            "warmup_epochs: got --warmup-epochs 1, which has no effect in detect",
-        ),
-    ],
-)
-def test_bad_settings_are_refused_before_the_directory_is_taken(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], message: str
-) -> None:
-    assert message in said(options(tmp_path / "run", *more), capsys)
-    assert not (tmp_path / "run").exists()
-
-
-def test_the_librarys_absence_is_told_before_the_directory_is_taken(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
-    message = said(options(tmp_path / "run"), capsys)
-    assert "pip install 'mgd_ssl[detection]'" in message and not (tmp_path / "run").exists()
-
-
-def test_stages_that_do_not_exist_are_not_ignored(
-    tmp_path: Path, teacher: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    argv = options(tmp_path / "run", "--teacher", teacher, "--levels", "c4", "c5", "--ignore", "3")
-    assert "ignore: got stage 3, expected 0 to 1" in said(argv, capsys)
-
-
-def test_stage_weights_that_do_not_fit_the_stages(
-    tmp_path: Path, teacher: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    argv = options(tmp_path / "run", "--teacher", teacher, "--mgd-loss-factor", "5e7")
-    message = said([*argv, "--mgd-stage-weights", "1", "2"], capsys)
-    assert "mgd_stage_weights: got 1, 2 for 4 stages, expected one of 0 or more" in message
-    both = options(tmp_path / "run", "--teacher", teacher, "--mgd-stage-weights", "1")
-    assert "got --mgd-weighing start and --mgd-stage-weights" in said(both, capsys)
-
-
-def test_a_classifier_is_no_detector(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "classifier"
-    small = ["--limit", "32", "-b", "16", "--epochs", "1", "--val-every", "9", "--out", str(out)]
-    assert classify.main(small) == 0
-    given = ["--teacher", str(out / "checkpoints" / "last.pt")]
-    assert "holds no RetinaNet" in said(options(tmp_path / "run", *given), capsys)
