@@ -13,7 +13,7 @@ from mgd_ssl.evaluation.classifiers import (
     LinearClassifiers,
     accuracies,
     mean_losses,
-    standardisation,
+    standardization,
     train_classifiers,
 )
 from mgd_ssl.evaluation.linear import doubts, held_out
@@ -104,10 +104,10 @@ def test_accuracies_by_hand() -> None:
     assert accuracies(found, x, y, torch.arange(4)).tolist() == [[25.0, 50.0]]
 
 
-def test_standardisation_agrees_with_the_formula_and_drops_constants() -> None:
+def test_standardization_agrees_with_the_formula_and_drops_constants() -> None:
     x = rows(50, 4, 1) * torch.tensor([1.0, 1e4, 1e-4, 0.0]) + torch.tensor([0.0, 5.0, 0.0, 0.1])
     chosen = torch.arange(0, 50, 2)
-    shift, factor = standardisation(x, chosen)
+    shift, factor = standardization(x, chosen)
     reference = x[chosen].double()
     torch.testing.assert_close(shift.double(), reference.mean(dim=0), atol=1e-6, rtol=1e-6)
     deviation = reference.std(dim=0, correction=0)[:3]
