@@ -16,9 +16,16 @@ from torch import nn
 
 from mgd_ssl.models.backbones import TORCHVISION
 from mgd_ssl.models.file_kinds import is_safetensors, what_else
+from mgd_ssl.models.sharded import is_index, joined, shards_of
 from mgd_ssl.models.timm_networks import timm_name
 
-RUN_CHECKPOINTS = ("checkpoints/last.pt", "last.pt")
+# What a directory means: a run's last checkpoint, or a network as Hugging Face saves it.
+CHECKPOINTS = (
+    "checkpoints/last.pt",
+    "last.pt",
+    "model.safetensors",
+    "model.safetensors.index.json",
+)
 Checkpoint = tuple[dict[str, Any], dict[str, str]]
 
 
@@ -45,27 +52,29 @@ def read_weights(source: Path) -> Checkpoint:
 
 
 def find_checkpoint(source: Path) -> Path:
-    """The file that a path means: a run's directory stands for its last checkpoint.
+    """The file that a path means: a directory stands for the checkpoint in it.
 
     Raises:
         ValueError: a directory without one.
     """
     if not source.is_dir():
         return source
-    for name in RUN_CHECKPOINTS:
+    for name in CHECKPOINTS:
         if (source / name).is_file():
             return source / name
     if _is_name(str(source)):  # a folder that is called as published weights are
         return source
     raise ValueError(
-        f"checkpoint: got {source}, a directory without {RUN_CHECKPOINTS[0]}, which is no file; "
-        "expected a checkpoint's path, or the directory of a run"
+        f"checkpoint: got {source}, a directory without {CHECKPOINTS[0]}, which is no file; "
+        f"expected a checkpoint's path, the directory of a run, or one with {CHECKPOINTS[2]}"
     )
 
 
 def files_of(path: Path) -> list[Path]:
     """The files whose bytes a checkpoint's weights are; none of published weights."""
-    return [path] if path.is_file() else []
+    if not path.is_file():
+        return []
+    return [path, *shards_of(path)] if is_index(path) else [path]
 
 
 def _is_name(name: str) -> bool:
@@ -123,6 +132,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             f"checkpoint: got {path}, which is no file; expected a checkpoint's path, or a name "
             "such as resnet50 or timm/resnet50.a1_in1k"
         )
+    if is_index(path):
+        return joined(path, {shard: read_checkpoint(shard)[0] for shard in shards_of(path)}), {}
     try:
         if is_safetensors(path):
             with _utf8(path) as name, safe_open(name, framework="pt") as file:

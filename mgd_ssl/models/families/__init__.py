@@ -13,12 +13,19 @@ from torch import Tensor
 from mgd_ssl.models.families.dinov2 import DinoV2
 from mgd_ssl.models.families.dinov3 import DinoV3, TimmDinoV3
 from mgd_ssl.models.families.family import Family, Remapped, Terms
+from mgd_ssl.models.families.hugging_face import HuggingFaceDinoV2, HuggingFaceDinoV3
 from mgd_ssl.models.specs import BackboneSpec
 
 __all__ = ["ANCHORS", "FAMILIES", "Family", "Known", "Remapped", "Terms", "know", "recognize"]
 
 # The first that recognizes a state dict takes it: the particular before the general.
-FAMILIES: tuple[Family, ...] = (DinoV2(), DinoV3(), TimmDinoV3())
+FAMILIES: tuple[Family, ...] = (
+    DinoV2(),
+    DinoV3(),
+    TimmDinoV3(),
+    HuggingFaceDinoV2(),
+    HuggingFaceDinoV3(),
+)
 ANCHORS = tuple(dict.fromkeys(family.anchor for family in FAMILIES))
 
 
