@@ -5,8 +5,8 @@ from typing import Any
 from mgd_ssl.data import data_line
 from mgd_ssl.detection.average_precision import detector_ap
 from mgd_ssl.detection.categories import match_categories
+from mgd_ssl.detection.networks import load_teacher, load_weights
 from mgd_ssl.detection.opening import open_detection
-from mgd_ssl.detection.parts import load_teacher, load_weights
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.training_data import make_loader
 from mgd_ssl.evaluation import print_table, write_json

@@ -8,10 +8,10 @@ from torchvision.models.detection import RetinaNet
 
 from mgd_ssl.data import data_line, subset
 from mgd_ssl.detection.average_precision import coco_library, detector_ap
+from mgd_ssl.detection.building import build_detection
 from mgd_ssl.detection.categories import check_same_categories
 from mgd_ssl.detection.evaluation import evaluate
 from mgd_ssl.detection.opening import open_detection
-from mgd_ssl.detection.parts import build_detection
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.detection.task import Detection

@@ -14,8 +14,8 @@ from test_resume import differences
 from tiny_runs import read_last, read_rows, signal_at, start
 
 from mgd_ssl.commands import detect
+from mgd_ssl.detection.building import freeze_untrained
 from mgd_ssl.detection.checkpoints import load_detector
-from mgd_ssl.detection.parts import freeze_untrained
 from mgd_ssl.detection.reader import body_reader
 from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import create_backbone, load_backbone
