@@ -20,7 +20,8 @@ from mgd_ssl.models import create_backbone, find_reader, probe
 from mgd_ssl.objectives.simreg import SimReg
 from mgd_ssl.settings.views import PRESETS
 from mgd_ssl.stages import plan_stages, read_margins
-from mgd_ssl.tasks import Pretraining, Teacher
+from mgd_ssl.tasks.pretraining import Pretraining
+from mgd_ssl.tasks.task import Teacher
 
 SMALL: dict[str, Any] = {"stem": "small", "stem_stride": 2}
 WIDE, NARROW = SMALL | {"width": 0.5}, SMALL | {"width": 0.125}

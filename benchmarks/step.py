@@ -21,7 +21,8 @@ from mgd_ssl.losses import MoCo
 from mgd_ssl.models import create_backbone, find_reader, probe, split_batch_norms
 from mgd_ssl.settings.views import PRESETS
 from mgd_ssl.stages import plan_stages, read_margins
-from mgd_ssl.tasks import Pretraining, Teacher
+from mgd_ssl.tasks.pretraining import Pretraining
+from mgd_ssl.tasks.task import Teacher
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
 """The user-facing contract of the first implementation, a thin face on `mgd_ssl.distiller`.
 
 A network offers ``extract_feature(x, preReLU) -> (maps, output)``, ``get_bn_before_relu()`` and
-``get_channel_num()``; a network that does not is put inside a `mgd_ssl.models.TappedNetwork`, or,
-where it is a detector's backbone that returns a dict of maps, a `mgd_ssl.models.DictBackbone`.
+``get_channel_num()``; any other is put inside a `mgd_ssl.models.TappedNetwork`, or a
+`mgd_ssl.models.dict_backbones.DictBackbone` if it is a detector's backbone that returns a dict of
+maps.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from mgd_ssl.distiller import FeatureDistiller, StageMatching
 from mgd_ssl.matching import AssignmentMode, detection_weights, kd_loss
-from mgd_ssl.models import DictBackbone, TappedNetwork, evaluating, returns_dict
+from mgd_ssl.models import TappedNetwork, evaluating
+from mgd_ssl.models.dict_backbones import DictBackbone, returns_dict
 from mgd_ssl.stages import plan_channels, read_margins
 
 KD_TEMPERATURE = 1.5

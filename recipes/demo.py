@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mgd_ssl.commands import knn_eval, linear_eval, pretrain
-from mgd_ssl.evaluation import print_table, write_json
+from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 

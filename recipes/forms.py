@@ -24,7 +24,8 @@ from tables import Row, markdown, run_rows
 from torch import Tensor, nn
 
 from mgd_ssl.data import make_loader
-from mgd_ssl.evaluation import extract_features, knn_accuracy, linear_probe
+from mgd_ssl.evaluation import knn_accuracy, linear_probe
+from mgd_ssl.evaluation.features import extract_features
 from mgd_ssl.matching import unsupervised_epochs
 from mgd_ssl.models import create_backbone, evaluating, find_reader
 from mgd_ssl.stages import plan_stages, read_margins

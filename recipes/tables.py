@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from mgd_ssl.commands import knn_eval, linear_eval
-from mgd_ssl.evaluation import write_json
+from mgd_ssl.evaluation.results import write_json
 from mgd_ssl.settings.parsing import parse
 
 Results = dict[str, list[dict[str, Any]]]

@@ -14,7 +14,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 from mgd_ssl.builder import MGDistiller, mgd_update
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import batchnorm_margin, detection_weights
-from mgd_ssl.models import DictBackbone, Tap, Taps, create_backbone
+from mgd_ssl.models import Tap, Taps, create_backbone
+from mgd_ssl.models.dict_backbones import DictBackbone
 from mgd_ssl.stages import plan_stages
 
 FACTORS = (5e7, 5e7, 5e6, 5e6)

@@ -3,7 +3,6 @@
 from mgd_ssl.data.bad_files import DecodeError, DecodeGuard
 from mgd_ssl.data.cropping import CentreCrop, RandomCrops
 from mgd_ssl.data.folder_source import FolderSource
-from mgd_ssl.data.fractions import label_fraction
 from mgd_ssl.data.identity import data_digest
 from mgd_ssl.data.loading import Batch, ImageDataset, ImageLoader, Sample, make_loader, shorter_side
 from mgd_ssl.data.opening import open_source
@@ -41,7 +40,6 @@ __all__ = [
     "data_line",
     "decoding_workers",
     "eval_transform",
-    "label_fraction",
     "make_loader",
     "open_source",
     "random_crops",

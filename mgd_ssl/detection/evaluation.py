@@ -9,7 +9,7 @@ from mgd_ssl.detection.networks import load_teacher, load_weights
 from mgd_ssl.detection.opening import open_detection
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.training_data import make_loader
-from mgd_ssl.evaluation import print_table, write_json
+from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.runs.outputs import refuse_other
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.logging import logger, start_logging

@@ -10,7 +10,6 @@ from mgd_ssl.models.backbones import (
 )
 from mgd_ssl.models.batch_norm import split_batch_norms
 from mgd_ssl.models.checkpoints import find_backbone, load_backbone, load_classifier
-from mgd_ssl.models.dict_backbones import DictBackbone, returns_dict
 from mgd_ssl.models.filling import KeyReport, check_values
 from mgd_ssl.models.modes import evaluating, keeping_buffers, undone_on_error
 from mgd_ssl.models.pooling import pool
@@ -22,7 +21,6 @@ from mgd_ssl.models.weights import find_checkpoint, read_checkpoint
 __all__ = [
     "BackboneSpec",
     "ContractReader",
-    "DictBackbone",
     "FeatureReader",
     "KeyReport",
     "Provenance",
@@ -45,7 +43,6 @@ __all__ = [
     "pool",
     "probe",
     "read_checkpoint",
-    "returns_dict",
     "set_head",
     "split_batch_norms",
     "undone_on_error",

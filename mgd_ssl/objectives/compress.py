@@ -22,7 +22,7 @@ class CompRess(WithQueue):
 
     def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
         """The loss, its linear layer and its bank."""
-        from mgd_ssl.losses import CompRess
+        from mgd_ssl.losses.compress import CompRess
 
         features: int = student.num_features  # type: ignore[assignment]
         return CompRess(features, teacher_features, self.moco_k, self.compress_t)

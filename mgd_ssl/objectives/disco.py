@@ -23,7 +23,7 @@ class DisCo(Contrastive):
 
     def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
         """MoCo with the student as its query encoder, ending in the teacher's dimension."""
-        from mgd_ssl.losses import DisCo
+        from mgd_ssl.losses.disco import DisCo
 
         return DisCo(student, teacher_features, self.disco_hidden, **self.momentum_options)
 

@@ -20,7 +20,7 @@ class MoCo(Contrastive):
 
     def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
         """MoCo with the student as its query encoder."""
-        from mgd_ssl.losses import MoCo
+        from mgd_ssl.losses.moco import MoCo
 
         return MoCo(student, dim=self.moco_dim, mlp=self.mlp, **self.momentum_options)
 

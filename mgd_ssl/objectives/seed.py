@@ -23,7 +23,7 @@ class SEED(WithQueue):
 
     def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
         """The loss, its head and its queue."""
-        from mgd_ssl.losses import SEED
+        from mgd_ssl.losses.seed import SEED
 
         features: int = student.num_features  # type: ignore[assignment]
         return SEED(features, teacher_features, self.moco_k, self.seed_t, self.seed_teacher_t)

@@ -22,7 +22,7 @@ class SimReg(Objective):
 
     def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
         """The loss and its head."""
-        from mgd_ssl.losses import SimReg
+        from mgd_ssl.losses.simreg import SimReg
 
         return SimReg(student.num_features, teacher_features, self.regression_head)  # type: ignore[arg-type]
 

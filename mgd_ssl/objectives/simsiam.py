@@ -21,7 +21,7 @@ class SimSiam(Objective):
 
     def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":
         """The loss, its projector and its predictor."""
-        from mgd_ssl.losses import SimSiam
+        from mgd_ssl.losses.simsiam import SimSiam
 
         return SimSiam(student.num_features, self.simsiam_dim)  # type: ignore[arg-type]
 

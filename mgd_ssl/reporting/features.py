@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mgd_ssl.data import ImageLoader, ImageSource, eval_transform, make_loader, open_source, subset
-from mgd_ssl.evaluation import Features, collect_features, neighbours, retrieval_picture
+from mgd_ssl.evaluation.features import Features, collect_features
+from mgd_ssl.evaluation.picture import retrieval_picture
+from mgd_ssl.evaluation.retrieval import neighbours
 from mgd_ssl.models import load_backbone
 from mgd_ssl.reporting.escaping import visible
 from mgd_ssl.reporting.runs import Run

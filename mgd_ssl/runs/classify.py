@@ -6,16 +6,9 @@ from typing import Any, cast
 from lightning.fabric import Fabric
 from torch import nn
 
-from mgd_ssl.data import (
-    ImageSource,
-    Normalize,
-    data_line,
-    eval_transform,
-    label_fraction,
-    open_source,
-    subset,
-)
-from mgd_ssl.evaluation import Accuracy, classifier_accuracy
+from mgd_ssl.data import ImageSource, Normalize, data_line, eval_transform, open_source, subset
+from mgd_ssl.data.fractions import label_fraction
+from mgd_ssl.evaluation.accuracy import Accuracy, classifier_accuracy
 from mgd_ssl.matching import evenly_spaced_epochs
 from mgd_ssl.models import (
     BackboneSpec,
@@ -28,7 +21,8 @@ from mgd_ssl.models import (
 )
 from mgd_ssl.runs.classify_evaluation import evaluate
 from mgd_ssl.settings.classify import ClassifyConfig
-from mgd_ssl.tasks import Classification, Teacher
+from mgd_ssl.tasks.classification import Classification
+from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_norms, check_readable, check_teacher
 from mgd_ssl.training.class_names import Names, count_classes, match_classes

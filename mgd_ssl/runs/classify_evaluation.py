@@ -7,7 +7,8 @@ from typing import Any
 from lightning.fabric import Fabric
 
 from mgd_ssl.data import ImageSource, data_line, eval_transform, open_source
-from mgd_ssl.evaluation import classifier_accuracy, print_table, write_json
+from mgd_ssl.evaluation.accuracy import classifier_accuracy
+from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.models import load_classifier
 from mgd_ssl.runs.outputs import refuse_other
 from mgd_ssl.settings.classify import ClassifyConfig

@@ -23,7 +23,7 @@ from mgd_ssl.data import (
     open_source,
     subset,
 )
-from mgd_ssl.evaluation import Features, collect_features
+from mgd_ssl.evaluation.features import Features, collect_features
 from mgd_ssl.evaluation.results import difference
 from mgd_ssl.files import require_writable
 from mgd_ssl.models import Taps, find_checkpoint, load_backbone, probe

@@ -6,8 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mgd_ssl.evaluation import Features, knn_sweep, neighbours, retrieval_picture, retrieval_scores
+from mgd_ssl.evaluation.features import Features
+from mgd_ssl.evaluation.knn import knn_sweep
+from mgd_ssl.evaluation.picture import retrieval_picture
 from mgd_ssl.evaluation.results import print_table, write_json
+from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
 from mgd_ssl.runs.evaluated import Evaluated
 from mgd_ssl.settings.evaluation import USUAL_K, KnnConfig
 from mgd_ssl.training.logging import logger, start_logging

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from mgd_ssl.data import View, random_crops
-from mgd_ssl.evaluation import linear_probe
-from mgd_ssl.evaluation.linear import doubts
+from mgd_ssl.evaluation.linear import doubts, linear_probe
 from mgd_ssl.evaluation.moco_linear import train_linear_classifier
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.files import require_writable

@@ -8,7 +8,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from mgd_ssl.data import ImageSource, Normalize, data_line, open_source, subset
-from mgd_ssl.losses import MoCo
+from mgd_ssl.losses.moco import MoCo
 from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
 from mgd_ssl.models import (
     BackboneSpec,
@@ -26,7 +26,8 @@ from mgd_ssl.objectives.objective import WithQueue
 from mgd_ssl.runs.pretrain_evaluation import build_health, build_knn, choose_best, hold_out
 from mgd_ssl.settings.methods import METHODS
 from mgd_ssl.settings.pretrain import PretrainConfig
-from mgd_ssl.tasks import Pretraining, Teacher
+from mgd_ssl.tasks.pretraining import Pretraining
+from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_norms, check_queue, check_teacher
 from mgd_ssl.training.distillation import Distillation, make_teacher, match_maps

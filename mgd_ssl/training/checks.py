@@ -10,7 +10,7 @@ from mgd_ssl.data.bad_files import why_not
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.models import Taps, naming_size, pool, probe
 from mgd_ssl.settings.run import RunConfig
-from mgd_ssl.tasks import Task, Teacher
+from mgd_ssl.tasks.task import Task, Teacher
 from mgd_ssl.training.logging import logger
 
 TRIED = 32  # images of a source

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mgd_ssl import process
 from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.settings.options import ComputeOptions, DeviceOptions
-from mgd_ssl.tasks import Task
+from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.launch import launch, watch_parent
 from mgd_ssl.training.rendezvous import find_world
 

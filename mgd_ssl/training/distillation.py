@@ -11,7 +11,7 @@ from mgd_ssl.matching import stage_weights
 from mgd_ssl.models import FeatureReader, KeyReport, Taps, find_reader, probe
 from mgd_ssl.settings.run import MGDOptions, RunConfig
 from mgd_ssl.stages import Stage, plan_stages, read_margins
-from mgd_ssl.tasks import FrozenTeacher, Teacher
+from mgd_ssl.tasks.task import FrozenTeacher, Teacher
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import print_plan
 

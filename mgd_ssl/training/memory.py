@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from mgd_ssl.models import evaluating
-from mgd_ssl.tasks import Task
+from mgd_ssl.tasks.task import Task
 
 # Activations beside those that are saved for the backward pass: what a layer reads and writes.
 IN_PASSING = 3

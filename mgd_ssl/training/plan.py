@@ -7,7 +7,7 @@ from rich.table import Table
 from mgd_ssl import distributed
 from mgd_ssl.models import BackboneSpec, FeatureReader, KeyReport, Taps
 from mgd_ssl.stages import Stage
-from mgd_ssl.tasks import FrozenTeacher
+from mgd_ssl.tasks.task import FrozenTeacher
 from mgd_ssl.training.logging import console, logger
 
 

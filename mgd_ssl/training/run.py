@@ -16,7 +16,7 @@ from mgd_ssl import distributed
 from mgd_ssl.models import undone_on_error
 from mgd_ssl.settings.config_file import saved
 from mgd_ssl.settings.run import RunConfig
-from mgd_ssl.tasks import Task
+from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.alarms import UnmovedStudent, measure_or_warn
 from mgd_ssl.training.checkpoint import BEST, LAST, read_last, save_checkpoint
 from mgd_ssl.training.devices import compile_task

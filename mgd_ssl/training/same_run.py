@@ -15,7 +15,7 @@ from mgd_ssl.settings.config_file import COMMAND, command_of, mapped, paths
 from mgd_ssl.settings.options import to_dict
 from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.settings.run import RunConfig
-from mgd_ssl.tasks import Task
+from mgd_ssl.tasks.task import Task
 
 Config = TypeVar("Config", bound=RunConfig)
 # What may differ between a run and its resumption: nothing here changes the weights, but for

@@ -12,7 +12,7 @@ from mgd_ssl import distributed
 from mgd_ssl.distiller import StageMatching
 from mgd_ssl.files import write_whole
 from mgd_ssl.models import keeping_buffers
-from mgd_ssl.tasks import Task
+from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.training_data import TrainingData

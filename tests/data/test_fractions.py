@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mgd_ssl.data import ArraySource, label_fraction
+from mgd_ssl.data import ArraySource
+from mgd_ssl.data.fractions import label_fraction
 
 COUNTS = (100, 60, 40, 7)
 

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from mgd_ssl.data import Batch
-from mgd_ssl.evaluation import classifier_accuracy
-from mgd_ssl.evaluation.accuracy import within_top
+from mgd_ssl.evaluation.accuracy import classifier_accuracy, within_top
 
 
 class FirstRow(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
-from mgd_ssl.evaluation import collect_features, extract_features
+from mgd_ssl.evaluation.features import collect_features, extract_features
 from mgd_ssl.models import pool
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgd_ssl.evaluation import effective_rank, linear_cka, neighbour_overlap
+from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbour_overlap
 
 
 def rows(n: int, d: int, seed: int) -> Tensor:

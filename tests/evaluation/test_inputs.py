@@ -8,17 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mgd_ssl.evaluation import (
-    effective_rank,
-    knn_accuracy,
-    knn_search,
-    linear_cka,
-    linear_probe,
-    neighbour_overlap,
-    neighbours,
-    retrieval_scores,
-)
+from mgd_ssl.evaluation import knn_accuracy, knn_search, linear_probe
+from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbour_overlap
 from mgd_ssl.evaluation.inputs import as_count, as_features, normalise
+from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
 
 X = torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(60) % 3

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgd_ssl.evaluation import knn, knn_accuracy, knn_search, knn_sweep
+from mgd_ssl.evaluation import knn, knn_accuracy, knn_search
+from mgd_ssl.evaluation.knn import knn_sweep
 
 
 def rows(n: int, d: int, seed: int) -> Tensor:

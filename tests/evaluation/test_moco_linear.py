@@ -11,9 +11,15 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
-from mgd_ssl.evaluation import assert_only_head_changed, train_linear_classifier
 from mgd_ssl.evaluation.features import Features
-from mgd_ssl.evaluation.moco_linear import EpochResult, _check_fit, head_accuracy, readable_loss
+from mgd_ssl.evaluation.moco_linear import (
+    EpochResult,
+    _check_fit,
+    assert_only_head_changed,
+    head_accuracy,
+    readable_loss,
+    train_linear_classifier,
+)
 from mgd_ssl.settings.evaluation import LinearEvalConfig
 from mgd_ssl.training.loop import seed_step
 from mgd_ssl.training.schedules import LearningRate

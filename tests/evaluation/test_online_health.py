@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from mgd_ssl.data import ArraySource, make_loader
-from mgd_ssl.evaluation import (
+from mgd_ssl.evaluation.features import extract_features
+from mgd_ssl.evaluation.health import (
     effective_rank,
-    extract_features,
     feature_deviation,
     linear_cka,
     neighbour_overlap,

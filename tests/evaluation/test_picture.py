@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from mgd_ssl.evaluation import retrieval_picture
-from mgd_ssl.evaluation.picture import RIGHT, WRONG, _check
+from mgd_ssl.evaluation.picture import RIGHT, WRONG, _check, retrieval_picture
 
 
 def flat(levels: list[list[int]]) -> Tensor:

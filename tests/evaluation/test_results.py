@@ -9,8 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from mgd_ssl.evaluation import print_table, write_json
-from mgd_ssl.evaluation.results import format_value, versions
+from mgd_ssl.evaluation.results import format_value, print_table, versions, write_json
 
 
 def test_json_comes_back_with_its_versions(tmp_path: Path) -> None:

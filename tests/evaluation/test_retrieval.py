@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mgd_ssl.evaluation import knn_search, neighbours, retrieval, retrieval_scores
+from mgd_ssl.evaluation import knn_search, retrieval
+from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
 
 
 def rows(n: int, d: int, seed: int) -> Tensor:

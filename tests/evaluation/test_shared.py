@@ -17,7 +17,7 @@ from mgd_ssl.detection.annotations import AnnotationTable, Objects
 from mgd_ssl.detection.average_precision import detector_ap
 from mgd_ssl.detection.loading import DetectionBatch
 from mgd_ssl.detection.sources import DetectionSource
-from mgd_ssl.evaluation import classifier_accuracy
+from mgd_ssl.evaluation.accuracy import classifier_accuracy
 from mgd_ssl.evaluation.features import collect_shared
 from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth

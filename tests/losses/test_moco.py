@@ -13,7 +13,7 @@ from mgd_ssl import distributed
 from mgd_ssl.losses import MoCo, projection_head
 from mgd_ssl.models import create_backbone
 from mgd_ssl.objectives.moco import MoCo as Objective
-from mgd_ssl.tasks import Pretraining
+from mgd_ssl.tasks.pretraining import Pretraining
 
 DIM, QUEUE, BATCH, SIDE = 16, 12, 4, 32
 
