@@ -7,32 +7,23 @@ from typing import Any, cast
 from lightning.fabric import Fabric
 from torch import nn
 
-from mgd_ssl.data import ImageSource, Normalize, data_line, open_source, subset
+from mgd_ssl.data import ImageSource, data_line, open_source, subset
 from mgd_ssl.losses.moco import MoCo
 from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
     Provenance,
-    Taps,
-    create_backbone,
-    load_backbone,
-    probe,
-    split_batch_norms,
     without_head,
 )
-from mgd_ssl.objectives import Objective
 from mgd_ssl.objectives.objective import WithQueue
 from mgd_ssl.runs.pretrain_evaluation import build_health, build_knn, choose_best, hold_out
-from mgd_ssl.settings.methods import METHODS
+from mgd_ssl.runs.pretrain_networks import build_networks, build_task
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
-from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.checkpoint import export_backbone
-from mgd_ssl.training.checks import check_batch, check_norms, check_queue, check_teacher
-from mgd_ssl.training.distillation import Distillation, make_teacher, match_maps
+from mgd_ssl.training.checks import check_batch, check_queue
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.plan import say_inputs
 from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
 from mgd_ssl.training.schedules import learning_rate
@@ -69,98 +60,6 @@ def open_images(config: PretrainConfig) -> tuple[ImageSource, ImageSource | None
     source = open_source(config.data, "train", **config.loader.opening)
     source, held_out = hold_out(config, source)
     return subset(source, config.loader.limit) if config.loader.limit else source, held_out
-
-
-def build_networks(
-    config: PretrainConfig, source: ImageSource
-) -> tuple[nn.Module, KeyReport | None, Distillation]:
-    """A new student, what was read of the teacher's file, and the teacher where there is one."""
-    options = config.teacher
-    loaded = load_backbone(options.teacher, **options.spec) if options.teacher else None
-    student = create_backbone(**config.network.spec)
-    probe(student, Taps([]), config.loader.size)
-    if loaded is None:
-        return student, None, {}
-    say_inputs(config.loader.size, cast(BackboneSpec, student.spec), loaded[1])
-    distillation = distill(config, *loaded, student)
-    check_teacher(config, cast(Teacher, distillation["teacher"]), source)
-    return student, loaded[1], distillation
-
-
-def distill(
-    config: PretrainConfig, network: nn.Module, report: KeyReport, student: nn.Module
-) -> Distillation:
-    """The frozen teacher and, where its maps are matched, the student's reader and the distiller.
-
-    Raises:
-        ValueError: their maps cannot be matched; says what can be done at once.
-    """
-    probe(network, Taps([]), config.loader.size)
-    if not config.mgd.is_matched:
-        return {"teacher": make_teacher(config, network, report, matched=False)}
-    try:
-        return match_maps(config, make_teacher(config, network, report), student)
-    except ValueError as error:
-        raise ValueError(f"{error}; or match no maps: {_without_maps(config)}") from error
-
-
-def build_task(
-    config: PretrainConfig,
-    fabric: Fabric,
-    student: nn.Module,
-    report: KeyReport | None,
-    distillation: Distillation,
-) -> Pretraining:
-    """The student with its objective, its batch norms split where keys would leak.
-
-    Raises:
-        ValueError: the batch does not suit the processes, the splits, the queue or the norms.
-    """
-    splits = split_norms(config, student, fabric.world_size)
-    loss = config.objective.build(student, report.features if report else 0)
-    normalize = Normalize(config.loader.mean, config.loader.std)
-    task = Pretraining(student, config.objective, loss, normalize, **distillation)
-    parts = fabric.world_size * splits
-    images = config.optim.batch_size // parts
-    check_norms(task, config.loader.size, images, 2 * parts)
-    return task
-
-
-def _without_maps(config: PretrainConfig) -> str:
-    if METHODS[config.method].weighing != "none":
-        return "--method simreg, without --mgd-weighing"
-    return "leave out --mgd-weighing"
-
-
-def split_norms(config: PretrainConfig, student: nn.Module, world_size: int) -> int:
-    """Split the batch norms where one process contrasts a batch's images with each other.
-
-    Returns:
-        Parts of a process's batch that are normalized apart.
-    """
-    objective = config.objective
-    splits = objective.bn_splits or (8 if objective.contrasts and world_size == 1 else 1)
-    others = split_batch_norms(student, splits)
-    if others and splits > 1:
-        logger.warning("%d batch norms cannot be split; keys may leak through them", others)
-    _check_batch(config.optim.batch_size, objective, world_size, splits)
-    return splits
-
-
-def _check_batch(batch: int, objective: Objective, world_size: int, splits: int) -> None:
-    if batch % (world_size * splits):
-        raise ValueError(
-            f"batch_size: got {batch} on {world_size} processes with {splits} batch norm splits, "
-            f"expected a multiple of {world_size * splits}; change --batch-size or --bn-splits"
-        )
-    if not isinstance(objective, WithQueue):
-        return
-    queue = objective.moco_k
-    if queue < batch or queue % batch:
-        raise ValueError(
-            f"moco_k: got a queue of {queue} keys and batches of {batch}, expected a queue "
-            f"divisible by the batch; nearest --moco-k {max(1, round(queue / batch)) * batch}"
-        )
 
 
 class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
