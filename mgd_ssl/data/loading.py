@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mgd_ssl.data.bad_files import Checked, make_guard, read_or_next
 from mgd_ssl.data.cropping import CentreCrop, Cropping, Draws, RandomCrops
-from mgd_ssl.data.sampling import Indices, ResumableBatchSampler
+from mgd_ssl.data.sampling import Blocks, Indices, ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
 from mgd_ssl.data.workers import begin, free_shared_memory, size_of, stops_held, workers_that_fit
 
@@ -136,6 +136,7 @@ class LoaderOptions(TypedDict, total=False):
     world_size: int
     bad_images: float
     start_method: str | None
+    blocks: Blocks | None
 
 
 class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
@@ -154,6 +155,7 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
         world_size: number of processes; each gets its own share of the images.
         bad_images: share of images that cannot be decoded past which the iteration stops.
         start_method: how workers start ("fork", "spawn", "forkserver"); default the platform's.
+        blocks: shuffle by blocks, for a disk that is slow to jump; None shuffles everything.
 
     Raises:
         ValueError: training batch larger than the data set.
@@ -171,11 +173,18 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
         world_size: int = 1,
         bad_images: float = 1.0,
         start_method: str | None = None,
+        blocks: Blocks | None = None,
     ) -> None:
         super().__init__(
             dataset,
             batch_sampler=ResumableBatchSampler(
-                len(dataset), batch_size, train=train, seed=seed, rank=rank, world_size=world_size
+                len(dataset),
+                batch_size,
+                train=train,
+                seed=seed,
+                rank=rank,
+                world_size=world_size,
+                blocks=blocks,
             ),
             collate_fn=_as_it_is,
             num_workers=workers,

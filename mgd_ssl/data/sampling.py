@@ -1,9 +1,11 @@
 """The order of images: a pure function of seed and epoch, that can start anywhere."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 
@@ -20,6 +22,52 @@ class Indices(list[int]):
         return made
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """Shuffling for a disk that is slow to jump: images that lie beside each other stay close.
+
+    The data is cut into blocks, the blocks are shuffled, and the images of so many blocks at a time
+    are shuffled among themselves. For shards, a block is best as large as a shard.
+
+    Attributes:
+        size: images of a block.
+        mixed: blocks whose images are shuffled together; more come nearer to a full shuffle.
+
+    Raises:
+        ValueError: one of them is not positive.
+    """
+
+    size: int
+    mixed: int = 16
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.mixed < 1:
+            raise ValueError(
+                f"{self.mixed} blocks of {self.size} images; expected at least 1 of each."
+            )
+
+
+def shuffled(length: int, seed: int, epoch: int, blocks: Blocks | None = None) -> NDArray[np.int64]:
+    """Each of 0 to ``length`` - 1 once, in the order of an epoch.
+
+    Args:
+        length: number of images.
+        seed: of the order.
+        epoch: from 0.
+        blocks: shuffle by blocks; None shuffles everything.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    if blocks is None:
+        return generator.permutation(length)
+    starts = generator.permutation(-(-length // blocks.size)) * blocks.size
+    places = np.arange(blocks.size)
+    parts = list[NDArray[np.int64]]()
+    for first in range(0, len(starts), blocks.mixed):
+        some = (starts[first : first + blocks.mixed, None] + places).reshape(-1)
+        parts.append(generator.permutation(some[some < length]))
+    return np.concatenate(parts)
+
+
 class ResumableBatchSampler(Sampler[list[int]]):
     """Batches of indices for one process.
 
@@ -34,6 +82,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         seed: of the order.
         rank: number of this process.
         world_size: number of processes.
+        blocks: shuffle by blocks; None shuffles everything.
 
     Raises:
         ValueError: no images, a batch size that is not positive, or training batches of all
@@ -49,6 +98,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        blocks: Blocks | None = None,
     ) -> None:
         if batch_size < 1 or length < 1:
             raise ValueError(
@@ -60,7 +110,7 @@ class ResumableBatchSampler(Sampler[list[int]]):
                 "expected no more than there are images. Use a smaller batch size or more images."
             )
         self.length, self.batch_size, self.train, self.seed = length, batch_size, train, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.blocks = rank, world_size, blocks
         self.epoch = self.start_step = 0
 
     def set_position(self, epoch: int, start_step: int = 0) -> None:
@@ -84,6 +134,6 @@ class ResumableBatchSampler(Sampler[list[int]]):
     def _share(self) -> np.ndarray:
         if not self.train:
             return np.arange(self.rank, self.length, self.world_size)
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        order = shuffled(self.length, self.seed, self.epoch, self.blocks)
         whole = order[: len(self) * self.batch_size * self.world_size]
         return whole.reshape(len(self), self.world_size, self.batch_size)[:, self.rank].reshape(-1)

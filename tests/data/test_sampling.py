@@ -1,8 +1,10 @@
 import itertools
 
+import numpy as np
 import pytest
 
-from mgd_ssl.data import ResumableBatchSampler
+from mgd_ssl.data import ArraySource, ResumableBatchSampler, make_loader
+from mgd_ssl.data.sampling import Blocks, shuffled
 
 
 def batches(*args, position=(0, 0), **kwargs) -> list[list[int]]:
@@ -68,3 +70,65 @@ def test_batch_larger_than_the_data_set_is_refused():
 def test_nothing_to_batch_is_refused(length, size):
     with pytest.raises(ValueError, match="at least 1 of each"):
         ResumableBatchSampler(length, size, train=False)
+
+
+# blocks
+
+
+@pytest.mark.parametrize(("length", "size", "mixed"), [(64, 8, 2), (61, 7, 3), (10, 20, 4)])
+def test_blocks_give_each_image_once_and_few_blocks_at_a_time(length, size, mixed):
+    order = shuffled(length, 1, 0, Blocks(size, mixed))
+    assert sorted(order.tolist()) == list(range(length))
+    position, seen = 0, set()
+    while position < length:  # each run of images comes from blocks that came in no other
+        run = set()
+        while position < length and (len(run | {order[position] // size}) <= mixed):
+            run.add(order[position] // size)
+            position += 1
+        assert not run & seen
+        seen |= run
+    assert order.tolist() != list(range(length))
+
+
+def test_the_order_of_blocks_depends_on_seed_and_epoch_alone():
+    blocks = Blocks(8, 2)
+    first = shuffled(100, 3, 5, blocks).tolist()
+    assert first == shuffled(100, 3, 5, blocks).tolist()
+    assert len({tuple(shuffled(100, s, e, blocks)) for s, e in ((3, 5), (3, 6), (4, 5))}) == 3
+
+
+def test_without_blocks_the_order_is_the_permutation_of_seed_and_epoch():
+    expected = np.random.default_rng([7, 2]).permutation(50).tolist()
+    assert shuffled(50, 7, 2).tolist() == expected
+    assert flat(batches(50, 5, train=True, seed=7, position=(2, 0))) == expected
+
+
+@pytest.mark.parametrize("blocks", [None, Blocks(37, 16)])
+def test_shards_on_many_processes_give_each_image_once(blocks):
+    """100 shards of 37 images, 64 processes; what does not fill the last step is left out."""
+    length, ranks, size = 100 * 37, 64, 3
+    shares = [
+        flat(batches(length, size, train=True, seed=1, rank=r, world_size=ranks, blocks=blocks))
+        for r in range(ranks)
+    ]
+    assert {len(share) for share in shares} == {length // (ranks * size) * size}
+    counts = np.bincount(flat(shares), minlength=length)
+    assert counts.max() == 1 and counts.sum() == length - length % (ranks * size)
+
+
+def test_a_loader_that_shuffles_by_blocks_continues_where_it_was():
+    source = ArraySource(np.zeros((60, 4, 4), np.uint8))
+    loader = make_loader(source, 4, 5, train=True, seed=2, blocks=Blocks(10, 2))
+    whole = [batch.indices.tolist() for batch in loader]
+    loader.set_position(0, 7)
+    assert [batch.indices.tolist() for batch in loader] == whole[7:]
+    assert (
+        sorted(flat(whole)[:20]) != list(range(20))
+        and len({i // 10 for i in flat(whole)[:20]}) == 2
+    )
+
+
+@pytest.mark.parametrize("numbers", [(0, 1), (1, 0)])
+def test_blocks_of_nothing_are_refused(numbers):
+    with pytest.raises(ValueError, match="at least 1 of each"):
+        Blocks(*numbers)

@@ -436,6 +436,7 @@ def test_a_source_is_sent_to_a_worker_as_the_path_of_its_index(shards: Path) -> 
     assert len(sent) < 3000 and PHOTOS[0][:20] not in sent
     received = pickle.loads(sent)
     assert names(received) == names(source)
+    assert received.labels is received.index.table.columns["label"]
     np.testing.assert_array_equal(received.labels, source.labels)
     shard(shards / "000002.tar", 5)
     open_source(shards, "train")

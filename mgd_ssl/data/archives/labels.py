@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from mgd_ssl.data.archives.entries import Table
 
 Rows = NDArray[np.int64] | slice
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ def read_labels(
         ValueError: no labels, some images without one, numbers among names, or a class that the
             training images lack.
     """
-    codes = table.columns["label"][rows]
+    column = table.columns["label"]
+    codes = (
+        column if isinstance(rows, slice) and rows == ALL else column[rows]
+    )  # the column itself, which workers map
     unlabelled = int((codes < 0).sum())
     if unlabelled == len(codes):
         return _by_names(where, *_folder_classes(where, table, rows, prefix), classes)
