@@ -10,6 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from mgd_ssl.models.families.convnext import (
+    ConvNeXt,
+    DinoV3ConvNeXt,
+    HuggingFaceDinoV3ConvNeXt,
+    TimmConvNeXt,
+)
 from mgd_ssl.models.families.dinov2 import DinoV2
 from mgd_ssl.models.families.dinov3 import DinoV3, TimmDinoV3
 from mgd_ssl.models.families.family import Family, Remapped, Terms
@@ -25,8 +31,12 @@ FAMILIES: tuple[Family, ...] = (
     TimmDinoV3(),
     HuggingFaceDinoV2(),
     HuggingFaceDinoV3(),
+    DinoV3ConvNeXt(),
+    HuggingFaceDinoV3ConvNeXt(),
+    ConvNeXt(),
+    TimmConvNeXt(),
 )
-ANCHORS = tuple(dict.fromkeys(family.anchor for family in FAMILIES))
+ANCHORS = tuple(dict.fromkeys(anchor for family in FAMILIES for anchor in family.anchors))
 
 
 def recognize(state: Mapping[str, Any]) -> Family | None:

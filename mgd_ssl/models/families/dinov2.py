@@ -30,7 +30,7 @@ class DinoV2(Family):
     """ViT-S, B, L and g with patches of 14 pixels; others that its code trains."""
 
     name = "dinov2"
-    anchor = PATCHES
+    anchors = (PATCHES,)
     terms = Terms("Apache-2.0", publisher="Meta")
     resizes = True
 

@@ -54,7 +54,7 @@ class TimmDinoV3(Family):
     """timm's DINOv3, whose entries have the network's names."""
 
     name = "dinov3, timm"
-    anchor = PATCHES
+    anchors = (PATCHES,)
     terms = TERMS
     resizes = True
 
@@ -79,11 +79,11 @@ class TimmDinoV3(Family):
 
     def normalization_of(self, path: Path) -> tuple[Rgb, Rgb] | None:
         """Of the networks of satellite images, which their names alone tell."""
-        return SATELLITE_NORMALIZATION if _is_named(path, SATELLITE) else None
+        return SATELLITE_NORMALIZATION if is_named(path, SATELLITE) else None
 
     def terms_of(self, path: Path) -> Terms | None:
         """EUPE's networks are DINOv3's, and published under other terms."""
-        return EUPE if _is_named(path, "eupe") else self.terms
+        return EUPE if is_named(path, "eupe") else self.terms
 
     def remarks(self, spec: BackboneSpec, read: Remapped, path: Path) -> list[str]:
         """Where the file's name tells its normalization, too."""
@@ -178,6 +178,6 @@ def _split_biases(key: str, bias: Tensor, mask: Tensor | None) -> State:
     return {f"{stem}q_bias": query, f"{stem}v_bias": value}
 
 
-def _is_named(path: Path, word: str) -> bool:
+def is_named(path: Path, word: str) -> bool:
     """Whether a file, or the folder it is in, is called by a word, as published ones are."""
     return any(word in name.lower() for name in (path.name, path.parent.name))

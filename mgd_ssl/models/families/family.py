@@ -70,7 +70,7 @@ class Family(ABC):
 
     Attributes:
         name: of the layout, in reports.
-        anchor: an entry that every file of the family has; the file is searched for it.
+        anchors: entries by which the family's weights are found in a file: each file has one.
         terms: of the published weights, where they are known.
         normalization: mean and standard deviation per channel of images in [0,1] where they are
             not ImageNet's.
@@ -79,7 +79,7 @@ class Family(ABC):
     """
 
     name: ClassVar[str]
-    anchor: ClassVar[str]
+    anchors: ClassVar[tuple[str, ...]]
     terms: ClassVar[Terms | None] = None
     normalization: ClassVar[tuple[Rgb, Rgb] | None] = None
     resizes: ClassVar[bool] = False

@@ -43,12 +43,12 @@ class HuggingFaceDinoV2(DinoV2):
     """Dinov2Model and Dinov2WithRegistersModel, alone or in a larger network."""
 
     name = "dinov2, Hugging Face"
-    anchor = "embeddings.patch_embeddings.projection.weight"
+    anchors = ("embeddings.patch_embeddings.projection.weight",)
 
     def recognizes(self, state: Mapping[str, object]) -> bool:
         """By its mask token and LayerScale under transformers' names."""
         scaled = any(key.endswith(".layer_scale1.lambda1") for key in state)
-        return scaled and {"embeddings.mask_token", self.anchor} <= state.keys()
+        return scaled and {"embeddings.mask_token", *self.anchors} <= state.keys()
 
     def remap(self, state: State) -> Remapped:
         """Queries, keys and values in one matrix; the two halves of a SwiGLU, too."""
@@ -63,12 +63,12 @@ class HuggingFaceDinoV3(TimmDinoV3):
     """DINOv3ViTModel, alone or in a larger network."""
 
     name = "dinov3, Hugging Face"
-    anchor = "embeddings.patch_embeddings.weight"
+    anchors = ("embeddings.patch_embeddings.weight",)
 
     def recognizes(self, state: Mapping[str, object]) -> bool:
         """By its patches and LayerScale under transformers' names, without positions."""
         scaled = any(key.endswith(".layer_scale1.lambda1") for key in state)
-        known = {"embeddings.cls_token", self.anchor} <= state.keys()
+        known = {"embeddings.cls_token", *self.anchors} <= state.keys()
         return scaled and known and "embeddings.position_embeddings" not in state
 
     def remap(self, state: State) -> Remapped:

@@ -105,3 +105,40 @@ def dinov3_state(width, depth, *, heads, seed=0, **options):
 def as_zeros(shapes):
     """Tensors of zeros that take no memory."""
     return {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+
+
+def convnext_shapes(depths, widths):
+    """facebookresearch/ConvNeXt's names, without its head."""
+    shapes = {
+        "downsample_layers.0.0.weight": (widths[0], 3, 4, 4),
+        "downsample_layers.0.0.bias": (widths[0],),
+        "downsample_layers.0.1.weight": (widths[0],),
+        "downsample_layers.0.1.bias": (widths[0],),
+        "norm.weight": (widths[-1],),
+        "norm.bias": (widths[-1],),
+    }
+    for stage in range(1, 4):
+        before, now = widths[stage - 1 : stage + 1]
+        layer = f"downsample_layers.{stage}"
+        shapes |= {f"{layer}.0.weight": (before,), f"{layer}.0.bias": (before,)}
+        shapes |= {f"{layer}.1.weight": (now, before, 2, 2), f"{layer}.1.bias": (now,)}
+    for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
+        block = {
+            "gamma": (width,),
+            "dwconv.weight": (width, 1, 7, 7),
+            "dwconv.bias": (width,),
+            "norm.weight": (width,),
+            "norm.bias": (width,),
+            "pwconv1.weight": (4 * width, width),
+            "pwconv1.bias": (4 * width,),
+            "pwconv2.weight": (width, 4 * width),
+            "pwconv2.bias": (width,),
+        }
+        shapes |= {f"stages.{stage}.{i}.{k}": v for i in range(depth) for k, v in block.items()}
+    return shapes
+
+
+def dinov3_convnext_state(depths, widths, seed=0):
+    """DINOv3's file, which holds the last norm twice."""
+    state = random_state(convnext_shapes(depths, widths), seed)
+    return state | {f"norms.3.{kind}": state[f"norm.{kind}"] for kind in ("weight", "bias")}
