@@ -20,7 +20,7 @@ from mgd_ssl.training.plan import print_plan
 
 
 def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
-    """Student, teacher and distiller, the student's stem frozen where its weights are given."""
+    """Build the student, the teacher and the distiller between them."""
     teacher, report = load_teacher(config) if config.teacher.teacher else (None, None)
     ids, names = tuple(source.category_ids), tuple(source.classes)
     if teacher and report and config.unlabelled:
@@ -51,7 +51,7 @@ def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
 
 
 def freeze_untrained(student: RetinaNet, reader: BodyReader, stages: Sequence[Stage]) -> None:
-    """Take out what no matched map depends on; several processes wait for every other gradient."""
+    """Freeze parameters that no matched map depends on; DDP would wait for their gradients."""
     blank = torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE)
     with evaluating(student):
         maps = reader.body(student, blank)
@@ -65,7 +65,7 @@ def freeze_untrained(student: RetinaNet, reader: BodyReader, stages: Sequence[St
 def plan_levels(
     config: DetectConfig, teacher: DetectorTeacher, student: RetinaNet, reader: BodyReader
 ) -> list[Stage]:
-    """Pair the levels of both detectors."""
+    """Pair the levels of the two detectors."""
     blank = torch.zeros(1, 3, student.spec.min_size, student.spec.min_size)
     with torch.no_grad(), evaluating(student):
         maps = teacher.reader.body(teacher.network, blank), reader.body(student, blank)

@@ -17,7 +17,7 @@ from mgd_ssl.training.same_run import located
 
 
 def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
-    """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
+    """Measure the student and a given teacher, print the figures, and write them to ``--out``."""
     start_logging()
     fabric = start_fabric(config.device)
     config = located(config)

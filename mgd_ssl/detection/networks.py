@@ -15,19 +15,26 @@ from mgd_ssl.training.logging import logger
 
 
 def load_teacher(config: DetectConfig) -> tuple[RetinaNet, KeyReport]:
-    """The teacher: published weights by name, or a checkpoint."""
+    """Load the teacher from published weights or a checkpoint."""
     assert config.teacher.teacher is not None
     msra = True if config.teacher_caffe else None
-    network, report = load_detector(config.teacher.teacher, msra=msra, **_said(config.teacher.spec))
+    network, report = load_detector(
+        config.teacher.teacher, msra=msra, **_given(config.teacher.spec)
+    )
     logger.info("teacher %s", report)
     return network, report
 
 
 def load_student(config: DetectConfig, ids: Sequence[int], names: Sequence[str]) -> RetinaNet:
-    """A new detector of these categories, or one that starts from weights; it carries the names.
+    """Create the student, from its own weights, a backbone's or none.
+
+    Args:
+        config: of the run.
+        ids: COCO ids of the student's categories.
+        names: their names, which the student gets as ``class_names``; empty if unknown.
 
     Raises:
-        ValueError: ``--student-weights`` is of other categories.
+        ValueError: ``--student-weights`` has other categories.
     """
     if config.student_weights:
         student, report = load_weights(config)
@@ -36,8 +43,8 @@ def load_student(config: DetectConfig, ids: Sequence[int], names: Sequence[str])
         if own != tuple(ids):
             raise ValueError(
                 f"student_weights: {report.path} finds {len(own)} categories, {own[:5]}, …, the "
-                f"data has {len(ids)}, {tuple(ids[:5])}, …, expected the same in the same order; "
-                "start its backbone alone: --backbone-weights"
+                f"data has {len(ids)}, {tuple(ids[:5])}, …, expected the same in the same order. "
+                "To start from its backbone alone, use --backbone-weights"
             )
         student.class_names = tuple(names) or report.class_names
         freeze_stem(student)
@@ -53,9 +60,9 @@ def load_student(config: DetectConfig, ids: Sequence[int], names: Sequence[str])
 
 
 def load_weights(config: DetectConfig) -> tuple[RetinaNet, KeyReport]:
-    """The detector of ``--student-weights``, as it is."""
+    """Load the detector of ``--student-weights``."""
     assert config.student_weights is not None
-    given = _said(config.network.spec | _detector_options(config))
+    given = _given(config.network.spec | _detector_options(config))
     network, report = load_detector(config.student_weights, **given)
     logger.info("student %s", report)
     return network, report
@@ -65,6 +72,6 @@ def _detector_options(config: DetectConfig) -> dict[str, Any]:
     return {f.name: getattr(config.detector, f.name) for f in fields(config.detector)}
 
 
-def _said(spec: dict[str, Any]) -> dict[str, Any]:
-    """What was said of a network; the file says the rest."""
+def _given(spec: dict[str, Any]) -> dict[str, Any]:
+    """The properties that the user gave; the file says the others."""
     return {name: value for name, value in spec.items() if value is not None}

@@ -37,7 +37,7 @@ def run(config: DetectConfig) -> None:
 
 
 def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
-    """The parts of a run, each checked."""
+    """Open the data, build the networks and check that they fit each other."""
     source, val = open_sources(config)
     check_batch(config, source, fabric.world_size)
     if fabric.is_global_zero:
@@ -50,7 +50,7 @@ def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
 
 
 def open_sources(config: DetectConfig) -> tuple[DetectionSource, DetectionSource | None]:
-    """Training images, and annotated validation images where the run can be measured on some."""
+    """Training images, and validation images if they can be used to measure the student."""
     source = open_detection(
         config.data, "train", annotated=not config.unlabelled, **config.loader.opening
     )
@@ -65,12 +65,12 @@ def open_sources(config: DetectConfig) -> tuple[DetectionSource, DetectionSource
     try:
         return source, open_detection(config.data, "val", **config.loader.opening)
     except ValueError as error:
-        logger.info("no average precision, for want of annotated val images: %s", error)
+        logger.info("average precision is not measured without annotated val images: %s", error)
         return source, None
 
 
 class DetectRun(TrainingRun[DetectConfig, Detection]):
-    """Images and boxes, flipped at random; average precision as training goes."""
+    """Trains a detector, and measures its average precision during training."""
 
     metric = "val_AP"
 
@@ -91,14 +91,14 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         self.val = val
         self.val_loader = make_loader(config, fabric, val) if val else None
         if val:
-            coco_library()  # refused before an epoch is spent, not after
+            coco_library()  # a missing package is refused before the first epoch, not after it
 
     def measure(self, epoch: int) -> dict[str, float]:
-        """COCO's figures over all validation images."""
+        """COCO's figures on all validation images, after every ``--val-every`` epochs."""
         due = (epoch + 1) % self.config.val_every == 0 or epoch + 1 == self.loop.epochs
         if self.val is None or self.val_loader is None or not due:
             return {}
-        # without autocast, in which torchvision's boxes would be of half precision too
+        # outside autocast, which would leave torchvision's boxes in half precision
         student: Any = self.task.student
         found = detector_ap(
             student,
@@ -110,7 +110,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         return {f"val_{name}": figure for name, figure in found.items()}
 
     def networks(self) -> dict[str, Any]:
-        """The detector under torchvision's keys, and what it takes to build it."""
+        """The detector under torchvision's keys, and everything needed to rebuild it."""
         student = cast(RetinaNet, self.task.student)
         body, transform = student.spec.body, student.transform
         normalisation = {"mean": list(transform.image_mean), "std": list(transform.image_std)}
@@ -125,15 +125,15 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         }
 
     def restore(self, content: dict[str, Any]) -> None:
-        """The detector."""
+        """Load the detector."""
         self.restore_network(self.task.student, content["state_dict"])
 
     def export(self, directory: Path) -> None:
-        """The backbone alone, where it is torchvision's; last.pt and best.pt hold the detector."""
+        """Write the backbone; the detector itself is in last.pt and best.pt."""
         content = self.networks()
         student = cast(RetinaNet, self.task.student)
         if student.spec.stride_in_1x1 or student.spec.norm_eps != 1e-5:
-            return  # torchvision's network of these keys would compute something else
+            return  # torchvision's network with these keys would compute something else
         export_student(
             directory / "student.safetensors",
             student.backbone.body.state_dict(),

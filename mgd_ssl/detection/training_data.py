@@ -1,4 +1,4 @@
-"""Images with boxes as a run takes them: batches of the steps, images of the matching."""
+"""Training images with boxes: batches for the steps, and images for the matching."""
 
 import itertools
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from mgd_ssl.training.training_data import TrainingData
 def make_loader(
     config: DetectConfig, fabric: Fabric, source: DetectionSource, *, train: bool = False
 ) -> DetectionLoader:
-    """This rank's share of a source."""
+    """Batches of this process's share of a source."""
     options = loader_options(config, fabric, source, train=train)
     return make_detection_loader(
         source, images_per_process(config, fabric), exif=config.loader.exif, **options
@@ -46,11 +46,11 @@ class DetectionData(TrainingData):
         self.loader = make_loader(config, fabric, source, train=True)
 
     def views(self, batch: DetectionBatch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-        """A batch on the device -> images in [0,1] and boxes, some flipped."""
+        """A batch on the device -> images in [0,1] and boxes, flipped at random."""
         return flip_randomly(_unit(batch.images), batch.targets)
 
     def sample(self, here: Position) -> Iterator[list[Tensor]]:
-        """Images in [0,1] on the device: a random choice that differs by step, not flipped."""
+        """Images in [0,1] on the device, not flipped: a random choice that differs by step."""
         config = self.config
         seed = config.seed + here.epoch * len(self.loader) + here.step
         chosen = subset(self.source, config.mgd.mgd_update_images, seed)
