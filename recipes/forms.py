@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from mgd_ssl.data import make_loader
 from mgd_ssl.evaluation import knn_accuracy, linear_probe
-from mgd_ssl.evaluation.features import extract_features
+from mgd_ssl.evaluation.features import collect_features
 from mgd_ssl.matching import unsupervised_epochs
 from mgd_ssl.models import create_backbone, evaluating, find_reader
 from mgd_ssl.stages import plan_stages, read_margins
@@ -96,7 +96,7 @@ def measure(network: nn.Module, cache: Cache) -> dict[str, float]:
     found = []
     for source in (cache.source, cache.test):
         loader = make_loader(source, SIZE, 256, train=False)
-        found += extract_features(network, loader, transform=cache.transform, device="cpu")
+        found += collect_features(network, loader, transform=cache.transform, device="cpu")[:2]
     near = knn_accuracy(*found, k=20, temperature=0.1)["top1"]
     return {"knn20": near, "linear": linear_probe(*found)["top1"]}
 

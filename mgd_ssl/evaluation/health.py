@@ -9,19 +9,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mgd_ssl.evaluation.inputs import Array, as_features
-from mgd_ssl.evaluation.retrieval import neighbours
+from mgd_ssl.evaluation.retrieval import neighbors
 
 
-def neighbour_overlap(teacher: Array, student: Array, k: int = 10) -> float:
-    """Mean share of an image's k nearest neighbours that two networks agree on, in [0,1].
+def neighbor_overlap(teacher: Array, student: Array, k: int = 10) -> float:
+    """Mean share of an image's k nearest neighbors that two networks agree on, in [0,1].
 
-    By cosine, within the same N images, an image never its own neighbour. Two unrelated networks
+    By cosine, within the same N images, an image never its own neighbor. Two unrelated networks
     are at k / (N-1) on average.
 
     Args:
         teacher: features (N,D_t).
         student: features of the same images, in the same order, (N,D_s).
-        k: neighbours, 1 ≤ k ≤ N-1.
+        k: neighbors, 1 ≤ k ≤ N-1.
 
     Raises:
         ValueError: the two differ in N, or as ``knn_search``.
@@ -29,17 +29,17 @@ def neighbour_overlap(teacher: Array, student: Array, k: int = 10) -> float:
     teacher, student = as_features("teacher", teacher), as_features("student", student)
     _check_same_images(teacher, student)
     own = torch.arange(len(teacher), device=teacher.device)
-    of_teacher = neighbours(teacher, teacher, k, own).indices.sort(dim=1).values
-    of_student = neighbours(student, student, k, own).indices
+    of_teacher = neighbors(teacher, teacher, k, own).indices.sort(dim=1).values
+    of_student = neighbors(student, student, k, own).indices
     places = torch.searchsorted(of_teacher, of_student).clamp_(max=k - 1)
     agreed = of_teacher.gather(1, places) == of_student
     return float(agreed.double().mean())
 
 
 def linear_cka(x: Array, y: Array) -> float:
-    """Linear centred kernel alignment of two networks' features of the same images, in [0,1].
+    """Linear centered kernel alignment of two networks' features of the same images, in [0,1].
 
-    |YᵀX|² / (|XᵀX| |YᵀY|), Frobenius norms of column-centred features, in float64. It does not
+    |YᵀX|² / (|XᵀX| |YᵀY|), Frobenius norms of column-centered features, in float64. It does not
     change with rotation or scale of either. Kornblith et al., Similarity of Neural Network
     Representations Revisited, ICML 2019.
 
@@ -52,7 +52,7 @@ def linear_cka(x: Array, y: Array) -> float:
     """
     x, y = as_features("x", x), as_features("y", y)
     _check_same_images(x, y)
-    x, y = _centred("x", x), _centred("y", y)
+    x, y = _centered("x", x), _centered("y", y)
     cross = torch.linalg.matrix_norm(y.T @ x).square()
     own = torch.linalg.matrix_norm(x.T @ x) * torch.linalg.matrix_norm(y.T @ y)
     return float(cross / own)
@@ -61,7 +61,7 @@ def linear_cka(x: Array, y: Array) -> float:
 def effective_rank(features: Array) -> float:
     """How many directions the features spread over: exp(entropy of the singular values' shares).
 
-    Of the column-centred features, in float64: from 1, all on one line (a collapse), to
+    Of the column-centered features, in float64: from 1, all on one line (a collapse), to
     min(N-1, D), equal spread. Roy and Vetterli, The Effective Rank, EUSIPCO 2007.
 
     Args:
@@ -70,7 +70,7 @@ def effective_rank(features: Array) -> float:
     Raises:
         ValueError: the features are constant or not finite.
     """
-    x = _centred("features", as_features("features", features))
+    x = _centered("features", as_features("features", features))
     # Eigenvalues of the smaller Gram matrix: tens of times faster than singular values of x.
     gram = x.T @ x if x.shape[1] <= x.shape[0] else x @ x.T
     values = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
@@ -108,7 +108,7 @@ def _check_same_images(x: Tensor, y: Tensor) -> None:
         )
 
 
-def _centred(name: str, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+def _centered(name: str, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
     """Columns of mean zero, scaled as a whole to a largest entry of 1, in float64."""
     x = x.double()
     x = x - x.mean(dim=0)

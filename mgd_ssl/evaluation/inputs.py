@@ -14,7 +14,7 @@ from torch import Tensor
 from mgd_ssl.matching import float64_device
 
 Array = Tensor | NDArray[Any] | Sequence[Any]
-# Four units in the last place of 1: what normalising in float32 leaves.
+# Four units in the last place of 1: what normalizing in float32 leaves.
 UNIT_ROUNDING = 5e-7
 # Lengths of rows whose squares neither overflow float32 nor vanish in it.
 SHORTEST, LONGEST = 1e-15, 1e15
@@ -72,7 +72,7 @@ def as_labels(
         name: of the rows, for the message.
         labels: whole numbers from 0.
         features: (N,D).
-        unknown: whether negative labels, those of unlabelled rows, are taken too.
+        unknown: whether negative labels, those of unlabeled rows, are taken too.
 
     Raises:
         ValueError: another length, numbers that are not whole or too large, or negative ones.
@@ -96,7 +96,7 @@ def as_labels(
     if whole.numel() and int(whole.min()) < 0 and not unknown:
         raise ValueError(
             f"{name} labels: {int((whole < 0).sum())} are negative (unknown), expected classes "
-            "from 0: leave the unlabelled rows out"
+            "from 0: leave the unlabeled rows out"
         )
     return whole.to(features.device)
 
@@ -144,7 +144,7 @@ def check_finite(name: str, x: Tensor) -> None:
         )
 
 
-def normalise(name: str, x: Tensor) -> Float[Tensor, "n d"]:
+def normalize(name: str, x: Tensor) -> Float[Tensor, "n d"]:
     """Rows of unit length in float32; rows of zeros stay, and a warning counts them.
 
     Rows of any length have a direction: those whose squares leave float32's range are scaled

@@ -1,4 +1,4 @@
-"""k nearest neighbours by cosine, exact, and the weighted vote that turns them into accuracy."""
+"""k nearest neighbors by cosine, exact, and the weighted vote that turns them into accuracy."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from mgd_ssl.evaluation.inputs import (
     as_features,
     as_labels,
     check_pair,
-    normalise,
+    normalize,
     numbered,
 )
 
@@ -32,7 +32,7 @@ def knn_search(
     """Find the k rows of the bank most alike to each query by cosine, exactly.
 
     The CPU search is faiss's, the GPU search torch's by blocks: neither ever holds the whole
-    matrix of similarities. Rows need not be normalised. A row of zeros has no direction: its
+    matrix of similarities. Rows need not be normalized. A row of zeros has no direction: its
     cosine to everything is taken as 0, and a warning counts such rows. Rows of equal cosine come
     in any order.
 
@@ -40,7 +40,7 @@ def knn_search(
         query: features to look up, (Q,D), a tensor or an array of any numeric type; the search
             itself is in float32.
         bank: features to look among, (M,D), on the same device.
-        k: neighbours of each query, 1 ≤ k ≤ M.
+        k: neighbors of each query, 1 ≤ k ≤ M.
 
     Returns:
         Cosines (Q,k) float32 in [-1,1], descending along a row, and rows of the bank (Q,k) int64.
@@ -56,7 +56,7 @@ def knn_search(
             f"k: got {k}, expected 1 to {len(bank)}, the rows of the bank: "
             "take a smaller k or a larger bank"
         )
-    query, bank = normalise("query", query), normalise("bank", bank)
+    query, bank = normalize("query", query), normalize("bank", bank)
     if query.device.type == "cpu":
         # faiss uses its own OpenMP, which ignores torch.set_num_threads.
         faiss.omp_set_num_threads(torch.get_num_threads())
@@ -116,7 +116,7 @@ def knn_accuracy(
     k: SupportsIndex = 200,
     temperature: float = 0.1,
 ) -> dict[str, float]:
-    """Accuracy of the weighted k nearest neighbour vote, exp(cosine / temperature) a neighbour.
+    """Accuracy of the weighted k nearest neighbor vote, exp(cosine / temperature) a neighbor.
 
     Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018.
 
@@ -125,7 +125,7 @@ def knn_accuracy(
         train_labels: its classes, (M,), whole numbers from 0, of any type.
         test_features: the queries, (Q,D).
         test_labels: their classes, (Q,).
-        k: neighbours that vote, 1 ≤ k ≤ M.
+        k: neighbors that vote, 1 ≤ k ≤ M.
         temperature: of the weights, above 0.
 
     Returns:
@@ -216,7 +216,7 @@ def _vote(
 ) -> tuple[int, int]:
     """Number of queries whose class is first, and within the first five."""
     classes = 1 + max(int(votes.max()), int(truth.max()))
-    # The best neighbour weighs 1: the ratios are those of exp(s/T), and nothing overflows.
+    # The best neighbor weighs 1: the ratios are those of exp(s/T), and nothing overflows.
     weights = ((similarities - similarities[:, :1]) / temperature).exp()
     block = max(1, VOTE_BLOCK // classes)
     right = torch.zeros(2, dtype=torch.int64, device=truth.device)

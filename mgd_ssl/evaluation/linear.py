@@ -63,7 +63,7 @@ def linear_probe(
     (``holdout`` of each class). The rate best there (the smallest of equals) then trains one
     classifier on all of train, which gives the test figures: test chooses nothing.
 
-    Features are standardised by the rows trained on: each has mean 0 and standard deviation 1
+    Features are standardized by the rows trained on: each has mean 0 and standard deviation 1
     there, or is 0 where it is constant. Training is SGD with momentum 0.9 on the cross-entropy,
     weights and bias from 0, the rate falling to 0 along a cosine over the steps, the last partial
     batch kept. The same seed gives the same figures; torch's global generator is left alone.

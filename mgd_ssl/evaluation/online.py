@@ -1,31 +1,32 @@
-"""kNN accuracy of a network as training goes."""
+"""kNN accuracy of a network during training."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
 
 from mgd_ssl import distributed
 from mgd_ssl.data import ImageLoader, eval_transform
-from mgd_ssl.evaluation.features import Features, collect_share, collect_shared
+from mgd_ssl.evaluation.features import Features, collect_features, collect_own_features
 from mgd_ssl.evaluation.knn import knn_hits
+
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass
 class OnlineKnn:
-    """Top-1 accuracy of a network by its nearest neighbours.
+    """Top-1 accuracy of a network by its nearest neighbors, measured during training.
 
-    Several processes take the features of a share of the images each, and each looks up its own
-    queries among all of the bank, on the device: every process calls it, and gets the figure.
+    Several processes share the images: each computes the features of some, and looks up its own
+    queries in the whole bank, on the device. Every process must call it, and gets the figure.
 
     Attributes:
-        bank: loader of labelled training images, this process's share.
-        queries: loader of labelled validation images, this process's share.
-        k: neighbours that vote, at most the bank's size.
+        bank: loader of labeled training images, this process's share.
+        queries: loader of labeled validation images, this process's share.
+        k: number of neighbors that vote, at most the bank's size.
         temperature: of their votes.
-        device: where the network is.
-        counts: images that the last figure is over, and those that could not be decoded.
+        device: of the network.
+        counts: numbers of images of the last figure, and of those that could not be decoded.
     """
 
     bank: ImageLoader
@@ -36,34 +37,32 @@ class OnlineKnn:
     counts: dict[str, float] = field(default_factory=dict, init=False)
 
     @property
-    def settings(self) -> str:
-        """What stands beside every figure."""
-        return f"k {self.k}, T {self.temperature}"
-
-    @property
-    def coverage(self) -> str:
-        """How many of how many images the last figure is over, in words."""
+    def conditions(self) -> str:
+        """How the last figure was measured, in words."""
         parts = []
         for name in ("val", "bank"):
             used = self.counts[f"{name}_images"]
             total = used + self.counts[f"{name}_unreadable"]
             parts.append(f"{used:,.0f} of {total:,.0f} {name}")
-        return f"{' and '.join(parts)} images"
+        return f"k {self.k}, T {self.temperature}; {' and '.join(parts)} images"
 
-    def __call__(
-        self, network: nn.Module, normalisation: tuple[tuple[float, ...], tuple[float, ...]]
-    ) -> float:
-        """In percent; ``normalisation`` is (mean, std) of the network's images."""
-        common: dict[str, Any] = {
-            "transform": eval_transform(*normalisation).to(self.device),
-            "device": self.device,
-        }
-        bank = collect_shared(network, self.bank, **common)
-        mine = collect_share(network, self.queries, **common)
-        right = distributed.together(lambda: self._right(bank, mine))
-        found = (right, len(mine.labels), mine.failed)
-        sums = torch.tensor(found, device=distributed.collective_device())
-        right, queries, failed = distributed.all_reduce_sum(sums).tolist()
+    def __call__(self, network: nn.Module, normalization: Normalization) -> float:
+        """The accuracy in percent.
+
+        Args:
+            network: on the device.
+            normalization: mean and standard deviation of its images, by channel.
+
+        Raises:
+            ValueError: a feature is not finite, or no query could be decoded.
+        """
+        transform = eval_transform(*normalization).to(self.device)
+        bank = collect_features(network, self.bank, transform=transform, device=self.device)
+        own = collect_own_features(network, self.queries, transform=transform, device=self.device)
+        correct = distributed.together(lambda: self._count_correct(bank, own))
+        counts = (correct, len(own.labels), own.failed)
+        sums = torch.tensor(counts, device=distributed.collective_device())
+        correct, queries, failed = distributed.all_reduce_sum(sums).tolist()
         self.counts = {
             "bank_images": float(len(bank.labels)),
             "bank_unreadable": float(bank.failed),
@@ -72,18 +71,18 @@ class OnlineKnn:
         }
         if not queries:
             raise ValueError("kNN: got no query that can be decoded, expected at least one")
-        return float(100 * right / queries)
+        return float(100 * correct / queries)
 
-    def _right(self, bank: Features, queries: Features) -> int:
-        """Queries whose class the vote finds."""
+    def _count_correct(self, bank: Features, queries: Features) -> int:
+        """Number of queries whose class gets the largest vote."""
         if not len(queries.labels):
             return 0
         try:
-            return self._right_on(self.device, bank, queries)
-        except torch.cuda.OutOfMemoryError:  # the bank, beside what training holds
-            return self._right_on(torch.device("cpu"), bank, queries)
+            return self._count_on(self.device, bank, queries)
+        except torch.cuda.OutOfMemoryError:  # training's memory leaves no room for the bank
+            return self._count_on(torch.device("cpu"), bank, queries)
 
-    def _right_on(self, device: torch.device, bank: Features, queries: Features) -> int:
+    def _count_on(self, device: torch.device, bank: Features, queries: Features) -> int:
         return knn_hits(
             bank.features.to(device),
             bank.labels,

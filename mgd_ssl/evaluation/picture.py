@@ -1,4 +1,4 @@
-"""A picture of queries and their nearest neighbours, right and wrong ones marked."""
+"""A picture of queries and their nearest neighbors, right and wrong ones marked."""
 
 from pathlib import Path
 
@@ -17,24 +17,24 @@ from mgd_ssl.files import write_whole
 GAP = 0.12  # of a tile's side, between tiles
 TILE_INCHES = 0.9
 MOST_TILES = 200  # to a side: a picture of 200 × 0.9 inches at 100 dpi is 18,000 pixels wide
-# A sign beside the colour, for those who do not see it.
+# A sign beside the color, for those who do not see it.
 QUERY, RIGHT, WRONG = ("?", "#1f4fbf"), ("✓", "#1a7f37"), ("✗", "#c62828")
 
 
 def retrieval_picture(
     query_images: UInt8[Tensor, "q 3 h w"],
-    neighbour_images: UInt8[Tensor, "q n 3 h w"],
+    neighbor_images: UInt8[Tensor, "q n 3 h w"],
     correct: Bool[Tensor, "q n"] | None,
     path: str | Path,
 ) -> Path:
-    """Write a PNG: a row a query, which stands first, then its neighbours, nearest first.
+    """Write a PNG: a row a query, which stands first, then its neighbors, nearest first.
 
     The query is framed blue with a question mark.
 
     Args:
         query_images: (Q,3,H,W).
-        neighbour_images: (Q,N,3,H,W).
-        correct: whether each neighbour is of the query's class, framed green with ✓ or red
+        neighbor_images: (Q,N,3,H,W).
+        correct: whether each neighbor is of the query's class, framed green with ✓ or red
             with ✗; None where there are no labels, and nothing is marked.
         path: of the PNG; its folder is made where missing.
 
@@ -42,10 +42,10 @@ def retrieval_picture(
         The path.
 
     Raises:
-        ValueError: no query or no neighbour, shapes that do not agree, or too many tiles.
+        ValueError: no query or no neighbor, shapes that do not agree, or too many tiles.
     """
-    _check(query_images, neighbour_images, correct)
-    tiles = torch.cat([query_images[:, None], neighbour_images], dim=1).cpu()
+    _check(query_images, neighbor_images, correct)
+    tiles = torch.cat([query_images[:, None], neighbor_images], dim=1).cpu()
     rows, _, _, height, width = tiles.shape
     gap = max(2, round(GAP * max(height, width)))
     mosaic = _mosaic(tiles, gap)
@@ -64,24 +64,24 @@ def retrieval_picture(
     return path
 
 
-def _check(queries: Tensor, neighbours: Tensor, correct: Tensor | None) -> None:
-    if not queries.numel() or not neighbours.numel():
+def _check(queries: Tensor, neighbors: Tensor, correct: Tensor | None) -> None:
+    if not queries.numel() or not neighbors.numel():
         raise ValueError(
-            f"got {len(queries)} queries and neighbours of shape {tuple(neighbours.shape)}, "
+            f"got {len(queries)} queries and neighbors of shape {tuple(neighbors.shape)}, "
             "expected at least one of each"
         )
-    if neighbours[:, 0].shape != queries.shape:
+    if neighbors[:, 0].shape != queries.shape:
         raise ValueError(
-            f"got queries of shape {tuple(queries.shape)} and neighbours of shape "
-            f"{tuple(neighbours.shape)}, expected (Q,3,H,W) and (Q,N,3,H,W)"
+            f"got queries of shape {tuple(queries.shape)} and neighbors of shape "
+            f"{tuple(neighbors.shape)}, expected (Q,3,H,W) and (Q,N,3,H,W)"
         )
-    if correct is not None and correct.shape != neighbours.shape[:2]:
+    if correct is not None and correct.shape != neighbors.shape[:2]:
         raise ValueError(
-            f"correct: got shape {tuple(correct.shape)}, expected {tuple(neighbours.shape[:2])}"
+            f"correct: got shape {tuple(correct.shape)}, expected {tuple(neighbors.shape[:2])}"
         )
-    if max(neighbours.shape[:2]) >= MOST_TILES:
+    if max(neighbors.shape[:2]) >= MOST_TILES:
         raise ValueError(
-            f"got {neighbours.shape[0]} queries with {neighbours.shape[1]} neighbours, expected "
+            f"got {neighbors.shape[0]} queries with {neighbors.shape[1]} neighbors, expected "
             f"fewer than {MOST_TILES} of each: draw fewer"
         )
 
@@ -94,9 +94,9 @@ def _mosaic(tiles: UInt8[Tensor, "q n 3 h w"], gap: int) -> NDArray[np.uint8]:
     return np.pad(sheet.numpy(), ((0, gap), (0, gap), (0, 0)), constant_values=255)
 
 
-def _mark(axes: Axes, x: int, y: int, width: int, height: int, sign: str, colour: str) -> None:
-    """A coloured frame around the tile whose first pixel is (x, y), and a sign in its corner."""
-    corner = x - 0.5, y - 0.5  # pixels are centred on whole numbers
-    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=2))
-    box = {"facecolor": colour, "edgecolor": "none", "pad": 1.5}
+def _mark(axes: Axes, x: int, y: int, width: int, height: int, sign: str, color: str) -> None:
+    """A colored frame around the tile whose first pixel is (x, y), and a sign in its corner."""
+    corner = x - 0.5, y - 0.5  # pixels are centered on whole numbers
+    axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=color, linewidth=2))
+    box = {"facecolor": color, "edgecolor": "none", "pad": 1.5}
     axes.text(*corner, sign, color="white", fontsize=8, ha="left", va="top", bbox=box)

@@ -1,4 +1,4 @@
-"""Retrieval: neighbours, precision@k and mean average precision."""
+"""Retrieval: neighbors, precision@k and mean average precision."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, SupportsIndex
@@ -15,7 +15,7 @@ from mgd_ssl.evaluation.inputs import (
     as_labels,
     as_tensor,
     check_pair,
-    normalise,
+    normalize,
 )
 from mgd_ssl.evaluation.knn import full_float32, knn_search
 
@@ -23,32 +23,32 @@ from mgd_ssl.evaluation.knn import full_float32, knn_search
 RANK_BLOCK = 1 << 23
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """Cosines (Q,k) float32, descending, and rows of the bank (Q,k) int64."""
 
     similarities: Float[Tensor, "q k"]
     indices: Int[Tensor, "q k"]
 
 
-def neighbours(
+def neighbors(
     query: Array,
     bank: Array,
     k: SupportsIndex,
     own_rows: Array | None = None,
-) -> Neighbours:
+) -> Neighbors:
     """``knn_search`` that can leave each query's own row of the bank out.
 
     Args:
         query: (Q,D).
         bank: (M,D).
-        k: neighbours of each query, at most M, or M-1 with ``own_rows``.
+        k: neighbors of each query, at most M, or M-1 with ``own_rows``.
         own_rows: each query's own row of the bank; ``torch.arange(M)`` where bank is query.
 
     Raises:
         ValueError: as ``knn_search``.
     """
     if own_rows is None:
-        return Neighbours(*knn_search(query, bank, k))
+        return Neighbors(*knn_search(query, bank, k))
     query, bank, k = as_features("query", query), as_features("bank", bank), as_count("k", k)
     own_rows = _own_rows(own_rows, query, bank)
     if not 1 <= k < len(bank):
@@ -61,7 +61,7 @@ def neighbours(
     # Among more than k equal images a query's own row may not be there: the last goes instead.
     own[:, -1] |= ~own.any(dim=1)
     shape = len(indices), k
-    return Neighbours(similarities[~own].view(shape), indices[~own].view(shape))
+    return Neighbors(similarities[~own].view(shape), indices[~own].view(shape))
 
 
 def retrieval_scores(
@@ -103,7 +103,7 @@ def retrieval_scores(
     bank_labels = as_labels("bank", bank_labels, bank)
     own_rows = None if own_rows is None else _own_rows(own_rows, query, bank)
     counts = _checked_ks(ks, len(bank) - (own_rows is not None))
-    query, bank = normalise("query", query), normalise("bank", bank)
+    query, bank = normalize("query", query), normalize("bank", bank)
     every = torch.arange(len(query), device=bank.device)
     precisions, averages = [], []
     for rows in torch.split(every, max(1, RANK_BLOCK // len(bank))):

@@ -17,7 +17,7 @@ from torch import Tensor
 from mgd_ssl.data import ImageLoader, ImageSource, eval_transform, make_loader, open_source, subset
 from mgd_ssl.evaluation.features import Features, collect_features
 from mgd_ssl.evaluation.picture import retrieval_picture
-from mgd_ssl.evaluation.retrieval import neighbours
+from mgd_ssl.evaluation.retrieval import neighbors
 from mgd_ssl.models import load_backbone
 from mgd_ssl.reporting.escaping import visible
 from mgd_ssl.reporting.runs import Run
@@ -123,7 +123,7 @@ def retrieval_examples(run: Run, count: int) -> bytes:
     """
     _, queries, query_loader = _student_features(run, ("val",), count)
     _, bank, bank_loader = _student_features(run, ("train",), MAX_BANK)
-    found = neighbours(queries.features, bank.features, min(NEIGHBOURS, len(bank.features)))
+    found = neighbors(queries.features, bank.features, min(NEIGHBOURS, len(bank.features)))
     known = bool((queries.labels >= 0).all() and (bank.labels >= 0).all())
     with tempfile.TemporaryDirectory() as folder:
         path = retrieval_picture(

@@ -10,7 +10,7 @@ from mgd_ssl.evaluation.features import Features
 from mgd_ssl.evaluation.knn import knn_sweep
 from mgd_ssl.evaluation.picture import retrieval_picture
 from mgd_ssl.evaluation.results import print_table, write_json
-from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
+from mgd_ssl.evaluation.retrieval import neighbors, retrieval_scores
 from mgd_ssl.runs.evaluated import Evaluated
 from mgd_ssl.settings.evaluation import USUAL_K, KnnConfig
 from mgd_ssl.training.logging import logger, start_logging
@@ -44,10 +44,10 @@ def run(config: KnnConfig) -> dict[str, Any]:
 
 
 def _fitting(config: KnnConfig, bank: int) -> tuple[int, ...]:
-    """The numbers of neighbours that vote: those asked for, or the usual ones that there are.
+    """The numbers of neighbors that vote: those asked for, or the usual ones that there are.
 
     Raises:
-        ValueError: more neighbours are asked for than the bank holds.
+        ValueError: more neighbors are asked for than the bank holds.
     """
     ks = config.knn_k
     if ks == USUAL_K and max(ks) > bank:
@@ -59,11 +59,11 @@ def _fitting(config: KnnConfig, bank: int) -> tuple[int, ...]:
     ):
         if most > bank:
             raise ValueError(
-                f"{name}: got {most} neighbours and a bank of {bank} images, expected 1 to "
+                f"{name}: got {most} neighbors and a bank of {bank} images, expected 1 to "
                 f"{bank}; give smaller --{name.replace('_', '-')}"
             )
     if min(ks) < 1:
-        raise ValueError(f"knn_k: got {min(ks)} neighbours, expected 1 or more")
+        raise ValueError(f"knn_k: got {min(ks)} neighbors, expected 1 or more")
     return ks
 
 
@@ -74,7 +74,7 @@ def retrieve(
     scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels)
     generator = torch.Generator().manual_seed(config.seed)
     shown = torch.randperm(len(queries.labels), generator=generator)[: config.retrieve]
-    found = neighbours(queries.features[shown], bank.features, config.neighbours)
+    found = neighbors(queries.features[shown], bank.features, config.neighbours)
     pictures = [_images(evaluated, "train", bank.indices[row]) for row in found.indices]
     retrieval_picture(
         _images(evaluated, "val", queries.indices[shown]),

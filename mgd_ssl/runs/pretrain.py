@@ -107,11 +107,11 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         if teacher and self.report:
             normalisation = (self.report.mean, self.report.std)
             if self.health:
-                self.health.watch(teacher.network, normalisation)
+                self.health.set_teacher(teacher.network, normalisation)
             if self.knn:
                 self.teacher_top1 = self.knn(teacher.network, normalisation)
-                settings = f"{self.knn.settings}; {self.knn.coverage}"
-                logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, settings)
+                conditions = self.knn.conditions
+                logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, conditions)
                 return {"teacher_knn_top1": self.teacher_top1}
         return {}
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
-from mgd_ssl.evaluation.features import collect_features, extract_features
+from mgd_ssl.evaluation.features import collect_features
 from mgd_ssl.models import pool
 
 
@@ -45,20 +45,14 @@ def test_features_are_those_of_eval_mode_without_the_failed_rows(
     assert found.features.tolist() == [[5.0] * 3, [15.0] * 3, [20.0] * 3]
     assert found.features.dtype == torch.float32 and not found.features.requires_grad
     assert found.labels.tolist() == [0, 2, -1] and found.indices.tolist() == [5, 7, 8]
-    assert found.failed == 1 and "1 images could not be decoded" in caplog.text
-
-
-def test_the_pair_is_that_of_the_whole_answer() -> None:
-    whole = collect_features(Mean(), LOADER, transform=halve, device="cpu")
-    features, labels = extract_features(Mean(), LOADER, transform=halve, device="cpu")
-    assert torch.equal(features, whole.features) and torch.equal(labels, whole.labels)
+    assert found.failed == 1 and "1 of 4 images could not be decoded" in caplog.text
 
 
 def test_the_network_is_left_as_it_was() -> None:
     network = Mean().train()
     network.norm.eval()  # a part that was frozen stays frozen
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    extract_features(network, LOADER, transform=halve, device="cpu")
+    collect_features(network, LOADER, transform=halve, device="cpu")
     assert network.training and network.drop.training and not network.norm.training
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
@@ -66,7 +60,7 @@ def test_the_network_is_left_as_it_was() -> None:
 def test_the_mode_comes_back_after_an_error() -> None:
     network = Mean().train()
     with pytest.raises(ValueError, match="not finite"):
-        extract_features(network, LOADER, transform=lambda x: x / 0.0 * 0, device="cpu")
+        collect_features(network, LOADER, transform=lambda x: x / 0.0 * 0, device="cpu")
     assert network.norm.training
 
 
@@ -74,7 +68,7 @@ def test_maps_are_pooled_by_their_mean() -> None:
     maps = torch.arange(24.0).reshape(2, 3, 2, 2)
     assert pool(maps).tolist() == [[1.5, 5.5, 9.5], [13.5, 17.5, 21.5]]
     assert torch.equal(pool(maps[:, :, 0, 0]), maps[:, :, 0, 0])
-    found = extract_features(nn.Identity(), LOADER, transform=halve, device="cpu")[0]
+    found = collect_features(nn.Identity(), LOADER, transform=halve, device="cpu").features
     assert found.tolist() == [[5.0] * 3, [15.0] * 3, [20.0] * 3]
 
 
@@ -82,26 +76,20 @@ def test_a_non_finite_feature_names_its_image() -> None:
     def spoil(images: Tensor) -> Tensor:
         return torch.where(images == 30, torch.nan, images.float())
 
-    with pytest.raises(ValueError, match="first is image 7"):
-        extract_features(Mean(), LOADER, transform=spoil, device="cpu")
+    with pytest.raises(ValueError, match="first of which is image 7"):
+        collect_features(Mean(), LOADER, transform=spoil, device="cpu")
 
 
 def test_a_failed_image_may_be_anything() -> None:
     def spoil(images: Tensor) -> Tensor:
         return torch.where(images == 20, torch.nan, images.float())
 
-    assert len(extract_features(Mean(), LOADER, transform=spoil, device="cpu")[0]) == 2 + 1
-
-
-def test_progress_counts_every_image() -> None:
-    seen: list[int] = []
-    extract_features(Mean(), LOADER, transform=halve, device="cpu", progress=seen.append)
-    assert seen == [3, 1]
+    assert len(collect_features(Mean(), LOADER, transform=spoil, device="cpu").features) == 2 + 1
 
 
 def test_no_image_and_no_feature_are_refused() -> None:
     nothing = [batch([1], [0], [0], [0])]
     with pytest.raises(ValueError, match=r"got no image \(1 could not be decoded\)"):
-        extract_features(Mean(), nothing, transform=halve, device="cpu")
+        collect_features(Mean(), nothing, transform=halve, device="cpu")
     with pytest.raises(ValueError, match=r"network output: got shape \(2, 3, 4\)"):
         pool(torch.zeros(2, 3, 4))

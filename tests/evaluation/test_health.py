@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbour_overlap
+from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbor_overlap
 
 
 def rows(n: int, d: int, seed: int) -> Tensor:
@@ -31,14 +31,14 @@ def overlap_by_sets(teacher: Tensor, student: Tensor, k: int) -> float:
 def test_overlap_agrees_with_sets(k: int) -> None:
     teacher = rows(50, 8, 1)
     student = torch.cat([teacher[:, :4], rows(50, 3, 2)], dim=1)
-    found = neighbour_overlap(teacher, student, k)
+    found = neighbor_overlap(teacher, student, k)
     assert found == pytest.approx(overlap_by_sets(teacher, student, k))
     assert (0 < found < 1) if k < 49 else found == 1
 
 
 def test_overlap_of_a_network_with_itself_turned_is_one() -> None:
     x = rows(50, 8, 1)
-    assert neighbour_overlap(x, 3 * x @ rotation(8), 5) == pytest.approx(1.0, abs=0.01)
+    assert neighbor_overlap(x, 3 * x @ rotation(8), 5) == pytest.approx(1.0, abs=0.01)
 
 
 def test_cka_agrees_with_the_formula_of_kernels() -> None:
@@ -62,8 +62,8 @@ def test_cka_of_orthogonal_features_is_zero() -> None:
 
 def test_effective_rank_agrees_with_the_entropy_of_singular_values() -> None:
     x = rows(60, 7, 1) * torch.logspace(0, -2, 7)
-    centred = x.double() - x.double().mean(dim=0)
-    values = torch.linalg.eigvalsh(centred.T @ centred)
+    centered = x.double() - x.double().mean(dim=0)
+    values = torch.linalg.eigvalsh(centered.T @ centered)
     shares = [v / sum(values.sqrt().tolist()) for v in values.sqrt().tolist()]
     expected = math.exp(-sum(p * math.log(p) for p in shares))
     assert effective_rank(x) == pytest.approx(expected, rel=1e-6)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from mgd_ssl.evaluation import knn_accuracy, knn_search, linear_probe
-from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbour_overlap
-from mgd_ssl.evaluation.inputs import as_count, as_features, normalise
-from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
+from mgd_ssl.evaluation.health import effective_rank, linear_cka, neighbor_overlap
+from mgd_ssl.evaluation.inputs import as_count, as_features, normalize
+from mgd_ssl.evaluation.retrieval import neighbors, retrieval_scores
 
 X = torch.randn(60, 16, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(60) % 3
@@ -69,13 +69,13 @@ def test_arrays_are_taken_as_tensors_are() -> None:
     assert knn_accuracy(frozen, y.astype(np.uint16), x.tolist(), y.tolist(), k=5) == expected
     assert linear_probe(x, y, x, y, **SETTINGS) == linear_probe(X, Y, X, Y, **SETTINGS)
     own = np.arange(60)
-    found = neighbours(x, x, 4, own)
-    assert torch.equal(found.indices, neighbours(X, X, 4, torch.arange(60)).indices)
+    found = neighbors(x, x, 4, own)
+    assert torch.equal(found.indices, neighbors(X, X, 4, torch.arange(60)).indices)
     assert retrieval_scores(x, x, y, y, own_rows=own) == retrieval_scores(
         X, X, Y, Y, own_rows=torch.arange(60)
     )
     assert effective_rank(x) == effective_rank(X) and linear_cka(x, x) == pytest.approx(1)
-    assert neighbour_overlap(x, x) == 1
+    assert neighbor_overlap(x, x) == 1
 
 
 def test_whole_numbers_flags_and_halves_are_features_too() -> None:
@@ -103,7 +103,7 @@ def test_rows_of_any_length_keep_their_direction(
     x[::2] *= scale
     exact = F.normalize(x.double() / x.double().abs().amax(dim=1, keepdim=True), dim=1)
     assert not recwarn
-    torch.testing.assert_close(normalise("x", x).double(), exact, atol=2e-7, rtol=0)
+    torch.testing.assert_close(normalize("x", x).double(), exact, atol=2e-7, rtol=0)
 
 
 def test_long_rows_of_doubles_do_not_overflow() -> None:
@@ -113,7 +113,7 @@ def test_long_rows_of_doubles_do_not_overflow() -> None:
 
 @pytest.mark.parametrize("k", [0, -1, 61])
 def test_k_is_a_whole_number_within_the_bank(k: Any) -> None:
-    for search in (knn_search, neighbours):
+    for search in (knn_search, neighbors):
         with pytest.raises(ValueError, match=f"k: got {k}, expected 1 to 60"):
             search(X, X, k)
     for other in (2.5, "5", None):  # the annotations would answer first under test
@@ -151,4 +151,4 @@ def test_nothing_at_all_is_no_features() -> None:
 
 def test_own_rows_are_rows_of_the_bank() -> None:
     with pytest.raises(ValueError, match="own_rows: got 1 to 60, expected rows of the bank: 0 to"):
-        neighbours(X, X, 3, torch.arange(1, 61))
+        neighbors(X, X, 3, torch.arange(1, 61))

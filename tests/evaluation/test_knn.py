@@ -1,4 +1,4 @@
-"""Nearest neighbours and their vote, against float64 brute force and hand figures."""
+"""Nearest neighbors and their vote, against float64 brute force and hand figures."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_search_agrees_with_brute_force(queries: int, k: int) -> None:
     expected, expected_indices = brute_force(query, bank, k)
     assert similarities.dtype == torch.float32 and indices.dtype == torch.int64
     torch.testing.assert_close(similarities.double(), expected, atol=1e-6, rtol=0)
-    # float32 may swap two neighbours that agree to 1e-7; each place still holds the right cosine
+    # float32 may swap two neighbors that agree to 1e-7; each place still holds the right cosine
     own = brute_force(query, bank, 500)
     cosines = torch.empty_like(own[0]).scatter_(1, own[1], own[0])
     torch.testing.assert_close(cosines.gather(1, indices), expected, atol=1e-6, rtol=0)
@@ -44,11 +44,11 @@ def test_search_does_not_depend_on_the_lengths_of_rows() -> None:
     torch.testing.assert_close(plain[0], scaled[0])
 
 
-def test_unit_rows_are_not_copied_and_one_that_is_not_is_normalised() -> None:
+def test_unit_rows_are_not_copied_and_one_that_is_not_is_normalized() -> None:
     bank = F.normalize(rows(500, 512, 2), dim=1)
-    assert knn.normalise("bank", bank).data_ptr() == bank.data_ptr()
+    assert knn.normalize("bank", bank).data_ptr() == bank.data_ptr()
     bank[3] *= 1 + 1e-5
-    lengths = knn.normalise("bank", bank).double().norm(dim=1)
+    lengths = knn.normalize("bank", bank).double().norm(dim=1)
     torch.testing.assert_close(lengths, torch.ones(500).double(), atol=3e-7, rtol=0)
 
 
@@ -163,8 +163,8 @@ def test_sweep_agrees_with_the_formula_and_with_single_settings(
 ) -> None:
     monkeypatch.setattr(knn, "VOTE_BLOCK", 100)  # blocks of a few queries
     labels, truth = torch.arange(300) % 12, torch.arange(80) % 12
-    centres = rows(12, 16, 0)
-    train, test = centres[labels] + 3 * rows(300, 16, 1), centres[truth] + 3 * rows(80, 16, 2)
+    centers = rows(12, 16, 0)
+    train, test = centers[labels] + 3 * rows(300, 16, 1), centers[truth] + 3 * rows(80, 16, 2)
     similarities, indices = brute_force(test, train, 100)
     found = knn_sweep(train, labels, test, truth, (1, 10, 100), (0.1, 0.07))
     assert [(row["k"], row["temperature"]) for row in found] == [

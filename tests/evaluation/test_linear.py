@@ -125,7 +125,7 @@ def test_a_separable_problem_is_solved_and_an_impossible_one_is_at_chance() -> N
 
 
 def test_known_optimum_of_two_gaussians() -> None:
-    # unit noise, centres 2 apart: the best linear rule is right for a share Phi(1) = 84.13 %
+    # unit noise, centers 2 apart: the best linear rule is right for a share Phi(1) = 84.13 %
     def sample(n: int, seed: int) -> tuple[Tensor, Tensor]:
         y = torch.arange(n) % 2
         x = rows(n, 5, seed)

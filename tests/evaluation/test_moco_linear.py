@@ -55,13 +55,13 @@ def backbone() -> nn.Sequential:
     return network.train()
 
 
-def normalise(images: Tensor) -> Tensor:
+def normalize(images: Tensor) -> Tensor:
     return images.float() / 255 - 0.5
 
 
 def random_flip(images: Tensor) -> Tensor:
     noise = torch.rand(len(images), 1, 1, 1)
-    return normalise(torch.where(noise < 0.5, images.flip(3), images)) * (1 + noise)
+    return normalize(torch.where(noise < 0.5, images.flip(3), images)) * (1 + noise)
 
 
 def steps(base: float, epochs: int, *milestones: int) -> LearningRate:
@@ -87,7 +87,7 @@ def run(
         rate,
         fabric=FABRIC,
         train_transform=train_transform,
-        val_transform=normalise,
+        val_transform=normalize,
         seed=seed,
     )
     return results, head
@@ -160,8 +160,8 @@ def test_images_that_failed_are_left_out() -> None:
         failed = torch.where(kept, -1, batch.indices)
         spoiled[i] = batch._replace(failed=failed, labels=torch.where(kept, batch.labels, -1))
     network = backbone()
-    expected, _ = run(SHORT, network, smaller, train_transform=normalise)
-    found, _ = run(SHORT, network, spoiled, train_transform=normalise)
+    expected, _ = run(SHORT, network, smaller, train_transform=normalize)
+    found, _ = run(SHORT, network, spoiled, train_transform=normalize)
     assert len(found) == 4
     for one, two in zip(found, expected, strict=True):
         assert one == pytest.approx(two, rel=1e-4)
@@ -232,7 +232,7 @@ def test_bad_problems_are_refused() -> None:
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_remedy() -> None:
     def spoil(images: Tensor) -> Tensor:
-        return normalise(images) * 1e30
+        return normalize(images) * 1e30
 
     with pytest.raises(ValueError, match=r"epoch 1, step \d: .*not finite.*; take a smaller learn"):
         run(steps(1e30, 3), train_transform=spoil)
@@ -241,7 +241,7 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_remedy() -> None:
 def test_a_signal_stops_the_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(images: Tensor) -> Tensor:
         signal.raise_signal(signal.SIGTERM)
-        return normalise(images)
+        return normalize(images)
 
     with pytest.raises(KeyboardInterrupt) as stopped:
         run(SHORT, train_transform=stop)

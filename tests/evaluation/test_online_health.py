@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from mgd_ssl.data import ArraySource, make_loader
-from mgd_ssl.evaluation.features import extract_features
+from mgd_ssl.evaluation.features import collect_features
 from mgd_ssl.evaluation.health import (
     effective_rank,
     feature_deviation,
     linear_cka,
-    neighbour_overlap,
+    neighbor_overlap,
 )
 from mgd_ssl.evaluation.online_health import OnlineHealth
 
@@ -54,16 +54,16 @@ def test_figures_are_those_of_the_functions() -> None:
     health, teacher, student = make_health(), network(1), network(2)
     alone = health(student, PLAIN)
     assert set(alone) == {"health/effective_rank", "health/deviation", "health_images"}
-    health.watch(teacher, PLAIN)
+    health.set_teacher(teacher, PLAIN)
     figures = health(student, PLAIN)
     t, s = (
-        extract_features(n, health.loader, transform=lambda x: x.float() / 255, device="cpu")[0]
+        collect_features(n, health.loader, transform=lambda x: x.float() / 255, device="cpu")[0]
         for n in (teacher, student)
     )
     expected = {
         "health/effective_rank": effective_rank(s),
         "health/deviation": feature_deviation(s),
-        "health/neighbour_overlap": neighbour_overlap(t, s, 5),
+        "health/neighbour_overlap": neighbor_overlap(t, s, 5),
         "health/cka": linear_cka(t, s),
         "health_images": len(s),
     }
@@ -72,7 +72,7 @@ def test_figures_are_those_of_the_functions() -> None:
 
 def test_a_student_like_its_teacher_agrees_wholly() -> None:
     health, teacher = make_health(), network(1)
-    health.watch(teacher, PLAIN)
+    health.set_teacher(teacher, PLAIN)
     figures = health(teacher, PLAIN)
     assert figures["health/neighbour_overlap"] == pytest.approx(1.0)
     assert figures["health/cka"] == pytest.approx(1.0)
@@ -84,7 +84,7 @@ def test_a_collapse_is_named_with_its_remedy(
 ) -> None:
     weight = torch.zeros(16, 6) if collapsed == "a point" else torch.ones(16, 6)
     health = make_health()
-    health.watch(network(1), PLAIN)
+    health.set_teacher(network(1), PLAIN)
     logger = logging.getLogger("mgd_ssl")
     before, logger.propagate = logger.propagate, True
     try:

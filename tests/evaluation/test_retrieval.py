@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mgd_ssl.evaluation import knn_search, retrieval
-from mgd_ssl.evaluation.retrieval import neighbours, retrieval_scores
+from mgd_ssl.evaluation.retrieval import neighbors, retrieval_scores
 
 
 def rows(n: int, d: int, seed: int) -> Tensor:
@@ -103,25 +103,25 @@ def test_precision_by_hand() -> None:
     assert found["map"] == pytest.approx(100 * (1 + 2 / 3 + 3 / 4) / 3)
 
 
-def test_neighbours_leave_the_query_out() -> None:
+def test_neighbors_leave_the_query_out() -> None:
     bank = rows(30, 4, 1)
-    found = neighbours(bank, bank, 5, torch.arange(30))
+    found = neighbors(bank, bank, 5, torch.arange(30))
     whole = knn_search(bank, bank, 6)
     assert (found.indices != torch.arange(30)[:, None]).all()
     assert torch.equal(found.indices, whole[1][:, 1:])
     assert torch.equal(found.similarities, whole[0][:, 1:])
 
 
-def test_neighbours_of_equal_images_are_still_k_others() -> None:
+def test_neighbors_of_equal_images_are_still_k_others() -> None:
     bank = torch.ones(12, 3)
-    found = neighbours(bank, bank, 4, torch.arange(12)).indices
+    found = neighbors(bank, bank, 4, torch.arange(12)).indices
     assert found.shape == (12, 4)
     assert all(len({i, *line}) == 5 for i, line in enumerate(found.tolist()))
 
 
-def test_neighbours_without_own_rows_are_those_of_the_search() -> None:
+def test_neighbors_without_own_rows_are_those_of_the_search() -> None:
     query, bank = rows(3, 4, 1), rows(30, 4, 2)
-    assert torch.equal(neighbours(query, bank, 5).indices, knn_search(query, bank, 5)[1])
+    assert torch.equal(neighbors(query, bank, 5).indices, knn_search(query, bank, 5)[1])
 
 
 def test_bad_requests_are_refused() -> None:
@@ -129,7 +129,7 @@ def test_bad_requests_are_refused() -> None:
     with pytest.raises(ValueError, match=r"ks: got \(1, 10\), expected each in 1 to 9"):
         retrieval_scores(bank, bank, labels, labels, ks=(1, 10), own_rows=own)
     with pytest.raises(ValueError, match="k: got 10, expected 1 to 9"):
-        neighbours(bank, bank, 10, own)
+        neighbors(bank, bank, 10, own)
     with pytest.raises(ValueError, match="no query has an image of its class"):
         retrieval_scores(bank, bank, labels + 5, labels, ks=(1,))
     with pytest.raises(ValueError, match="bank labels: 10 are negative"):

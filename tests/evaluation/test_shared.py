@@ -18,7 +18,7 @@ from mgd_ssl.detection.average_precision import detector_ap
 from mgd_ssl.detection.loading import DetectionBatch
 from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.evaluation.accuracy import classifier_accuracy
-from mgd_ssl.evaluation.features import collect_shared
+from mgd_ssl.evaluation.features import collect_features
 from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth
 
@@ -82,8 +82,8 @@ def measured(rank: int = 0, world: int = 1) -> dict[str, Any]:
     knn = OnlineKnn(share(31, 1, rank, world), share(11, 2, rank, world), 5, 0.1, CPU)
     one = OnlineKnn(knn.bank, share(1, 2, rank, world), 5, 0.1, CPU)  # a rank without a query
     health = OnlineHealth(share(21, 3, rank, world), 5, CPU)
-    health.watch(Pixels(1, 7), PLAIN)
-    whole = collect_shared(Pixels(2, 6), knn.queries, transform=lambda x: x / 255, device="cpu")
+    health.set_teacher(Pixels(1, 7), PLAIN)
+    whole = collect_features(Pixels(2, 6), knn.queries, transform=lambda x: x / 255, device="cpu")
     accuracy = classifier_accuracy(
         Pixels(0, 4), share(11, 2, rank, world), transform=lambda x: x / 255, device="cpu"
     )
