@@ -10,7 +10,7 @@ from mgd_ssl.detection.opening import open_detection
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.training_data import make_loader
 from mgd_ssl.evaluation.results import print_table, write_json
-from mgd_ssl.runs.outputs import refuse_other
+from mgd_ssl.runs.overwriting import check_result_file
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.same_run import located
@@ -27,7 +27,7 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
         "data": str(config.data or "scenes of Fashion-MNIST"),
     }
     if config.out:
-        refuse_other(config.out / "ap.json", result)
+        check_result_file(config.out / "ap.json", result)
     val = open_detection(config.data, "val", **config.loader.opening)
     if fabric.is_global_zero:
         logger.info(data_line({"average precision": val}))

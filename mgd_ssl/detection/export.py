@@ -17,7 +17,7 @@ from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models import BackboneSpec, backbone_state, find_checkpoint, load_backbone
 from mgd_ssl.models.backbones import RESNETS
-from mgd_ssl.runs.outputs import refuse_foreign
+from mgd_ssl.runs.overwriting import check_output_files
 from mgd_ssl.settings.export import ExportConfig
 from mgd_ssl.training.logging import logger, start_logging
 
@@ -28,7 +28,7 @@ def run(config: ExportConfig) -> Path:
     """Write the file and its configuration, and return the file's path."""
     start_logging()
     path = config.out or find_checkpoint(config.checkpoint).with_suffix(".detectron2.pkl")
-    refuse_foreign([path, path.with_suffix(".yaml")], lambda: _is_export(path))
+    check_output_files([path, path.with_suffix(".yaml")], lambda: _is_export(path))
     state, settings = _convert(config.checkpoint, config.arch)
     # as MoCo's converter writes it: Detectron2 then matches names by their suffixes
     content = {"model": state, "__author__": AUTHOR, "matching_heuristics": True}

@@ -10,7 +10,7 @@ from mgd_ssl.reporting import Group, group_runs, read_runs, summarize
 from mgd_ssl.reporting.document import Figure, Section, feature_figure, render, retrieval_figure
 from mgd_ssl.reporting.escaping import visible
 from mgd_ssl.reporting.features import feature_map, retrieval_examples
-from mgd_ssl.runs.outputs import refuse_foreign
+from mgd_ssl.runs.overwriting import check_output_files
 from mgd_ssl.settings.report import ReportConfig
 from mgd_ssl.training.logging import logger, start_logging
 
@@ -19,7 +19,7 @@ def run(config: ReportConfig) -> list[Path]:
     """Read the runs and write the page, the Markdown and the JSON; returns their paths."""
     start_logging()
     paths = [config.out, config.out.with_suffix(".md"), config.out.with_suffix(".json")]
-    refuse_foreign(paths, lambda: _is_report(paths[-1]))
+    check_output_files(paths, lambda: _is_report(paths[-1]))
     groups = group_runs(read_runs(config.runs, config.baseline))
     summary = summarize(config.title, groups)
     page, markdown = render(summary, groups, [*_pictures(config, groups)])

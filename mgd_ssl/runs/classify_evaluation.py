@@ -10,7 +10,7 @@ from mgd_ssl.data import ImageSource, data_line, eval_transform, open_source
 from mgd_ssl.evaluation.accuracy import classifier_accuracy
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.models import load_classifier
-from mgd_ssl.runs.outputs import refuse_other
+from mgd_ssl.runs.overwriting import check_result_file
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.training.class_names import count_classes, match_classes
 from mgd_ssl.training.devices import place, start_fabric
@@ -29,7 +29,7 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
         "data": str(config.data or "embedded sample of Fashion-MNIST"),
     }
     if config.out:
-        refuse_other(config.out / "accuracy.json", result)
+        check_result_file(config.out / "accuracy.json", result)
     val, rows = open_source(config.data, "val", labelled=True, **config.loader.opening), []
     if fabric.is_global_zero:
         logger.info(data_line({"accuracy": val}))

@@ -11,7 +11,7 @@ from mgd_ssl.evaluation.knn import knn_sweep
 from mgd_ssl.evaluation.picture import retrieval_picture
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.evaluation.retrieval import neighbors, retrieval_scores
-from mgd_ssl.runs.evaluated import Evaluated
+from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
 from mgd_ssl.settings.evaluation import USUAL_K, KnnConfig
 from mgd_ssl.training.logging import logger, start_logging
 
@@ -19,7 +19,7 @@ from mgd_ssl.training.logging import logger, start_logging
 def run(config: KnnConfig) -> dict[str, Any]:
     """Measure, print, draw, write the JSON; returns what was written."""
     start_logging()
-    evaluated = Evaluated(config, ("the bank", "kNN"))
+    evaluated = EvaluatedNetwork(config, ("the bank", "kNN"))
     ks = _fitting(config, len(evaluated.sources["train"]))
     recipe = {"protocol": "kNN, exact cosine, weighted vote"}
     path = evaluated.result_path("knn", recipe, picture=config.retrieve > 0)
@@ -68,7 +68,7 @@ def _fitting(config: KnnConfig, bank: int) -> tuple[int, ...]:
 
 
 def retrieve(
-    config: KnnConfig, evaluated: Evaluated, bank: Features, queries: Features, path: Path
+    config: KnnConfig, evaluated: EvaluatedNetwork, bank: Features, queries: Features, path: Path
 ) -> dict[str, float]:
     """Scores over all queries, and a picture of some, chosen by the seed."""
     scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels)
@@ -86,7 +86,7 @@ def retrieve(
     return scores
 
 
-def _images(evaluated: Evaluated, split: str, indices: Tensor) -> Tensor:
+def _images(evaluated: EvaluatedNetwork, split: str, indices: Tensor) -> Tensor:
     """(N,3,S,S) uint8, as the network saw them."""
     dataset = evaluated.loader(split).dataset
     return torch.stack([dataset[int(i)].image for i in indices])

@@ -13,7 +13,7 @@ from mgd_ssl.evaluation.moco_linear import train_linear_classifier
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.files import require_writable
 from mgd_ssl.models import read_checkpoint
-from mgd_ssl.runs.evaluated import Evaluated
+from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
 from mgd_ssl.settings.evaluation import LinearEvalConfig
 from mgd_ssl.settings.views import PRESETS
 from mgd_ssl.training.checkpoint import save_checkpoint
@@ -24,7 +24,7 @@ from mgd_ssl.training.schedules import LearningRate
 def run(config: LinearEvalConfig) -> dict[str, Any]:
     """Measure, print, write the JSON; returns what was written."""
     start_logging()
-    evaluated = Evaluated(config, ("the probe", "accuracy"))
+    evaluated = EvaluatedNetwork(config, ("the probe", "accuracy"))
     recipe = _recipe(config)
     path = evaluated.result_path(f"linear-{config.protocol}", recipe)
     if config.save_head:
@@ -75,7 +75,7 @@ def _is_head(path: Path) -> bool:
     return set(content) == {"fc"}
 
 
-def probe_cached(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]:
+def probe_cached(config: LinearEvalConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
     """Figures of the cached protocol, and the rate that it chose."""
     train, val = evaluated.features("train"), evaluated.features("val")
     probe = linear_probe(
@@ -93,7 +93,7 @@ def probe_cached(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, An
     return {**probe, **_warnings(evaluated, probe["train_loss"], "--learning-rates")}
 
 
-def train_moco(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]:
+def train_moco(config: LinearEvalConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
     """Figures of MoCo's protocol."""
     rate = LearningRate(config.lr, config.epochs, "steps", milestones=config.schedule)
     classes = int(max(evaluated.labels("train").max(), evaluated.labels("val").max())) + 1
@@ -120,7 +120,7 @@ def train_moco(config: LinearEvalConfig, evaluated: Evaluated) -> dict[str, Any]
     return {**figures, **doubtful, "epochs_run": results}
 
 
-def _warnings(evaluated: Evaluated, train_loss: float, option: str) -> dict[str, list[str]]:
+def _warnings(evaluated: EvaluatedNetwork, train_loss: float, option: str) -> dict[str, list[str]]:
     """``warnings`` of the JSON; none where the figure can be trusted."""
     found = doubts(train_loss, len(np.unique(evaluated.labels("train"))), option)
     return {"warnings": found} if found else {}

@@ -11,7 +11,7 @@ from image_files import photo
 from PIL import Image
 
 from mgd_ssl.data import RandomCrops, open_source
-from mgd_ssl.runs.evaluated import Evaluated, EvaluationConfig
+from mgd_ssl.runs.evaluated_network import EvaluatedNetwork, EvaluationConfig
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
@@ -58,10 +58,10 @@ def test_a_run_sees_images_upright_unless_told_otherwise(
 def test_an_evaluator_sees_images_upright_unless_told_otherwise(
     folders: tuple[Path, Path, Path], teacher: Path
 ) -> None:
-    def evaluated(options: tuple[str, ...]) -> Iterator[Evaluated]:
+    def evaluated(options: tuple[str, ...]) -> Iterator[EvaluatedNetwork]:
         for folder in folders:
             argv = [str(teacher), str(folder), "--size", "32", "-j", "0", *options]
-            yield Evaluated(parse(EvaluationConfig, "evaluator", argv), ("bank", "queries"))
+            yield EvaluatedNetwork(parse(EvaluationConfig, "evaluator", argv), ("bank", "queries"))
 
     turned, lying, upright = (e.features("val").features for e in evaluated(()))
     assert torch.equal(turned, upright) and not torch.equal(turned, lying)

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from mgd_ssl.detection.settings import DetectConfig
-from mgd_ssl.runs.evaluated import Evaluated
+from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.config_file import saved
 from mgd_ssl.settings.effects import Needs, refuse_without_effect
@@ -199,7 +199,7 @@ def test_no_option_stands_in_two_sections() -> None:
 def test_precision_is_what_features_are_computed_in(teacher: Path) -> None:
     def features(precision: Any, autocast: bool = False) -> torch.Tensor:
         config = KnnConfig(teacher, limit=24, device=ComputeOptions(precision=precision))
-        evaluated = Evaluated(config, ("bank", "queries"))
+        evaluated = EvaluatedNetwork(config, ("bank", "queries"))
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             found = evaluated.features("train").features
         assert found.dtype == torch.float32

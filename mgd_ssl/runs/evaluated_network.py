@@ -27,7 +27,7 @@ from mgd_ssl.evaluation.features import Features, collect_features
 from mgd_ssl.evaluation.results import difference
 from mgd_ssl.files import require_writable
 from mgd_ssl.models import Taps, find_checkpoint, load_backbone, probe
-from mgd_ssl.runs.outputs import has_other_picture, refuse_other
+from mgd_ssl.runs.overwriting import check_result_file, has_other_picture
 from mgd_ssl.settings.evaluation import EvaluationConfig
 from mgd_ssl.settings.options import (
     ComputeOptions,
@@ -37,7 +37,7 @@ from mgd_ssl.training.devices import place, start_fabric
 from mgd_ssl.training.logging import logger
 
 
-class Evaluated:
+class EvaluatedNetwork:
     """The network that a checkpoint holds, on its device, and the images it is measured on.
 
     Args:
@@ -151,7 +151,7 @@ class Evaluated:
         """
         result, out = {**recipe, **self.settings()}, self.config.out
         if out:
-            refuse_other(out, result, picture=picture)
+            check_result_file(out, result, picture=picture)
             return out
         place = self.config.checkpoint.with_name(f"{self.config.checkpoint.name}.{name}.json")
         require_writable(place)

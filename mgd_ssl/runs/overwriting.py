@@ -10,7 +10,7 @@ from mgd_ssl.files import require_writable
 IDENTITY = ("protocol", "checkpoint", "data")  # a result is another's where one of them differs
 
 
-def refuse_other(out: Path, result: Mapping[str, Any], *, picture: bool = False) -> None:
+def check_result_file(out: Path, result: Mapping[str, Any], *, picture: bool = False) -> None:
     """Refuse to write a result over one of another measurement, or over anything else.
 
     Args:
@@ -37,7 +37,7 @@ def has_other_picture(result: Path) -> bool:
     return result.with_suffix(".png").exists() and "retrieval" not in read_result(result)
 
 
-def refuse_foreign(paths: Sequence[Path], is_own: Callable[[], bool]) -> None:
+def check_output_files(paths: Sequence[Path], is_own: Callable[[], bool]) -> None:
     """Refuse to write over files that the same command did not write.
 
     Args:
