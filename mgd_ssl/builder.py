@@ -16,7 +16,7 @@ from mgd_ssl.distiller import FeatureDistiller, StageMatching
 from mgd_ssl.matching import AssignmentMode, detection_weights, kd_loss
 from mgd_ssl.models import TappedNetwork, evaluating
 from mgd_ssl.models.dict_backbones import DictBackbone, returns_dict
-from mgd_ssl.stages import plan_channels, read_margins
+from mgd_ssl.stages import Form, plan_channels, read_margins
 
 KD_TEMPERATURE = 1.5
 
@@ -78,8 +78,9 @@ class MGDistiller(nn.Module):
         student_channels = self.s_net.get_channel_num()
         names, linear = _describe(self.s_net, len(student_channels))
         ignored = [*ignore_inds, *(() if pyramid else linear)]
+        forms: list[Form] = ["linear" if i in linear else "rectified" for i in range(len(names))]
         teacher_channels = self.t_net.get_channel_num()
-        self.plan = plan_channels(teacher_channels, student_channels, names, ignored, linear)
+        self.plan = plan_channels(teacher_channels, student_channels, names, ignored, forms)
         distiller = FeatureDistiller(
             self.plan,
             self._margins(),
@@ -122,7 +123,14 @@ class MGDistiller(nn.Module):
         return maps, output
 
     def _margins(self) -> list[Tensor]:
-        return read_margins(self.t_net.get_bn_before_relu(), self.plan)
+        margins = read_margins(self.t_net.get_bn_before_relu(), self.plan)
+        for stage, margin in zip((s for s in self.plan if not s.ignored), margins, strict=True):
+            if margin.isnan().any():
+                raise ValueError(
+                    f"stage {stage.name}: the teacher has no batch norm before its map, and the "
+                    "margin is taken from it; give one in get_bn_before_relu, or ignore the stage"
+                )
+        return margins
 
     def update(self, batches: Iterable[Tensor]) -> list[StageMatching]:
         """Solve the matching from batches of images on this module's device.

@@ -5,7 +5,6 @@ and the assignment of each stage. It holds no network, so that one class serves 
 pretraining, classification and detection, and a checkpoint does not carry the teacher again.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -14,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
+from mgd_ssl.adapters import make_adapter
 from mgd_ssl.choices import Adapter, AssignmentMode, usual_mode
 from mgd_ssl.matching import (
     REDUCERS,
-    assign_channels,
+    StatisticsAccumulator,
     float64_device,
     matching_loss,
+    share_channels,
     stage_weights,
     total_cost,
 )
-from mgd_ssl.stages import Stage, gather_costs
+from mgd_ssl.stages import Stage, gather_costs, same_side
 
 Reduction = Literal["sum", "image", "element"]
 Maps = Sequence[Tensor]
@@ -55,7 +56,8 @@ class FeatureDistiller(nn.Module):
 
     Args:
         stages: from `plan_stages`.
-        margins: (C_t,) for each stage that takes part, from `read_margins`.
+        margins: (C_t,) for each stage that takes part, from `read_margins`; NaN is measured before
+            the first solve, by `measure`.
         reducer: a name in ``REDUCERS``.
         mode: how channels are assigned; the reducer's own mode unless given.
         adapter: ``batch``, BatchNorm2d on the student's map; ``group``, GroupNorm(32), with fewer
@@ -93,36 +95,47 @@ class FeatureDistiller(nn.Module):
         stage_scale = stage_scale or stage_weights(len(stages), images=1, factor=1.0).__getitem__
         self.scales = [scale * stage_scale(stage.index) for stage in self.stages]
         self.adapters = nn.ModuleDict(
-            {stage.name: _make_adapter(adapter, stage) for stage in self.stages}
+            {
+                stage.name: make_adapter(adapter, stage.student_channels, stage.teacher_channels)
+                for stage in self.stages
+            }
         )
-        self.solves, self.gain = 0, 1.0  # the gain is a function of the position in a run
+        self.solves = 0
+        self._measured = not any(bool(margin.isnan().any()) for margin in margins)
         for stage, margin in zip(self.stages, margins, strict=True):
             self.register_buffer(f"margin_{stage.name}", margin.detach().clone())
+            if stage.form == "standard":
+                self.register_buffer(f"mean_{stage.name}", torch.zeros(stage.teacher_channels))
+                self.register_buffer(f"std_{stage.name}", torch.ones(stage.teacher_channels))
             empty = torch.full((self._rows(stage), self._group_size(stage)), -1)
             self.register_buffer(f"assignment_{stage.name}", empty)
 
     def forward(
         self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor]
     ) -> dict[str, Tensor]:
-        """Losses of the stages, each scaled, and all of them by ``gain``.
+        """Losses of the stages, each scaled.
 
         Args:
             student_maps: a raw (N,C_s,H,W) a stage, ignored stages included.
-            teacher_maps: a (N,C_t,H,W) a stage, ignored stages included.
+            teacher_maps: all of the teacher's maps, a (N,C_t,H',W') each.
 
         Returns:
             ``matching/NAME`` -> float32 scalar.
 
         Raises:
-            RuntimeError: the matching was never solved.
+            RuntimeError: the matching was never solved, or statistics were never measured.
         """
         if not self.solves:
             raise RuntimeError(
                 "the matching was not solved; call solve(), or mgd_update(), before the first step"
             )
+        if not self._measured:
+            raise RuntimeError(
+                "the teacher's channels were not measured; call measure() before the first step"
+            )
         return {
             f"matching/{stage.name}": self._loss(
-                stage, self.gain * scale, student_maps[stage.index], teacher_maps[stage.index]
+                stage, scale, student_maps[stage.index], teacher_maps[stage.teacher_index]
             )
             for stage, scale in zip(self.stages, self.scales, strict=True)
         }
@@ -139,7 +152,7 @@ class FeatureDistiller(nn.Module):
         Raises:
             ValueError: a stage's loss is zero or not finite, so that no scale brings it there.
         """
-        self.scales, self.gain = [1.0] * len(self.stages), 1.0
+        self.scales = [1.0] * len(self.stages)
         place = float64_device(self.device)
         sums = torch.zeros(len(self.stages) + 1, dtype=torch.float64, device=place)
         for student_maps, teacher_maps in pairs:
@@ -157,11 +170,53 @@ class FeatureDistiller(nn.Module):
 
     def _loss(self, stage: Stage, scale: float, student: Tensor, teacher: Tensor) -> Tensor:
         adapted: Tensor = self.adapters[stage.name](student)
+        adapted, target = same_side(adapted, self.target(stage, teacher))
         assignment, margin = self.assignment(stage), self.margin(stage)
-        full = self.mode != "balanced" or stage.teacher_channels % len(assignment) == 0
-        loss = matching_loss(adapted, teacher, assignment, margin, self.reducer, full=full)
+        loss = matching_loss(
+            adapted,
+            target,
+            assignment,
+            margin,
+            self.reducer,
+            full=self._is_full(stage),
+            two_sided=stage.form == "standard",
+        )
         divisor = {"sum": 1, "image": student.shape[0], "element": adapted.numel()}[self.reduction]
         return loss * (scale / divisor)
+
+    def target(self, stage: Stage, teacher: Tensor) -> Tensor:
+        """The teacher's map (N,C_t,H,W), standardized where no activation follows it."""
+        if stage.form != "standard":
+            return teacher
+        mean, std = (self.get_buffer(f"{name}_{stage.name}") for name in ("mean", "std"))
+        with torch.autocast(teacher.device.type, enabled=False):
+            return (teacher.float() - mean[:, None, None]) / std[:, None, None]
+
+    @property
+    def needs_measuring(self) -> bool:
+        """Whether statistics of the teacher's channels are missing; see `measure`."""
+        return not self._measured
+
+    @torch.no_grad()
+    def measure(self, teacher_maps: Iterable[Maps]) -> None:
+        """Measure what no batch norm tells: the channels' mean, deviation and margin; then frozen.
+
+        Args:
+            teacher_maps: all of the teacher's maps, of each batch of this rank's share.
+        """
+        unknown = [stage for stage in self.stages if self.margin(stage).isnan().any()]
+        sums = [StatisticsAccumulator(stage.teacher_channels, self.device) for stage in unknown]
+        for maps in teacher_maps:
+            for stage, accumulator in zip(unknown, sums, strict=True):
+                accumulator.update(maps[stage.teacher_index])
+        for stage, accumulator in zip(unknown, sums, strict=True):
+            distributed.all_reduce_sum(accumulator.sums)
+            found = accumulator.result()
+            self.margin(stage).copy_(found.margin)
+            if stage.form == "standard":
+                self.get_buffer(f"mean_{stage.name}").copy_(found.mean)
+                self.get_buffer(f"std_{stage.name}").copy_(found.std)
+        self._measured = True
 
     @property
     def device(self) -> torch.device:
@@ -191,18 +246,23 @@ class FeatureDistiller(nn.Module):
         Returns:
             (C_s,C_t) float64 each, (C_t,C_t) where the student's maps are expanded first.
         """
-        if not self.expands:
-            return gather_costs(self.stages, pairs, self.device)
-        wide = [replace(s, student_channels=s.teacher_channels) for s in self.stages]
-        expanded = ((self._expanded(student), teacher) for student, teacher in pairs)
-        return gather_costs(wide, expanded, self.device)
+        rows = [
+            replace(s, student_channels=self._rows(s), teacher_index=i)
+            for i, s in enumerate(self.stages)
+        ]
+        matched = ((self._expanded(student), self._targets(teacher)) for student, teacher in pairs)
+        return gather_costs(rows, matched, self.device)
 
     def _expanded(self, student_maps: Maps) -> list[Tensor]:
         """The maps of stages that take part through their expansions; the others as they are."""
         maps = list(student_maps)
-        for stage in self.stages:
+        for stage in self.stages if self.expands else ():
             maps[stage.index] = self.adapters[stage.name](maps[stage.index])
         return maps
+
+    def _targets(self, teacher_maps: Maps) -> list[Tensor]:
+        """What each stage that takes part is matched to."""
+        return [self.target(stage, teacher_maps[stage.teacher_index]) for stage in self.stages]
 
     @torch.no_grad()
     def solve(self, costs: Sequence[Tensor]) -> list[StageMatching]:
@@ -219,7 +279,7 @@ class FeatureDistiller(nn.Module):
         assignment = self.assignment(stage)
         before = _owners(assignment, stage.teacher_channels)
         if distributed.rank() == 0:
-            assignment.copy_(assign_channels(cost, self.mode))
+            assignment.copy_(share_channels(cost, self.mode))
         distributed.broadcast(assignment)
         after = _owners(assignment, stage.teacher_channels)
         changed = int((before != after).sum()) if self.solves else 0
@@ -235,18 +295,25 @@ class FeatureDistiller(nn.Module):
             self.margin(stage).copy_(margin)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """How often the matching was solved, and the stages' scales; part of ``state_dict``."""
-        return {"solves": self.solves, "scales": self.scales}
+        """What is no tensor: solves, the stages' scales, whether statistics were measured."""
+        return {"solves": self.solves, "scales": self.scales, "measured": self._measured}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Counterpart of `get_extra_state`."""
         self.solves, self.scales = state["solves"], state.get("scales", self.scales)
+        self._measured = state.get("measured", True)
 
     def _group_size(self, stage: Stage) -> int:
-        if self.mode == "sparse":
+        if self.mode == "sparse" or self._rows(stage) > stage.teacher_channels:
             return 1
         whole, rest = divmod(stage.teacher_channels, self._rows(stage))
         return whole + (rest > 0 and self.mode == "balanced")
+
+    def _is_full(self, stage: Stage) -> bool:
+        """Whether no group of the assignment holds a pad."""
+        if self.mode != "balanced" or self._rows(stage) > stage.teacher_channels:
+            return True
+        return stage.teacher_channels % self._rows(stage) == 0
 
     def _rows(self, stage: Stage) -> int:
         """Channels that teacher channels are assigned to."""
@@ -266,16 +333,6 @@ def _check_options(reducer: str, mode: str | None, adapter: str, reduction: str)
         )
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction: got {reduction!r}, expected 'sum', 'image' or 'element'")
-
-
-def _make_adapter(kind: Adapter, stage: Stage) -> nn.Module:
-    channels = stage.student_channels
-    if kind == "expand":
-        return nn.Conv2d(channels, stage.teacher_channels, kernel_size=1)
-    if kind == "batch":
-        return nn.BatchNorm2d(channels)
-    groups = math.gcd(32, max(1, channels // 2))  # 32 from 64 channels on, as published
-    return nn.GroupNorm(groups, channels)
 
 
 def _owners(assignment: Tensor, teacher_channels: int) -> Tensor:

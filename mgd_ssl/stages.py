@@ -1,21 +1,25 @@
 """Which map of the student meets which of the teacher; checked before a run starts."""
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mgd_ssl import distributed
 from mgd_ssl.matching import CostAccumulator
 from mgd_ssl.matching.margins import batchnorm_margin, is_batch_norm
 
 UNBOUNDED = -1e30  # finite, so that means over a group stay finite
-
-
-class MisfitError(ValueError):
-    """Stages of two networks that cannot be matched; says what helps all of them at once."""
+FARTHEST = 2.0  # ratio of sides up to which a map of another side is matched
+Side = tuple[int, int]
+# What a teacher's map is: before an activation that cuts negative values off (its margin says how
+# deep they count); without one, compared as it is where it is larger (a pyramid's levels); or
+# without one, each channel standardized, both sides counting.
+Form = Literal["rectified", "linear", "standard"]
 
 
 @dataclass(frozen=True)
@@ -23,34 +27,46 @@ class Stage:
     """A pair of maps, one of each network.
 
     Attributes:
-        index: position among all stages, ignored ones too; later stages weigh more.
+        index: position among the student's stages, ignored ones too; later stages weigh more.
         name: the student's name of the stage.
         student_channels: C_s.
         teacher_channels: C_t.
-        side: (H, W) of both maps, where they were probed.
+        teacher_index: position of the teacher's map among all its maps; the student's own position
+            unless given.
+        form: what the teacher's map is.
+        student_side: (H, W) of the student's map, where it was probed.
+        teacher_side: (H, W) of the teacher's map, where it was probed.
         ignored: whether the stage takes no part; then it has no adapter and no assignment.
-        linear: whether no batch norm and activation follow the teacher's map; then its margin is
-            unbounded.
     """
 
     index: int
     name: str
     student_channels: int
     teacher_channels: int
-    side: tuple[int, int] | None = None
+    teacher_index: int = -1
+    form: Form = "rectified"
+    student_side: Side | None = None
+    teacher_side: Side | None = None
     ignored: bool = False
-    linear: bool = False
+
+    def __post_init__(self) -> None:
+        if self.teacher_index < 0:
+            object.__setattr__(self, "teacher_index", self.index)
 
     @property
     def warnings(self) -> list[str]:
         """What a user should know before the run."""
-        notes = ["ignored"] if self.ignored else []
-        if not self.ignored and self.side == (1, 1):
-            notes.append(
-                "side 1: only signs are compared; use larger images or --ignore this stage"
-            )
-        if not self.ignored and self.teacher_channels == self.student_channels:
+        if self.ignored:
+            return ["ignored"]
+        notes = []
+        if (1, 1) in (self.student_side, self.teacher_side):
+            notes.append("side 1: only signs are compared; use larger images, or --ignore it")
+        if self.student_side != self.teacher_side:
+            notes.append("resized")
+        if self.teacher_channels == self.student_channels:
             notes.append("as many channels: groups of one")
+        if self.teacher_channels < self.student_channels:
+            notes.append("a teacher channel serves several")
         return notes
 
 
@@ -59,40 +75,41 @@ def plan_stages(
     student_maps: Sequence[Tensor],
     names: Sequence[str],
     ignore: Sequence[int] = (),
-    norms: Sequence[nn.Module | None] | None = None,
-    linear: Sequence[int] = (),
+    forms: Sequence[Form] | None = None,
 ) -> list[Stage]:
-    """Pair the maps of two networks.
+    """Pair the maps of two networks: in order where both have as many, else by their sides.
+
+    Where the numbers differ a student's map meets the teacher's of the nearest side, the deepest of
+    equals, and is ignored where even that is more than `FARTHEST` times as large or small.
 
     Args:
-        teacher_maps: a (N,C_t,H,W) a stage.
+        teacher_maps: a (N,C_t,H,W) for each of the teacher's maps.
         student_maps: a (N,C_s,H,W) a stage.
         names: a name a stage.
         ignore: indices of stages that take no part.
-        norms: the teacher's batch norm before each map, where margins are to be read from them.
-        linear: indices of stages whose maps are linear, without such a norm.
+        forms: of the teacher's maps; all rectified unless given.
 
     Raises:
-        MisfitError: of some stages the sides differ, the student's is wider than the teacher's, or
-            the teacher's map has no batch norm before it.
-        ValueError: the numbers of stages differ, or an ignored index does not exist.
+        ValueError: an ignored index does not exist, or no stage is left.
     """
-    teacher_channels = [m.shape[1] for m in teacher_maps]
-    student_channels = [m.shape[1] for m in student_maps]
-    stages = _pair(teacher_channels, student_channels, names, ignore, linear)
-    sides = [
-        ((s.shape[2], s.shape[3]), (t.shape[2], t.shape[3]))
-        for s, t in zip(student_maps, teacher_maps, strict=True)
+    sides = [_side(m) for m in student_maps], [_side(m) for m in teacher_maps]
+    found = partners(*sides)
+    far = [
+        i
+        for i, (side, j) in enumerate(zip(sides[0], found, strict=True))
+        if len(student_maps) != len(teacher_maps) and _distance(side, sides[1][j]) > FARTHEST
     ]
-    _refuse_misfits(
-        stages,
-        lambda stage: (
-            _too_wide(stage)
-            or _other_side(stage, *sides[stage.index])
-            or (norms is not None and _no_norm(stage, norms))
-        ),
+    stages = _stages(
+        [m.shape[1] for m in student_maps],
+        [teacher_maps[j].shape[1] for j in found],
+        names,
+        [*ignore, *(far if len(far) < len(names) else ())],
+        [forms[j] if forms else "rectified" for j in found],
     )
-    return [replace(stage, side=side[0]) for stage, side in zip(stages, sides, strict=True)]
+    return [
+        replace(s, teacher_index=j, student_side=sides[0][s.index], teacher_side=sides[1][j])
+        for s, j in zip(stages, found, strict=True)
+    ]
 
 
 def plan_channels(
@@ -100,100 +117,96 @@ def plan_channels(
     student_channels: Sequence[int],
     names: Sequence[str],
     ignore: Sequence[int] = (),
-    linear: Sequence[int] = (),
+    forms: Sequence[Form] | None = None,
 ) -> list[Stage]:
-    """Pair stages by their channels alone; see `plan_stages`."""
-    stages = _pair(teacher_channels, student_channels, names, ignore, linear)
-    _refuse_misfits(stages, _too_wide)
-    return stages
+    """Pair stages in order, by their channels alone; see `plan_stages`.
 
-
-def _pair(
-    teacher_channels: Sequence[int],
-    student_channels: Sequence[int],
-    names: Sequence[str],
-    ignore: Sequence[int],
-    linear: Sequence[int],
-) -> list[Stage]:
+    Raises:
+        ValueError: the numbers of stages differ, an ignored index does not exist, or none is left.
+    """
     if len(teacher_channels) != len(student_channels):
         raise ValueError(
             f"taps: got {len(student_channels)} student stages and {len(teacher_channels)} teacher "
-            "stages, expected as many of each; name them with --taps and --teacher-taps"
+            "stages, expected as many of each"
         )
+    forms = forms or ["rectified"] * len(names)
+    return _stages(student_channels, teacher_channels, names, ignore, forms)
+
+
+def partners(student: Sequence[Side], teacher: Sequence[Side]) -> list[int]:
+    """The teacher's map that each of the student's meets, by their sides."""
+    if len(student) == len(teacher):
+        return list(range(len(student)))
+    return [
+        min(range(len(teacher)), key=lambda j: (_distance(side, teacher[j]), -j))
+        for side in student
+    ]
+
+
+def _side(map_: Tensor) -> Side:
+    return int(map_.shape[2]), int(map_.shape[3])
+
+
+def _distance(a: Side, b: Side) -> float:
+    """How many times as large one map is as the other, at least 1."""
+    ratio = math.sqrt(a[0] * a[1] / (b[0] * b[1]))
+    return max(ratio, 1 / ratio)
+
+
+def _stages(
+    student_channels: Sequence[int],
+    teacher_channels: Sequence[int],
+    names: Sequence[str],
+    ignore: Sequence[int],
+    forms: Sequence[Form],
+) -> list[Stage]:
     wrong = [i for i in ignore if not 0 <= i < len(names)]
     if wrong:
         raise ValueError(f"ignore: got stage {wrong[0]}, expected 0 to {len(names) - 1}")
-    pairs = zip(names, student_channels, teacher_channels, strict=True)
+    each = zip(names, student_channels, teacher_channels, forms, strict=True)
     stages = [
-        Stage(i, name, s, t, ignored=i in set(ignore), linear=i in set(linear))
-        for i, (name, s, t) in enumerate(pairs)
+        Stage(i, name, s, t, form=form, ignored=i in set(ignore))
+        for i, (name, s, t, form) in enumerate(each)
     ]
     if all(stage.ignored for stage in stages):
         raise ValueError("ignore: every stage is ignored, expected one or more to distil")
     return stages
 
 
-Misfit = tuple[str, str] | None | Literal[False]  # what is wrong with a stage, and what helps
-
-
-def _refuse_misfits(stages: Sequence[Stage], misfit: Callable[[Stage], Misfit]) -> None:
-    """Name all stages that cannot be matched in one message, with what makes the rest go."""
-    found = {s.index: wrong for s in stages if not s.ignored and (wrong := misfit(s))}
-    if not found:
-        return
-    out = [str(s.index) for s in stages if s.ignored or s.index in found]
-    cures = list(dict.fromkeys(cure for _, cure in found.values()))
-    if len(out) < len(stages):
-        cures.insert(0, f"--ignore {' '.join(out)}")
-    problems = "; ".join(problem for problem, _ in found.values())
-    none_left = "" if len(out) < len(stages) else "; no stage is left to match"
-    raise MisfitError(f"{problems}{none_left}; {', or '.join(cures)}")
-
-
-def _too_wide(stage: Stage) -> Misfit:
-    return stage.student_channels > stage.teacher_channels and (
-        f"stage {stage.name}: the student is wider ({stage.student_channels} channels) than the "
-        f"teacher ({stage.teacher_channels}), expected at most as many",
-        "take a thinner student or a wider teacher",
-    )
-
-
-def _other_side(stage: Stage, student: tuple[int, int], teacher: tuple[int, int]) -> Misfit:
-    return student != teacher and (
-        f"stage {stage.name}: the student's side is {student[0]}×{student[1]}, the teacher's "
-        f"{teacher[0]}×{teacher[1]}, expected the same",
-        "move the taps, or give both networks the same stem",
-    )
-
-
-def _no_norm(stage: Stage, norms: Sequence[nn.Module | None]) -> Misfit:
-    return not (stage.linear or is_batch_norm(norms[stage.index])) and (
-        f"stage {stage.name}: the teacher has no batch norm before its map, and the margin is "
-        "taken from it",
-        "tap a map after a batch norm",
-    )
-
-
 def read_margins(norms: Sequence[nn.Module | None], stages: Sequence[Stage]) -> list[Tensor]:
-    """Margins (C_t,) of the stages that take part.
-
-    A linear map's margin is below any response: the target is the teacher's map itself.
+    """Margins (C_t,) of the stages that take part; NaN where they have to be measured.
 
     Args:
-        norms: the teacher's batch norm before each map that is not linear, its weights loaded.
+        norms: the batch norm before each of the teacher's maps, its weights loaded, or None.
         stages: from `plan_stages`.
-
-    Raises:
-        MisfitError: a stage's map has no batch norm before it.
     """
-    _refuse_misfits(stages, lambda stage: _no_norm(stage, norms))
-    return [
-        torch.full((stage.teacher_channels,), UNBOUNDED)
-        if stage.linear
-        else batchnorm_margin(cast(nn.Module, norms[stage.index]))
-        for stage in stages
-        if not stage.ignored
-    ]
+    margins = []
+    for stage in (s for s in stages if not s.ignored):
+        norm = norms[stage.teacher_index]
+        if stage.form == "rectified" and norm is not None and is_batch_norm(norm):
+            margins.append(batchnorm_margin(norm))
+        else:
+            unknown = UNBOUNDED if stage.form == "linear" else torch.nan
+            margins.append(torch.full((stage.teacher_channels,), unknown))
+    return margins
+
+
+def same_side(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps on one grid: the larger is pooled to the smaller's side, by the mean.
+
+    Args:
+        student: (N,C_s,H,W).
+        teacher: (N,C_t,H',W').
+    """
+    ours, theirs = _side(student), _side(teacher)
+    if ours == theirs:
+        return student, teacher
+    smaller = min(ours, theirs, key=lambda side: side[0] * side[1])
+    return _pooled(student, smaller), _pooled(teacher, smaller)
+
+
+def _pooled(x: Tensor, side: Side) -> Tensor:
+    return x if _side(x) == side else F.adaptive_avg_pool2d(x, side)
 
 
 def gather_costs(
@@ -205,14 +218,16 @@ def gather_costs(
 
     Args:
         stages: from `plan_stages`.
-        pairs: (student maps, teacher maps) of each batch of this rank's share.
+        pairs: (a student's map a stage, a teacher's map a stage) of each batch of this rank's
+            share.
         device: of the maps, where a rank without any batch keeps its sums.
     """
     active = [stage for stage in stages if not stage.ignored]
     accumulators = [CostAccumulator(s.student_channels, s.teacher_channels, device) for s in active]
     for student_maps, teacher_maps in pairs:
         for stage, accumulator in zip(active, accumulators, strict=True):
-            accumulator.update(student_maps[stage.index], teacher_maps[stage.index])
+            student, teacher = student_maps[stage.index], teacher_maps[stage.teacher_index]
+            accumulator.update(*same_side(student, teacher))
     for accumulator in accumulators:
         for tensor in accumulator.state():
             distributed.all_reduce_sum(tensor)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from mgd_ssl.matching import batchnorm_margin
-from mgd_ssl.stages import MisfitError, Stage, plan_stages, read_margins
+from mgd_ssl.stages import UNBOUNDED, Stage, plan_channels, plan_stages, read_margins, same_side
 
 
 def maps(*shapes):
@@ -13,50 +14,70 @@ def maps(*shapes):
 
 
 @pytest.mark.parametrize(
-    ("teacher", "student", "ignore", "message"),
+    ("ignore", "message"),
     [
-        ([(8, 4, 4)], [(4, 4, 4), (4, 2, 2)], [], "got 2 student stages and 1 teacher stages"),
-        ([(8, 4, 4)], [(4, 2, 2)], [], r"student's side is 2×2, the teacher's 4×4.*no stage is"),
-        ([(8, 4, 4)], [(9, 4, 4)], [], r"wider \(9 channels\) than the teacher \(8\).*thinner"),
-        ([(8, 4, 4)], [(4, 4, 4)], [1], "ignore: got stage 1, expected 0 to 0"),
-        ([(8, 4, 4)], [(4, 4, 4)], [-1], "ignore: got stage -1, expected 0 to 0"),
-        ([(8, 4, 4)], [(4, 4, 4)], [0], "every stage is ignored, expected one or more"),
+        ([1], "ignore: got stage 1, expected 0 to 0"),
+        ([-1], "ignore: got stage -1, expected 0 to 0"),
+        ([0], "every stage is ignored, expected one or more"),
     ],
 )
-def test_a_plan_that_cannot_be_distilled_is_refused(teacher, student, ignore, message):
-    names = [f"layer{i}" for i, _ in enumerate(student)]
+def test_a_plan_that_cannot_be_distilled_is_refused(ignore, message):
     with pytest.raises(ValueError, match=message):
-        plan_stages(maps(*teacher), maps(*student), names, ignore)
+        plan_stages(maps((8, 4, 4)), maps((4, 4, 4)), ["a"], ignore)
 
 
-def test_all_stages_that_do_not_fit_are_named_at_once_with_those_that_were_ignored():
-    teacher = maps((8, 4, 4), (8, 4, 4), (8, 4, 4), (8, 2, 2), (8, 1, 1))
-    student = maps((9, 4, 4), (8, 2, 2), (4, 4, 4), (9, 2, 2), (4, 1, 1))
-    norms = [nn.BatchNorm2d(8), nn.BatchNorm2d(8), None, nn.BatchNorm2d(8), nn.BatchNorm2d(8)]
-    with pytest.raises(MisfitError) as refused:
-        plan_stages(teacher, student, list("abcde"), [3], norms)
-    said = str(refused.value)
-    assert "stage a: the student is wider" in said and "stage b: the student's side" in said
-    assert "stage c: the teacher has no batch norm" in said and "stage d" not in said
-    assert "; --ignore 0 1 2 3, or take a thinner" in said
-    plan = plan_stages(teacher, student, list("abcde"), [0, 1, 2, 3], norms)
-    assert [stage.name for stage in plan if not stage.ignored] == ["e"]
+def test_channels_alone_are_paired_in_order_and_must_be_as_many():
+    assert plan_channels([8, 6], [4, 9], ["a", "b"]) == [Stage(0, "a", 4, 8), Stage(1, "b", 9, 6)]
+    with pytest.raises(ValueError, match="got 2 student stages and 1 teacher stages"):
+        plan_channels([8], [4, 4], ["a", "b"])
 
 
-def test_a_plan_pairs_the_stages_and_warns():
-    teacher, student = maps((8, 4, 4), (8, 2, 2), (16, 1, 1)), maps((9, 8, 8), (8, 2, 2), (4, 1, 1))
-    plan = plan_stages(teacher, student, ["a", "b", "c"], ignore=[0])  # ignored, it may be wider
-    assert plan[1] == Stage(1, "b", 8, 8, (2, 2))
-    assert plan[0].warnings == ["ignored"]
+def test_as_many_maps_meet_in_order_whatever_their_sides():
+    teacher, student = maps((8, 4, 4), (8, 2, 2), (4, 1, 1)), maps((9, 8, 8), (8, 2, 2), (4, 1, 1))
+    plan = plan_stages(teacher, student, ["a", "b", "c"], ignore=[2])
+    assert [stage.teacher_index for stage in plan] == [0, 1, 2]
+    assert (plan[0].student_side, plan[0].teacher_side) == ((8, 8), (4, 4))
+    assert plan[0].warnings == ["resized", "a teacher channel serves several"]
     assert plan[1].warnings == ["as many channels: groups of one"]
-    assert plan[2].warnings[0].startswith("side 1: only signs are compared")
+    assert plan[2].warnings == ["ignored"]
 
 
-def test_margins_come_from_the_batch_norms_of_the_stages_that_take_part():
-    norms = [None, nn.BatchNorm2d(6)]
+def test_one_map_teaches_the_stages_of_about_its_side():
+    student = maps((4, 56, 56), (8, 28, 28), (16, 14, 14), (32, 7, 7))
+    plan = plan_stages(maps((64, 14, 14)), student, list("abcd"))
+    assert [stage.teacher_index for stage in plan] == [0, 0, 0, 0]
+    assert [stage.ignored for stage in plan] == [True, False, False, False]
+    far = plan_stages(maps((64, 2, 2)), student, list("abcd"))
+    assert not any(stage.ignored for stage in far)  # where none is near, all are matched
+
+
+def test_a_students_one_map_meets_the_teachers_of_the_nearest_side():
+    teacher = maps((4, 56, 56), (8, 28, 28), (16, 14, 14), (32, 7, 7))
+    (stage,) = plan_stages(teacher, maps((48, 16, 16)), ["tokens"], forms=["rectified"] * 4)
+    assert (stage.teacher_index, stage.teacher_channels) == (2, 16)
+    (stage,) = plan_stages(teacher, maps((48, 9, 9)), ["tokens"])
+    assert stage.teacher_index == 3  # 9 is 1.29 times 7, and 14 is 1.56 times 9
+
+
+def test_margins_come_from_batch_norms_or_are_left_to_measure():
+    norms = [None, nn.BatchNorm2d(6), None, None]
     nn.init.uniform_(norms[1].bias)
-    stages = [Stage(0, "a", 2, 4, ignored=True), Stage(1, "b", 3, 6)]
-    (margin,) = read_margins(norms, stages)
-    assert torch.equal(margin, batchnorm_margin(norms[1]))
-    with pytest.raises(ValueError, match=r"stage a: the teacher has no batch norm.*--ignore 0"):
-        read_margins(norms, [Stage(0, "a", 2, 4), Stage(1, "b", 3, 6)])
+    stages = [
+        Stage(0, "a", 2, 4, ignored=True),
+        Stage(1, "b", 3, 6),
+        Stage(2, "c", 3, 6),
+        Stage(3, "d", 3, 6, form="linear"),
+    ]
+    known, unknown, linear = read_margins(norms, stages)
+    assert torch.equal(known, batchnorm_margin(norms[1]))
+    assert unknown.isnan().all() and (linear == UNBOUNDED).all()
+
+
+def test_the_larger_map_is_pooled_to_the_smaller():
+    torch.manual_seed(0)
+    student, teacher = torch.rand(2, 3, 8, 8), torch.rand(2, 5, 4, 4)
+    ours, theirs = same_side(student, teacher)
+    torch.testing.assert_close(ours, F.avg_pool2d(student, 2))
+    assert theirs is teacher
+    ours, theirs = same_side(teacher, student)
+    assert ours is teacher and theirs.shape == (2, 3, 4, 4)

@@ -14,7 +14,7 @@ from mgd_ssl.detection.task import Detection, DetectorTeacher
 from mgd_ssl.matching import detection_weights
 from mgd_ssl.models import evaluating
 from mgd_ssl.models.dict_backbones import PROBE_SIDE
-from mgd_ssl.stages import Stage, plan_stages
+from mgd_ssl.stages import Form, Stage, plan_stages
 from mgd_ssl.training.distillation import build_distiller
 from mgd_ssl.training.plan import print_plan
 
@@ -69,5 +69,7 @@ def plan_levels(
     blank = torch.zeros(1, 3, student.spec.min_size, student.spec.min_size)
     with torch.no_grad(), evaluating(student):
         maps = teacher.reader.body(teacher.network, blank), reader.body(student, blank)
-    norms = teacher.reader.norms(teacher.network)
-    return plan_stages(*maps, reader.names, config.mgd.ignore, norms, reader.linear)
+    forms: list[Form] = [
+        "linear" if i in reader.linear else "rectified" for i in range(len(reader.names))
+    ]
+    return plan_stages(*maps, reader.names, config.mgd.ignore, forms)

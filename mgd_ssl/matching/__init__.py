@@ -1,7 +1,7 @@
 """The method: tensors in, tensors out."""
 
 from mgd_ssl.choices import REDUCERS, AssignmentMode
-from mgd_ssl.matching.assignment import assign_channels, total_cost
+from mgd_ssl.matching.assignment import assign_channels, share_channels, total_cost
 from mgd_ssl.matching.cost import CostAccumulator, channel_cost, float64_device
 from mgd_ssl.matching.losses import kd_loss, matching_loss, partial_l2
 from mgd_ssl.matching.margins import batchnorm_margin
@@ -15,12 +15,15 @@ from mgd_ssl.matching.schedule import (
     evenly_spaced_epochs,
     unsupervised_epochs,
 )
+from mgd_ssl.matching.statistics import ChannelStatistics, StatisticsAccumulator
 from mgd_ssl.matching.totals import detection_weights, mean_weights, stage_weights
 
 __all__ = [
     "REDUCERS",
     "AssignmentMode",
+    "ChannelStatistics",
     "CostAccumulator",
+    "StatisticsAccumulator",
     "assign_channels",
     "batchnorm_margin",
     "channel_cost",
@@ -35,6 +38,7 @@ __all__ = [
     "matching_loss",
     "mean_weights",
     "partial_l2",
+    "share_channels",
     "stage_weights",
     "total_cost",
     "unsupervised_epochs",

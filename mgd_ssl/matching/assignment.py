@@ -57,6 +57,28 @@ def assign_channels(
     return torch.from_numpy(_rows(owner, c_s)).to(cost.device)
 
 
+def share_channels(
+    cost: Float[Tensor, "c_s c_t"], mode: AssignmentMode | str = "balanced"
+) -> Int64[Tensor, "c_s g"]:
+    """`assign_channels`, and for a student wider than its teacher one teacher channel to each row.
+
+    There every teacher channel serves ⌊C_s / C_t⌋ or ⌈C_s / C_t⌉ student channels, at the least
+    total cost.
+
+    Args:
+        cost: (C_s, C_t), any finite values.
+        mode: of `assign_channels`; a wider student has no other than its own.
+    """
+    c_s, c_t = cost.shape
+    if c_s <= c_t:
+        return assign_channels(cost, mode)
+    students = assign_channels(cost.T, "balanced")  # (C_t, G), -1 pads
+    owner = torch.arange(c_t, device=students.device).unsqueeze(1).expand_as(students)
+    shared = students.new_empty(c_s, 1)
+    shared[students[students >= 0], 0] = owner[students >= 0]
+    return shared
+
+
 def total_cost(cost: Float[Tensor, "c_s c_t"], assignment: Int64[Tensor, "c_s g"]) -> float:
     """Sum of the costs of the assigned pairs, in float64."""
     pairs = cost.double().gather(1, assignment.clamp_min(0))

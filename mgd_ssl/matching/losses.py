@@ -61,6 +61,7 @@ def matching_loss(
     reducer: str = "amp",
     *,
     full: bool | None = None,
+    two_sided: bool = False,
 ) -> Float32[Tensor, ""]:
     """A stage's loss: the partial L2 distance to the teacher's maps reduced by group.
 
@@ -76,6 +77,8 @@ def matching_loss(
         reducer: A name in ``REDUCERS``.
         full: Whether no row holds a pad, which spares a copy of the groups; None looks, where that
             does not make the device wait.
+        two_sided: Count every element, Σ (s − t)², where no activation follows the teacher's map;
+            the margins play no part.
 
     Returns:
         Sum over all elements, float32.
@@ -89,11 +92,12 @@ def matching_loss(
         full = assignment.device.type == "cpu" and bool((assignment >= 0).all())
     mask = None if full else group_mask(assignment)
 
-    def threshold(images: slice) -> Tensor:
+    def target(images: slice) -> Tensor:
         grouped = gather_groups(teacher[images], assignment)
-        return _threshold(*REDUCERS[reducer](grouped, grouped_margin, mask))
+        reduced, bound = REDUCERS[reducer](grouped, grouped_margin, mask)
+        return reduced.float() if two_sided else _threshold(reduced, bound)
 
-    return _partial_l2(student, threshold)
+    return _partial_l2(student, target, two_sided)
 
 
 def kd_loss(
@@ -139,25 +143,32 @@ def _threshold(target: Tensor, margin: Tensor) -> Tensor:
     return torch.maximum(target.float(), margin.float())
 
 
-def _partial_l2(student: Tensor, threshold: Callable[[slice], Tensor]) -> Tensor:
+def _partial_l2(
+    student: Tensor, target: Callable[[slice], Tensor], two_sided: bool = False
+) -> Tensor:
     want_gradient = student.requires_grad and torch.is_grad_enabled()
     # Compiled code calls it as it is: its backward writes in place.
     apply: Callable[..., Tensor] = torch.compiler.disable(_PartialL2.apply)  # type: ignore[no-untyped-call]
-    return apply(student, threshold, want_gradient)
+    return apply(student, target, want_gradient, two_sided)
 
 
 class _PartialL2(torch.autograd.Function):
-    """Loss and gradient in one pass over blocks of images; ``threshold(images)`` gives their τ."""
+    """Loss and gradient in one pass over blocks of images; ``target(images)`` gives their τ."""
 
     @staticmethod
     def forward(
-        ctx: Any, student: Tensor, threshold: Callable[[slice], Tensor], want_gradient: bool
+        ctx: Any,
+        student: Tensor,
+        target: Callable[[slice], Tensor],
+        want_gradient: bool,
+        two_sided: bool,
     ) -> Tensor:
         loss = student.new_zeros((), dtype=torch.float32)
         residual = torch.empty_like(student) if want_gradient else None
         with torch.autocast(student.device.type, enabled=False):
             for images in _blocks(student):
-                e = _residual(student[images].float(), threshold(images))
+                s, tau = student[images].float(), target(images)
+                e = s - tau if two_sided else _residual(s, tau)
                 if residual is not None:
                     residual[images] = e
                 loss += e.square_().sum()
@@ -167,12 +178,12 @@ class _PartialL2(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (residual,) = ctx.saved_tensors
         # A fresh map costs the CPU as much as the whole loss (page faults), so the residual becomes
         # the gradient in place, unless the graph is kept for another backward.
         scaled = torch.mul if _graph_is_kept() else Tensor.mul_
-        return scaled(residual, 2 * gradient), None, None
+        return scaled(residual, 2 * gradient), None, None, None
 
 
 def _residual(student: Tensor, tau: Tensor) -> Tensor:

@@ -129,6 +129,10 @@ class ResidualSums:
         convs = [_last_conv(network.get_submodule(path)) for path in self.blocks.values()]
         return [getattr(conv, "norm", None) for conv in convs]
 
+    def rectified(self, network: nn.Module) -> list[bool]:
+        """See `FeatureReader`: a ReLU follows every residual sum."""
+        return [True] * len(self.names)
+
 
 def _hook_block(block: Any, name: str, sums: dict[str, Tensor]) -> list[RemovableHandle]:
     def begin(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -1,19 +1,19 @@
-"""Where features are read: taps that find themselves, and a plan's overrides."""
+"""The layers to match: found automatically by a rule a kind of network, or named by the user."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import Tensor, nn
-from torchvision.models import MobileNetV2, ShuffleNetV2
-from torchvision.models.resnet import ResNet
+from torchvision.models import MobileNetV2, ShuffleNetV2, VisionTransformer
 
 from mgd_ssl.matching.margins import is_batch_norm
-from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, probe
+from mgd_ssl.models.taps import ContractReader, FeatureReader, Layout, Tap, Taps, as_map, probe
 
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.LeakyReLU)
 STAGES = ("layer1", "layer2", "layer3", "layer4")
+DEEPEST_BLOCK = 1  # dots in the path of what counts as a block: features.3, trunk_output.block1
 
 
 class TappedNetwork(nn.Module):
@@ -57,9 +57,11 @@ def find_taps(
 ) -> Taps:
     """Find the taps of a network and keep later activations from overwriting them.
 
+    A convolutional network is read at the end of its stages, of strides 4, 8, 16 and 32, before the
+    last activation; a network of tokens at its final norm, as one map of its patches.
+
     Args:
-        network: torchvision ResNet, MobileNet v2, ShuffleNet v2; timm networks with
-            ``feature_info``; any other with ``overrides``.
+        network: of torchvision, of timm, or any other whose maps shrink from stage to stage.
         overrides: ``NAME=module.path`` a tap, in the order of the stages.
         size: image side, in pixels, for the pass that finds the last activation in a module.
         option: what names the overrides, for the message.
@@ -69,23 +71,15 @@ def find_taps(
     """
     clear_inplace(network)
     if overrides:
-        pairs = _parse_overrides(overrides)
-    elif isinstance(network, ShuffleNetV2):
-        return Taps([Tap(n, p, "output") for n, p in zip(STAGES, _SHUFFLENET_MODULES, strict=True)])
-    elif isinstance(network, MobileNetV2):
-        return Taps(
-            [Tap(n, p, "output", p) for n, p in zip(STAGES, _MOBILENET_V2_NORMS, strict=True)]
-        )
-    else:
-        pairs = _stage_modules(network, option)
-    return Taps(_resolve(network, pairs, size))
-
-
-# The stem after max-pooling, then each stage after concatenation and shuffle.
-_SHUFFLENET_MODULES = ("maxpool", "stage2", "stage3", "stage4")
-# The expanded depthwise batch norms with 144, 192, 384, 960 channels and sides 28, 28, 14, 7 at
-# 224. The second is feature 6's: feature 7's, also 192 wide, has side 14 in the untouched network.
-_MOBILENET_V2_NORMS = tuple(f"features.{i}.conv.1.1" for i in (4, 6, 11, 17))
+        return Taps(_resolve(network, _parse_overrides(overrides), size))
+    for rule in RULES:
+        if found := rule(network, size):
+            return Taps(found)
+    children = ", ".join(name for name, _ in network.named_children())
+    raise ValueError(
+        f"{type(network).__name__}: no rule finds its taps; name them with "
+        f"{option} NAME=module.path, one a stage. Top modules: {children}"
+    )
 
 
 def clear_inplace(network: nn.Module) -> None:
@@ -95,19 +89,73 @@ def clear_inplace(network: nn.Module) -> None:
             module.inplace = False  # type: ignore[assignment]
 
 
-def _stage_modules(network: nn.Module, option: str) -> list[tuple[str, str]]:
-    """Four (name, module path) of the stages that end at strides 4, 8, 16 and 32."""
-    if isinstance(network, ResNet) or all(hasattr(network, name) for name in STAGES):
-        return [(name, name) for name in STAGES]
+def _of_shufflenet(network: nn.Module, size: int) -> list[Tap]:
+    """The stem after max-pooling, then each stage after concatenation and shuffle."""
+    if not isinstance(network, ShuffleNetV2):
+        return []
+    modules = ("maxpool", "stage2", "stage3", "stage4")
+    return [Tap(n, p, "output") for n, p in zip(STAGES, modules, strict=True)]
+
+
+def _of_mobilenet_v2(network: nn.Module, size: int) -> list[Tap]:
+    """The expanded depthwise batch norms with 144, 192, 384, 960 channels.
+
+    Their sides are 28, 28, 14, 7 at 224. The second is feature 6's: feature 7's, also 192 wide, has
+    side 14 in the untouched network.
+    """
+    if not isinstance(network, MobileNetV2):
+        return []
+    norms = [f"features.{i}.conv.1.1" for i in (4, 6, 11, 17)]
+    return [Tap(n, p, "output", p) for n, p in zip(STAGES, norms, strict=True)]
+
+
+def _of_tokens(network: nn.Module, size: int) -> list[Tap]:
+    """The patches behind the final norm of a ViT, timm's or torchvision's."""
+    if isinstance(network, VisionTransformer):
+        return _resolve(network, [("tokens", "encoder.ln")], size)
+    if hasattr(network, "num_prefix_tokens") and hasattr(network, "norm"):
+        return _resolve(network, [("tokens", "norm")], size)
+    return []
+
+
+def _of_four_layers(network: nn.Module, size: int) -> list[Tap]:
+    """The stages of a ResNet and of networks that call theirs the same."""
+    if not all(hasattr(network, name) for name in STAGES):
+        return []
+    return _resolve(network, [(name, name) for name in STAGES], size)
+
+
+def _of_feature_info(network: nn.Module, size: int) -> list[Tap]:
+    """What timm says of a network's stages."""
     info = getattr(network, "feature_info", None)
-    if info:
-        modules = [item["module"] for item in list(info) if item["reduction"] >= 4][-4:]
-        return list(zip(STAGES[-len(modules) :], modules, strict=True))
-    children = ", ".join(name for name, _ in network.named_children())
-    raise ValueError(
-        f"{type(network).__name__}: no rule finds its taps; name them with "
-        f"{option} NAME=module.path, one a stage. Top modules: {children}"
-    )
+    if not info:
+        return []
+    modules = [item["module"] for item in list(info) if item["reduction"] >= 4][-4:]
+    return _resolve(network, list(zip(STAGES[-len(modules) :], modules, strict=True)), size)
+
+
+def _of_shrinking_maps(network: nn.Module, size: int) -> list[Tap]:
+    """The last block at each of strides 4, 8, 16 and 32, of a network that runs block by block."""
+    last: dict[int, str] = {}
+    for call in _trace(network, size):
+        map_ = as_map(call.output, _layout(call.output)) if call.output.ndim == 4 else None
+        if map_ is not None and call.path.count(".") <= DEEPEST_BLOCK and map_.shape[2] > 1:
+            last[round(size / map_.shape[2])] = call.path
+    found = {stride: last[stride] for stride in (4, 8, 16, 32) if stride in last}
+    names = [f"layer{stride.bit_length() - 2}" for stride in found]
+    return _resolve(network, list(zip(names, found.values(), strict=True)), size) if found else []
+
+
+Rule = Callable[[nn.Module, int], list[Tap]]
+# A rule for each kind of network, the first that finds something; each is given the image side.
+RULES: list[Rule] = [
+    _of_shufflenet,
+    _of_mobilenet_v2,
+    _of_tokens,
+    _of_four_layers,
+    _of_feature_info,
+    _of_shrinking_maps,
+]
 
 
 def _parse_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
@@ -132,7 +180,7 @@ def _resolve(network: nn.Module, pairs: list[tuple[str, str]], size: int) -> lis
     for _, path in pairs:
         _require_module(network, path)
     calls = _trace(network, size)
-    return [_resolve_one(name, path, calls) for name, path in pairs]
+    return [_resolve_one(network, name, path, calls) for name, path in pairs]
 
 
 @dataclass(frozen=True)
@@ -163,24 +211,43 @@ def _trace(network: nn.Module, size: int) -> list[_Call]:
     return calls
 
 
-def _resolve_one(name: str, path: str, calls: list[_Call]) -> Tap:
+def _resolve_one(network: nn.Module, name: str, path: str, calls: list[_Call]) -> Tap:
     inside = [c for c in calls if c.path == path or c.path.startswith(path + ".")]
     own = [c for c in inside if c.path == path]
     if not own:
         raise ValueError(f"taps: {name}={path}: the pass does not reach it; name another module")
     output = own[-1].output
+    if output.ndim == 3:
+        return Tap(name, path, "output", None, "tokens", prefix_tokens(network), rectified=False)
     if output.ndim != 4:
         raise ValueError(
-            f"taps: {name}={path}: its output has shape {tuple(output.shape)}, expected (N,C,H,W)"
+            f"taps: {name}={path}: its output has shape {tuple(output.shape)}, expected (N,C,H,W) "
+            "or tokens (N,L,D)"
         )
+    layout = _layout(output)
     activation = next(
         (c for c in inside if isinstance(c.module, ACTIVATIONS) and c.output is output), None
     )
     before = activation.inputs if activation else output
     norm = next((c.path for c in reversed(inside) if _is_main_norm(c, before.shape[1])), None)
     if activation:
-        return Tap(name, activation.path, "last_input", norm)
-    return Tap(name, path, "output", norm)
+        return Tap(name, activation.path, "last_input", norm, layout)
+    later = any(isinstance(c.module, ACTIVATIONS) and c.inputs is output for c in calls)
+    positive = bool((output >= 0).all()) and bool(output.any())
+    return Tap(name, path, "output", norm, layout, rectified=later or positive)
+
+
+def prefix_tokens(network: nn.Module) -> int:
+    """Tokens of a network before its patches: the class token and registers."""
+    if isinstance(network, VisionTransformer):  # torchvision's, which does not say
+        return 1
+    return int(getattr(network, "num_prefix_tokens", 0))
+
+
+def _layout(output: Tensor) -> Layout:
+    """Whether channels come second or last, of a square map."""
+    _, a, b, c = output.shape
+    return "channels_last" if a == b and b != c else "map"
 
 
 def _is_main_norm(call: _Call, channels: int) -> bool:

@@ -2,9 +2,11 @@
 
 A tap is a module path and one of two things to read there: the module's output, or the input of
 the module's last call in a pass. The second is how a map *before* the activation is read: the
-activation is a module, and what goes into it is the map.
+activation is a module, and what goes into it is the map. Tokens (N,L,D) and maps whose channels
+come last are read as maps (N,C,H,W) too.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from mgd_ssl.models.modes import evaluating
 
 PROBE_BATCH = 2
+Layout = Literal["map", "channels_last", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,18 @@ class Tap:
         module: path of the module in the network.
         read: ``output``, or ``last_input``, the input of the module's last call in a pass.
         norm: path of the batch norm that the map's margin is taken from, where there is one.
+        layout: of what is read: (N,C,H,W), (N,H,W,C), or tokens (N,L,D).
+        prefix: tokens before the patches, which are left out: the class token and registers.
+        rectified: whether an activation that cuts negative values off follows the map.
     """
 
     name: str
     module: str
     read: Literal["output", "last_input"]
     norm: str | None = None
+    layout: Layout = "map"
+    prefix: int = 0
+    rectified: bool = True
 
 
 @runtime_checkable
@@ -47,6 +56,10 @@ class FeatureReader(Protocol):
 
     def norms(self, network: nn.Module) -> list[nn.Module | None]:
         """The batch norm before each map, or None."""
+        ...
+
+    def rectified(self, network: nn.Module) -> list[bool]:
+        """Whether an activation that cuts negative values off follows each map."""
         ...
 
 
@@ -82,6 +95,10 @@ class Taps:
         """See `FeatureReader`."""
         return [network.get_submodule(tap.norm) if tap.norm else None for tap in self.taps]
 
+    def rectified(self, network: nn.Module) -> list[bool]:
+        """See `FeatureReader`."""
+        return [tap.rectified for tap in self.taps]
+
     @staticmethod
     def _hook(module: nn.Module, tap: Tap, maps: dict[str, tuple[Tensor, int]]) -> Any:
         def before(_: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -105,7 +122,27 @@ class Taps:
                 f"tap {tap.name}: the map of {tap.module} was overwritten in place after it was "
                 "read; tap the module that overwrites it instead"
             )
-        return tensor
+        return as_map(tensor, tap.layout, tap.prefix)
+
+
+def as_map(x: Tensor, layout: Layout, prefix: int = 0) -> Tensor:
+    """What a module gives -> (N,C,H,W); see `Tap`.
+
+    Raises:
+        ValueError: the tokens behind the prefix are no square grid.
+    """
+    if layout == "channels_last":
+        return x.permute(0, 3, 1, 2)
+    if layout == "map":
+        return x
+    patches = x.shape[1] - prefix
+    side = math.isqrt(max(patches, 0))
+    if side == 0 or side * side != patches:
+        raise ValueError(
+            f"tokens: got {x.shape[1]} of which {prefix} come before the patches, expected a "
+            "square grid of patches: square images"
+        )
+    return x[:, prefix:].transpose(1, 2).reshape(len(x), -1, side, side)
 
 
 def own_hooks(module: nn.Module) -> None:
@@ -138,6 +175,10 @@ class ContractReader:
     def norms(self, network: nn.Module) -> list[nn.Module | None]:
         """See `FeatureReader`."""
         return list(cast(Any, network).get_bn_before_relu())
+
+    def rectified(self, network: nn.Module) -> list[bool]:
+        """See `FeatureReader`."""
+        return [norm is not None for norm in self.norms(network)]
 
 
 @torch.no_grad()

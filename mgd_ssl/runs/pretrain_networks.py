@@ -22,7 +22,7 @@ from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.checks import check_norms, check_teacher
-from mgd_ssl.training.distillation import Distillation, make_teacher, match_maps
+from mgd_ssl.training.distillation import Distillation, make_teacher, match_maps, teacher_size
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import say_inputs
 
@@ -51,7 +51,7 @@ def distill(
     Raises:
         ValueError: their maps cannot be matched; says what can be done at once.
     """
-    probe(network, Taps([]), config.loader.size)
+    probe(network, Taps([]), teacher_size(config))
     if not config.mgd.is_matched:
         return {"teacher": make_teacher(config, network, report, matched=False)}
     try:

@@ -96,6 +96,9 @@ class TeacherOptions:
     """small: 3×3 first convolution, no max-pool."""
     teacher_stem_stride: Literal[1, 2] | None = None
     """Stride of the small stem."""
+    teacher_size: int = 0
+    """Side of the images that the teacher is given, in pixels: each view is resized for it. 0: as
+    the student's."""
     teacher_taps: tuple[Tap, ...] = ()
     """Layers to match, one a stage; found automatically unless given."""
 

@@ -20,7 +20,7 @@ def shared_rules(without: str, remedy: str) -> list[Needs]:
         without: where no maps are matched, in words.
         remedy: how to match them.
     """
-    teachers = ("arch", "width", "stem", "stem_stride", "taps")
+    teachers = ("arch", "width", "stem", "stem_stride", "size", "taps")
     options = [f"mgd.{f.name}" for f in fields(MGDOptions) if f.name != "mgd_weighing"]
     maps = [*options, "network.taps", "teacher.teacher_taps"]
     return [

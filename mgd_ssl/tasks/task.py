@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mgd_ssl.distiller import FeatureDistiller, Maps, StageMatching
 from mgd_ssl.models import FeatureReader, evaluating
@@ -35,17 +36,30 @@ class Teacher(FrozenTeacher):
         network: its weights loaded.
         reader: reads its maps.
         normalize: images in [0,1] -> what the network expects.
+        size: side of the images that the network is given, in pixels; 0 for the student's.
     """
 
-    def __init__(self, network: nn.Module, reader: FeatureReader, normalize: nn.Module) -> None:
+    def __init__(
+        self, network: nn.Module, reader: FeatureReader, normalize: nn.Module, size: int = 0
+    ) -> None:
         super().__init__(network, reader)
-        self.normalize = normalize
+        self.normalize, self.size = normalize, size
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Maps, Tensor]:
-        """(N,3,H,W) in [0,1] -> a (N,C_t,H_i,W_i) a stage, and the network's output."""
-        maps, output = self.reader(self.network, self.normalize(images))
+        """(N,3,H,W) in [0,1] -> a (N,C_t,H_i,W_i) a map, and the network's output."""
+        maps, output = self.reader(self.network, self.normalize(self.resize(images)))
         return maps, output
+
+    def resize(self, images: Tensor) -> Tensor:
+        """(N,3,H,W) -> (N,3,S,S) of the teacher's own size, bicubic with antialiasing."""
+        if self.size in (0, images.shape[-1]):
+            return images
+        side = (self.size, self.size)
+        resized: Tensor = F.interpolate(
+            images.float(), side, mode="bicubic", antialias=True, align_corners=False
+        )
+        return resized.clamp_(0, 1)
 
 
 class Task(nn.Module):
@@ -85,7 +99,8 @@ class Task(nn.Module):
         teacher = self.teacher
         if teacher is None:
             return []
-        return [(teacher.network, lambda images: teacher.reader(teacher.network, images))]
+        resize = getattr(teacher, "resize", lambda images: images)
+        return [(teacher.network, lambda images: teacher.reader(teacher.network, resize(images)))]
 
     def queues(self) -> list[Tensor]:
         """Queues (dim,K) that every image is contrasted with."""
@@ -97,6 +112,13 @@ class Task(nn.Module):
         assert self.reader and self.teacher
         student_maps = self.reader(self.student, self.normalize(images))[0]
         yield student_maps, self.teacher(images)[0]
+
+    @torch.no_grad()
+    def measure(self, batches: Iterable[Any]) -> None:
+        """Measure statistics of the teacher's channels from batches of images in [0,1]."""
+        assert self.distiller and self.teacher
+        teacher = self.teacher
+        self.distiller.measure(teacher(images)[0] for images in batches)
 
     @torch.no_grad()
     def solve(self, batches: Iterable[Any]) -> list[StageMatching]:

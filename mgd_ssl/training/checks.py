@@ -121,7 +121,7 @@ def check_teacher(config: RunConfig, teacher: Teacher, source: ImageSource) -> N
     sample = subset(source, SHOWN, config.seed)
     loader = make_loader(sample, size, SHOWN, train=False, exif=config.loader.exif, bad_images=1.0)
     images = to_unit(next(iter(loader)).images)
-    with naming_size(teacher.network, size):
+    with naming_size(teacher.network, teacher.size or size):
         features = pool(teacher(images)[1]).float()
     finite = features.isfinite().all(dim=1)
     if features.shape[1] == 0:

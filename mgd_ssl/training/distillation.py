@@ -10,7 +10,7 @@ from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import stage_weights
 from mgd_ssl.models import FeatureReader, KeyReport, Taps, find_reader, probe
 from mgd_ssl.settings.run import MGDOptions, RunConfig
-from mgd_ssl.stages import Stage, plan_stages, read_margins
+from mgd_ssl.stages import Form, Stage, plan_stages, read_margins
 from mgd_ssl.tasks.task import FrozenTeacher, Teacher
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import print_plan
@@ -30,10 +30,15 @@ def make_teacher(
     """Freeze a loaded network and, where it is matched, find where its maps are read."""
     logger.info("teacher %s", report)
     reader: FeatureReader = Taps([])
+    size = teacher_size(config)
     if matched:
-        taps, size = config.teacher.teacher_taps, config.loader.size
-        reader = find_reader(network, taps, size, "--teacher-taps")
-    return Teacher(network, reader, Normalize(report.mean, report.std))
+        reader = find_reader(network, config.teacher.teacher_taps, size, "--teacher-taps")
+    return Teacher(network, reader, Normalize(report.mean, report.std), size)
+
+
+def teacher_size(config: RunConfig) -> int:
+    """Side of the images that the teacher is given, in pixels."""
+    return config.teacher.teacher_size or config.loader.size
 
 
 def match_maps(config: RunConfig, teacher: Teacher, student: nn.Module) -> Distillation:
@@ -54,11 +59,13 @@ def plan_matching(
     config: RunConfig, teacher: Teacher, student: nn.Module, reader: FeatureReader
 ) -> list[Stage]:
     """Pair the stages of two networks of single images."""
-    size = config.loader.size
-    teacher_maps = probe(teacher.network, teacher.reader, size)
-    norms = teacher.reader.norms(teacher.network)
-    student_maps = probe(student, reader, size)
-    return plan_stages(teacher_maps, student_maps, reader.names, config.mgd.ignore, norms)
+    teacher_maps = probe(teacher.network, teacher.reader, teacher_size(config))
+    student_maps = probe(student, reader, config.loader.size)
+    forms: list[Form] = [
+        "rectified" if rectified else "standard"
+        for rectified in teacher.reader.rectified(teacher.network)
+    ]
+    return plan_stages(teacher_maps, student_maps, reader.names, config.mgd.ignore, forms)
 
 
 def build_distiller(

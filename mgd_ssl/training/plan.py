@@ -29,24 +29,39 @@ def print_plan(
     if distributed.rank():
         return
     table = Table(title="Stages")
-    for heading in ("stage", "student", "teacher", "channels", "side", "group", "margin from", ""):
+    for heading in ("stage", "student", "teacher", "channels", "side", "group", "loss", ""):
         table.add_column(heading, overflow="fold")
-    norms = {module: name for name, module in teacher.network.named_modules()}
-    for stage, norm in zip(stages, teacher.reader.norms(teacher.network), strict=True):
+    norms = teacher.reader.norms(teacher.network)
+    for stage in stages:
         table.add_row(
             f"{stage.index} {stage.name}",
             _module(reader, stage.index),
-            _module(teacher.reader, stage.index),
+            _module(teacher.reader, stage.teacher_index),
             f"{stage.student_channels} <- {stage.teacher_channels}",
-            f"{stage.side[0]}×{stage.side[1]}" if stage.side else "",
+            _sides(stage),
             "" if stage.ignored else "1, expanded" if expands else _group(stage),
-            "" if stage.ignored or norm is None else norms.get(norm, type(norm).__name__),
+            "" if stage.ignored else _loss(stage, norms[stage.teacher_index] is not None),
             "; ".join(stage.warnings),
         )
     console.print(table)
 
 
+def _sides(stage: Stage) -> str:
+    sides = dict.fromkeys(s for s in (stage.student_side, stage.teacher_side) if s)
+    return " <- ".join(f"{h}×{w}" for h, w in sides)
+
+
+def _loss(stage: Stage, has_norm: bool) -> str:
+    if stage.form == "standard":
+        return "two-sided, standardized"
+    if stage.form == "linear":
+        return "one-sided, no margin"
+    return f"one-sided, margin {'of the batch norm' if has_norm else 'measured'}"
+
+
 def _group(stage: Stage) -> str:
+    if stage.student_channels > stage.teacher_channels:
+        return "1, shared"
     whole, rest = divmod(stage.teacher_channels, stage.student_channels)
     return f"{whole}–{whole + 1}" if rest else str(whole)
 

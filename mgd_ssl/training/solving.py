@@ -1,6 +1,7 @@
 """The matching is solved as training goes: from which images, and what becomes of it."""
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.training_data import TrainingData
+
+MEASURED_BATCHES = 32  # of each process, that statistics of the teacher's channels are taken of
 
 
 def solve_matching(
@@ -44,6 +47,8 @@ def solve_matching(
     assert distiller
     distributed.share_buffers(task.student)
     with fabric.autocast():
+        if distiller.needs_measuring:
+            task.measure(islice(data.sample(here), MEASURED_BATCHES))
         solved = task.solve(data.sample(here))
     text = "  ".join(f"{m.name} {m.total:.3f} ({m.changed} changed)" for m in solved)
     logger.info("matching solved before %s: total cost %s", here, text)

@@ -1,0 +1,65 @@
+"""Maps of networks of every kind: tokens as maps, channels last, stages by their strides."""
+
+import pytest
+import timm
+import torch
+from torchvision.models import convnext_tiny, regnet_y_400mf, swin_t, vit_b_32
+
+from mgd_ssl.models import find_reader, probe
+from mgd_ssl.models.taps import as_map
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix"),
+    [("vit_tiny_patch16_224", 1), ("vit_small_patch14_reg4_dinov2", 5)],
+)
+def test_tokens_of_the_final_norm_are_a_map_without_class_token_and_registers(
+    name: str, prefix: int
+) -> None:
+    network = timm.create_model(name, num_classes=0, dynamic_img_size=True, depth=2).eval()
+    patch = network.patch_embed.patch_size[0]
+    reader, images = find_reader(network, (), 3 * patch), torch.rand(2, 3, 3 * patch, 3 * patch)
+    with torch.no_grad():
+        (map_,), output = reader(network, images)
+        tokens = network.forward_features(images)
+    assert tokens.shape[1] == prefix + 9
+    for row, column in ((0, 0), (1, 2), (2, 1)):
+        assert torch.equal(map_[:, :, row, column], tokens[:, prefix + 3 * row + column])
+    assert torch.equal(output, network(images))
+    assert reader.rectified(network) == [False] and reader.norms(network) == [None]
+
+
+def test_a_depth_of_a_vit_can_be_tapped() -> None:
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=0, img_size=64, depth=3)
+    reader = find_reader(network, ["early=blocks.0", "late=blocks.2"], 64)
+    assert [tuple(m.shape) for m in probe(network, reader, 64)] == [(2, 192, 4, 4)] * 2
+
+
+@pytest.mark.parametrize(
+    ("build", "channels", "rectified"),
+    [
+        (convnext_tiny, [96, 192, 384, 768], [False] * 4),
+        (regnet_y_400mf, [48, 104, 208, 440], [True] * 4),
+        (swin_t, [96, 192, 384, 768], [False] * 4),
+    ],
+)
+def test_stages_of_torchvisions_networks_are_found_by_their_strides(
+    build, channels: list[int], rectified: list[bool]
+) -> None:
+    network = build()
+    reader = find_reader(network, (), 64)
+    maps = probe(network, reader, 64)
+    assert [m.shape[1] for m in maps] == channels
+    assert [m.shape[2] for m in maps] == [16, 8, 4, 2]
+    assert reader.rectified(network) == rectified
+
+
+def test_torchvisions_vit_gives_its_patches() -> None:
+    network = vit_b_32(image_size=64)
+    reader = find_reader(network, (), 64)
+    assert [tuple(m.shape) for m in probe(network, reader, 64)] == [(2, 768, 2, 2)]
+
+
+def test_tokens_that_are_no_square_are_refused() -> None:
+    with pytest.raises(ValueError, match="got 12 of which 1 come before the patches"):
+        as_map(torch.rand(1, 12, 3), "tokens", 1)
