@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from rich.table import Table
+from torch import nn
 
 from mgd_ssl import distributed
 from mgd_ssl.models import BackboneSpec, FeatureReader, KeyReport, Taps
-from mgd_ssl.stages import Stage
+from mgd_ssl.stages import Side, Stage
 from mgd_ssl.tasks.task import FrozenTeacher
 from mgd_ssl.training.logging import console, logger
 
@@ -28,35 +28,32 @@ def print_plan(
     """
     if distributed.rank():
         return
-    table = Table(title="Stages")
-    for heading in ("stage", "student", "teacher", "channels", "side", "group", "loss", ""):
-        table.add_column(heading, overflow="fold")
     norms = teacher.reader.norms(teacher.network)
+    console.print("stages: student <- teacher", highlight=False)
     for stage in stages:
-        table.add_row(
-            f"{stage.index} {stage.name}",
-            _module(reader, stage.index),
-            _module(teacher.reader, stage.teacher_index),
-            f"{stage.student_channels} <- {stage.teacher_channels}",
-            _sides(stage),
-            "" if stage.ignored else "1, expanded" if expands else _group(stage),
-            "" if stage.ignored else _loss(stage, norms[stage.teacher_index] is not None),
-            "; ".join(stage.warnings),
-        )
-    console.print(table)
+        read = f"{_module(reader, stage.index)} <- {_module(teacher.reader, stage.teacher_index)}"
+        lines = [f"  {stage.index} {stage.name}: {_pair(stage)}"]
+        if not stage.ignored:
+            group = "1, expanded" if expands else _group(stage)
+            lines.append(f"groups of {group}; {_loss(stage, norms[stage.teacher_index])}")
+        lines.append("; ".join([f"reads {read}", *stage.warnings]))
+        console.print("\n      ".join(lines), highlight=False, markup=False)
 
 
-def _sides(stage: Stage) -> str:
-    sides = dict.fromkeys(s for s in (stage.student_side, stage.teacher_side) if s)
-    return " <- ".join(f"{h}×{w}" for h, w in sides)
+def _pair(stage: Stage) -> str:
+    def said(channels: int, side: Side | None) -> str:
+        return f"{channels} channels" + (f" of {side[0]}×{side[1]}" if side else "")
+
+    student = said(stage.student_channels, stage.student_side)
+    return f"{student} <- {said(stage.teacher_channels, stage.teacher_side)}"
 
 
-def _loss(stage: Stage, has_norm: bool) -> str:
+def _loss(stage: Stage, norm: nn.Module | None) -> str:
     if stage.form == "standard":
         return "two-sided, standardized"
     if stage.form == "linear":
         return "one-sided, no margin"
-    return f"one-sided, margin {'of the batch norm' if has_norm else 'measured'}"
+    return f"one-sided, margin {'measured' if norm is None else 'of the batch norm'}"
 
 
 def _group(stage: Stage) -> str:
