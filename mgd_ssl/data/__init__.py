@@ -1,6 +1,7 @@
 """Images, with or without boxes: sources, decoding, order, views."""
 
 from mgd_ssl.data.bad_files import DecodeError, DecodeGuard
+from mgd_ssl.data.concat import ConcatSource, open_sources
 from mgd_ssl.data.cropping import CentreCrop, RandomCrops
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.identity import data_digest
@@ -23,6 +24,7 @@ __all__ = [
     "ArraySource",
     "Batch",
     "CentreCrop",
+    "ConcatSource",
     "DecodeError",
     "DecodeGuard",
     "EvalTransform",
@@ -42,6 +44,7 @@ __all__ = [
     "eval_transform",
     "make_loader",
     "open_source",
+    "open_sources",
     "random_crops",
     "shorter_side",
     "split_off",

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from mgd_ssl.data.folders import folders_of, holds_images
@@ -12,6 +13,7 @@ from mgd_ssl.data.layout import find_layout, split_folder, split_kinds
 from mgd_ssl.data.parts import find_part
 from mgd_ssl.data.reader import Split, Wanted
 
+MOST_LISTED = 10_000
 NUMBER = re.compile(r"(-\d+-of)?[-_.]?\d+$")  # train-000003, and train-00003-of-00008
 
 
@@ -65,11 +67,24 @@ def split_group(folder: Path, names: Sequence[str], split: Split) -> tuple[Group
 
 
 def holds_files(path: Path, suffixes: Sequence[str]) -> bool:
-    """Whether such files, and no image files, are in a folder or in the folders in it."""
+    """Whether such files, and no image files, are in a folder or in the parts below it.
+
+    A folder of a million images is not listed for this.
+    """
     if not path.is_dir():
         return False
-    found = files_in(path, suffixes) or any(files_in(path / n, suffixes) for n in folders_of(path))
-    return bool(found) and not holds_images(path)
+    names = folders_of(path)
+    places = [path, *(path / name for name in split_kinds(names))]
+    return any(_begins_with(place, suffixes) for place in places) and not holds_images(path)
+
+
+def _begins_with(folder: Path, suffixes: Sequence[str]) -> bool:
+    """Whether there is such a file among the first that the system lists."""
+    with os.scandir(folder) as entries:
+        return any(
+            entry.name.lower().endswith(tuple(suffixes)) and not entry.name.startswith(".")
+            for entry in islice(entries, MOST_LISTED)
+        )
 
 
 def find_group(

@@ -97,6 +97,13 @@ def test_an_archive_without_parts_is_training_images(tmp_path: Path) -> None:
         open_source(path, "train", labelled=True)
 
 
+def test_one_shard_is_an_archive_whose_labels_stand_beside_the_images(tmp_path: Path) -> None:
+    members = [(f"{i}.{e}", c) for i in (1, 0) for e, c in (("png", PHOTO), ("cls", b"%d" % i))]
+    source = open_source(write_tar(tmp_path / "a.tar", members), "train", labelled=True)
+    assert names(source) == ["1.png", "0.png"]
+    assert source.labels is not None and source.labels.tolist() == [1, 0]
+
+
 def test_what_a_zip_archive_says_is_not_followed(tmp_path: Path) -> None:
     secret = save(tmp_path / "secret.png", photo(9))
     path = tmp_path / "a.zip"

@@ -332,14 +332,27 @@ def test_a_compressed_shard_is_refused_with_a_remedy(tmp_path: Path) -> None:
         open_source(tmp_path, "train")
 
 
-def test_a_shard_that_changes_while_it_is_read_gives_no_wrong_images(shards: Path) -> None:
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_shard_that_changes_while_it_is_read_gives_no_wrong_images(
+    shards: Path, opened: bool
+) -> None:
     source = open_source(shards, "train")
+    if opened:
+        source.read(4)
     shard(shards / "000001.tar", 6, 7, 5)
     with pytest.raises(ValueError, match=r"000001\.tar has changed since its index was made"):
         source.read(4)
 
 
 # the index
+
+
+def test_tables_beside_shards_are_no_second_kind_of_data(shards: Path) -> None:
+    """Tools that download images write a Parquet file of captions beside each shard."""
+    for number in (0, 1):
+        (shards / f"{number:06}.parquet").write_bytes(b"PAR1")
+        (shards / f"{number:06}_stats.json").write_text("{}")
+    assert len(open_source(shards, "train")) == 5
 
 
 def test_the_index_is_made_once(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:

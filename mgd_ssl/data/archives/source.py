@@ -20,20 +20,21 @@ class OpenArchive:
     """An archive that is open for reading at any offset, by any number of threads."""
 
     def __init__(self, path: Path, archive: Archive) -> None:
+        self._path, self._archive = path, archive
         self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
-        status = os.fstat(self._file)
-        if (status.st_size, status.st_mtime_ns) != (archive.size, archive.changed):
-            raise ValueError(
-                f"{path} has changed since its index was made; start the command again"
-            )
 
     def read(self, offset: int, size: int) -> bytes:
         """So many bytes from an offset on.
 
         Raises:
-            ValueError: the file ends before.
+            ValueError: the file is not what it was when it was listed, or it ends before.
         """
+        status = os.fstat(self._file)
+        if (status.st_size, status.st_mtime_ns) != (self._archive.size, self._archive.changed):
+            raise ValueError(
+                f"{self._path} has changed since its index was made; start the command again"
+            )
         parts, missing = list[bytes](), size
         while missing and (part := os.pread(self._file, missing, offset + size - missing)):
             parts.append(part)

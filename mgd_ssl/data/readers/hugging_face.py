@@ -78,7 +78,8 @@ def _loader(place: Place) -> Callable[[Wanted], tuple[Any, str]] | None:
     if path.is_dir() and (_is_saved(path) or (path / "dataset_dict.json").is_file()):
         return partial(_load_saved, path)
     for folder in (path / "data", path):  # where the hub's repositories have them
-        if holds_files(folder, SUFFIXES):
+        # beside tar shards such files say what else is known of the images
+        if holds_files(folder, SUFFIXES) and not holds_files(folder, [".tar"]):
             return partial(_load_folder, folder)
     return None
 
