@@ -1,4 +1,4 @@
-"""Linear probe on cached features: features once, many learning rates at once."""
+"""Linear probe on cached features, at many learning rates at once."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from mgd_ssl.settings.evaluation import LEARNING_RATES
 
 
 class RateResult(TypedDict):
-    """One learning rate's accuracy on the held-out part, in percent; 0 where it diverged."""
+    """A learning rate's accuracy on the held-out part, in percent; 0 if it diverged."""
 
     learning_rate: float
     holdout_top1: float
@@ -34,7 +34,7 @@ class RateResult(TypedDict):
 
 
 class ProbeResult(TypedDict):
-    """What ``linear_probe`` found; accuracies in percent, the final classifier's loss on train."""
+    """Accuracies in percent, and the final classifier's loss on train; see `linear_probe`."""
 
     top1: float
     top5: float
@@ -59,35 +59,36 @@ def linear_probe(
 ) -> ProbeResult:
     """Accuracy of a linear classifier on frozen features.
 
-    One classifier a learning rate, all trained at once, sees train without a held-out part
-    (``holdout`` of each class). The rate best there (the smallest of equals) then trains one
-    classifier on all of train, which gives the test figures: test chooses nothing.
+    A classifier for each learning rate is trained on train without a held-out part (``holdout``
+    of each class), all of them at once. The rate with the best accuracy on that part, the smallest
+    of equals, trains one classifier on all of train, which gives the test figures: the test rows
+    choose nothing.
 
-    Features are standardized by the rows trained on: each has mean 0 and standard deviation 1
-    there, or is 0 where it is constant. Training is SGD with momentum 0.9 on the cross-entropy,
-    weights and bias from 0, the rate falling to 0 along a cosine over the steps, the last partial
-    batch kept. The same seed gives the same figures; torch's global generator is left alone.
+    Features are standardized to mean 0 and standard deviation 1 over the rows trained on; constant
+    ones become 0. Training is SGD with momentum 0.9 on the cross-entropy. Weights and biases start
+    from 0, the rate falls to 0 along a cosine over the steps, and the last partial batch is kept.
+    The same seed gives the same figures; torch's global generator is left as it was.
 
     Args:
         train_features: (M,D).
         train_labels: classes (M,), whole numbers from 0, of any type.
         test_features: (Q,D).
-        test_labels: classes (Q,); one that train lacks counts as wrong.
-        learning_rates: to choose from, for a mean over the batch, each above 0.
+        test_labels: classes (Q,); those that train lacks count as wrong.
+        learning_rates: to choose from, for a loss averaged over the batch, each above 0.
         epochs: passes over train, 1 or more.
-        batch_size: rows a step, 1 or more.
-        weight_decay: SGD's, on weights and not on biases, 0 or more.
+        batch_size: rows in a step, 1 or more.
+        weight_decay: of SGD, on weights and not on biases, 0 or more.
         holdout: share of each class held out of train, in (0,1).
         seed: of the held-out part and of the order of rows.
 
     Returns:
-        Test ``top1`` and ``top5``, the ``learning_rate`` chosen, the final classifier's mean
+        Test ``top1`` and ``top5``, the chosen ``learning_rate``, the final classifier's mean
         cross-entropy ``train_loss``, the rate's ``holdout_top1``, and ``per_lr`` for every rate,
-        in rising order.
+        in ascending order.
 
     Raises:
-        ValueError: features or labels that do not fit, a setting out of range, too few rows to
-            hold any out, or every learning rate diverged.
+        ValueError: features and labels do not fit, a setting is out of range, there are too few
+            rows to hold any out, or every learning rate diverged.
     """
     x, x_test = as_features("train", train_features), as_features("test", test_features)
     x, x_test = x.float(), x_test.float()
@@ -124,7 +125,7 @@ def linear_probe(
     if not loss.isfinite():
         raise ValueError(
             f"learning_rates: {best['learning_rate']} was the best of {tuple(rates)} on the "
-            "held-out part and diverged on all of train, expected one that does not: give smaller "
+            "held-out part but diverged on all of train, expected one that does not: give smaller "
             "ones"
         )
     return ProbeResult(
@@ -137,28 +138,28 @@ def linear_probe(
     )
 
 
-def doubts(train_loss: float, classes: int, option: str) -> list[str]:
-    """Why a linear classifier's figure says little: nothing where it fits its training images.
+def divergence_warning(train_loss: float, classes: int, option: str) -> str:
+    """A warning if a classifier is worse than guessing on its training images, else empty.
 
     Args:
         train_loss: its mean cross-entropy on them at the end.
-        classes: number of classes that they have.
-        option: that lowers its learning rate.
+        classes: their number of classes.
+        option: that lowers the learning rate.
     """
-    chance = math.log(classes)
-    if train_loss <= chance:
-        return []
-    return [
-        f"the classifier has diverged: its train_loss is {train_loss:.4g} at the end, and guessing "
-        f"among {classes} classes has {chance:.3g}; its accuracy says little of the features: give "
-        f"a smaller {option}"
-    ]
+    guessing = math.log(classes)
+    if train_loss <= guessing:
+        return ""
+    return (
+        f"the classifier diverged: its final train_loss is {train_loss:.4g}, and that of guessing "
+        f"among {classes} classes is {guessing:.3g}; its accuracy says little about the features: "
+        f"give a smaller {option}"
+    )
 
 
 def held_out(
     labels: Int[Tensor, " m"], share: float, generator: torch.Generator
 ) -> Bool[Tensor, " m"]:
-    """A random ``share`` of each class, rounded to whole rows (halves up), never all of a class.
+    """A random share of each class, rounded to whole rows (halves up), never all of a class.
 
     Args:
         labels: (M,), on the generator's device.
@@ -166,7 +167,7 @@ def held_out(
         generator: of the choice.
 
     Raises:
-        ValueError: that leaves nothing held out.
+        ValueError: no row would be held out.
     """
     order = torch.randperm(len(labels), generator=generator)
     order = order[labels[order].argsort(stable=True)]  # by class, at random within it
@@ -177,8 +178,8 @@ def held_out(
     held[order] = place < quota[labels[order]]
     if not held.any():
         raise ValueError(
-            f"holdout: got {share} of classes of at most {int(counts.max())} rows, which is not "
-            "one row; expected a larger share or more rows"
+            f"holdout: got {share} of classes of at most {int(counts.max())} rows, which is less "
+            "than a row; expected a larger share or more rows"
         )
     return held
 

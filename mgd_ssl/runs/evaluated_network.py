@@ -1,6 +1,5 @@
-"""What both evaluators share: a network from any checkpoint, and the images it is measured on."""
+"""A network from any checkpoint, and the labeled images that an evaluator measures it on."""
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,10 +23,8 @@ from mgd_ssl.data import (
     subset,
 )
 from mgd_ssl.evaluation.features import Features, collect_features
-from mgd_ssl.evaluation.results import difference
-from mgd_ssl.files import require_writable
 from mgd_ssl.models import Taps, find_checkpoint, load_backbone, probe
-from mgd_ssl.runs.overwriting import check_result_file, has_other_picture
+from mgd_ssl.runs.overwriting import check_result_file, choose_result_file
 from mgd_ssl.settings.evaluation import EvaluationConfig
 from mgd_ssl.settings.options import (
     ComputeOptions,
@@ -38,11 +35,11 @@ from mgd_ssl.training.logging import logger
 
 
 class EvaluatedNetwork:
-    """The network that a checkpoint holds, on its device, and the images it is measured on.
+    """A network from a checkpoint, on its device, and the labeled images it is measured on.
 
     Args:
         config: of the evaluator.
-        uses: what is done with the train and with the val images.
+        uses: what the train and the val images are used for, in words.
     """
 
     def __init__(self, config: EvaluationConfig, uses: tuple[str, str]) -> None:
@@ -64,7 +61,9 @@ class EvaluatedNetwork:
         self.fabric = _one_process(config.device)
         self.device = self.fabric.device
         place(self.network, config.device, self.device)
-        probe(self.network, Taps([]), self.size)  # refuses a size that it does not take
+        probe(
+            self.network, Taps([]), self.size
+        )  # a size that it cannot take is refused
         self.network = self.fabric.setup_module(self.network)  # runs in the precision
         self.transform: EvalTransform = eval_transform(self.report.mean, self.report.std)
         self.transform.to(self.device)
@@ -81,13 +80,13 @@ class EvaluatedNetwork:
         return subset(source, limit, config.seed) if limit else source
 
     def labels(self, split: str) -> NDArray[np.int64]:
-        """(N,) classes of a split."""
+        """Classes (N,) of a split."""
         labels = self.sources[split].labels
-        assert labels is not None  # the sources were opened as labelled
+        assert labels is not None  # the sources were opened with labels
         return labels
 
     def loader(self, split: str, crops: RandomCrops | None = None) -> ImageLoader:
-        """Batches of a split: shuffled random crops, or the centres in order."""
+        """Batches of a split: random crops in random order, or center crops in order."""
         source = self.sources[split]
         loader = make_loader(
             source,
@@ -103,13 +102,13 @@ class EvaluatedNetwork:
         return loader
 
     def features(self, split: str) -> Features:
-        """Pooled features of a split under the evaluation transform."""
+        """Pooled features of the center crops of a split."""
         return collect_features(
             self.network, self.loader(split), transform=self.transform, device=self.device
         )
 
     def settings(self) -> dict[str, Any]:
-        """What stands beside every figure."""
+        """Settings that every result holds."""
         return {
             "checkpoint": str(self.config.checkpoint),
             "layout": self.report.layout,
@@ -127,47 +126,38 @@ class EvaluatedNetwork:
         }
 
     def counts(self) -> dict[str, int]:
-        """Images that were used, and those that could not be decoded and were left out."""
+        """Numbers of images that were used, and of those that could not be decoded."""
         readable = {f"{split}_images": guard.readable for split, guard in self._guards.items()}
         return readable | {f"{s}_unreadable": guard.unreadable for s, guard in self._guards.items()}
 
-    def coverage(self) -> str:
-        """The same in words."""
+    def images_used(self) -> str:
+        """How many images of each split were used, in words."""
         parts = [f"{g.readable:,} of {len(g.source):,} {s}" for s, g in self._guards.items()]
         return f"{' and '.join(parts)} images"
 
-    def result_path(self, name: str, recipe: Mapping[str, Any], *, picture: bool = False) -> Path:
-        """Where the JSON goes: over an earlier result of the same measurement, and nothing else.
-
-        Beside the checkpoint another measurement gets the next free name, ``NAME-2.json``.
+    def result_file(self, name: str, recipe: Mapping[str, Any], *, picture: bool = False) -> Path:
+        """The JSON file to write: that of ``--out``, or one next to the checkpoint.
 
         Args:
             name: of the evaluator.
-            recipe: protocol and settings that the result will have beside `settings`.
-            picture: whether a PNG of the same name goes there too.
+            recipe: protocol and settings of the result besides `settings`.
+            picture: whether a PNG of the same name is written too.
 
         Raises:
-            ValueError: ``--out`` holds something else, or the place cannot be written to.
+            ValueError: ``--out`` holds something else, or the file cannot be written.
         """
-        result, out = {**recipe, **self.settings()}, self.config.out
-        if out:
-            check_result_file(out, result, picture=picture)
-            return out
-        place = self.config.checkpoint.with_name(f"{self.config.checkpoint.name}.{name}.json")
-        require_writable(place)
-        names = (place.with_stem(f"{place.stem}-{n}") for n in itertools.count(2))
-        return next(
-            path
-            for path in itertools.chain([place], names)
-            if not (difference(path, result) or (picture and has_other_picture(path)))
-        )
+        result = {**recipe, **self.settings()}
+        if self.config.out is None:
+            return choose_result_file(self.config.checkpoint, name, result, picture=picture)
+        check_result_file(self.config.out, result, picture=picture)
+        return self.config.out
 
 
 def _one_process(options: ComputeOptions) -> Fabric:
-    """A device in its precision.
+    """The device and its precision, for a single process.
 
     Raises:
-        ValueError: several processes were started, each of which would do the same.
+        ValueError: several processes were started; each of them would do the same work.
     """
     fabric = start_fabric(
         DeviceOptions(
@@ -176,7 +166,7 @@ def _one_process(options: ComputeOptions) -> Fabric:
     )
     if fabric.world_size > 1:
         raise ValueError(
-            f"got {fabric.world_size} processes, expected one, for an evaluator is not shared out; "
-            "start it with python, without torchrun or srun"
+            f"got {fabric.world_size} processes, expected one: evaluators do not share their work; "
+            "start them with python, not with torchrun or srun"
         )
     return fabric

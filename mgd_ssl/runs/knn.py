@@ -1,4 +1,4 @@
-"""kNN accuracy and retrieval checks of a checkpoint."""
+"""kNN accuracy of a checkpoint, and retrieval examples."""
 
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from mgd_ssl.training.logging import logger, start_logging
 
 
 def run(config: KnnConfig) -> dict[str, Any]:
-    """Measure, print, draw, write the JSON; returns what was written."""
+    """Measure, print, draw and write the JSON; returns its content."""
     start_logging()
     evaluated = EvaluatedNetwork(config, ("the bank", "kNN"))
-    ks = _fitting(config, len(evaluated.sources["train"]))
+    ks = _vote_sizes(config, len(evaluated.sources["train"]))
     recipe = {"protocol": "kNN, exact cosine, weighted vote"}
-    path = evaluated.result_path("knn", recipe, picture=config.retrieve > 0)
+    path = evaluated.result_file("knn", recipe, picture=config.retrieve > 0)
     bank, queries = evaluated.features("train"), evaluated.features("val")
     rows = knn_sweep(
         bank.features.to(evaluated.device),
@@ -33,21 +33,21 @@ def run(config: KnnConfig) -> dict[str, Any]:
         temperatures=config.knn_t,
     )
     result: dict[str, Any] = {**recipe, **evaluated.settings(), "knn": rows}
-    print_table(f"kNN accuracy, per cent, {evaluated.coverage()}: {config.checkpoint}", rows)
+    print_table(f"kNN accuracy, percent, {evaluated.images_used()}: {config.checkpoint}", rows)
     if config.retrieve:
         picture = path.with_suffix(".png")
         result["retrieval"] = retrieve(config, evaluated, bank, queries, picture)
-        print_table("Retrieval, per cent", [result["retrieval"]])
+        print_table("Retrieval, percent", [result["retrieval"]])
     write_json(path, result)
     logger.info("written: %s", path)
     return result
 
 
-def _fitting(config: KnnConfig, bank: int) -> tuple[int, ...]:
-    """The numbers of neighbors that vote: those asked for, or the usual ones that there are.
+def _vote_sizes(config: KnnConfig, bank: int) -> tuple[int, ...]:
+    """Numbers of neighbors that vote: those given, or the defaults up to the bank's size.
 
     Raises:
-        ValueError: more neighbors are asked for than the bank holds.
+        ValueError: a number was given that the bank does not hold.
     """
     ks = config.knn_k
     if ks == USUAL_K and max(ks) > bank:
@@ -70,7 +70,7 @@ def _fitting(config: KnnConfig, bank: int) -> tuple[int, ...]:
 def retrieve(
     config: KnnConfig, evaluated: EvaluatedNetwork, bank: Features, queries: Features, path: Path
 ) -> dict[str, float]:
-    """Scores over all queries, and a picture of some, chosen by the seed."""
+    """Scores over all queries, and a picture of some of them, chosen by the seed."""
     scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels)
     generator = torch.Generator().manual_seed(config.seed)
     shown = torch.randperm(len(queries.labels), generator=generator)[: config.retrieve]
@@ -87,6 +87,6 @@ def retrieve(
 
 
 def _images(evaluated: EvaluatedNetwork, split: str, indices: Tensor) -> Tensor:
-    """(N,3,S,S) uint8, as the network saw them."""
+    """(N,3,S,S) uint8, as the network sees them."""
     dataset = evaluated.loader(split).dataset
     return torch.stack([dataset[int(i)].image for i in indices])

@@ -1,4 +1,4 @@
-"""Linear probe of a checkpoint, by MoCo's protocol or on cached features."""
+"""Linear probe of a checkpoint, on cached features or by MoCo's protocol."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from mgd_ssl.data import View, random_crops
-from mgd_ssl.evaluation.linear import doubts, linear_probe
+from mgd_ssl.evaluation.linear import divergence_warning, linear_probe
 from mgd_ssl.evaluation.moco_linear import train_linear_classifier
 from mgd_ssl.evaluation.results import print_table, write_json
-from mgd_ssl.files import require_writable
 from mgd_ssl.models import read_checkpoint
 from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
+from mgd_ssl.runs.overwriting import check_output_files
 from mgd_ssl.settings.evaluation import LinearEvalConfig
 from mgd_ssl.settings.views import PRESETS
 from mgd_ssl.training.checkpoint import save_checkpoint
@@ -22,21 +22,21 @@ from mgd_ssl.training.schedules import LearningRate
 
 
 def run(config: LinearEvalConfig) -> dict[str, Any]:
-    """Measure, print, write the JSON; returns what was written."""
+    """Measure, print and write the JSON; returns its content."""
     start_logging()
     evaluated = EvaluatedNetwork(config, ("the probe", "accuracy"))
     recipe = _recipe(config)
-    path = evaluated.result_path(f"linear-{config.protocol}", recipe)
-    if config.save_head:
-        _refuse_other_head(config.save_head)
+    path = evaluated.result_file(f"linear-{config.protocol}", recipe)
+    if head := config.save_head:
+        check_output_files([head], lambda: _is_head(head), "--save-head")
     measure = probe_cached if config.protocol == "cached" else train_moco
     figures = measure(config, evaluated)
     result = {**recipe, **evaluated.settings(), **figures}
     shown = {k: figures[k] for k in ("top1", "top5")}
     settings = {k: result[k] for k in ("learning_rate", *recipe) if k != "protocol"}
-    for doubt in figures.get("warnings", ()):
-        logger.warning("%s", doubt)
-    title = f"Linear accuracy, per cent, {evaluated.coverage()}: {config.checkpoint}"
+    for warning in figures.get("warnings", ()):
+        logger.warning("%s", warning)
+    title = f"Linear accuracy, percent, {evaluated.images_used()}: {config.checkpoint}"
     print_table(title, [shown], settings)
     write_json(path, result)
     logger.info("written: %s", path)
@@ -44,27 +44,13 @@ def run(config: LinearEvalConfig) -> dict[str, Any]:
 
 
 def _recipe(config: LinearEvalConfig) -> dict[str, Any]:
-    """What stands beside the figures, but for the cached protocol's rate, which it chooses."""
+    """Protocol and its settings, without the learning rate that the cached protocol chooses."""
     own: dict[str, Any] = {"holdout": config.holdout}
     if config.protocol == "moco":
         own = {"learning_rate": config.lr, "schedule": list(config.schedule)}
     shared = ("epochs", "batch_size", "weight_decay", "seed")
     protocol = f"linear, {config.protocol}"
     return {"protocol": protocol, **own, **{name: getattr(config, name) for name in shared}}
-
-
-def _refuse_other_head(path: Path) -> None:
-    """Refuse to save a layer over what is none, before it is trained.
-
-    Raises:
-        ValueError: names the file.
-    """
-    require_writable(path, "--save-head")
-    if path.exists() and not _is_head(path):
-        raise ValueError(
-            f"save_head: {path} holds something else than a layer saved here, which is not written "
-            "over; name another file with --save-head"
-        )
 
 
 def _is_head(path: Path) -> bool:
@@ -76,7 +62,7 @@ def _is_head(path: Path) -> bool:
 
 
 def probe_cached(config: LinearEvalConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
-    """Figures of the cached protocol, and the rate that it chose."""
+    """Figures of the cached protocol, and the learning rate that it chose."""
     train, val = evaluated.features("train"), evaluated.features("val")
     probe = linear_probe(
         train.features.to(evaluated.device),
@@ -116,14 +102,14 @@ def train_moco(config: LinearEvalConfig, evaluated: EvaluatedNetwork) -> dict[st
         save_checkpoint(config.save_head, {"fc": _on_cpu(head)})
     last = results[-1]
     figures = {k: last[k] for k in ("top1", "top5", "train_loss")}
-    doubtful = _warnings(evaluated, last["train_loss"], "--lr")
-    return {**figures, **doubtful, "epochs_run": results}
+    warnings = _warnings(evaluated, last["train_loss"], "--lr")
+    return {**figures, **warnings, "epochs_run": results}
 
 
 def _warnings(evaluated: EvaluatedNetwork, train_loss: float, option: str) -> dict[str, list[str]]:
-    """``warnings`` of the JSON; none where the figure can be trusted."""
-    found = doubts(train_loss, len(np.unique(evaluated.labels("train"))), option)
-    return {"warnings": found} if found else {}
+    """The entry ``warnings`` of the JSON, if the classifier diverged."""
+    warning = divergence_warning(train_loss, len(np.unique(evaluated.labels("train"))), option)
+    return {"warnings": [warning]} if warning else {}
 
 
 def _on_cpu(head: nn.Linear) -> dict[str, torch.Tensor]:

@@ -1,13 +1,35 @@
-"""Files that --out names: refused before the work where they are somebody else's."""
+"""Which files a command may write over: checked before the work starts."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mgd_ssl.evaluation.results import difference, read_result
 from mgd_ssl.files import require_writable
 
-IDENTITY = ("protocol", "checkpoint", "data")  # a result is another's where one of them differs
+IDENTITY = ("protocol", "checkpoint", "data")  # two results that share these measure the same
+
+
+def check_output_files(
+    paths: Sequence[Path], is_own: Callable[[], bool], option: str = "--out"
+) -> None:
+    """Refuse to write over files that the same command did not write.
+
+    Args:
+        paths: all files that the command writes.
+        is_own: whether the existing ones are the command's own; called only if there are any.
+        option: that names the files.
+
+    Raises:
+        ValueError: names the file, or says that it cannot be written.
+    """
+    for path in paths:
+        require_writable(path, option)
+    existing = [path for path in paths if path.exists() and path.stat().st_size]
+    if existing and not is_own():
+        raise _refusal(existing[0], "a file that this command did not write", option)
 
 
 def check_result_file(out: Path, result: Mapping[str, Any], *, picture: bool = False) -> None:
@@ -16,42 +38,88 @@ def check_result_file(out: Path, result: Mapping[str, Any], *, picture: bool = F
     Args:
         out: JSON file that ``--out`` names.
         result: protocol and settings of the new result.
-        picture: whether a PNG of the same name is drawn too.
+        picture: whether a PNG of the same name is written too.
 
     Raises:
-        ValueError: says what is there, or that the place cannot be written to.
+        ValueError: says what the file holds, or that it cannot be written.
     """
     require_writable(out)
-    held = difference(out, result, IDENTITY)
-    if picture and not held and has_other_picture(out):
-        out, held = out.with_suffix(".png"), "a picture that came with no result there"
-    if held:
-        raise ValueError(
-            f"out: {out} holds {held}, which is not written over; name another file with --out, or "
-            "move that away"
-        )
+    if held := difference(out, result, IDENTITY):
+        raise _refusal(out, held)
+    if picture and _has_unknown_picture(out):
+        raise _refusal(out.with_suffix(".png"), "a picture that does not belong to a result")
 
 
-def has_other_picture(result: Path) -> bool:
-    """Whether there is a PNG beside a result that the result did not come with."""
-    return result.with_suffix(".png").exists() and "retrieval" not in read_result(result)
+def _refusal(path: Path, held: str, option: str = "--out") -> ValueError:
+    name = option.lstrip("-").replace("-", "_")
+    return ValueError(
+        f"{name}: {path} holds {held}, expected a free name; name another file with {option}, or "
+        "move that file away"
+    )
 
 
-def check_output_files(paths: Sequence[Path], is_own: Callable[[], bool]) -> None:
-    """Refuse to write over files that the same command did not write.
+def choose_result_file(
+    checkpoint: Path, name: str, result: Mapping[str, Any], *, picture: bool = False
+) -> Path:
+    """The file next to a checkpoint for a result: ``CHECKPOINT.NAME.json``.
+
+    If it holds another measurement, the result gets the next free name: ``CHECKPOINT.NAME-2.json``.
 
     Args:
-        paths: all files that the command writes.
-        is_own: whether those that are there are its own; asked only where one is there.
+        checkpoint: that was measured.
+        name: of the evaluator.
+        result: protocol and settings of the new result.
+        picture: whether a PNG of the same name is written too.
 
     Raises:
-        ValueError: names the file, or says that the place cannot be written to.
+        ValueError: files next to the checkpoint cannot be written.
     """
-    for path in paths:
-        require_writable(path)
-    there = [path for path in paths if path.exists() and path.stat().st_size]
-    if there and not is_own():
-        raise ValueError(
-            f"out: {there[0]} is there already and was not written by this command; name another "
-            "file with --out, or move that away"
-        )
+    first = checkpoint.with_name(f"{checkpoint.name}.{name}.json")
+    require_writable(first)
+    others = (first.with_stem(f"{first.stem}-{n}") for n in itertools.count(2))
+    return next(
+        path
+        for path in itertools.chain([first], others)
+        if not (difference(path, result) or (picture and _has_unknown_picture(path)))
+    )
+
+
+def difference(path: Path, result: Mapping[str, Any], names: Iterable[str] = ()) -> str:
+    """What a file holds that a result must not be written over; empty if it may be.
+
+    Args:
+        path: of the file, which may be missing or empty.
+        result: protocol and settings of the new result.
+        names: of those that must be equal where both results have them. [all]
+    """
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return ""
+    earlier = _read_result(path)
+    if not earlier:
+        return "something else than a result"
+    for name in [name for name in names or result if name in earlier]:
+        old, new = (_comparable(name, content.get(name)) for content in (earlier, result))
+        if old != new:
+            return f"a result of another measurement ({name} {old}, now {new})"
+    return ""
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    """A measurement's result; empty if the file holds something else."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    known = isinstance(content, dict) and isinstance(content.get("protocol"), str)
+    return content if known else {}
+
+
+def _comparable(name: str, value: object) -> str:
+    if name in ("data", "checkpoint"):  # a path may be written in several ways
+        return os.path.realpath(str(value))
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _has_unknown_picture(result: Path) -> bool:
+    """Whether there is a PNG next to a result without a picture."""
+    return result.with_suffix(".png").exists() and "retrieval" not in _read_result(result)

@@ -10,9 +10,10 @@ from PIL import Image
 from tiny_runs import listing
 
 from mgd_ssl.commands import classify, export, knn_eval, linear_eval, report
-from mgd_ssl.evaluation.results import difference, write_json
+from mgd_ssl.evaluation.results import write_json
 from mgd_ssl.models import create_classifier
 from mgd_ssl.runs import knn as knn_run
+from mgd_ssl.runs.overwriting import difference
 
 Capture = pytest.CaptureFixture[str]
 FEW = ["--limit", "40", "--limit-val", "20", "--knn-k", "1"]
@@ -167,7 +168,7 @@ def test_an_export_is_written_over_an_export_alone(checkpoint: Path, capsys: Cap
     argv = [str(checkpoint), "--out", str(folder / "config.pkl")]
     (folder / "config.yaml").write_text("mine: 1\n")
     assert export.main(argv) == 1
-    assert "config.yaml is there already" in capsys.readouterr().err
+    assert "config.yaml holds a file that this command did not write" in capsys.readouterr().err
     assert not (folder / "config.pkl").exists()
     (folder / "config.yaml").unlink()
     assert export.main(argv) == 0 and export.main(argv) == 0
@@ -179,7 +180,7 @@ def test_an_export_is_written_over_an_export_alone(checkpoint: Path, capsys: Cap
 def test_a_page_is_not_written_over_notes(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "report.md").write_text("mine")
     assert report.main([str(tmp_path / "run"), "--out", str(tmp_path / "report.html")]) == 1
-    assert "report.md is there already" in capsys.readouterr().err
+    assert "report.md holds a file that this command did not write" in capsys.readouterr().err
     assert listing(tmp_path) == {"report.md": b"mine"}
 
 
@@ -191,4 +192,4 @@ def test_a_result_differs_in_what_both_say(tmp_path: Path) -> None:
     assert "mean [0.5, 0.25], now [0.5, 0.5]" in difference(path, {"mean": [0.5, 0.5]})
     for content in ("[1]", "{", '{"protocol": 3}', "[" * 100000):
         path.write_text(content)
-        assert difference(path, {"protocol": "p"}) == "no result of this project"
+        assert difference(path, {"protocol": "p"}) == "something else than a result"
