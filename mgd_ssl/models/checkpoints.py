@@ -108,7 +108,7 @@ def _report(found: FoundBackbone, network: nn.Module, classes: int | None) -> Ke
         aside=list(found.read.aside),
         mean=mean,
         std=std,
-        size=found.size,
+        size=_size(found, network),
         classes=classes,
         class_names=entries.classes(classes) if classes else None,
         published=not found.path.is_file(),
@@ -120,6 +120,13 @@ def _report(found: FoundBackbone, network: nn.Module, classes: int | None) -> Ke
         terms=family.terms_of(found.path) if family else None,
         learned_from=entries.provenance(),
     )
+
+
+def _size(found: FoundBackbone, network: nn.Module) -> int | None:
+    """Side of the images that a network was trained on, where the file or its positions tell."""
+    side = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    told = found.family is not None and not found.family.resizes and side is not None
+    return found.entries.size() or (int(side[0]) if told else None)  # type: ignore[index]
 
 
 def _head(network: nn.Module, state: Iterable[str]) -> list[str]:

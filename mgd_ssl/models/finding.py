@@ -65,13 +65,6 @@ class FoundBackbone:
         return self.entries.normalisation() if said or not family else family
 
     @property
-    def size(self) -> int | None:
-        """Side of the images that the network was trained on, in pixels, where the file tells."""
-        side = dict(self.spec.options).get("img_size")
-        told = self.family is not None and not self.family.resizes and isinstance(side, int)
-        return self.entries.size() or (side if told else None)  # type: ignore[return-value]
-
-    @property
     def shows_stem(self) -> bool:
         """Whether the file tells the stem, in words or by the shape of a ResNet's."""
         return "backbone" in self.entries.said or RESNET in self.state
@@ -156,7 +149,7 @@ def _by_families(
             continue
         try:
             check_tensors(path, {k: v for k, v in state.items() if isinstance(v, Tensor)}, state)
-            known = know(family, state, arch)
+            known = know(family, state, arch, path)
             yield FoundBackbone(path, entries, place, content, known.spec, known.read, family)
         except ValueError as error:
             said = str(error).removeprefix(f"checkpoint: {path}, ")

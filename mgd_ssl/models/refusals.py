@@ -54,7 +54,7 @@ def advice(path: Path, content: Mapping[str, Any], used: BackboneSpec | None = N
             f"Its tensors are a {used.arch}'s, of width {used.width:g}, with others or not all: "
             "save that network's state_dict() alone, and whole"
         )
-    for spec in _family_specs(content):
+    for spec in _family_specs(path, content):
         if used is None or spec.arch != used.arch:
             arch = spec.arch
             return (
@@ -68,11 +68,11 @@ def advice(path: Path, content: Mapping[str, Any], used: BackboneSpec | None = N
     return "Name the architecture that the file holds: --arch or --teacher-arch"
 
 
-def _family_specs(content: Mapping[str, Any]) -> Iterator[BackboneSpec]:
+def _family_specs(path: Path, content: Mapping[str, Any]) -> Iterator[BackboneSpec]:
     """Networks that families see in a file."""
     for place in find_places(content, FAMILY_ANCHORS):
         state = read_place(content, place)
         family = recognize(state)
         if family:
             with suppress(ValueError):
-                yield know(family, state, None).spec
+                yield know(family, state, None, path).spec

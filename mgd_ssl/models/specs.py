@@ -20,7 +20,7 @@ WHOLE = {
 }
 FACTORS = {"mlp_ratio": 64.0, "init_values": 16.0, "rope_temperature": 1e6}
 WORDS = {"global_pool": ("token", "avg", "map")}
-FLAGS = ("class_token", "no_embed_class", "qkv_bias", "swiglu_mlp")
+FLAGS = ("class_token", "no_embed_class", "qkv_bias", "swiglu_mlp", "pre_norm", "fc_norm")
 LISTS = {"depths": 1 << 9, "dims": 1 << 14}
 
 

@@ -6,6 +6,7 @@ are called in the network that is built, and which network that is. See `Family`
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -16,14 +17,18 @@ from mgd_ssl.models.families.convnext import (
     HuggingFaceDinoV3ConvNeXt,
     TimmConvNeXt,
 )
-from mgd_ssl.models.families.dinov2 import DinoV2
+from mgd_ssl.models.families.dinov2 import DinoV2, TimmDinoV2
 from mgd_ssl.models.families.dinov3 import DinoV3, TimmDinoV3
 from mgd_ssl.models.families.family import Family, Remapped, Terms
 from mgd_ssl.models.families.hugging_face import HuggingFaceDinoV2, HuggingFaceDinoV3
+from mgd_ssl.models.families.mae import Mae
+from mgd_ssl.models.families.moco_v3 import MocoV3
+from mgd_ssl.models.families.vit import PlainVit
 from mgd_ssl.models.specs import BackboneSpec
 
 __all__ = ["ANCHORS", "FAMILIES", "Family", "Known", "Remapped", "Terms", "know", "recognize"]
 
+NAMELESS = Path()
 # The first that recognizes a state dict takes it: the particular before the general.
 FAMILIES: tuple[Family, ...] = (
     DinoV2(),
@@ -35,6 +40,10 @@ FAMILIES: tuple[Family, ...] = (
     HuggingFaceDinoV3ConvNeXt(),
     ConvNeXt(),
     TimmConvNeXt(),
+    TimmDinoV2(),
+    MocoV3(),
+    Mae(),
+    PlainVit(),
 )
 ANCHORS = tuple(dict.fromkeys(anchor for family in FAMILIES for anchor in family.anchors))
 
@@ -59,16 +68,19 @@ class Known:
     spec: BackboneSpec
 
 
-def know(family: Family, state: Mapping[str, Any], arch: str | None) -> Known:
+def know(
+    family: Family, state: Mapping[str, Any], arch: str | None = None, path: Path = NAMELESS
+) -> Known:
     """Read a state dict that a family recognizes.
 
     Args:
         family: see `recognize`.
         state: name -> tensor.
         arch: the architecture where the user names it.
+        path: of the file.
 
     Raises:
         ValueError: a shape that no network of the family has.
     """
     read = family.remap({k: v for k, v in state.items() if isinstance(v, Tensor)})
-    return Known(family, read, family.spec(read, arch))
+    return Known(family, read, family.spec(read, arch, path))

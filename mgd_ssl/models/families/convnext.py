@@ -71,7 +71,7 @@ class TimmConvNeXt(Family):
         """As they are."""
         return Remapped(state)
 
-    def spec(self, read: Remapped, arch: str | None) -> BackboneSpec:
+    def spec(self, read: Remapped, arch: str | None, path: Path) -> BackboneSpec:
         """The published size of those depths and widths, else the smallest with other ones."""
         found = measure_convnext(read.shapes)
         size = SIZES.get((found["depths"], found["dims"][0]), "tiny")  # type: ignore[arg-type,index]

@@ -4,6 +4,7 @@ Source: Oquab et al., arXiv 2304.07193; Darcet et al., arXiv 2309.16588.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from mgd_ssl.models.families.family import (
     Family,
@@ -19,6 +20,7 @@ from mgd_ssl.models.families.vit_shapes import PATCHES, grid, is_gated, measure_
 from mgd_ssl.models.specs import BackboneSpec
 
 SIZES = {384: "small", 768: "base", 1024: "large"}
+PATCH = 14
 RULES = {
     r"^blocks\.\d+\.(\d+)\.": r"blocks.\1.",  # training keeps the blocks in chunks
     r"\.mlp\.w12\.": ".mlp.fc1.",
@@ -55,7 +57,7 @@ class DinoV2(Family):
             state["pos_embed"] = positions[:, 1:]
         return Remapped(state, aside=aside)
 
-    def spec(self, read: Remapped, arch: str | None) -> BackboneSpec:
+    def spec(self, read: Remapped, arch: str | None, path: Path) -> BackboneSpec:
         """The published size whose tokens are as wide, else the smallest with other options."""
         shapes = read.shapes
         if grid(shape_of(shapes, "pos_embed", 3)[1], 1)[1] == ("reg_token" in shapes):
@@ -66,3 +68,19 @@ class DinoV2(Family):
         registers = "_reg4" if "reg_token" in shapes else ""
         size = "giant" if is_gated(shapes) else SIZES.get(shapes[PATCHES][0], "small")
         return fitted(arch or f"timm/vit_{size}_patch14{registers}_dinov2", read, measure_vit)
+
+
+class TimmDinoV2(DinoV2):
+    """timm's DINOv2, whose entries have the network's names."""
+
+    name = "dinov2, timm"
+
+    def recognizes(self, state: Mapping[str, object]) -> bool:
+        """By patches of 14 pixels, LayerScale and learned positions with a class token."""
+        patches = getattr(state.get(PATCHES), "shape", (0,))
+        named = {"cls_token", "pos_embed", "blocks.0.ls1.gamma", "blocks.0.attn.qkv.weight"}
+        return patches[-1] == PATCH and state.keys() >= named
+
+    def remap(self, state: State) -> Remapped:
+        """As they are."""
+        return Remapped(state)

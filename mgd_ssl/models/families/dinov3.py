@@ -66,7 +66,7 @@ class TimmDinoV3(Family):
         """As they are."""
         return Remapped(state)
 
-    def spec(self, read: Remapped, arch: str | None) -> BackboneSpec:
+    def spec(self, read: Remapped, arch: str | None, path: Path) -> BackboneSpec:
         """The published size of that width, else the nearest with other options."""
         width = shape_of(read.shapes, PATCHES, 4)[0]
         if "blocks.0.mlp.fc1_g.weight" in read.shapes:

@@ -93,12 +93,13 @@ class Family(ABC):
         """A file's entries by the network's names."""
 
     @abstractmethod
-    def spec(self, read: Remapped, arch: str | None) -> BackboneSpec:
+    def spec(self, read: Remapped, arch: str | None, path: Path) -> BackboneSpec:
         """The network that remapped entries are of.
 
         Args:
             read: the entries, by the network's names.
             arch: the architecture where the user names it.
+            path: of the file, whose name alone may tell what no entry shows.
 
         Raises:
             ValueError: a shape that no network of the family has.

@@ -35,7 +35,20 @@ def measure_vit(shapes: Shapes) -> dict[str, Option]:
     found["no_embed_class"] = bool(prefix) and not embedded
     if "blocks.0.ls1.gamma" in shapes:
         found["init_values"] = 1e-5
-    return found
+    if "norm_pre.weight" in shapes:
+        found["pre_norm"] = True
+    return found | _pooling(shapes)
+
+
+def _pooling(shapes: Shapes) -> dict[str, Option]:
+    """The class token, where nothing else is shown: patches pooled and normed after, say."""
+    if "attn_pool.latent" in shapes:
+        return {"global_pool": "map"}
+    if "fc_norm.weight" in shapes:
+        return {"global_pool": "avg", "fc_norm": True}
+    if "cls_token" in shapes:
+        return {"global_pool": "token", "fc_norm": False}
+    return {"global_pool": "avg", "fc_norm": False}
 
 
 def ratio(hidden: int, width: int) -> float:

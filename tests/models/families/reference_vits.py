@@ -134,3 +134,18 @@ def dinov3_feed_forward(x, block):
         gate, value = projected(x, block, "mlp.w1"), projected(x, block, "mlp.w2")
         return projected(silu(gate) * value, block, "mlp.w3")
     return projected(gelu(projected(x, block, "mlp.fc1")), block, "mlp.fc2")
+
+
+def vit(state, images, heads, eps=1e-6):
+    """DINO, MoCo v3, MAE and DeiT -> (class token, patch tokens), all normed."""
+    tokens = patches(images, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"])
+    x = torch.cat([state["cls_token"].expand(len(images), -1, -1), tokens], dim=1)
+    x = x + state["pos_embed"]
+    for i in range(1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks."))):
+        block = {k.removeprefix(f"blocks.{i}."): v for k, v in state.items()}
+        x = x + self_attention(normed(x, block, "norm1", eps), block, heads)
+        x = x + feed_forward(normed(x, block, "norm2", eps), block)
+    if "fc_norm.weight" in state:  # fine-tuned by the mean of the patches
+        return normed(x[:, 1:].mean(dim=1), state, "fc_norm", eps), x[:, 1:]
+    x = normed(x, state, "norm", eps)
+    return x[:, 0], x[:, 1:]

@@ -89,7 +89,7 @@ def test_every_published_size_is_told_by_its_shapes(size):
     state = as_zeros(convnext_shapes(depths, [width << i for i in range(4)]))
     for names in (lambda s: s, hugging_face):
         named = names(state)
-        known = know(recognize(named), named, None)
+        known = know(recognize(named), named)
         assert known.spec.arch == f"timm/convnext_{size}" and not known.spec.options
         wanted = backbone_shapes(known.spec)
         assert {key: value.shape for key, value in known.read.state.items()} == wanted

@@ -82,7 +82,7 @@ PUBLISHED = {
 def test_every_published_size_is_told_by_its_shapes(name):
     shapes, arch = PUBLISHED[name]
     state = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    known = know(recognize(state), state, None)
+    known = know(recognize(state), state)
     assert known.spec.arch == f"timm/{arch}"
     assert not known.spec.options  # timm's own are those of the published networks
     wanted = backbone_shapes(known.spec)

@@ -142,7 +142,7 @@ PUBLISHED = {
 def test_every_published_size_is_told_by_its_shapes(name):
     options, arch = PUBLISHED[name]
     state = as_zeros(dinov3_shapes(**options))
-    known = know(recognize(state), state, None)
+    known = know(recognize(state), state)
     assert known.spec.arch == f"timm/vit_{arch}" and not known.spec.options
     wanted = backbone_shapes(known.spec)
     assert {key: value.shape for key, value in known.read.state.items()} == wanted
@@ -161,7 +161,7 @@ def test_the_published_small_one_is_read_at_224(tmp_path):
 def test_a_large_one_with_swiglu_is_built_though_timm_has_no_name_for_it():
     options = {"width": 1024, "depth": 24, "heads": 16, "gated": True, "hidden": 4096}
     state = as_zeros(dinov3_shapes(**options))
-    known = know(recognize(state), state, None)
+    known = know(recognize(state), state)
     assert {k: v.shape for k, v in known.read.state.items()} == backbone_shapes(known.spec)
     assert dict(known.spec.options)["num_heads"] == 16
 
