@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torchvision.models.detection import RetinaNet
 
 from mgd_ssl.data import data_line, subset

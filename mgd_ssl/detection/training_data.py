@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from mgd_ssl.data import subset

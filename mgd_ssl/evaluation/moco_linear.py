@@ -6,7 +6,7 @@ from typing import Any, TypedDict, cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl.data import Batch

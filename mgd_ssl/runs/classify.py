@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 
 from mgd_ssl.data import ImageSource, Normalize, data_line, eval_transform, open_source, subset

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from mgd_ssl.data import ImageSource, data_line, eval_transform, open_source
 from mgd_ssl.evaluation.accuracy import classifier_accuracy

@@ -1,6 +1,6 @@
 """What is measured as pretraining goes, and which figure chooses best.pt."""
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from mgd_ssl.data import ImageSource, NoValidationError, open_source, split_off, subset
 from mgd_ssl.evaluation.online import OnlineKnn

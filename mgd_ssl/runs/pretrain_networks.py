@@ -2,7 +2,7 @@
 
 from typing import cast
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 
 from mgd_ssl.data import ImageSource, Normalize

@@ -5,8 +5,8 @@ import logging
 import os
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.strategies import DDPStrategy
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,7 +26,7 @@ BUFFERS_STAY = (
     if "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     else {"broadcast_buffers": False}
 )
-logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # every process says it starts
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # every process says it starts
 
 
 def start_fabric(options: DeviceOptions) -> Fabric:

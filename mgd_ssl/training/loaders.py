@@ -1,6 +1,6 @@
 """Loaders of a run: each process takes its share of every batch."""
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from mgd_ssl.data import (
     ImageLoader,

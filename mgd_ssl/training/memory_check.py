@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from mgd_ssl import distributed
 from mgd_ssl.process import group_folders, read_or_empty

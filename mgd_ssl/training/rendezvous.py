@@ -5,7 +5,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from lightning.fabric.plugins.environments import (
+from lightning_fabric.plugins.environments import (
     ClusterEnvironment,
     LightningEnvironment,
     SLURMEnvironment,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from mgd_ssl import distributed
 from mgd_ssl.files import write_text

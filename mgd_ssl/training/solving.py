@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from mgd_ssl import distributed
 from mgd_ssl.distiller import StageMatching

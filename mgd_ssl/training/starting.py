@@ -1,7 +1,7 @@
 """What comes before a run is built: the log, the processes, the seed."""
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.devices import start_fabric

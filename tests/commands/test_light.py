@@ -8,7 +8,16 @@ import pytest
 
 from mgd_ssl.commands.main import COMMANDS
 
-HEAVY = {"torch", "torchvision", "lightning", "kornia", "timm", "matplotlib", "faiss", "ortools"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "lightning_fabric",
+    "kornia",
+    "timm",
+    "matplotlib",
+    "faiss",
+    "ortools",
+}
 LOADED = """
 import sys
 from mgd_ssl.commands.main import main

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 from mgd_ssl.process import local_processes
 from mgd_ssl.settings.options import DeviceOptions
