@@ -1,4 +1,4 @@
-"""Is distillation working: figures that need no labels.
+"""Figures without labels that show whether distillation works.
 
 Neighbour overlap and CKA compare a student with its teacher on the same images; effective rank
 looks at one network and falls when its features collapse.
@@ -21,7 +21,7 @@ def neighbor_overlap(teacher: Array, student: Array, k: int = 10) -> float:
     Args:
         teacher: features (N,D_t).
         student: features of the same images, in the same order, (N,D_s).
-        k: neighbors, 1 ≤ k ≤ N-1.
+        k: number of neighbors, 1 ≤ k ≤ N-1.
 
     Raises:
         ValueError: the two differ in N, or as ``knn_search``.
@@ -59,7 +59,7 @@ def linear_cka(x: Array, y: Array) -> float:
 
 
 def effective_rank(features: Array) -> float:
-    """How many directions the features spread over: exp(entropy of the singular values' shares).
+    """Number of directions that features spread over: exp(entropy of singular values' shares).
 
     Of the column-centered features, in float64: from 1, all on one line (a collapse), to
     min(N-1, D), equal spread. Roy and Vetterli, The Effective Rank, EUSIPCO 2007.
@@ -79,7 +79,7 @@ def effective_rank(features: Array) -> float:
 
 
 def feature_deviation(features: Array) -> float:
-    """Standard deviation of a feature of unit-length rows, times √D, mean over features, in [0,1].
+    """Mean standard deviation of the features of unit-length rows, times √D, in [0,1].
 
     0 where every image has the same direction, near 1 where directions spread evenly. Chen, He,
     Exploring Simple Siamese Representation Learning, CVPR 2021, section 4.1.
@@ -109,7 +109,7 @@ def _check_same_images(x: Tensor, y: Tensor) -> None:
 
 
 def _centered(name: str, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Columns of mean zero, scaled as a whole to a largest entry of 1, in float64."""
+    """Columns with mean 0, all scaled by one factor to a largest entry of 1, in float64."""
     x = x.double()
     x = x - x.mean(dim=0)
     largest = x.abs().amax()

@@ -1,4 +1,4 @@
-"""What evaluators are given: tensors or arrays of any numeric type, checked once."""
+"""Inputs of the evaluators: tensors or arrays of any numeric type, checked once."""
 
 import operator
 import warnings
@@ -14,9 +14,9 @@ from torch import Tensor
 from mgd_ssl.matching import float64_device
 
 Array = Tensor | NDArray[Any] | Sequence[Any]
-# Four units in the last place of 1: what normalizing in float32 leaves.
+# Four units in the last place of 1: the error of normalizing in float32.
 UNIT_ROUNDING = 5e-7
-# Lengths of rows whose squares neither overflow float32 nor vanish in it.
+# Row lengths whose squares neither overflow nor vanish in float32.
 SHORTEST, LONGEST = 1e-15, 1e15
 
 
@@ -24,7 +24,7 @@ def as_tensor(name: str, x: object) -> Tensor:
     """A tensor or an array, as a dense tensor without gradient.
 
     Raises:
-        ValueError: neither of them, or one that does not hold real numbers.
+        ValueError: it is neither, or does not hold real numbers.
     """
     if isinstance(x, Tensor):
         if x.is_complex() or x.is_quantized:
@@ -47,12 +47,13 @@ def as_tensor(name: str, x: object) -> Tensor:
 
 
 def as_features(name: str, x: object) -> Float[Tensor, "n d"]:
-    """Features (N,D) of any numeric type, as float32, or float64 where they are that.
+    """Features (N,D) of any numeric type as float32, or as float64 if they are float64.
 
-    Those on a device without float64 (MPS) come to the CPU, where figures are summed in it.
+    Features on a device without float64 (MPS) are moved to the CPU, since figures are summed in
+    float64.
 
     Raises:
-        ValueError: not two dimensions, none at all, or no numbers.
+        ValueError: they have not two dimensions, are empty, or are not numbers.
     """
     found = as_tensor(name, x)
     if found.ndim != 2 or found.numel() == 0:
@@ -66,16 +67,16 @@ def as_features(name: str, x: object) -> Float[Tensor, "n d"]:
 def as_labels(
     name: str, labels: object, features: Tensor, *, unknown: bool = False
 ) -> Int64[Tensor, " n"]:
-    """Classes (N,) of any numeric type, one for each row of features, on the features' device.
+    """Classes (N,) of any numeric type, one for each row of features, as int64 on their device.
 
     Args:
         name: of the rows, for the message.
         labels: whole numbers from 0.
         features: (N,D).
-        unknown: whether negative labels, those of unlabeled rows, are taken too.
+        unknown: whether to accept negative labels, those of unlabeled rows.
 
     Raises:
-        ValueError: another length, numbers that are not whole or too large, or negative ones.
+        ValueError: the length differs, or a label is not a whole number, too large or negative.
     """
     found = as_tensor(f"{name} labels", labels)
     if found.shape != features.shape[:1]:
@@ -88,9 +89,9 @@ def as_labels(
         if odd.any():
             row = int(odd.nonzero()[0])
             raise ValueError(
-                f"{name} labels: {int(odd.sum())} are no whole numbers, the first is "
-                f"{float(found[row])} in row {row}; expected classes 0, 1, 2, …: leave the rows "
-                "out whose class is not known"
+                f"{name} labels: {int(odd.sum())} are not whole numbers, the first is "
+                f"{float(found[row])} in row {row}; expected classes 0, 1, 2, …: leave out "
+                "the rows whose class is unknown"
             )
     whole = found.to(torch.int64)
     if whole.numel() and int(whole.min()) < 0 and not unknown:
@@ -104,16 +105,16 @@ def as_labels(
 def numbered(
     bank: Int[Tensor, " m"], queries: Int[Tensor, " q"]
 ) -> tuple[Int[Tensor, " m"], Int[Tensor, " q"]]:
-    """Labels numbered from 0 without gaps, in the same order: absent classes take no memory."""
+    """Labels renumbered from 0 without gaps, so that absent classes take no memory."""
     _, numbers = torch.unique(torch.cat([bank, queries]), return_inverse=True)
     return numbers[: len(bank)], numbers[len(bank) :]
 
 
 def as_count(name: str, value: object) -> int:
-    """A whole number of any integer type.
+    """A whole number of any integer type, as an int.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a whole number.
     """
     try:
         return operator.index(value)  # type: ignore[arg-type]
@@ -122,7 +123,7 @@ def as_count(name: str, value: object) -> int:
 
 
 def check_pair(query: Tensor, bank: Tensor) -> None:
-    """Raise a ValueError unless one matrix of features can be looked up in the other."""
+    """Raise a ValueError unless queries and bank have the same width and device."""
     if query.shape[1] != bank.shape[1]:
         raise ValueError(
             f"query has {query.shape[1]} features and bank {bank.shape[1]}, expected the same: "
@@ -135,7 +136,7 @@ def check_pair(query: Tensor, bank: Tensor) -> None:
 
 
 def check_finite(name: str, x: Tensor) -> None:
-    """Raise a ValueError that names the first row that holds NaN or infinity."""
+    """Raise a ValueError that names the first row with NaN or infinity, if there is one."""
     bad = (~x.isfinite().all(dim=1)).nonzero()
     if len(bad):
         raise ValueError(
@@ -145,18 +146,17 @@ def check_finite(name: str, x: Tensor) -> None:
 
 
 def normalize(name: str, x: Tensor) -> Float[Tensor, "n d"]:
-    """Rows of unit length in float32; rows of zeros stay, and a warning counts them.
+    """Rows of unit length in float32; rows of zeros stay zero, and a warning counts them.
 
-    Rows of any length have a direction: those whose squares leave float32's range are scaled
-    first. Rows that all have unit length to float32's rounding are returned as they are, not
-    copied.
+    Rows whose squares are out of float32's range are scaled first. If all rows already have unit
+    length, to float32's rounding, they are returned without a copy.
 
     Args:
         name: for messages.
         x: (N,D) float32 or float64.
 
     Raises:
-        ValueError: a row holds a value that is not finite.
+        ValueError: a value is not finite.
     """
     lengths = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     extreme = ~((lengths > SHORTEST) & (lengths < LONGEST)).squeeze(1)

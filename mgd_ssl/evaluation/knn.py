@@ -1,4 +1,4 @@
-"""k nearest neighbors by cosine, exact, and the weighted vote that turns them into accuracy."""
+"""Exact k nearest neighbors by cosine, and the accuracy of their weighted vote."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ from mgd_ssl.evaluation.inputs import (
     numbered,
 )
 
-# Rows of the blocks on the GPU: the similarities of one block are 1024 × 65,536 floats, 256 MiB.
+# Rows in a block on the GPU: the similarities of a block are 1024 × 65,536 floats, 256 MiB.
 QUERY_BLOCK, BANK_BLOCK = 1024, 65_536
 # Votes (queries × classes) held at once.
 VOTE_BLOCK = 1 << 24
@@ -29,24 +29,24 @@ VOTE_BLOCK = 1 << 24
 def knn_search(
     query: Array, bank: Array, k: SupportsIndex
 ) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
-    """Find the k rows of the bank most alike to each query by cosine, exactly.
+    """Find the k rows of the bank that are most similar to each query by cosine, exactly.
 
-    The CPU search is faiss's, the GPU search torch's by blocks: neither ever holds the whole
-    matrix of similarities. Rows need not be normalized. A row of zeros has no direction: its
-    cosine to everything is taken as 0, and a warning counts such rows. Rows of equal cosine come
-    in any order.
+    faiss searches on the CPU, torch by blocks on the GPU: neither ever holds the whole matrix of
+    similarities. Rows need not be normalized. A row of zeros has no direction: its cosine to
+    everything is taken as 0, and a warning counts such rows. Rows of equal cosine are in any
+    order.
 
     Args:
         query: features to look up, (Q,D), a tensor or an array of any numeric type; the search
             itself is in float32.
-        bank: features to look among, (M,D), on the same device.
-        k: neighbors of each query, 1 ≤ k ≤ M.
+        bank: features to search, (M,D), on the same device.
+        k: number of neighbors of each query, 1 ≤ k ≤ M.
 
     Returns:
         Cosines (Q,k) float32 in [-1,1], descending along a row, and rows of the bank (Q,k) int64.
 
     Raises:
-        ValueError: a matrix is empty, holds a non-finite value, the two differ in D or device,
+        ValueError: a matrix is empty or holds a non-finite value, the two differ in D or device,
             or k is not in 1..M.
     """
     query, bank, k = as_features("query", query), as_features("bank", bank), as_count("k", k)
@@ -64,7 +64,7 @@ def knn_search(
         similarities, indices = (torch.from_numpy(x) for x in found)
     else:
         similarities, indices = _search_by_blocks(query, bank, k)
-    return similarities.clamp_(-1, 1), indices  # rounding takes some cosines past 1
+    return similarities.clamp_(-1, 1), indices  # rounding can lead past 1
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def knn_accuracy(
     k: SupportsIndex = 200,
     temperature: float = 0.1,
 ) -> dict[str, float]:
-    """Accuracy of the weighted k nearest neighbor vote, exp(cosine / temperature) a neighbor.
+    """Accuracy of a vote of the k nearest neighbors, weighted by exp(cosine / temperature).
 
     Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination, CVPR 2018.
 
@@ -125,15 +125,15 @@ def knn_accuracy(
         train_labels: its classes, (M,), whole numbers from 0, of any type.
         test_features: the queries, (Q,D).
         test_labels: their classes, (Q,).
-        k: neighbors that vote, 1 ≤ k ≤ M.
+        k: number of neighbors that vote, 1 ≤ k ≤ M.
         temperature: of the weights, above 0.
 
     Returns:
         ``top1`` and ``top5`` in percent. A class without a vote is never among the five.
 
     Raises:
-        ValueError: as ``knn_search``; labels do not fit the features, are negative or no whole
-            numbers; the temperature is not above 0.
+        ValueError: as ``knn_search``; labels do not fit the features, or are negative or not
+            whole numbers; the temperature is not above 0.
     """
     row = knn_sweep(train_features, train_labels, test_features, test_labels, (k,), (temperature,))[
         0
@@ -149,7 +149,7 @@ def knn_sweep(
     ks: Sequence[SupportsIndex] = (1, 10, 20, 100, 200),
     temperatures: Sequence[float] = (0.1, 0.07),
 ) -> list[dict[str, int | float]]:
-    """Accuracies of many settings from one search at the largest k; see ``knn_accuracy``.
+    """Accuracies at many settings, from one search at the largest k; see ``knn_accuracy``.
 
     Returns:
         A dict of k, temperature, top1 and top5 (percent) for each k and each temperature.
@@ -171,9 +171,9 @@ def knn_hits(
     k: SupportsIndex,
     temperature: float,
 ) -> tuple[int, int]:
-    """Number of queries whose class is first, and within the first five; see ``knn_accuracy``.
+    """Numbers of queries whose class is first and within the first five; see ``knn_accuracy``.
 
-    Several processes take a share of the queries each, and add up what they count.
+    Processes that share the queries can add up what they count.
     """
     counted, _ = _sweep(
         train_features, train_labels, test_features, test_labels, (k,), (temperature,)
@@ -189,7 +189,7 @@ def _sweep(
     ks: Sequence[SupportsIndex],
     temperatures: Sequence[float],
 ) -> tuple[list[tuple[int, float, tuple[int, int]]], int]:
-    """Each k, each temperature, and how many queries are right; and the number of queries."""
+    """Each k and temperature with the numbers of correct queries, and the number of queries."""
     bank, queries = as_features("train", train_features), as_features("test", test_features)
     labels = as_labels("train", train_labels, bank), as_labels("test", test_labels, queries)
     counts, temperatures = [as_count("k", k) for k in ks], tuple(temperatures)
@@ -214,9 +214,9 @@ def _vote(
     truth: Int[Tensor, " q"],
     temperature: float,
 ) -> tuple[int, int]:
-    """Number of queries whose class is first, and within the first five."""
+    """Numbers of queries whose class is first and within the first five."""
     classes = 1 + max(int(votes.max()), int(truth.max()))
-    # The best neighbor weighs 1: the ratios are those of exp(s/T), and nothing overflows.
+    # Relative to the best neighbor, whose weight is 1: exp(s/T) itself could overflow.
     weights = ((similarities - similarities[:, :1]) / temperature).exp()
     block = max(1, VOTE_BLOCK // classes)
     right = torch.zeros(2, dtype=torch.int64, device=truth.device)

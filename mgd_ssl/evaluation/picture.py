@@ -1,4 +1,4 @@
-"""A picture of queries and their nearest neighbors, right and wrong ones marked."""
+"""A picture of queries and their nearest neighbors, marked as right or wrong."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from mgd_ssl.files import write_whole
 
 GAP = 0.12  # of a tile's side, between tiles
 TILE_INCHES = 0.9
-MOST_TILES = 200  # to a side: a picture of 200 × 0.9 inches at 100 dpi is 18,000 pixels wide
-# A sign beside the color, for those who do not see it.
+MAX_TILES = 200  # per side: a picture of 200 × 0.9 inches at 100 dpi is 18,000 pixels wide
+# Signs besides the colors, for readers who cannot tell these apart.
 QUERY, RIGHT, WRONG = ("?", "#1f4fbf"), ("✓", "#1a7f37"), ("✗", "#c62828")
 
 
@@ -27,16 +27,16 @@ def retrieval_picture(
     correct: Bool[Tensor, "q n"] | None,
     path: str | Path,
 ) -> Path:
-    """Write a PNG: a row a query, which stands first, then its neighbors, nearest first.
+    """Write a PNG with a row for each query: the query, then its neighbors, nearest first.
 
-    The query is framed blue with a question mark.
+    The query is framed in blue with a question mark.
 
     Args:
         query_images: (Q,3,H,W).
         neighbor_images: (Q,N,3,H,W).
-        correct: whether each neighbor is of the query's class, framed green with ✓ or red
-            with ✗; None where there are no labels, and nothing is marked.
-        path: of the PNG; its folder is made where missing.
+        correct: whether each neighbor is of the query's class, framed in green with ✓ or in
+            red with ✗; None if there are no labels, and nothing is marked.
+        path: of the PNG; a missing folder is created.
 
     Returns:
         The path.
@@ -79,10 +79,10 @@ def _check(queries: Tensor, neighbors: Tensor, correct: Tensor | None) -> None:
         raise ValueError(
             f"correct: got shape {tuple(correct.shape)}, expected {tuple(neighbors.shape[:2])}"
         )
-    if max(neighbors.shape[:2]) >= MOST_TILES:
+    if max(neighbors.shape[:2]) >= MAX_TILES:
         raise ValueError(
             f"got {neighbors.shape[0]} queries with {neighbors.shape[1]} neighbors, expected "
-            f"fewer than {MOST_TILES} of each: draw fewer"
+            f"fewer than {MAX_TILES} of each: draw fewer"
         )
 
 

@@ -36,13 +36,13 @@ def neighbors(
     k: SupportsIndex,
     own_rows: Array | None = None,
 ) -> Neighbors:
-    """``knn_search`` that can leave each query's own row of the bank out.
+    """``knn_search`` that can leave out each query's own row of the bank.
 
     Args:
         query: (Q,D).
         bank: (M,D).
-        k: neighbors of each query, at most M, or M-1 with ``own_rows``.
-        own_rows: each query's own row of the bank; ``torch.arange(M)`` where bank is query.
+        k: number of neighbors of each query, at most M, or M-1 with ``own_rows``.
+        own_rows: each query's own row of the bank; ``torch.arange(M)`` if the bank is the query.
 
     Raises:
         ValueError: as ``knn_search``.
@@ -58,7 +58,7 @@ def neighbors(
         )
     similarities, indices = knn_search(query, bank, k + 1)
     own = indices == own_rows[:, None]
-    # Among more than k equal images a query's own row may not be there: the last goes instead.
+    # With more than k equal images, a query's own row may be missing: drop the last one instead.
     own[:, -1] |= ~own.any(dim=1)
     shape = len(indices), k
     return Neighbors(similarities[~own].view(shape), indices[~own].view(shape))
@@ -73,7 +73,7 @@ def retrieval_scores(
     ks: Sequence[SupportsIndex] = (1, 5, 10),
     own_rows: Array | None = None,
 ) -> dict[str, float]:
-    """Precision among the first k, and mean average precision over the ranking of the whole bank.
+    """Precision at k, and mean average precision over the ranking of the whole bank.
 
     A bank image is relevant to a query of its class. Average precision is the mean, over the
     relevant images of the whole bank, of the precision among all images at least as similar (no

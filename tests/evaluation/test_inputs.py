@@ -34,8 +34,8 @@ def test_flags_are_two_classes() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (Y + 0.5, r"train labels: 60 are no whole numbers, the first is 0\.5 in row 0"),
-        (torch.where(Y == 0, math.nan, Y), r"20 are no whole numbers, the first is nan"),
+        (Y + 0.5, r"train labels: 60 are not whole numbers, the first is 0\.5 in row 0"),
+        (torch.where(Y == 0, math.nan, Y), r"20 are not whole numbers, the first is nan"),
         (torch.where(Y == 1, math.inf, Y), r"the first is inf in row 1"),
         (-Y, r"train labels: 40 are negative \(unknown\)"),
         (Y[:-1], r"train labels: got shape \(59,\) for 60 rows"),
