@@ -118,10 +118,10 @@ def linear_probe(
     scores = accuracies(fit(kept, rates), x, y, part)
     per_lr = _per_rate(rates, scores[:, 0].tolist())
     best = max(per_lr, key=lambda row: row["holdout_top1"])  # the first, smallest, of equals
-    every = torch.arange(len(held), device=device)
-    final = fit(every, [best["learning_rate"]])
+    all_rows = torch.arange(len(held), device=device)
+    final = fit(all_rows, [best["learning_rate"]])
     top1, top5 = accuracies(final, x_test, y_test, torch.arange(len(y_test), device=device))[0]
-    loss = mean_losses(final, x, y, every)[0]
+    loss = mean_losses(final, x, y, all_rows)[0]
     if not loss.isfinite():
         raise ValueError(
             f"learning_rates: {best['learning_rate']} was the best of {tuple(rates)} on the "

@@ -104,9 +104,9 @@ def retrieval_scores(
     own_rows = None if own_rows is None else _own_rows(own_rows, query, bank)
     counts = _checked_ks(ks, len(bank) - (own_rows is not None))
     query, bank = normalize("query", query), normalize("bank", bank)
-    every = torch.arange(len(query), device=bank.device)
+    all_rows = torch.arange(len(query), device=bank.device)
     precisions, averages = [], []
-    for rows in torch.split(every, max(1, RANK_BLOCK // len(bank))):
+    for rows in torch.split(all_rows, max(1, RANK_BLOCK // len(bank))):
         own = None if own_rows is None else own_rows[rows]
         similarities = _similarities(query[rows], bank, own)
         relevant = bank_labels == query_labels[rows, None]

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from mgd_ssl.evaluation.features import Features
 from mgd_ssl.evaluation.knn import knn_sweep
-from mgd_ssl.evaluation.picture import retrieval_picture
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.evaluation.retrieval import neighbors, retrieval_scores
 from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
@@ -71,6 +70,8 @@ def retrieve(
     config: KnnConfig, evaluated: EvaluatedNetwork, bank: Features, queries: Features, path: Path
 ) -> dict[str, float]:
     """Scores over all queries, and a picture of some of them, chosen by the seed."""
+    from mgd_ssl.evaluation.picture import retrieval_picture  # loads matplotlib
+
     scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels)
     generator = torch.Generator().manual_seed(config.seed)
     shown = torch.randperm(len(queries.labels), generator=generator)[: config.retrieve]
