@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from mgd_ssl.commands import knn_eval, linear_eval
 from mgd_ssl.evaluation.results import write_json
+from mgd_ssl.runs import knn, linear
+from mgd_ssl.settings.evaluation import KnnConfig, LinearEvalConfig
 from mgd_ssl.settings.parsing import parse
 
 Results = dict[str, list[dict[str, Any]]]
@@ -70,12 +71,12 @@ def evaluate(
     """
     given = [str(checkpoint), str(data), "--limit", str(images), "--size", str(size)]
     given += more
-    knn = [*given, "--out", str(out.with_stem(f"{out.stem}-knn"))]
-    knn += ["--knn-t", "0.1", "--knn-k", *map(str, ks)]
-    linear = [*given, "--out", str(out.with_stem(f"{out.stem}-linear"))]
-    near = knn_eval.run(parse(knn_eval.KnnConfig, "knn_eval.py", knn))
-    probe = linear_eval.run(parse(linear_eval.LinearEvalConfig, "linear_eval.py", linear))
-    return {f"knn{row['k']}": row["top1"] for row in near["knn"]} | {"linear": probe["top1"]}
+    near = [*given, "--out", str(out.with_stem(f"{out.stem}-knn"))]
+    near += ["--knn-t", "0.1", "--knn-k", *map(str, ks)]
+    probed = [*given, "--out", str(out.with_stem(f"{out.stem}-linear"))]
+    votes = knn.run(parse(KnnConfig, "knn_eval.py", near))
+    probe = linear.run(parse(LinearEvalConfig, "linear_eval.py", probed))
+    return {f"knn{row['k']}": row["top1"] for row in votes["knn"]} | {"linear": probe["top1"]}
 
 
 def markdown(

@@ -1,0 +1,169 @@
+"""Teachers and students of any kind on color photographs: which form of the matching suits which.
+
+    python recipes/any_teacher.py FOLDER TEACHER [--jobs 4]
+
+FOLDER has train/ and val/ of class folders, TEACHER is a convolutional network. A ViT is distilled
+from it first, by the defaults, and then teaches itself. Students are a ResNet-18 of a quarter's
+width, a MobileNetV3-small of half and that ViT. A run whose results exist is not repeated; --jobs
+starts so many of them at once.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tables import Row, evaluate, markdown, run_rows
+
+from mgd_ssl import stages
+from mgd_ssl.commands import pretrain
+from mgd_ssl.training import distillation
+
+COLUMNS = {"knn20": "kNN, k 20", "linear": "linear"}
+VIT, VIT_SIZE, SIZE = "vit_tiny_patch16_224", "96", "64"
+RESNET = ("-a", "resnet18", "--width", "0.25", "--size", SIZE)
+MOBILE = ("-a", "mobilenetv3_small_050", "--size", SIZE)
+TOKENS = ("-a", VIT, "--size", VIT_SIZE)
+SIMREG = ("--method", "simreg", "--regression-head", "linear", "--optimizer", "adamw")
+# Row -> (teacher, options, how the plan is changed).
+ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "conv to ViT, linear regression": ("conv", (*TOKENS, *SIMREG), ""),
+    "conv to ViT, mgd-plus": ("conv", TOKENS, ""),
+    "conv to ResNet, linear regression": ("conv", (*RESNET, *SIMREG), ""),
+    "conv to ResNet, one-sided, margins of the batch norms": ("conv", RESNET, "one-sided"),
+    "conv to ResNet, mgd-plus": ("conv", RESNET, ""),
+    "conv to MobileNetV3, linear regression": ("conv", (*MOBILE, *SIMREG), ""),
+    "conv to MobileNetV3, mgd-plus": ("conv", MOBILE, ""),
+    "ViT to ResNet, linear regression": ("vit", (*RESNET, *SIMREG), ""),
+    "ViT to ResNet, all four stages": ("vit", RESNET, "all"),
+    "ViT to ResNet, last stage alone": ("vit", (*RESNET, "--ignore", "0", "1", "2"), "all"),
+    "ViT to ResNet, raw tokens, one-sided": ("vit", RESNET, "one-sided"),
+    "ViT to ResNet, mgd-plus": ("vit", RESNET, ""),
+    "ViT to MobileNetV3, linear regression": ("vit", (*MOBILE, *SIMREG), ""),
+    "ViT to MobileNetV3, mgd-plus": ("vit", MOBILE, ""),
+}
+
+
+def main() -> None:
+    """Run what is missing, then write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("teacher", type=Path)
+    parser.add_argument("--teacher-arch", default="", help="where the file does not show it")
+    parser.add_argument("--out", type=Path, default=Path("runs/any_teacher"))
+    parser.add_argument("--epochs", default="6")
+    parser.add_argument("--vit-epochs", default="30")
+    parser.add_argument("-j", "--workers", default="0")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--rows", nargs="*", type=int, help="these rows alone, from 0")
+    parser.add_argument("--only", help=argparse.SUPPRESS)  # NAME@SEED, of one job
+    options = parser.parse_args()
+    if options.only:
+        name, _, seed = options.only.rpartition("@")
+        run_rows([Row(name, (), (int(seed),))], lambda r, s: run(r.name, s, options), options.out)
+        return
+    names = [list(ROWS)[i] for i in options.rows or range(len(ROWS))]
+    start(["conv teacher@0", "ViT teacher@0"], options)
+    jobs = [f"{name}@{seed}" for seed in range(options.seeds) for name in names]
+    start(jobs, options)
+    table = [Row("conv teacher", ()), Row("ViT teacher", ())]
+    table += [Row(name, (), tuple(range(options.seeds))) for name in names]
+    found = run_rows(table, lambda row, seed: run(row.name, seed, options), options.out)
+    text = markdown(found, COLUMNS)
+    print(text)
+    (options.out / "table.md").write_text(text, encoding="utf-8")
+
+
+def start(jobs: list[str], options: argparse.Namespace) -> None:
+    """Run jobs whose results are missing, so many at once."""
+
+    def one(job: str) -> None:
+        if not (options.out / f"{job.replace('@', '-')}.json").exists():
+            command = [sys.executable, __file__, *sys.argv[1:], "--only", job]
+            log = options.out / f"{job}.log"
+            with log.open("w") as file:
+                if subprocess.run(command, stdout=file, stderr=file).returncode:
+                    print(f"{job} failed: {log}")
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(one, jobs))
+
+
+def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Train one student, or the ViT, and measure it; or measure the convolutional teacher."""
+    if name == "conv teacher":
+        named = ("--arch", options.teacher_arch) if options.teacher_arch else ()
+        return measure(name, options.teacher, SIZE, options, named)
+    if name == "ViT teacher":
+        out = train(name, seed, "conv", TOKENS, options, options.vit_epochs)
+        return measure(name, out / "student.safetensors", VIT_SIZE, options)
+    teacher, words, change = ROWS[name]
+    with planned(change):
+        out = train(name, seed, teacher, words, options, options.epochs)
+    size = words[words.index("--size") + 1]
+    return measure(f"{name}-{seed}", out / "student.safetensors", size, options) | last(out)
+
+
+def train(
+    name: str, seed: int, teacher: str, words: tuple[str, ...], options: argparse.Namespace, n: str
+) -> Path:
+    """Train a student; returns its run's directory."""
+    out = options.out / f"run {name}-{seed}"
+    argv = [str(options.data), *words, "-b", "128", "-j", options.workers, "--epochs", n]
+    argv += ["--knn-every", "0", "--health-every", "0", "--seed", str(seed), "--out", str(out)]
+    if teacher == "conv":
+        argv += ["--teacher", str(options.teacher)]
+        argv += ["--teacher-arch", options.teacher_arch] if options.teacher_arch else []
+    else:
+        file = options.out / "run ViT teacher-0" / "student.safetensors"
+        argv += ["--teacher", str(file), "--teacher-size", VIT_SIZE]
+    if status := pretrain.main([*argv, "--resume"]):
+        raise SystemExit(status)
+    return out
+
+
+def measure(
+    name: str, file: Path, size: str, options: argparse.Namespace, more: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """kNN and linear accuracy over all val images, all train images in the bank."""
+    part = options.out / f"{name}.part.json"
+    more = (*more, "-j", options.workers)
+    return evaluate(file, options.data, part, 10**9, int(size), (20,), more)
+
+
+def last(out: Path) -> dict[str, Any]:
+    """The last epoch's speed."""
+    row = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    return {"images_per_second": row["images_per_second"]}
+
+
+@contextmanager
+def planned(change: str) -> Iterator[None]:
+    """Inside, plans are changed as a row says; otherwise they are the project's own."""
+    original, farthest = distillation.plan_matching, stages.FARTHEST
+
+    def one_sided(*args: Any) -> list[stages.Stage]:
+        return [replace(stage, form="rectified") for stage in original(*args)]
+
+    try:
+        if change == "one-sided":
+            distillation.plan_matching = one_sided
+        if change == "all":
+            stages.FARTHEST = float("inf")
+        yield
+    finally:
+        distillation.plan_matching, stages.FARTHEST = original, farthest
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
