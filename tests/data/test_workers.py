@@ -24,10 +24,10 @@ def loader_of(count=32, batch=4, **options):
 @pytest.mark.parametrize(
     ("asked", "cores", "processes", "expected"),
     [
-        (None, 2, 1, 2),
-        (None, 64, 1, 8),
-        (None, 64, 16, 4),
         (8, 2, 1, 2),
+        (8, 64, 1, 8),
+        (8, 64, 16, 4),
+        (20, 16, 1, 16),
         (3, 8, 1, 3),
         (0, 8, 1, 0),
     ],
@@ -42,10 +42,10 @@ def test_a_number_that_is_cut_is_said_once(monkeypatch, caplog):
     monkeypatch.setattr(process, "cores", lambda: 2)
     workers._say_cut.cache_clear()
     with caplog.at_level(logging.WARNING):
-        decoding_workers(8)
-        decoding_workers(8)
-        decoding_workers(None)
-    assert caplog.messages == ["workers: 2 instead of 8, one for each core of this process"]
+        decoding_workers(6)
+        decoding_workers(6)
+        decoding_workers(8)  # as many as are usual
+    assert caplog.messages == ["workers: 2 instead of 6, one for each core of this process"]
 
 
 @pytest.mark.parametrize(
