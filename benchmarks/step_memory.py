@@ -58,7 +58,7 @@ def measure(words: list[str]) -> None:
     run = build(config, fabric)
     started = time.process_time()
     data = run.data
-    memory = step_memory(run.task, run.optimizer, fabric, data.size or 0, data.count)
+    memory = step_memory(run.task, run.optimizer, fabric, data.size or 0, data.views_per_image)
     need = memory.of(config.optim.batch_size or 0) / 2**30
     seconds, before = time.process_time() - started, peak_memory()
     run.module, run.optimizer = fabric.setup(run.task, run.optimizer)

@@ -110,7 +110,7 @@ class Detection(Task):
             losses |= self.distiller(maps, self._teacher_maps(batch))
         return losses
 
-    def pairs(self, images: Any) -> Iterator[tuple[Maps, Maps]]:
+    def map_pairs(self, images: Any) -> Iterator[tuple[Maps, Maps]]:
         """Images (3,H,W) -> the maps of each image by itself, with the padding cut off."""
         student = cast(RetinaNet, self.student)
         batch, _ = student.transform(images)

@@ -11,9 +11,9 @@ from mgd_ssl.detection.flips import flip_randomly
 from mgd_ssl.detection.loading import DetectionBatch, DetectionLoader, make_detection_loader
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.sources import DetectionSource
-from mgd_ssl.training.loaders import CALIBRATION_BATCHES, images_per_process, loader_options
+from mgd_ssl.training.loaders import images_per_process, loader_options
 from mgd_ssl.training.loop import Position
-from mgd_ssl.training.training_data import TrainingData
+from mgd_ssl.training.training_data import CALIBRATION_BATCHES, TrainingData
 
 
 def make_loader(
@@ -39,17 +39,17 @@ class DetectionData(TrainingData):
     """
 
     source: DetectionSource
-    size, count = None, 1
+    size, views_per_image = None, 1
 
     def __init__(self, config: DetectConfig, fabric: Fabric, source: DetectionSource) -> None:
         self.config, self.fabric, self.source = config, fabric, source
         self.loader = make_loader(config, fabric, source, train=True)
 
-    def views(self, batch: DetectionBatch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    def task_inputs(self, batch: DetectionBatch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
         """A batch on the device -> images in [0,1] and boxes, flipped at random."""
         return flip_randomly(_unit(batch.images), batch.targets)
 
-    def sample(self, here: Position) -> Iterator[list[Tensor]]:
+    def solving_batches(self, here: Position) -> Iterator[list[Tensor]]:
         """Images in [0,1] on the device, not flipped: a random choice that differs by step."""
         config = self.config
         seed = config.seed + here.epoch * len(self.loader) + here.step
@@ -57,7 +57,7 @@ class DetectionData(TrainingData):
         for batch in make_loader(config, self.fabric, chosen):
             yield _unit(self.fabric.to_device(batch.images))
 
-    def first_steps(self) -> Iterator[list[Tensor]]:
+    def calibration_batches(self) -> Iterator[list[Tensor]]:
         """Images of the first steps in [0,1] on the device, not flipped."""
         loader = make_loader(self.config, self.fabric, self.source, train=True)
         for batch in itertools.islice(loader, CALIBRATION_BATCHES):

@@ -61,9 +61,7 @@ class EvaluatedNetwork:
         self.fabric = _one_process(config.device)
         self.device = self.fabric.device
         place(self.network, config.device, self.device)
-        probe(
-            self.network, Taps([]), self.size
-        )  # a size that it cannot take is refused
+        probe(self.network, Taps([]), self.size)  # a size that it cannot take is refused
         self.network = self.fabric.setup_module(self.network)  # runs in the precision
         self.transform: EvalTransform = eval_transform(self.report.mean, self.report.std)
         self.transform.to(self.device)

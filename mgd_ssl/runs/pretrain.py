@@ -48,7 +48,8 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     task = build_task(config, fabric, student, report, distillation)
     if isinstance(config.objective, WithQueue):
         check_queue(config.objective.moco_k, config.optim.batch_size, source)
-    data = ImageData(config, fabric, source, config.views, count=config.objective.views)
+    views = config.objective.views
+    data = ImageData(config, fabric, source, config.views, views_per_image=views)
     run = PretrainRun(config, fabric, task, data, held_out, report)
     if fabric.is_global_zero:
         logger.info(data_line(run.uses(held_out)))

@@ -107,7 +107,7 @@ class Task(nn.Module):
         named = ((name.rpartition(".")[2], buffer) for name, buffer in self.named_buffers())
         return [queue for name, queue in named if name.startswith("queue") and queue.ndim == 2]
 
-    def pairs(self, images: Any) -> Iterator[tuple[Maps, Maps]]:
+    def map_pairs(self, images: Any) -> Iterator[tuple[Maps, Maps]]:
         """(N,3,H,W) in [0,1] -> (raw student maps, teacher maps) that the cost is taken of."""
         assert self.reader and self.teacher
         student_maps = self.reader(self.student, self.normalize(images))[0]
@@ -128,6 +128,6 @@ class Task(nn.Module):
         """
         assert self.distiller
         with evaluating(self.student):
-            pairs = (pair for images in batches for pair in self.pairs(images))
+            pairs = (pair for images in batches for pair in self.map_pairs(images))
             costs = self.distiller.costs(pairs)
         return self.distiller.solve(costs)

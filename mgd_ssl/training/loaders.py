@@ -12,8 +12,6 @@ from mgd_ssl.data import (
 from mgd_ssl.data.loading import LoaderOptions
 from mgd_ssl.settings.run import RunConfig
 
-CALIBRATION_BATCHES = 8
-
 
 def build_loader(
     config: RunConfig,

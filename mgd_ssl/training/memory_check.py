@@ -9,8 +9,10 @@ from lightning_fabric import Fabric
 from mgd_ssl import distributed
 from mgd_ssl.process import group_folders, read_or_empty
 from mgd_ssl.settings.run import RunConfig
+from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.memory import StepMemory
+from mgd_ssl.training.memory import StepMemory, step_memory
+from mgd_ssl.training.training_data import TrainingData
 
 SMALL = 96  # pixels of a side, below which a small stem is the default
 # Of a control group: its limit, its usage, and what of that it can give back; versions 2 and 1.
@@ -22,12 +24,23 @@ GROUP_FILES = (
 REFUSED, WARNED = 1.15, 0.85
 
 
-def check_memory(config: RunConfig, fabric: Fabric, need: StepMemory) -> None:
+def check_memory(
+    config: RunConfig,
+    fabric: Fabric,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingData,
+) -> None:
     """Refuse a step that does not fit into memory, on every rank where it does not on one.
+
+    Images of different sizes are not judged.
 
     Raises:
         ValueError: names a batch that fits.
     """
+    if data.size is None:
+        return
+    need = step_memory(task, optimizer, fabric, data.size, data.views_per_image)
     processes = int(fabric.world_size)
     free, where = available(fabric.device), f"on {fabric.device}"
     if free is not None and fabric.device.type == "cpu":

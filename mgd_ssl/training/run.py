@@ -22,7 +22,6 @@ from mgd_ssl.training.checkpoint import BEST, LAST, read_last, save_checkpoint
 from mgd_ssl.training.devices import compile_task
 from mgd_ssl.training.logging import MetricWriter, logger
 from mgd_ssl.training.loop import LoopConfig, Position, fit
-from mgd_ssl.training.memory import step_memory
 from mgd_ssl.training.memory_check import check_memory
 from mgd_ssl.training.meter import Summed
 from mgd_ssl.training.optimizer import build_optimizer
@@ -115,9 +114,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             ValueError: a step does not fit into memory, or the directory is refused.
         """
         data, fabric = self.data, self.fabric
-        if data.size is not None:
-            need = step_memory(self.task, self.optimizer, fabric, data.size, data.count)
-            check_memory(self.config, fabric, need)
+        check_memory(self.config, fabric, self.task, self.optimizer, data)
         with taken_directory(self.config, fabric, lambda: self.begun) as directory:
             self.set_up(directory)
             figures = self.prepare()
@@ -169,7 +166,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     def step(self, batch: Any) -> dict[str, Tensor]:
         """A batch on the device -> named losses, whose sum is minimised."""
-        losses: dict[str, Tensor] = self.module(*self.data.views(batch))
+        losses: dict[str, Tensor] = self.module(*self.data.task_inputs(batch))
         return losses
 
     def before_step(self, here: Position) -> dict[str, float]:

@@ -48,8 +48,8 @@ def solve_matching(
     distributed.share_buffers(task.student)
     with fabric.autocast():
         if distiller.needs_measuring:
-            task.measure(islice(data.sample(here), MEASURED_BATCHES))
-        solved = task.solve(data.sample(here))
+            task.measure(islice(data.solving_batches(here), MEASURED_BATCHES))
+        solved = task.solve(data.solving_batches(here))
     text = "  ".join(f"{m.name} {m.total:.3f} ({m.changed} changed)" for m in solved)
     logger.info("matching solved before %s: total cost %s", here, text)
     if fabric.is_global_zero:
@@ -57,7 +57,7 @@ def solve_matching(
     metrics = {f"matching_total/{m.name}": m.total for m in solved}
     metrics |= {f"matching_changed/{m.name}": float(m.changed) for m in solved}
     if start is not None and distiller.solves == 1:
-        metrics |= _weigh_stages(task, data, start, fabric)
+        metrics |= _calibrate(task, data, start, fabric)
     return metrics
 
 
@@ -69,13 +69,13 @@ def _write(folder: Path, here: Position, solved: Sequence[StageMatching]) -> Non
     write_whole(path, lambda file: np.savez_compressed(file, **arrays))
 
 
-def _weigh_stages(task: Task, data: TrainingData, start: float, fabric: Fabric) -> dict[str, float]:
+def _calibrate(task: Task, data: TrainingData, start: float, fabric: Fabric) -> dict[str, float]:
     """Choose each stage's weight so that its loss begins at ``start``; returns the weights."""
     distiller = task.distiller
     assert distiller
     kept = keeping_buffers(task.student, distiller)  # it is run in training mode
     with torch.no_grad(), fabric.autocast(), kept:
-        pairs = (pair for images in data.first_steps() for pair in task.pairs(images))
+        pairs = (pair for images in data.calibration_batches() for pair in task.map_pairs(images))
         scales = distiller.calibrate(pairs, start)
     named = zip(distiller.stages, scales, strict=True)
     return {f"matching_scale/{stage.name}": scale for stage, scale in named}

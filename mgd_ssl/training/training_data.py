@@ -12,8 +12,10 @@ from mgd_ssl.data import Batch, ImageSource, View, random_crops, subset
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.settings.views import ViewOptions
-from mgd_ssl.training.loaders import CALIBRATION_BATCHES, build_loader
+from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.loop import Loader, Position
+
+CALIBRATION_BATCHES = 8
 
 
 class TrainingData(ABC):
@@ -23,27 +25,27 @@ class TrainingData(ABC):
         source: the images.
         loader: batches of the steps.
         size: side in pixels of what the networks see; None where images differ.
-        count: views of each image.
+        views_per_image: how many of each image a step sees.
     """
 
     source: ImageSource
     loader: Loader
     size: int | None
-    count: int
+    views_per_image: int
 
     @abstractmethod
-    def views(self, batch: Any) -> Sequence[Any]:
+    def task_inputs(self, batch: Any) -> Sequence[Any]:
         """A batch on the device -> what the task is called with, drawn at random."""
 
     @abstractmethod
-    def sample(self, here: Position) -> Iterable[Any]:
-        """Batches of another random choice of images each time, as an evaluation sees them."""
+    def solving_batches(self, here: Position) -> Iterable[Any]:
+        """Batches of a random choice of images, another at each position, without augmentation."""
 
     @abstractmethod
-    def first_steps(self) -> Iterable[Any]:
-        """Batches of the first steps' images, as an evaluation sees them.
+    def calibration_batches(self) -> Iterable[Any]:
+        """Batches of the first steps' images, without augmentation.
 
-        As many on every rank: synchronised norms wait for all.
+        Every rank gets as many: synchronized norms wait for all.
         """
 
 
@@ -55,13 +57,12 @@ class ImageData(TrainingData):
         fabric: devices and precision.
         source: training images.
         views: how a view is drawn.
-        count: views of each image.
+        views_per_image: one or two.
         labelled: whether the task takes the classes too.
 
     Attributes:
         loader: batches of random crops.
         size: side of the views in pixels.
-        count: views of each image.
     """
 
     def __init__(
@@ -71,28 +72,29 @@ class ImageData(TrainingData):
         source: ImageSource,
         views: ViewOptions,
         *,
-        count: int = 1,
+        views_per_image: int = 1,
         labelled: bool = False,
     ) -> None:
         self.config, self.fabric, self.source = config, fabric, source
-        self.size, self.count, self.labelled = config.loader.size, count, labelled
-        crops = random_crops(views, self.size, count, config.seed)
+        self.size, self.labelled = config.loader.size, labelled
+        self.views_per_image = views_per_image
+        crops = random_crops(views, self.size, views_per_image, config.seed)
         self.loader = build_loader(config, fabric, source, train=True, crops=crops)
         self._view = View(views, self.size).to(fabric.device)
 
-    def views(self, batch: Batch) -> list[Tensor]:
-        """A batch on the device -> random views (B,3,S,S) in [0,1], then the classes if wanted."""
+    def task_inputs(self, batch: Batch) -> list[Tensor]:
+        """A batch on the device -> random views (B,3,S,S) in [0,1], and the classes if labelled."""
         views = [self._view(crops) for crops in batch.images.unbind(1)]
         return [*views, batch.labels] if self.labelled else views
 
-    def sample(self, here: Position) -> Iterator[Tensor]:
+    def solving_batches(self, here: Position) -> Iterator[Tensor]:
         """(B,3,S,S) in [0,1] on the device: centers of a random choice that differs by epoch."""
         count = self.config.mgd.mgd_update_images
         chosen = subset(self.source, count, self.config.seed + here.epoch)
         for batch in build_loader(self.config, self.fabric, chosen):
             yield to_unit(self.fabric.to_device(batch.images))
 
-    def first_steps(self) -> Iterator[Tensor]:
+    def calibration_batches(self) -> Iterator[Tensor]:
         """(B,3,S,S) in [0,1] on the device: centers of the first steps' images, whole batches."""
         loader = build_loader(self.config, self.fabric, self.source, train=True)
         for batch in islice(loader, CALIBRATION_BATCHES):

@@ -107,7 +107,11 @@ def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
 
 @pytest.mark.parametrize(
     ("place", "call", "signum"),
-    [("sample", 2, signal.SIGTERM), ("measure", 2, signal.SIGHUP), ("step", 1, signal.SIGINT)],
+    [
+        ("solving_batches", 2, signal.SIGTERM),
+        ("measure", 2, signal.SIGHUP),
+        ("step", 1, signal.SIGINT),
+    ],
 )
 def test_a_stop_while_matching_or_measuring_is_answered_at_once_and_loses_nothing(
     tmp_path: Path,
@@ -129,7 +133,7 @@ def test_a_stop_while_matching_or_measuring_is_answered_at_once_and_loses_nothin
 
 def stop_in(place: str, call: int, signum: int, patched: pytest.MonkeyPatch) -> list[str]:
     """Signal this process in a method's n-th call; says whether that went on."""
-    owner = ImageData if place == "sample" else PretrainRun
+    owner = ImageData if place == "solving_batches" else PretrainRun
     original, calls, after = getattr(owner, place), iter(range(1, 1000)), list[str]()
 
     def stopped(*args: Any) -> Any:
@@ -148,7 +152,7 @@ def test_a_stop_in_the_first_solve_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stop_in("sample", 1, signal.SIGTERM, monkeypatch)
+    stop_in("solving_batches", 1, signal.SIGTERM, monkeypatch)
     assert pretrain.main(arguments(tmp_path / "run", teacher, *RUN)) == 128 + signal.SIGTERM
     assert "stopped by SIGTERM before the first step" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

@@ -135,7 +135,7 @@ def test_statistics_leave_the_padding_out() -> None:
     images, _ = batch()
     transformed, _ = task.student.transform(images)
     assert transformed.tensors.shape[-1] > transformed.image_sizes[0][1]  # there is padding
-    pairs = list(task.pairs(images))
+    pairs = list(task.map_pairs(images))
     whole = task.reader.body(task.student, transformed.tensors)
     for index, (student_maps, teacher_maps) in enumerate(pairs):
         height, width = transformed.image_sizes[index]
