@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from archive_files import names, pixels
+from filelock import FileLock
 from image_files import class_tree, photo, save, text_named_jpg
 from PIL import Image
 from tiny_runs import start
@@ -268,6 +269,17 @@ def test_what_reads_back_otherwise_is_no_shard(
     with pytest.raises(OSError, match="reads back otherwise than it was written"):
         write_shard(plan, 0)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_two_commands_do_not_pack_into_one_folder(
+    tmp_path: Path, folder: Path, capsys: Capture
+) -> None:
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"):
+        assert packed(str(folder), "--out", str(tmp_path / "out")) == 1
+    assert "another command packs into" in capsys.readouterr().err
+    assert packed(str(folder), "--out", str(tmp_path / "out")) == 0
+    assert not (tmp_path / "out" / ".lock").exists()
 
 
 # what is refused

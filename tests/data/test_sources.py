@@ -3,10 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_files import class_tree, photo, save
+from archive_files import png, write_tar
+from image_files import class_tree, idx_folder, photo, save
 
 from mgd_ssl.data import ArraySource, open_source, subset
 from mgd_ssl.data.opening import SAMPLE
+from mgd_ssl.data.readers import __file__ as package
+from mgd_ssl.data.readers import readers
 
 
 def paths(source) -> list[str]:
@@ -208,3 +211,18 @@ def test_a_path_may_be_text_and_an_archive_is_to_be_unpacked(tmp_path: Path) -> 
     (tmp_path / "images.rar").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"it is a file .*unpack an archive"):
         open_source(tmp_path / "images.rar", "train")
+
+
+def test_data_of_two_kinds_in_one_folder_is_refused(tmp_path: Path) -> None:
+    idx_folder(tmp_path)
+    write_tar(tmp_path / "0.tar", [("0.png", png(photo()))])
+    with pytest.raises(ValueError, match=r"IDX files .* and a folder of tar shards; expected one"):
+        open_source(tmp_path, "train")
+
+
+def test_every_kind_of_data_is_a_module_that_says_what_it_is() -> None:
+    """A new kind is a file beside the others; no list of them is kept anywhere."""
+    found = readers()
+    files = {path.stem for path in Path(package).parent.glob("[!_]*.py")}
+    assert set(found) == files and list(found)[-1] == "folder"
+    assert all(reader.what for reader in found.values())
