@@ -1,0 +1,83 @@
+"""What a pretraining run loads, and what docs/architecture.md says of the code."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_runs import ROOT, arguments
+
+DOCUMENT = (ROOT / "docs" / "architecture.md").read_text()
+# torchmetrics is no dependency, but where it is installed Fabric loads it, and with it matplotlib.
+RUN = """
+import sys
+sys.modules["torchmetrics"] = None
+from mgd_ssl.commands import pretrain
+status = pretrain.main(sys.argv[1:])
+print("LOADED", *sys.modules)
+raise SystemExit(status)
+"""
+# Rooms of which a run loads these modules alone; of all other rooms, any.
+LOADED = {
+    "detection": set(),
+    "reporting": set(),
+    "builder": set(),
+    "commands": {"failures", "pretrain", "signals", "terminal"},
+    "evaluation": {
+        *("accuracy", "features", "health", "inputs", "knn"),
+        *("online", "online_health", "retrieval"),
+    },
+    "losses": {"blocks", "moco"},
+    "runs": {"pretrain", "pretrain_evaluation", "pretrain_networks"},
+    "tasks": {"pretraining", "task"},
+}
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> list[str]:
+    """Modules that a whole run of pretrain.py loads, of the default measurements."""
+    out = tmp_path_factory.mktemp("loaded") / "run"
+    words = arguments(out, teacher, "--epochs", "1", "--knn-every", "1", "--knn-bank", "64")
+    ended = subprocess.run(
+        [sys.executable, "-c", RUN, *words], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.rpartition("LOADED ")[2].split()
+
+
+@pytest.mark.parametrize("room", LOADED)
+def test_a_pretraining_run_loads_of_other_rooms_what_it_uses_alone(
+    modules: list[str], room: str
+) -> None:
+    inside = f"mgd_ssl.{room}."
+    found = {name.removeprefix(inside) for name in modules if name.startswith(inside)}
+    assert found == LOADED[room]
+    assert (f"mgd_ssl.{room}" in modules) == bool(found)
+
+
+def test_a_pretraining_run_draws_no_pictures(modules: list[str]) -> None:
+    assert "torch" in modules and "matplotlib" not in modules
+
+
+def test_the_reading_path_is_short() -> None:
+    section = DOCUMENT.partition("## Reading path")[2].partition("## ")[0]
+    files = [ROOT / name for name in re.findall(r"^\d\. `(.*?)`", section, re.MULTILINE)]
+    assert 0 < len(files) <= 8
+    assert sum(len(file.read_text().splitlines()) for file in files) <= 3000
+
+
+@pytest.mark.parametrize("place", sorted(set(re.findall(r"`(mgd_ssl/\S+\.py: \w+)`", DOCUMENT))))
+def test_what_the_document_names_is_where_it_says(place: str) -> None:
+    file, name = place.split(": ")
+    defined = set()
+    for node in ast.parse((ROOT / file).read_text()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
+        defined |= {getattr(target, "name", getattr(target, "id", None)) for target in targets}
+    assert name in defined
+
+
+def test_the_document_names_every_room() -> None:
+    rooms = {path.parent.name for path in (ROOT / "mgd_ssl").glob("*/__init__.py")}
+    assert {name for name in rooms if f"`{name}/`" not in DOCUMENT} == set()
