@@ -40,7 +40,7 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
             found = evaluate_one(config, source, given, val, fabric)
             rows.append({"network": name, "checkpoint": str(source), **found})
     if fabric.is_global_zero:
-        print_table(f"Accuracy, per cent: {val.name}", rows)
+        print_table(f"Accuracy, percent: {val.name}", rows)
         if config.out:
             path = write_json(config.out / "accuracy.json", {**result, "rows": rows})
             logger.info("written: %s", path)
