@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mgd_ssl.commands import knn_eval, linear_eval, pretrain
+from mgd_ssl.commands import pretrain
 from mgd_ssl.evaluation.results import print_table, write_json
+from mgd_ssl.runs import knn, linear
+from mgd_ssl.settings.evaluation import KnnConfig, LinearEvalConfig
 from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 
@@ -40,7 +42,7 @@ def main() -> None:
     for row in rows:
         row["kNN, % of teacher"] = 100 * row["kNN top-1"] / rows[0]["kNN top-1"]
         row["linear, % of teacher"] = 100 * row["linear top-1"] / rows[0]["linear top-1"]
-    print_table("Accuracy on the embedded sample of Fashion-MNIST, per cent", rows)
+    print_table("Accuracy on the embedded sample of Fashion-MNIST, percent", rows)
     print(
         f"kNN: k {K}, T {TEMPERATURE}. Linear: cached protocol. {time.monotonic() - started:.0f} s"
     )
@@ -50,12 +52,12 @@ def main() -> None:
 def evaluate(checkpoint: Path, out: Path) -> dict[str, Any]:
     """kNN and linear top-1 of a checkpoint."""
     name = checkpoint.parent.name
-    knn = [str(checkpoint), "--out", str(out / f"{name}-knn.json")]
-    knn += ["--knn-k", str(K), "--knn-t", str(TEMPERATURE)]
-    near = knn_eval.run(parse(knn_eval.KnnConfig, "knn_eval.py", knn))
-    linear = [str(checkpoint), "--out", str(out / f"{name}-linear.json")]
-    probe = linear_eval.run(parse(linear_eval.LinearEvalConfig, "linear_eval.py", linear))
-    return {"kNN top-1": near["knn"][0]["top1"], "linear top-1": probe["top1"]}
+    near = [str(checkpoint), "--out", str(out / f"{name}-knn.json")]
+    near += ["--knn-k", str(K), "--knn-t", str(TEMPERATURE)]
+    votes = knn.run(parse(KnnConfig, "knn_eval.py", near))
+    probed = [str(checkpoint), "--out", str(out / f"{name}-linear.json")]
+    probe = linear.run(parse(LinearEvalConfig, "linear_eval.py", probed))
+    return {"kNN top-1": votes["knn"][0]["top1"], "linear top-1": probe["top1"]}
 
 
 if __name__ == "__main__":
