@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mgd_ssl.models.families.clip import Clip, SigLip, TimmClip
 from mgd_ssl.models.families.convnext import (
     ConvNeXt,
     DinoV3ConvNeXt,
@@ -40,6 +41,9 @@ FAMILIES: tuple[Family, ...] = (
     HuggingFaceDinoV3ConvNeXt(),
     ConvNeXt(),
     TimmConvNeXt(),
+    Clip(),
+    TimmClip(),
+    SigLip(),
     TimmDinoV2(),
     MocoV3(),
     Mae(),

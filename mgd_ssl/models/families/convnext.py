@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from mgd_ssl.models.families.dinov3 import TERMS, is_named
+from mgd_ssl.models.families.dinov3 import TERMS
 from mgd_ssl.models.families.family import (
     Family,
     Remapped,
@@ -19,6 +19,7 @@ from mgd_ssl.models.families.family import (
     Terms,
     count_blocks,
     fitted,
+    is_named,
     renamed,
     shape_of,
     take,

@@ -21,6 +21,7 @@ from mgd_ssl.models.families.family import (
     Terms,
     count_blocks,
     fitted,
+    is_named,
     renamed,
     shape_of,
     take,
@@ -176,8 +177,3 @@ def _split_biases(key: str, bias: Tensor, mask: Tensor | None) -> State:
         raise ValueError(f"{key}_mask: got values that are NaN, expected ones and zeros")
     stem = key.removesuffix("qkv.bias")
     return {f"{stem}q_bias": query, f"{stem}v_bias": value}
-
-
-def is_named(path: Path, word: str) -> bool:
-    """Whether a file, or the folder it is in, is called by a word, as published ones are."""
-    return any(word in name.lower() for name in (path.name, path.parent.name))

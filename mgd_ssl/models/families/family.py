@@ -203,3 +203,8 @@ def take(state: State, pattern: str) -> tuple[str, ...]:
     for key in names:
         del state[key]
     return names
+
+
+def is_named(path: Path, word: str) -> bool:
+    """Whether a file, or the folder it is in, is called by a word, as published ones are."""
+    return any(word in name.lower() for name in (path.name, path.parent.name))

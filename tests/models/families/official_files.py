@@ -11,9 +11,9 @@ def random_state(shapes, seed=0):
 
     def values(name, shape):
         noise = torch.randn(shape, generator=generator)
-        if "norm" in name and name.endswith("weight"):
+        if ("norm" in name or ".ln_" in f".{name}") and name.endswith("weight"):
             return 1 + 0.2 * noise
-        if name.endswith(("weight", "gamma")) and len(shape) > 1:
+        if name.endswith("weight") and len(shape) > 1:
             return noise / math.sqrt(math.prod(shape[1:]))
         return 0.3 * noise
 
@@ -142,3 +142,55 @@ def dinov3_convnext_state(depths, widths, seed=0):
     """DINOv3's file, which holds the last norm twice."""
     state = random_state(convnext_shapes(depths, widths), seed)
     return state | {f"norms.3.{kind}": state[f"norm.{kind}"] for kind in ("weight", "bias")}
+
+
+def clip_shapes(width, depth, *, patch=16, side=4, embedding=32):
+    """open_clip's names of an image tower."""
+    block = {
+        "attn.in_proj_weight": (3 * width, width),
+        "attn.in_proj_bias": (3 * width,),
+        "attn.out_proj.weight": (width, width),
+        "attn.out_proj.bias": (width,),
+        "mlp.c_fc.weight": (4 * width, width),
+        "mlp.c_fc.bias": (4 * width,),
+        "mlp.c_proj.weight": (width, 4 * width),
+        "mlp.c_proj.bias": (width,),
+    }
+    block |= {f"ln_{n}.{kind}": (width,) for n in (1, 2) for kind in ("weight", "bias")}
+    shapes = {
+        "class_embedding": (width,),
+        "positional_embedding": (1 + side * side, width),
+        "proj": (width, embedding),
+        "conv1.weight": (width, 3, patch, patch),
+        **{f"ln_{n}.{kind}": (width,) for n in ("pre", "post") for kind in ("weight", "bias")},
+    }
+    return shapes | {
+        f"transformer.resblocks.{i}.{k}": v for i in range(depth) for k, v in block.items()
+    }
+
+
+def text_tower(width=32):
+    """open_clip's names of a text tower, beside the image tower's."""
+    return {
+        "positional_embedding": torch.randn(77, width),
+        "text_projection": torch.randn(width, width),
+        "token_embedding.weight": torch.randn(100, width),
+        "ln_final.weight": torch.ones(width),
+        "transformer.resblocks.0.ln_1.weight": torch.ones(width),
+        "transformer.resblocks.0.attn.in_proj_weight": torch.randn(3 * width, width),
+        "logit_scale": torch.tensor(4.6),
+    }
+
+
+def siglip_shapes(width, depth, *, patch=16, side=4, hidden=None):
+    """timm's names of a SigLIP tower: no class token, an attention pool."""
+    shapes = vit_shapes(width, depth, patch=patch, side=side, hidden=hidden)
+    del shapes["cls_token"]
+    shapes["pos_embed"] = (1, side * side, width)
+    hidden = hidden or 4 * width
+    layers = {"q": (width, width), "kv": (2 * width, width), "proj": (width, width)}
+    layers |= {"mlp.fc1": (hidden, width), "mlp.fc2": (width, hidden)}
+    pool = {f"attn_pool.{name}.weight": shape for name, shape in layers.items()}
+    pool |= {f"attn_pool.{name}.bias": shape[:1] for name, shape in layers.items()}
+    pool |= {"attn_pool.norm.weight": (width,), "attn_pool.norm.bias": (width,)}
+    return shapes | pool | {"attn_pool.latent": (1, 1, width)}

@@ -26,9 +26,9 @@ def patches(images, weight, bias):
 
 
 def attention(q, k, v, heads):
-    """(N,L,D) each -> (N,L,D): softmax(q·k / sqrt(d)) v in every head."""
+    """(N,Q,D), (N,L,D), (N,L,D) -> (N,Q,D): softmax(q·k / sqrt(d)) v in every head."""
     n, length, width = q.shape
-    q, k, v = (t.reshape(n, length, heads, -1).transpose(1, 2) for t in (q, k, v))
+    q, k, v = (t.reshape(n, t.shape[1], heads, -1).transpose(1, 2) for t in (q, k, v))
     weights = (q @ k.transpose(-1, -2) / (width // heads) ** 0.5).softmax(-1)
     return (weights @ v).transpose(1, 2).reshape(n, length, width)
 
