@@ -12,7 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,17 +27,17 @@ from mgd_ssl.commands import pretrain
 from mgd_ssl.training import distillation
 
 COLUMNS = {"knn20": "kNN, k 20", "linear": "linear"}
-VIT, VIT_SIZE, SIZE = "vit_tiny_patch16_224", "96", "64"
+VIT, SIZE = "vit_tiny_patch16_224", "64"
 RESNET = ("-a", "resnet18", "--width", "0.25", "--size", SIZE)
 MOBILE = ("-a", "mobilenetv3_small_050", "--size", SIZE)
-TOKENS = ("-a", VIT, "--size", VIT_SIZE)
+TOKENS = ("-a", VIT)
 SIMREG = ("--method", "simreg", "--regression-head", "linear", "--optimizer", "adamw")
 # Row -> (teacher, options, how the plan is changed).
 ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "conv to ViT, linear regression": ("conv", (*TOKENS, *SIMREG), ""),
     "conv to ViT, mgd-plus": ("conv", TOKENS, ""),
     "conv to ResNet, linear regression": ("conv", (*RESNET, *SIMREG), ""),
-    "conv to ResNet, one-sided, margins of the batch norms": ("conv", RESNET, "one-sided"),
+    "conv to ResNet, two-sided, standardized": ("conv", RESNET, "two-sided"),
     "conv to ResNet, mgd-plus": ("conv", RESNET, ""),
     "conv to MobileNetV3, linear regression": ("conv", (*MOBILE, *SIMREG), ""),
     "conv to MobileNetV3, mgd-plus": ("conv", MOBILE, ""),
@@ -60,6 +60,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/any_teacher"))
     parser.add_argument("--epochs", default="6")
     parser.add_argument("--vit-epochs", default="30")
+    parser.add_argument("--vit-size", default="96", help="side of its images, in pixels")
     parser.add_argument("-j", "--workers", default="0")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
@@ -105,11 +106,11 @@ def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         return measure(name, options.teacher, SIZE, options, named)
     if name == "ViT teacher":
         out = train(name, seed, "conv", TOKENS, options, options.vit_epochs)
-        return measure(name, out / "student.safetensors", VIT_SIZE, options)
+        return measure(name, out / "student.safetensors", options.vit_size, options)
     teacher, words, change = ROWS[name]
     with planned(change):
         out = train(name, seed, teacher, words, options, options.epochs)
-    size = words[words.index("--size") + 1]
+    size = options.vit_size if VIT in words else SIZE
     return measure(f"{name}-{seed}", out / "student.safetensors", size, options) | last(out)
 
 
@@ -119,13 +120,14 @@ def train(
     """Train a student; returns its run's directory."""
     out = options.out / f"run {name}-{seed}"
     argv = [str(options.data), *words, "-b", "128", "-j", options.workers, "--epochs", n]
+    argv += ["--size", options.vit_size] if VIT in words else []
     argv += ["--knn-every", "0", "--health-every", "0", "--seed", str(seed), "--out", str(out)]
     if teacher == "conv":
         argv += ["--teacher", str(options.teacher)]
         argv += ["--teacher-arch", options.teacher_arch] if options.teacher_arch else []
     else:
         file = options.out / "run ViT teacher-0" / "student.safetensors"
-        argv += ["--teacher", str(file), "--teacher-size", VIT_SIZE]
+        argv += ["--teacher", str(file), "--teacher-size", options.vit_size]
     if status := pretrain.main([*argv, "--resume"]):
         raise SystemExit(status)
     return out
@@ -151,12 +153,14 @@ def planned(change: str) -> Iterator[None]:
     """Inside, plans are changed as a row says; otherwise they are the project's own."""
     original, farthest = distillation.plan_matching, stages.FARTHEST
 
-    def one_sided(*args: Any) -> list[stages.Stage]:
-        return [replace(stage, form="rectified") for stage in original(*args)]
+    def changed(form: stages.Form) -> Callable[..., list[stages.Stage]]:
+        return lambda *args: [replace(stage, form=form) for stage in original(*args)]
 
     try:
         if change == "one-sided":
-            distillation.plan_matching = one_sided
+            distillation.plan_matching = changed("rectified")
+        if change == "two-sided":
+            distillation.plan_matching = changed("standard")
         if change == "all":
             stages.FARTHEST = float("inf")
         yield

@@ -61,11 +61,18 @@ def plan_matching(
     """Pair the stages of two networks of single images."""
     teacher_maps = probe(teacher.network, teacher.reader, teacher_size(config))
     student_maps = probe(student, reader, config.loader.size)
-    forms: list[Form] = [
-        "rectified" if rectified else "standard"
-        for rectified in teacher.reader.rectified(teacher.network)
-    ]
+    forms = forms_of(teacher.reader, teacher.network)
     return plan_stages(teacher_maps, student_maps, reader.names, config.mgd.ignore, forms)
+
+
+def forms_of(reader: FeatureReader, network: nn.Module) -> list[Form]:
+    """What each of a teacher's maps is.
+
+    A batch norm's margins serve a linear map too: on photographs they measured better than
+    standardized channels (docs/results.md).
+    """
+    known = zip(reader.rectified(network), reader.norms(network), strict=True)
+    return ["rectified" if cut or norm is not None else "standard" for cut, norm in known]
 
 
 def build_distiller(
