@@ -59,7 +59,7 @@ def measure(words: list[str]) -> None:
     started = time.process_time()
     data = run.data
     memory = step_memory(run.task, run.optimizer, fabric, data.size or 0, data.views_per_image)
-    need = memory.of(config.optim.batch_size or 0) / 2**30
+    need = memory.bytes_for(config.optim.batch_size or 0) / 2**30
     seconds, before = time.process_time() - started, peak_memory()
     run.module, run.optimizer = fabric.setup(run.task, run.optimizer)
     with tempfile.TemporaryDirectory() as folder:

@@ -59,7 +59,7 @@ def read_or_next(
     )
 
 
-def why_not(source: ImageSource, index: int, exif: bool = True) -> str:
+def reason_undecodable(source: ImageSource, index: int, exif: bool = True) -> str:
     """Why image ``index`` cannot be decoded: it is tried again, as workers send no reasons."""
     try:
         source.open(index, exif=exif).load()
@@ -127,7 +127,7 @@ class DecodeGuard:
 
     def _name(self, index: int) -> None:
         if len(self._bad) <= MOST_NAMED:
-            reason = why_not(self.source, index, self.exif)
+            reason = reason_undecodable(self.source, index, self.exif)
             self._named.append(f"{printable(self.source.describe(index))} ({reason})")
             logger.warning("cannot be decoded, %s: %s", self.outcome, self._named[-1])
         elif len(self._bad) == MOST_NAMED + 1:

@@ -14,7 +14,13 @@ from mgd_ssl.data.bad_files import Checked, make_guard, read_or_next
 from mgd_ssl.data.cropping import CentreCrop, Cropping, Draws, RandomCrops
 from mgd_ssl.data.sampling import Blocks, Indices, ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
-from mgd_ssl.data.workers import begin, free_shared_memory, size_of, stops_held, workers_that_fit
+from mgd_ssl.data.workers import (
+    free_shared_memory,
+    initialize_worker,
+    stop_signals_blocked,
+    tensor_bytes,
+    workers_that_fit,
+)
 
 AnyBatch = TypeVar("AnyBatch", covariant=True)
 LARGEST_AT_ONCE = 128  # side in pixels of an array's images that are cut together
@@ -186,10 +192,10 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
                 world_size=world_size,
                 blocks=blocks,
             ),
-            collate_fn=_as_it_is,
+            collate_fn=_whole_batch,
             num_workers=workers,
             persistent_workers=train and workers > 0,
-            worker_init_fn=begin,
+            worker_init_fn=initialize_worker,
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context=start_method if workers else None,
             # a generator of its own: the global one, which views are drawn from, stays untouched
@@ -205,7 +211,7 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
         """
         if self.num_workers and self._iterator is None:
             self.num_workers = self._workers_that_fit()
-        with stops_held():
+        with stop_signals_blocked():
             batches = super().__iter__()
         for batch in batches:
             self.guard.check(cast(Checked, batch))
@@ -218,7 +224,7 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
         if not first or free == float("inf"):
             return self.num_workers
         try:
-            image = size_of(cast(Any, self.dataset).__getitems__(first[:1]))
+            image = tensor_bytes(cast(Any, self.dataset).__getitems__(first[:1]))
         except ValueError:  # nothing can be decoded: raised again where it is to be
             return self.num_workers
         return workers_that_fit(
@@ -232,7 +238,7 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
         sampler.set_position(epoch, start_step)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _whole_batch(batch: Any) -> Any:
     """Collate nothing: the dataset's ``__getitems__`` returns whole batches."""
     return batch
 

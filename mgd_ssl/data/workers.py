@@ -77,17 +77,17 @@ def free_shared_memory() -> float:
     return status.f_bavail * status.f_frsize / process.local_processes()
 
 
-def size_of(batch: Any) -> int:
+def tensor_bytes(batch: Any) -> int:
     """Bytes of a batch's tensors."""
     if isinstance(batch, Tensor):
         return batch.numel() * batch.element_size()
     if isinstance(batch, dict):
-        return sum(size_of(value) for value in batch.values())
-    return sum(size_of(part) for part in batch) if isinstance(batch, list | tuple) else 0
+        return sum(tensor_bytes(value) for value in batch.values())
+    return sum(tensor_bytes(part) for part in batch) if isinstance(batch, list | tuple) else 0
 
 
 @contextmanager
-def stops_held() -> Iterator[None]:
+def stop_signals_blocked() -> Iterator[None]:
     """Inside, signals that ask to stop wait; processes that start inside never get them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, process.stop_signals())
     try:
@@ -96,7 +96,7 @@ def stops_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def begin(_: int) -> None:
+def initialize_worker(_: int) -> None:
     """Begin a decoding process: stopped by its parent alone, and never silent about a failure.
 
     Ctrl-C and a batch system's SIGTERM reach every process; the parent alone answers them.

@@ -95,7 +95,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
 
     def measure(self, epoch: int) -> dict[str, float]:
         """COCO's figures on all validation images, after every ``--val-every`` epochs."""
-        due = (epoch + 1) % self.config.val_every == 0 or epoch + 1 == self.loop.epochs
+        due = (epoch + 1) % self.config.val_every == 0 or epoch + 1 == self.loop_config.epochs
         if self.val is None or self.val_loader is None or not due:
             return {}
         # outside autocast, which would leave torchvision's boxes in half precision

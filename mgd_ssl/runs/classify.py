@@ -189,7 +189,7 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
 
     def measure(self, epoch: int) -> dict[str, float]:
         """Top-1 and top-5 over all validation images."""
-        if (epoch + 1) % self.config.val_every and epoch + 1 != self.loop.epochs:
+        if (epoch + 1) % self.config.val_every and epoch + 1 != self.loop_config.epochs:
             return {}
         loader = self.config.loader
         found = self.accuracy(self.task.student, loader.mean, loader.std)

@@ -131,7 +131,7 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         return metrics
 
     def _due(self, epoch: int, every_n: int) -> bool:
-        return (epoch + 1) % every_n == 0 or epoch + 1 == self.loop.epochs
+        return (epoch + 1) % every_n == 0 or epoch + 1 == self.loop_config.epochs
 
     def networks(self) -> dict[str, Any]:
         """facebookresearch/moco's ``arch`` and ``state_dict``, and beside them what they lack.

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from mgd_ssl.data import ImageSource, make_loader, subset
-from mgd_ssl.data.bad_files import why_not
+from mgd_ssl.data.bad_files import reason_undecodable
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.models import Taps, naming_size, pool, probe
 from mgd_ssl.settings.run import RunConfig
@@ -31,7 +31,7 @@ def check_readable(source: ImageSource, use: str, exif: bool = True) -> None:
         except Exception:  # decoders raise anything on damaged files
             continue
         return
-    first = f"{source.describe(0)} ({why_not(source, 0, exif)})"
+    first = f"{source.describe(0)} ({reason_undecodable(source, 0, exif)})"
     raise ValueError(
         f"{source.name}: got {len(places)} images for {use} of which none can be decoded, among "
         f"them {first}; expected image files that Pillow reads. Repair or remove them"

@@ -13,7 +13,7 @@ from torch import Tensor
 from mgd_ssl import distributed
 from mgd_ssl.errors import Interrupted
 from mgd_ssl.training.logging import StepProgress, Writer
-from mgd_ssl.training.meter import Meter, Summed
+from mgd_ssl.training.meter import LossSums, Meter
 from mgd_ssl.training.schedules import LearningRate
 from mgd_ssl.training.stop_signal import StopNow, StopSignal
 
@@ -30,7 +30,7 @@ class Position:
 
     epoch: int = 0
     step: int = 0
-    summed: Summed = field(default=Summed(), compare=False)
+    summed: LossSums = field(default=LossSums(), compare=False)
 
     def __str__(self) -> str:
         step = f", step {self.step + 1}" if self.step else ""
@@ -120,17 +120,17 @@ def fit(
     def keep(here: Position) -> None:
         nonlocal saved
         meter.check()
-        save(replace(here, summed=meter.summed if here.step else Summed()))
+        save(replace(here, summed=meter.summed if here.step else LossSums()))
         saved = here
 
     with StopSignal() as stop, StepProgress(config.epochs * steps, fabric.is_global_zero) as bar:
         here = start
         try:
             for epoch in range(start.epoch, config.epochs):
-                first = start.step if epoch == start.epoch else 0
-                loader.set_position(epoch, first)
-                meter.restart(start.summed if first else Summed())
-                for index, batch in enumerate(loader, first):
+                first_step = start.step if epoch == start.epoch else 0
+                loader.set_position(epoch, first_step)
+                meter.restart(start.summed if first_step else LossSums())
+                for index, batch in enumerate(loader, first_step):
                     here = Position(epoch, index)
                     with meter.paused(), stop.at_once():
                         metrics = before_step(here)

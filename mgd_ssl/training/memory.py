@@ -32,7 +32,7 @@ class StepMemory:
     fixed: int
     per_image: int
 
-    def of(self, images: int) -> int:
+    def bytes_for(self, images: int) -> int:
         """For a batch of so many images on this process."""
         return LIBRARIES + round(SLACK * (self.fixed + images * self.per_image))
 

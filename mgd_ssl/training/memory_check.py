@@ -109,7 +109,7 @@ def check_fits(
     Raises:
         ValueError: a step does not fit; names a batch that does.
     """
-    wanted = need.of(batch // processes)
+    wanted = need.bytes_for(batch // processes)
     if free is None or wanted <= WARNED * free:
         return ""
     each = f" in each of {processes} processes" if processes > 1 else ""
@@ -127,8 +127,8 @@ def _remedy(need: StepMemory, batch: int, processes: int, free: int, small: bool
     other = "" if small else ", or for small pictures --size 32 --stem small"
     while batch % (2 * processes) == 0:
         batch //= 2
-        if need.of(batch // processes) <= WARNED * free:
-            return f"give -b {batch} ({_gib(need.of(batch // processes))}){other}"
+        if need.bytes_for(batch // processes) <= WARNED * free:
+            return f"give -b {batch} ({_gib(need.bytes_for(batch // processes))}){other}"
     return f"take a smaller network (-a, --width) or smaller images (--size){other}"
 
 

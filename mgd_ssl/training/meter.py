@@ -18,7 +18,7 @@ from mgd_ssl.training.logging import Writer, format_duration, logger
 
 
 @dataclass(frozen=True)
-class Summed:
+class LossSums:
     """Losses by name, summed over so many steps."""
 
     count: int = 0
@@ -39,7 +39,7 @@ class Meter:
         self._constant = ConstantLoss(steps)
         self.restart()
 
-    def restart(self, summed: Summed = Summed()) -> None:
+    def restart(self, summed: LossSums = LossSums()) -> None:
         """Begin an epoch, or go on after the steps that were summed."""
         self._pending: tuple[int, int, dict[str, Tensor]] | None = None
         self._sums = dict(summed.losses)
@@ -48,9 +48,9 @@ class Meter:
         self._clock = self._last = time.perf_counter()
 
     @property
-    def summed(self) -> Summed:
+    def summed(self) -> LossSums:
         """What the epoch's means are of; the losses that were added last are not read for it."""
-        return Summed(self._count, dict(self._sums))
+        return LossSums(self._count, dict(self._sums))
 
     @contextmanager
     def paused(self) -> Iterator[None]:

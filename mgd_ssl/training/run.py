@@ -23,7 +23,7 @@ from mgd_ssl.training.devices import compile_task
 from mgd_ssl.training.logging import MetricWriter, logger
 from mgd_ssl.training.loop import LoopConfig, Position, fit
 from mgd_ssl.training.memory_check import check_memory
-from mgd_ssl.training.meter import Summed
+from mgd_ssl.training.meter import LossSums
 from mgd_ssl.training.optimizer import build_optimizer
 from mgd_ssl.training.restoring import check_optimizer, restore_module
 from mgd_ssl.training.run_directory import RunDirectory, taken_directory
@@ -74,7 +74,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         # loaded networks come in eval mode; a teacher and frozen norms stay as they are
         self.task = task.to(fabric.device).train()
         self.learning_rate = learning_rate
-        self.loop = LoopConfig(
+        self.loop_config = LoopConfig(
             learning_rate.epochs, config.seed, config.print_freq, config.save_every
         )
         self.optimizer: Any = build_optimizer(config, self.task)
@@ -129,7 +129,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
                     self.step,
                     data.loader,
                     self.optimizer,
-                    self.loop,
+                    self.loop_config,
                     fabric=fabric,
                     learning_rate=self.learning_rate,
                     save=self.save,
@@ -195,7 +195,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             figure = metrics[self.metric]
             self.is_best, self.best = figure > self.best, max(figure, self.best)
         elif not self.metric:
-            self.is_best = epoch + 1 == self.loop.epochs
+            self.is_best = epoch + 1 == self.loop_config.epochs
         self.fabric.barrier()
         return metrics
 
@@ -243,7 +243,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         if progress.get("metric", type(self).metric) == self.metric:
             self.best = progress["best"]
         position = Position(
-            progress["epoch"], progress["step"], Summed(**progress.get("summed", {}))
+            progress["epoch"], progress["step"], LossSums(**progress.get("summed", {}))
         )
         logger.info("resumed at %s", position)
         return position

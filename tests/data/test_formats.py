@@ -8,7 +8,7 @@ import pytest
 from image_files import photo, save, text_named_jpg, truncate
 from PIL import Image
 
-from mgd_ssl.data.bad_files import why_not
+from mgd_ssl.data.bad_files import reason_undecodable
 from mgd_ssl.data.decoding import decode, to_rgb
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.formats import explain, extensions
@@ -135,7 +135,7 @@ def test_reasons_tell_kinds_of_failure_apart(tmp_path: Path) -> None:
     truncate(save(tmp_path / "cut.png", photo(height=200, width=200)))
     names = ["empty.png", "text.jpg", "cut.png", "gone.png"]
     source = FolderSource(tmp_path, names)
-    said = [why_not(source, index) for index in range(len(names))]
+    said = [reason_undecodable(source, index) for index in range(len(names))]
     assert said[:2] == ["empty file", "no image of a known format"]
     assert said[2].startswith("damaged: ") and "truncated" in said[2]
     assert said[3] == "the file is gone"
@@ -146,4 +146,4 @@ def test_reasons_tell_kinds_of_failure_apart(tmp_path: Path) -> None:
 
 def test_a_file_that_can_be_read_again_says_so(tmp_path: Path) -> None:
     save(tmp_path / "x.png", photo())
-    assert why_not(FolderSource(tmp_path, ["x.png"]), 0).startswith("readable now")
+    assert reason_undecodable(FolderSource(tmp_path, ["x.png"]), 0).startswith("readable now")

@@ -11,7 +11,7 @@ import torch
 
 from mgd_ssl import process
 from mgd_ssl.data import ArraySource, loading, make_loader, workers
-from mgd_ssl.data.workers import WorkerError, decoding_workers, size_of, workers_that_fit
+from mgd_ssl.data.workers import WorkerError, decoding_workers, tensor_bytes, workers_that_fit
 
 MIB = 2**20
 
@@ -66,8 +66,8 @@ def test_batches_in_flight_fit_into_shared_memory(caplog, free, expected):
 
 def test_the_bytes_of_a_batch_are_those_of_its_tensors():
     batch = ([torch.zeros(3, 2, dtype=torch.uint8)], {"boxes": torch.zeros(4)}, "name", 3)
-    assert size_of(batch) == 6 + 16
-    assert size_of(next(iter(loader_of(train=False)))) == 4 * (3 * 8 * 8 + 3 * 8)
+    assert tensor_bytes(batch) == 6 + 16
+    assert tensor_bytes(next(iter(loader_of(train=False)))) == 4 * (3 * 8 * 8 + 3 * 8)
 
 
 def test_a_loader_that_has_no_room_for_workers_decodes_itself(monkeypatch):

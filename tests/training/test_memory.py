@@ -57,7 +57,7 @@ def test_a_matching_holds_the_teachers_maps_and_twice_the_wider_of_both() -> Non
 
 
 def test_a_step_is_the_fixed_part_and_its_images() -> None:
-    assert StepMemory(1000, 10).of(50) == LIBRARIES + round(SLACK * 1500)
+    assert StepMemory(1000, 10).bytes_for(50) == LIBRARIES + round(SLACK * 1500)
 
 
 def machine(root: Path, free: int, group: str = "", **files: str) -> Path:
