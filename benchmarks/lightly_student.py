@@ -4,10 +4,10 @@
 
 side_by_side.py writes the job and starts this. lightly-train is under the AGPL-3.0: it is called
 here through its one public function, in a process of its own, and mgd_ssl never imports it. Of
-mgd_ssl, that Python needs the file of networks alone, which asks for nothing but torchvision.
+mgd_ssl, that Python needs the files of networks alone, which ask for nothing but torchvision.
 """
 
-import importlib.util
+import importlib
 import json
 import sys
 import time
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-NETWORKS = Path(__file__).parents[1] / "mgd_ssl" / "models" / "backbones.py"
+ROOT = Path(__file__).parents[1]
 
 
 class Maps(nn.Module):
@@ -65,13 +65,12 @@ class Maps(nn.Module):
 
 
 def read_networks() -> ModuleType:
-    """mgd_ssl/models/backbones.py without its package."""
-    spec = importlib.util.spec_from_file_location("backbones", NETWORKS)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    """mgd_ssl/models/backbones.py and the files that it imports, without the packages' faces."""
+    for name in ("mgd_ssl", "mgd_ssl.models"):
+        package = ModuleType(name)
+        package.__path__ = [str(ROOT / name.replace(".", "/"))]
+        sys.modules[name] = package
+    return importlib.import_module("mgd_ssl.models.backbones")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from mgd_ssl.matching import CostAccumulator
 from mgd_ssl.matching.margins import batchnorm_margin, is_batch_norm
 
 UNBOUNDED = -1e30  # finite, so that means over a group stay finite
-FARTHEST = 2.0  # ratio of sides up to which a map of another side is matched
+FARTHEST = 2.5  # ratio of sides up to which a map of another side is matched: 16 and 7
 Side = tuple[int, int]
 # What a teacher's map is: before an activation that cuts negative values off (its margin says how
 # deep they count); without one, compared as it is where it is larger (a pyramid's levels); or

@@ -9,10 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from mgd_ssl.losses import MoCo
 from mgd_ssl.models import create_backbone
+from mgd_ssl.runs.pretrain import PretrainRun
 
 ROOT = Path(__file__).parents[2]
 STEM = {"stem": "small", "stem_stride": 2}
@@ -103,3 +105,15 @@ def listing(directory: Path) -> dict[str, bytes]:
     """Every file under a directory and what it holds."""
     files = (p for p in directory.rglob("*") if p.is_file())
     return {str(p.relative_to(directory)): p.read_bytes() for p in files}
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process get SIGTERM in a step of a run, counted from 1."""
+    original, count = PretrainRun.step, iter(range(1, 1000))
+
+    def stepped(self: Any, batch: Any) -> dict[str, torch.Tensor]:
+        if next(count) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, batch)
+
+    monkeypatch.setattr(PretrainRun, "step", stepped)

@@ -1,6 +1,5 @@
 """What a resumption may change, and what it names where it may not."""
 
-import os
 import shutil
 import signal
 from dataclasses import replace
@@ -8,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from image_files import class_tree
 from test_resume import differences
-from tiny_runs import arguments, read_last
+from tiny_runs import arguments, read_last, stop_at
 
 from mgd_ssl.commands import pretrain
-from mgd_ssl.runs import pretrain as runs_pretrain
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.config_file import saved
 from mgd_ssl.settings.options import to_dict
@@ -117,18 +114,6 @@ def test_weights_to_start_from_count_by_their_bytes(tmp_path: Path) -> None:
     started = [start_digest(ClassifyConfig(student_weights=p)) for p in (first, second)]
     assert started[0] == started[1] != start_digest(ClassifyConfig())
     assert start_digest(ClassifyConfig(student_weights=Path("resnet50"))) == "resnet50"
-
-
-def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this process get SIGTERM in a step of a run, counted from 1."""
-    original, count = runs_pretrain.PretrainRun.step, iter(range(1, 1000))
-
-    def stepped(self: Any, batch: Any) -> dict[str, torch.Tensor]:
-        if next(count) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(self, batch)
-
-    monkeypatch.setattr(runs_pretrain.PretrainRun, "step", stepped)
 
 
 def test_a_moved_run_goes_on_to_the_same_bits_and_one_with_other_images_does_not(
