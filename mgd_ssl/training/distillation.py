@@ -9,8 +9,9 @@ from mgd_ssl.data import Normalize
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import stage_weights
 from mgd_ssl.models import FeatureReader, KeyReport, Taps, find_reader, probe
+from mgd_ssl.pairing import forms_of
 from mgd_ssl.settings.run import MGDOptions, RunConfig
-from mgd_ssl.stages import Form, Stage, plan_stages, read_margins
+from mgd_ssl.stages import Stage, plan_stages, read_margins
 from mgd_ssl.tasks.task import FrozenTeacher, Teacher
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import print_plan
@@ -63,16 +64,6 @@ def plan_matching(
     student_maps = probe(student, reader, config.loader.size)
     forms = forms_of(teacher.reader, teacher.network)
     return plan_stages(teacher_maps, student_maps, reader.names, config.mgd.ignore, forms)
-
-
-def forms_of(reader: FeatureReader, network: nn.Module) -> list[Form]:
-    """What each of a teacher's maps is.
-
-    A batch norm's margins serve a linear map too: on photographs they measured better than
-    standardized channels (docs/results.md).
-    """
-    known = zip(reader.rectified(network), reader.norms(network), strict=True)
-    return ["rectified" if cut or norm is not None else "standard" for cut, norm in known]
 
 
 def build_distiller(

@@ -1,0 +1,32 @@
+"""The commands for programs: the same recipes, options as arguments."""
+
+from pathlib import Path
+from typing import Any
+
+from mgd_ssl.runs import pretrain as runs
+from mgd_ssl.settings.parsing import complete
+from mgd_ssl.settings.pretrain import PretrainConfig
+
+
+def pretrain(data: str | Path | None = None, **options: Any) -> Path:
+    """Pretrain a student as ``pretrain.py`` does; what is not given has that command's default.
+
+    Args:
+        data: images, as DATA of the command line; None for the embedded images.
+        options: of the command line, with underscores: ``teacher``, ``method``, ``arch``, ``lr``.
+
+    Returns:
+        The run's directory, which holds ``student.safetensors`` and ``checkpoints/last.pt``.
+
+    Example:
+        >>> run = pretrain("images", teacher="dinov2_vits14_pretrain.pth", arch="resnet18")
+        >>> student, report = load_backbone(run)
+
+    Raises:
+        ValueError: an option that there is not, or as the command refuses.
+    """
+    paths = {"data": data} | {k: v for k, v in options.items() if k in ("teacher", "out")}
+    given = {k: None if v is None else Path(v) for k, v in paths.items()}
+    config = complete(PretrainConfig, **(options | given))
+    runs.run(config)
+    return config.out
