@@ -1,11 +1,12 @@
 """Images, with or without boxes: sources, decoding, order, views."""
 
 from mgd_ssl.data.bad_files import DecodeError, DecodeGuard
+from mgd_ssl.data.batches import Batch, Sample
 from mgd_ssl.data.concat import ConcatSource, open_sources
-from mgd_ssl.data.cropping import CentreCrop, RandomCrops
+from mgd_ssl.data.cropping import CentreCrop, RandomCrops, shorter_side
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.identity import data_digest
-from mgd_ssl.data.loading import Batch, ImageDataset, ImageLoader, Sample, make_loader, shorter_side
+from mgd_ssl.data.loading import ImageDataset, ImageLoader, make_loader
 from mgd_ssl.data.opening import open_source
 from mgd_ssl.data.sampling import ResumableBatchSampler
 from mgd_ssl.data.sources import ArraySource, ImageSource, NoValidationError

@@ -45,6 +45,14 @@ class Box(NamedTuple):
     height: int
 
 
+def shorter_side(size: int) -> int:
+    """Shorter side that images are resized to before they are cropped to ``size``.
+
+    256 for 224, in proportion for other sizes; small images (below 96 pixels) keep their size.
+    """
+    return size if size < 96 else round(size * 256 / 224)
+
+
 @dataclass(frozen=True)
 class CentreCrop:
     """The shorter side resized, then a square cut from the centre (bilinear, antialiased).

@@ -1,8 +1,7 @@
 """From a source to batches of uint8 images of one size: order, position."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Required, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Generic, Required, TypedDict, TypeVar, Unpack, cast
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from mgd_ssl.data.bad_files import Checked, make_guard, read_or_next
-from mgd_ssl.data.cropping import CentreCrop, Cropping, Draws, RandomCrops
+from mgd_ssl.data.batches import Batch, Sample
+from mgd_ssl.data.cropping import CentreCrop, Cropping, Draws, RandomCrops, shorter_side
 from mgd_ssl.data.sampling import Blocks, Indices, ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
 from mgd_ssl.data.workers import (
@@ -24,36 +24,6 @@ from mgd_ssl.data.workers import (
 
 AnyBatch = TypeVar("AnyBatch", covariant=True)
 LARGEST_AT_ONCE = 128  # side in pixels of an array's images that are cut together
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image (..., 3, S, S) uint8, its label (-1 unknown), its index, and which failed (-1)."""
-
-    image: Tensor
-    label: int
-    index: int
-    failed: int
-
-
-class Batch(NamedTuple):
-    """Images uint8; labels, indices, failed indices (B,) int64, -1 for none.
-
-    Images are (B, 3, S, S) in evaluation, (B, V, 3, S, S) where V random crops of each are cut.
-    """
-
-    images: Tensor
-    labels: Tensor
-    indices: Tensor
-    failed: Tensor
-
-
-def shorter_side(size: int) -> int:
-    """Shorter side that images are resized to before they are cropped to ``size``.
-
-    256 for 224, in proportion for other sizes; small images (below 96 pixels) keep their size.
-    """
-    return size if size < 96 else round(size * 256 / 224)
 
 
 class SourceDataset(Dataset[Any], Generic[AnyBatch]):

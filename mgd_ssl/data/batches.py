@@ -1,0 +1,28 @@
+"""What datasets and loaders give."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image (..., 3, S, S) uint8, its label (-1 unknown), its index, and which failed (-1)."""
+
+    image: Tensor
+    label: int
+    index: int
+    failed: int
+
+
+class Batch(NamedTuple):
+    """Images uint8; labels, indices, failed indices (B,) int64, -1 for none.
+
+    Images are (B, 3, S, S) in evaluation, (B, V, 3, S, S) where V random crops of each are cut.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+    failed: Tensor
