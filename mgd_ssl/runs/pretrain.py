@@ -37,7 +37,13 @@ OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective.")
 def run(config: PretrainConfig) -> None:
     """Pretrain a student."""
     config = located(config)
-    build(config, start_run(config)).train()
+    run = build(config, start_run(config))
+    if config.dry_run:
+        from mgd_ssl.runs.dry_run import dry_run
+
+        dry_run(run)
+    else:
+        run.train()
 
 
 def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":

@@ -65,6 +65,9 @@ class PretrainConfig(RunConfig):
     with the weights of 2021; simreg, seed, compress and disco distil the teacher's pooled features;
     moco and simsiam train alone. --mgd-weighing adds the matching to any of them. Unless given,
     mgd-plus with a teacher, else moco."""
+    dry_run: bool = False
+    """Print the plan, its cost and a first look at the teacher over a few real steps; write
+    nothing."""
     objective: Objective = field(default_factory=OBJECTIVES["moco"])
     views: PresetViews = field(default_factory=PresetViews)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)

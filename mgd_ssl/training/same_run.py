@@ -21,7 +21,7 @@ Config = TypeVar("Config", bound=RunConfig)
 # What may differ between a run and its resumption: nothing here changes the weights, but for
 # rounding on another device or number of processes. Where images and weights lie is no matter:
 # digests say whether they are the same.
-FREE_TO_CHANGE = {"data", "out", "resume", "overwrite", "print_freq", "save_every"}
+FREE_TO_CHANGE = {"data", "out", "resume", "overwrite", "dry_run", "print_freq", "save_every"}
 FREE_TO_CHANGE |= {"device", "evaluation", "workers", "bad_images"}
 FREE_TO_CHANGE |= {"teacher.teacher", "student_weights", "backbone_weights"}
 BOUND = {"device.precision"}  # for all that its section is free
