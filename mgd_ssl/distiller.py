@@ -17,14 +17,15 @@ from mgd_ssl.adapters import make_adapter
 from mgd_ssl.choices import Adapter, AssignmentMode, usual_mode
 from mgd_ssl.matching import (
     REDUCERS,
-    StatisticsAccumulator,
     float64_device,
     matching_loss,
+    owners,
     share_channels,
     stage_weights,
     total_cost,
 )
 from mgd_ssl.stages import Stage, gather_costs, same_side
+from mgd_ssl.targets import TeacherTargets
 
 Reduction = Literal["sum", "image", "element"]
 Maps = Sequence[Tensor]
@@ -101,12 +102,8 @@ class FeatureDistiller(nn.Module):
             }
         )
         self.solves = 0
-        self._measured = not any(bool(margin.isnan().any()) for margin in margins)
-        for stage, margin in zip(self.stages, margins, strict=True):
-            self.register_buffer(f"margin_{stage.name}", margin.detach().clone())
-            if stage.form == "standard":
-                self.register_buffer(f"mean_{stage.name}", torch.zeros(stage.teacher_channels))
-                self.register_buffer(f"std_{stage.name}", torch.ones(stage.teacher_channels))
+        self.targets = TeacherTargets(self.stages, margins)
+        for stage in self.stages:
             empty = torch.full((self._rows(stage), self._group_size(stage)), -1)
             self.register_buffer(f"assignment_{stage.name}", empty)
 
@@ -129,7 +126,7 @@ class FeatureDistiller(nn.Module):
             raise RuntimeError(
                 "the matching was not solved; call solve(), or mgd_update(), before the first step"
             )
-        if not self._measured:
+        if self.needs_measuring:
             raise RuntimeError(
                 "the teacher's channels were not measured; call measure() before the first step"
             )
@@ -170,7 +167,7 @@ class FeatureDistiller(nn.Module):
 
     def _loss(self, stage: Stage, scale: float, student: Tensor, teacher: Tensor) -> Tensor:
         adapted: Tensor = self.adapters[stage.name](student)
-        adapted, target = same_side(adapted, self.target(stage, teacher))
+        adapted, target = same_side(adapted, self.targets(stage, teacher))
         assignment, margin = self.assignment(stage), self.margin(stage)
         loss = matching_loss(
             adapted,
@@ -184,40 +181,6 @@ class FeatureDistiller(nn.Module):
         divisor = {"sum": 1, "image": student.shape[0], "element": adapted.numel()}[self.reduction]
         return loss * (scale / divisor)
 
-    def target(self, stage: Stage, teacher: Tensor) -> Tensor:
-        """The teacher's map (N,C_t,H,W), standardized where no activation follows it."""
-        if stage.form != "standard":
-            return teacher
-        mean, std = (self.get_buffer(f"{name}_{stage.name}") for name in ("mean", "std"))
-        with torch.autocast(teacher.device.type, enabled=False):
-            return (teacher.float() - mean[:, None, None]) / std[:, None, None]
-
-    @property
-    def needs_measuring(self) -> bool:
-        """Whether statistics of the teacher's channels are missing; see `measure`."""
-        return not self._measured
-
-    @torch.no_grad()
-    def measure(self, teacher_maps: Iterable[Maps]) -> None:
-        """Measure what no batch norm tells: the channels' mean, deviation and margin; then frozen.
-
-        Args:
-            teacher_maps: all of the teacher's maps, of each batch of this rank's share.
-        """
-        unknown = [stage for stage in self.stages if self.margin(stage).isnan().any()]
-        sums = [StatisticsAccumulator(stage.teacher_channels, self.device) for stage in unknown]
-        for maps in teacher_maps:
-            for stage, accumulator in zip(unknown, sums, strict=True):
-                accumulator.update(maps[stage.teacher_index])
-        for stage, accumulator in zip(unknown, sums, strict=True):
-            distributed.all_reduce_sum(accumulator.sums)
-            found = accumulator.result()
-            self.margin(stage).copy_(found.margin)
-            if stage.form == "standard":
-                self.get_buffer(f"mean_{stage.name}").copy_(found.mean)
-                self.get_buffer(f"std_{stage.name}").copy_(found.std)
-        self._measured = True
-
     @property
     def device(self) -> torch.device:
         """Where the state is."""
@@ -229,7 +192,20 @@ class FeatureDistiller(nn.Module):
 
     def margin(self, stage: Stage) -> Tensor:
         """(C_t,) float32."""
-        return self.get_buffer(f"margin_{stage.name}")
+        return self.targets.margin(stage)
+
+    @property
+    def needs_measuring(self) -> bool:
+        """Whether statistics of the teacher's channels are missing; see `measure`."""
+        return not self.targets.measured
+
+    def measure(self, teacher_maps: Iterable[Maps]) -> None:
+        """Measure what no batch norm tells; see `TeacherTargets.measure`."""
+        self.targets.measure(teacher_maps)
+
+    def set_margins(self, margins: Sequence[Tensor]) -> None:
+        """Replace the margins, say after other weights were loaded into the teacher."""
+        self.targets.set_margins(margins)
 
     @property
     def is_settled(self) -> bool:
@@ -262,7 +238,7 @@ class FeatureDistiller(nn.Module):
 
     def _targets(self, teacher_maps: Maps) -> list[Tensor]:
         """What each stage that takes part is matched to."""
-        return [self.target(stage, teacher_maps[stage.teacher_index]) for stage in self.stages]
+        return [self.targets(stage, teacher_maps[stage.teacher_index]) for stage in self.stages]
 
     @torch.no_grad()
     def solve(self, costs: Sequence[Tensor]) -> list[StageMatching]:
@@ -277,31 +253,24 @@ class FeatureDistiller(nn.Module):
 
     def _solve(self, stage: Stage, cost: Tensor) -> StageMatching:
         assignment = self.assignment(stage)
-        before = _owners(assignment, stage.teacher_channels)
+        before = owners(assignment, stage.teacher_channels)
         if distributed.rank() == 0:
             assignment.copy_(share_channels(cost, self.mode))
         distributed.broadcast(assignment)
-        after = _owners(assignment, stage.teacher_channels)
+        after = owners(assignment, stage.teacher_channels)
         changed = int((before != after).sum()) if self.solves else 0
         solved = assignment.detach().cpu().clone()
         return StageMatching(
             stage.name, cost.cpu(), solved, float(total_cost(cost.cpu(), solved)), changed
         )
 
-    @torch.no_grad()
-    def set_margins(self, margins: Sequence[Tensor]) -> None:
-        """Replace the margins, say after other weights were loaded into the teacher."""
-        for stage, margin in zip(self.stages, margins, strict=True):
-            self.margin(stage).copy_(margin)
-
     def get_extra_state(self) -> dict[str, Any]:
-        """What is no tensor: solves, the stages' scales, whether statistics were measured."""
-        return {"solves": self.solves, "scales": self.scales, "measured": self._measured}
+        """How often the matching was solved, and the stages' scales; part of ``state_dict``."""
+        return {"solves": self.solves, "scales": self.scales}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Counterpart of `get_extra_state`."""
         self.solves, self.scales = state["solves"], state.get("scales", self.scales)
-        self._measured = state.get("measured", True)
 
     def _group_size(self, stage: Stage) -> int:
         if self.mode == "sparse" or self._rows(stage) > stage.teacher_channels:
@@ -333,13 +302,3 @@ def _check_options(reducer: str, mode: str | None, adapter: str, reduction: str)
         )
     if reduction not in get_args(Reduction):
         raise ValueError(f"reduction: got {reduction!r}, expected 'sum', 'image' or 'element'")
-
-
-def _owners(assignment: Tensor, teacher_channels: int) -> Tensor:
-    """(C_t,): the student channel of each teacher channel, -1 where it has none."""
-    owners = torch.full((teacher_channels,), -1, device=assignment.device)
-    rows = torch.arange(assignment.shape[0], device=assignment.device)
-    rows = rows.unsqueeze(1).expand_as(assignment)
-    held = assignment >= 0
-    owners[assignment[held]] = rows[held]
-    return owners

@@ -79,6 +79,16 @@ def share_channels(
     return shared
 
 
+def owners(assignment: Tensor, teacher_channels: int) -> Tensor:
+    """(C_t,): the student channel of each teacher channel, -1 where it has none."""
+    owners = torch.full((teacher_channels,), -1, device=assignment.device)
+    rows = torch.arange(assignment.shape[0], device=assignment.device)
+    rows = rows.unsqueeze(1).expand_as(assignment)
+    held = assignment >= 0
+    owners[assignment[held]] = rows[held]
+    return owners
+
+
 def total_cost(cost: Float[Tensor, "c_s c_t"], assignment: Int64[Tensor, "c_s g"]) -> float:
     """Sum of the costs of the assigned pairs, in float64."""
     pairs = cost.double().gather(1, assignment.clamp_min(0))
