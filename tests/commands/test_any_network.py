@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from image_files import class_tree
-from tiny_runs import read_last, read_rows, stop_at
+from tiny_runs import arguments, read_last, read_rows, stop_at
+from tiny_runs import write_teacher as write_thin
 
 from mgd_ssl.commands import pretrain
 from mgd_ssl.models import create_backbone, load_backbone
@@ -66,3 +67,21 @@ def test_measured_statistics_are_kept_by_a_resumed_run(tmp_path: Path, images: P
     for name, value in left.items():
         same = torch.equal(value, right[name]) if torch.is_tensor(value) else value == right[name]
         assert same, name
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--width", "0.25"],  # wider than its teacher
+        ["--stem-stride", "1"],  # twice its sides
+        ["--taps", "a=layer1", "b=layer2", "--teacher-taps", "a=layer1", "b=layer3"],
+    ],
+)
+@pytest.mark.parametrize("method", ["mgd-plus", "mgd"])
+def test_widths_and_sides_may_differ(tmp_path: Path, method: str, more: list[str]) -> None:
+    thin = write_thin(tmp_path / "thin.pth.tar", width=0.125)
+    argv = arguments(tmp_path / "run", thin, "--method", method, "--epochs", "1", *more)
+    assert pretrain.main(argv) == 0
+    row = read_rows(tmp_path / "run")[-1]
+    matched = [value for key, value in row.items() if key.startswith("train_loss/matching/")]
+    assert len(matched) == (2 if "--taps" in more else 4) and all(v > 0 for v in matched)

@@ -94,14 +94,6 @@ def test_a_pickled_object_in_the_teachers_place(tmp_path: Path, capsys: Capture)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_student_wider_than_the_teacher(tmp_path: Path, capsys: Capture) -> None:
-    thin = write_teacher(tmp_path / "thin.pth.tar", width=0.125)
-    argv = arguments(tmp_path / "run", thin, "--width", "0.25")
-    said = refused(argv, capsys, "layer1: the student is wider (16 channels)", "(8)", "layer4")
-    assert "no stage is left" in said and "--ignore" not in said and "--method simreg" in said
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize("option", ["--taps", "--teacher-taps"])
 def test_taps_that_do_not_exist(
     tmp_path: Path, teacher: Path, capsys: Capture, option: str
@@ -109,20 +101,6 @@ def test_taps_that_do_not_exist(
     argv = arguments(tmp_path / "run", teacher, option, "layer2=layerr2")
     refused(argv, capsys, "layerr2", "layer2")
     assert not (tmp_path / "run").exists()
-
-
-def test_taps_whose_sides_differ(tmp_path: Path, teacher: Path, capsys: Capture) -> None:
-    taps = ["--taps", "a=layer1", "b=layer2", "--teacher-taps", "a=layer1", "b=layer3"]
-    argv = arguments(tmp_path / "run", teacher, *taps)
-    refused(
-        argv, capsys, "stage b", "side is 8×8", "teacher's 4×4", "expected the same", "--ignore"
-    )
-    assert not (tmp_path / "run").exists()
-
-
-def test_stems_whose_sides_differ(tmp_path: Path, teacher: Path, capsys: Capture) -> None:
-    argv = arguments(tmp_path / "run", teacher, "--stem-stride", "1")
-    refused(argv, capsys, "side is 32×32", "teacher's 16×16", "the same stem")
 
 
 def test_a_queue_not_divisible_by_the_batch(tmp_path: Path, teacher: Path, capsys: Capture) -> None:
