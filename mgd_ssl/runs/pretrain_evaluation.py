@@ -97,7 +97,7 @@ def _neighbours(config: PretrainConfig, bank: int) -> int:
         return k
     if k not in (KNN_K, EMBEDDED_KNN_K):
         raise ValueError(
-            f"knn_k: got {k} neighbours and a bank of {bank} labelled training images, expected 1 "
+            f"knn_k: got {k} neighbors and a bank of {bank} labelled training images, expected 1 "
             f"to {bank}; give --knn-k {bank} or less, or --knn-every 0"
         )
     logger.info("kNN: the bank holds %d images, so that k is %d and not %d", bank, bank, k)

@@ -157,7 +157,7 @@ def test_the_usual_numbers_of_neighbours_are_those_that_the_bank_holds(
         (["--knn-t", "0.1", "0"], "knn_t: got 0.0, expected above 0"),
         (
             ["--retrieve", "2", "--neighbours", "60"],
-            "neighbours: got 60 neighbours and a bank of",
+            "neighbours: got 60 neighbors and a bank of",
         ),
     ],
 )
@@ -174,7 +174,7 @@ def test_k_larger_than_the_bank(teacher: Path, tmp_path: Path, capsys: Capture) 
     argv = [str(teacher), "--limit", "50", "--knn-k", "5", "60", "--out", str(out)]
     assert knn_eval.main(argv) == 1
     said = capsys.readouterr().err
-    assert "got 60 neighbours" in said and "bank of 50" in said and "smaller --knn-k" in said
+    assert "got 60 neighbors" in said and "bank of 50" in said and "smaller --knn-k" in said
     assert not out.exists()
 
 

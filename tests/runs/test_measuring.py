@@ -43,7 +43,7 @@ def test_a_k_that_was_asked_for_and_does_not_fit_is_refused_before_anything(
     tmp_path: Path, folder: Path, capsys: Capture
 ) -> None:
     assert pretrain.main(argv(folder, tmp_path / "run", "--knn-k", "37")) == 1
-    assert "knn_k: got 37 neighbours and a bank of 36" in (said := capsys.readouterr().err)
+    assert "knn_k: got 37 neighbors and a bank of 36" in (said := capsys.readouterr().err)
     assert "--knn-k 36" in said and not (tmp_path / "run").exists()
     assert pretrain.main(argv(folder, tmp_path / "run", "--knn-k", "36")) == 0
 
