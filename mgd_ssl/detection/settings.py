@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from tyro.conf import arg
 
 from mgd_ssl.choices import usual_mode
-from mgd_ssl.objectives.objective import require_least
+from mgd_ssl.ranges import require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions
 from mgd_ssl.settings.rules import shared_rules

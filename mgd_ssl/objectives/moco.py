@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mgd_ssl.objectives.objective import Contrastive, Step, require_least
+from mgd_ssl.objectives.objective import Contrastive, Step
+from mgd_ssl.ranges import require_least
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from mgd_ssl.ranges import require_above, require_least
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -120,29 +122,6 @@ class Contrastive(WithQueue):
         super().check()
         require_least(self, moco_m=0)
         require_above(self, moco_t=0)
-
-
-def require_least(options: Any, **least: float) -> None:
-    """Refuse options below their least value; None passes.
-
-    Raises:
-        ValueError: names the first.
-    """
-    for name, bound in least.items():
-        value = getattr(options, name)
-        if value is not None and not value >= bound:
-            raise ValueError(f"{name}: got {value}, expected {bound:g} or more")
-
-
-def require_above(options: Any, **bounds: float) -> None:
-    """Refuse options that are not above a bound.
-
-    Raises:
-        ValueError: names the first.
-    """
-    for name, bound in bounds.items():
-        if not getattr(options, name) > bound:
-            raise ValueError(f"{name}: got {getattr(options, name)}, expected above {bound:g}")
 
 
 def all_options(objectives: "list[type[Objective]]") -> type[Objective]:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mgd_ssl.objectives.objective import Step, WithQueue, require_above
+from mgd_ssl.objectives.objective import Step, WithQueue
+from mgd_ssl.ranges import require_above
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mgd_ssl.objectives.objective import Objective, Step, require_least
+from mgd_ssl.objectives.objective import Objective, Step
+from mgd_ssl.ranges import require_least
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

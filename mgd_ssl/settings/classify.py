@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from mgd_ssl.choices import usual_mode
-from mgd_ssl.objectives.objective import require_above, require_least
+from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.inherited import told_by, told_by_teacher
 from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from mgd_ssl.objectives.objective import require_least
+from mgd_ssl.ranges import require_least
 from mgd_ssl.settings.options import Data, FolderOptions
 from mgd_ssl.settings.settings import Settings
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from mgd_ssl.objectives.objective import require_least
+from mgd_ssl.ranges import require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.options import BackboneOptions, ComputeOptions, Data, FolderOptions
 from mgd_ssl.settings.rules import STEM_STRIDE

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
-from mgd_ssl.objectives.objective import require_least
+from mgd_ssl.ranges import require_least
 
 Stem = Literal["imagenet", "small"]
 Rgb = tuple[float, float, float]

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.objectives import OBJECTIVES, Objective
-from mgd_ssl.objectives.objective import all_options, require_above, require_least
+from mgd_ssl.objectives.objective import all_options
+from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.inherited import told_by_teacher
 from mgd_ssl.settings.methods import METHODS, OPTIMIZERS, STRENGTHS, Method

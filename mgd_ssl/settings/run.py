@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from mgd_ssl.choices import REDUCERS, Adapter, AssignmentMode
-from mgd_ssl.objectives.objective import require_least
+from mgd_ssl.ranges import require_least
 from mgd_ssl.settings.options import (
     Data,
     DeviceOptions,
