@@ -16,7 +16,7 @@ from mgd_ssl.detection.retinanet import DetectorSpec, anchor_sizes
 from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models import BackboneSpec, backbone_state, find_checkpoint, load_backbone
-from mgd_ssl.models.backbones import RESNETS
+from mgd_ssl.models.resnets import RESNETS
 from mgd_ssl.runs.overwriting import check_output_files
 from mgd_ssl.settings.export import ExportConfig
 from mgd_ssl.training.logging import logger, start_logging

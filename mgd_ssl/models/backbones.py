@@ -2,61 +2,26 @@
 
 import difflib
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from mgd_ssl.models.resnets import RESNETS, ThinResNet
 from mgd_ssl.models.specs import BackboneSpec as BackboneSpec
 from mgd_ssl.models.specs import Options
 from mgd_ssl.models.timm_networks import build_timm, is_timm
+from mgd_ssl.models.torchvision_networks import CLASSIFIERS, build_torchvision
 
-RESNETS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], list[int]]] = {
-    "resnet18": (BasicBlock, [2, 2, 2, 2]),
-    "resnet34": (BasicBlock, [3, 4, 6, 3]),
-    "resnet50": (Bottleneck, [3, 4, 6, 3]),
-    "resnet101": (Bottleneck, [3, 4, 23, 3]),
-    "resnet152": (Bottleneck, [3, 8, 36, 3]),
-}
+# Networks of torchvision that can be made thinner, or whose stem can be made small.
 TORCHVISION = [*RESNETS, "mobilenet_v2", "shufflenet_v2_x1_0"]
 HEADS = ("fc", "classifier", "head")
 NONE: Options = MappingProxyType({})
-LEAST_CHANNELS = 8  # of a thin ResNet's layers
-
-
-class ThinResNet(ResNet):  # type: ignore[misc]
-    """torchvision's ResNet with every channel count multiplied by ``width``."""
-
-    def __init__(
-        self, block: type[BasicBlock] | type[Bottleneck], layers: list[int], width: float
-    ) -> None:
-        self.width = width
-        super().__init__(block, layers)
-        channels = self._scaled(64)
-        self.conv1 = nn.Conv2d(3, channels, 7, stride=2, padding=3, bias=False)
-        nn.init.kaiming_normal_(self.conv1.weight, mode="fan_out", nonlinearity="relu")
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.fc = nn.Linear(self._scaled(512) * block.expansion, 1000)
-
-    def _scaled(self, channels: int) -> int:
-        return scaled(channels, self.width)
-
-    def _make_layer(self, block: Any, planes: int, *args: Any, **options: Any) -> nn.Sequential:
-        if planes == 64:  # layer1, whose input is the stem's output
-            self.inplanes = self._scaled(64)
-        layer: nn.Sequential = super()._make_layer(block, self._scaled(planes), *args, **options)
-        return layer
-
-
-def scaled(channels: int, width: float) -> int:
-    """Channels of a ResNet's layer at a width."""
-    return max(LEAST_CHANNELS, round(channels * width))
 
 
 def create_backbone(
@@ -113,6 +78,8 @@ def create_classifier(
     if linear and linear[-1]:  # inside a head of several layers, as MobileNet v2's
         inputs = cast(nn.Linear, head.get_submodule(linear[-1])).in_features
         head.set_submodule(linear[-1], nn.Linear(inputs, classes))
+    elif isinstance(head, nn.Conv2d):  # SqueezeNet's, which pools after it
+        set_head(network, nn.Conv2d(head.in_channels, classes, kernel_size=1))
     else:
         set_head(network, nn.Linear(cast(int, network.num_features), classes))
     return network
@@ -138,24 +105,33 @@ def backbone_shapes(spec: BackboneSpec) -> dict[str, torch.Size]:
     Raises:
         ValueError: see `create_backbone`.
     """
-    place = nullcontext() if ":" in spec.arch else torch.device("meta")
-    with torch.random.fork_rng(devices=[]), place:
-        network = create_backbone(**spec.to_dict())
+    network = without_memory(spec)
     return {key: value.shape for key, value in network.state_dict().items()}
+
+
+def without_memory(spec: BackboneSpec) -> nn.Module:
+    """A network without data; the few that need some, and the user's own, have it."""
+    with torch.random.fork_rng(devices=[]):
+        if ":" not in spec.arch:
+            try:
+                with torch.device("meta"):
+                    return create_backbone(**spec.to_dict())
+            except NotImplementedError:  # from one that computes with its values as it is built
+                pass
+        return create_backbone(**spec.to_dict())
 
 
 @lru_cache
 def attention_heads(arch: str) -> int | None:
     """Heads of a timm transformer's blocks by name; None of another network."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        network = create_backbone(arch)
-    counts = (getattr(module, "num_heads", None) for module in network.modules())
+    modules = without_memory(BackboneSpec(arch)).modules()
+    counts = (getattr(module, "num_heads", None) for module in modules)
     return next((count for count in counts if isinstance(count, int)), None)
 
 
 def is_known(arch: str) -> bool:
     """Whether torchvision or timm, where it is installed, has a network of this name."""
-    return arch in TORCHVISION or is_timm(arch)
+    return arch in CLASSIFIERS or is_timm(arch)
 
 
 def set_head(network: nn.Module, head: nn.Module) -> None:
@@ -183,7 +159,7 @@ def backbone_state(network: nn.Module) -> dict[str, Tensor]:
 
 def _build(spec: BackboneSpec) -> nn.Module:
     arch, width = spec.arch, spec.width
-    if spec.options and (":" in arch or arch in TORCHVISION):
+    if spec.options and (":" in arch or arch in CLASSIFIERS):
         raise ValueError(f"options: got {dict(spec.options)} for {arch}, expected a timm network")
     if ":" in arch:
         return _build_own(arch)
@@ -196,8 +172,8 @@ def _build(spec: BackboneSpec) -> nn.Module:
             f"width: got {width} for {arch}, expected 1.0; "
             f"only {', '.join(RESNETS)} and mobilenet_v2 can be made thinner"
         )
-    if arch in TORCHVISION:
-        return torchvision.models.get_model(arch, weights=None)  # type: ignore[no-any-return]
+    if arch in CLASSIFIERS:
+        return build_torchvision(arch)
     return _build_timm(arch, spec.options)
 
 
@@ -224,14 +200,14 @@ def _build_timm(arch: str, options: Options) -> nn.Module:
         import timm
     except ImportError as error:
         raise ValueError(
-            _unknown(arch, TORCHVISION) + "; more with pip install 'mgd_ssl[timm]'"
+            _unknown(arch, CLASSIFIERS) + "; more with pip install 'mgd_ssl[timm]'"
         ) from error
     if not is_timm(arch):
-        raise ValueError(_unknown(arch, [*TORCHVISION, *timm.list_models()]))
+        raise ValueError(_unknown(arch, [*CLASSIFIERS, *timm.list_models()]))
     return build_timm(arch, options)
 
 
-def _unknown(arch: str, known: list[str]) -> str:
+def _unknown(arch: str, known: Sequence[str]) -> str:
     near = difflib.get_close_matches(arch.removeprefix("timm/"), known, n=3) or TORCHVISION
     return f"arch: got {arch!r}, which is no known network; nearest: {', '.join(near)}"
 
@@ -260,6 +236,8 @@ def _linear_inputs(head: nn.Module) -> int:
     for module in head.modules():
         if isinstance(module, nn.Linear):
             return module.in_features
+        if isinstance(module, nn.Conv2d):  # SqueezeNet's
+            return module.in_channels
     raise ValueError("the classifier holds no Linear; give the network an attribute num_features")
 
 

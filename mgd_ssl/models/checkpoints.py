@@ -8,14 +8,14 @@ of a run of pretrain.py is ``module.encoder_q.*``, whatever its method.
 """
 
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from mgd_ssl.models.backbones import create_backbone, create_classifier
+from mgd_ssl.models.backbones import create_backbone, create_classifier, without_memory
+from mgd_ssl.models.families import Terms, published_terms, recognize
 from mgd_ssl.models.filling import KeyReport, fill
 from mgd_ssl.models.finding import HEAD_KEY, FoundBackbone, find_backbone
 from mgd_ssl.models.layouts import read_place
@@ -81,12 +81,11 @@ def load_classifier(
 def _load(path: Path, given: dict[str, Any], *, classifier: bool) -> tuple[nn.Module, KeyReport]:
     found = find_backbone(path, given)
     state, spec = found.state, found.spec
-    # what does not fit is refused by its shapes, before memory is taken for what a file describes
-    place = nullcontext() if found.fits else torch.device("meta")
-    with torch.random.fork_rng(devices=[]), place:  # reading a file draws no random numbers
-        network = create_backbone(**spec.to_dict())
+    with torch.random.fork_rng(devices=[]):  # reading a file draws no random numbers
+        # what does not fit is refused by its shapes, before memory is taken for what a file says
+        network = create_backbone(**spec.to_dict()) if found.fits else without_memory(spec)
         classes = None if found.place.is_projected else _classes(network, state)
-        if classifier and classes:
+        if classifier and classes and found.fits:
             network = create_classifier(classes, **spec.to_dict())
     report = _report(found, network, classes if classifier else None)
     remedy = advice(found.path, found.content, spec)
@@ -117,16 +116,27 @@ def _report(found: FoundBackbone, network: nn.Module, classes: int | None) -> Ke
         others=[str(place) for place in found.others],
         remarks=family.remarks(found.spec, found.read, found.path) if family else [],
         sha256=sha256_of(*files_of(found.path)),
-        terms=family.terms_of(found.path) if family else None,
+        terms=_terms(found),
         learned_from=entries.provenance(),
     )
 
 
+def _terms(found: FoundBackbone) -> Terms | None:
+    """Terms of published weights: of a family's files, or of the name that timm has for them."""
+    if found.path.is_file():
+        return found.family.terms_of(found.path) if found.family else None
+    return published_terms(str(found.path))
+
+
 def _size(found: FoundBackbone, network: nn.Module) -> int | None:
     """Side of the images that a network was trained on, where the file or its positions tell."""
+    family = found.family or recognize(found.state)
+    if family is None:
+        return found.entries.size()
     side = getattr(getattr(network, "patch_embed", None), "img_size", None)
-    told = found.family is not None and not found.family.resizes and side is not None
-    return found.entries.size() or (int(side[0]) if told else None)  # type: ignore[index]
+    if family.resizes:  # a library's usual size is none that the network was made for
+        return found.entries.size() if found.path.is_file() else None
+    return found.entries.size() or (int(side[0]) if side else None)
 
 
 def _head(network: nn.Module, state: Iterable[str]) -> list[str]:

@@ -14,15 +14,18 @@ from typing import Any
 
 from torch import Tensor
 
-from mgd_ssl.models.backbones import backbone_shapes, is_known
+from mgd_ssl.models.backbones import TORCHVISION, backbone_shapes, is_known
 from mgd_ssl.models.families import ANCHORS as FAMILY_ANCHORS
 from mgd_ssl.models.families import Family, Remapped, know, recognize
 from mgd_ssl.models.file_entries import FileEntries, Rgb
 from mgd_ssl.models.filling import COUNT, check_tensors
 from mgd_ssl.models.guessing import ANCHORS, RESNET, guess_spec
-from mgd_ssl.models.layouts import Place, find_places, read_place
+from mgd_ssl.models.known_networks import names_of
+from mgd_ssl.models.layouts import Place, find_places, full_places, read_place
 from mgd_ssl.models.refusals import nothing_found
 from mgd_ssl.models.specs import BackboneSpec
+from mgd_ssl.models.timm_networks import is_timm
+from mgd_ssl.models.torchvision_networks import CLASSIFIERS
 from mgd_ssl.models.weights import find_checkpoint, read_weights
 
 HEAD_KEY = re.compile(r"^(fc|classifier|head|projection_head|projector|prototypes|predictor)\.")
@@ -98,15 +101,22 @@ def find_backbone(path: Path, given: Mapping[str, Any]) -> FoundBackbone:
     _refuse_other_body(entries, given["arch"])
     own = entries.spec(given["arch"])
     arch = given["arch"] or (own.arch if own else _known(entries.arch()))
+    if arch:
+        arch = _of_library(arch, content)
+        own, given = replace(own, arch=arch) if own else None, {**given, "arch": arch}
     candidates: list[FoundBackbone] = []
     refusals: list[ValueError] = []
     readers = [_by_own_names(entries, content, arch, own)]
     readers += [] if own else [_by_families(entries, content, arch)]
-    for found in (found for reader in readers for found in reader):
-        try:
-            candidates.append(_as_given(found, given))
-        except ValueError as error:
-            refusals.append(error)
+    readers += [] if arch else [_by_index(entries, content)]
+    for reader in readers:
+        if any(c.fits and c.is_alone for c in candidates):
+            break
+        for found in reader:
+            try:
+                candidates.append(_as_given(found, given))
+            except ValueError as error:
+                refusals.append(error)
     fitting = sorted((c for c in candidates if c.fits), key=lambda c: not c.is_alone)
     if fitting:
         return replace(fitting[0], others=tuple(c.place for c in fitting[1:]))
@@ -128,7 +138,7 @@ def _by_own_names(
     entries: FileEntries, content: Mapping[str, Any], arch: str | None, own: BackboneSpec | None
 ) -> Iterator[FoundBackbone | ValueError]:
     """Candidates whose entries have the names of the network; refusals among them."""
-    for place in _places(content, arch):
+    for place in _places(content, own or (BackboneSpec(arch) if arch else None)):
         state = read_place(content, place)
         try:
             spec = own or guess_spec(entries.path, state, arch)
@@ -156,12 +166,44 @@ def _by_families(
             yield ValueError(f"checkpoint: {path}, {family.name} layout, {said}")
 
 
-def _places(content: Mapping[str, Any], arch: str | None) -> list[Place]:
+def _by_index(
+    entries: FileEntries, content: Mapping[str, Any]
+) -> Iterator[FoundBackbone | ValueError]:
+    """Candidates whose names and shapes are those of one network of a library."""
+    for place in full_places(content):
+        state = read_place(content, place)
+        shapes = {k: tuple(v.shape) for k, v in state.items() if isinstance(v, Tensor)}
+        names = names_of(shapes)
+        if len({name.removeprefix("timm/") for name in names}) > 1:
+            yield ValueError(
+                f"checkpoint: {entries.path}: its keys are those of {', '.join(names)}, which "
+                "compute different things from them; name it: --arch or --teacher-arch"
+            )
+        elif names:
+            read = Remapped(state)
+            yield FoundBackbone(entries.path, entries, place, content, BackboneSpec(names[0]), read)
+
+
+def _of_library(arch: str, content: Mapping[str, Any]) -> str:
+    """A name that torchvision and timm have for networks of their own: whose entries these are."""
+    if arch in TORCHVISION or arch not in CLASSIFIERS or not is_timm(arch):
+        return arch
+    names = (arch, f"timm/{arch}")
+    most = [max(_count(BackboneSpec(name), content).values(), default=0) for name in names]
+    return names[most[1] > most[0]]
+
+
+def _count(spec: BackboneSpec, content: Mapping[str, Any]) -> dict[Place, int]:
+    """How many of a network's entries a file has, and where."""
+    wanted = [k for k in backbone_shapes(spec) if not k.endswith(COUNT)]
+    return find_places(content, wanted)
+
+
+def _places(content: Mapping[str, Any], spec: BackboneSpec | None) -> list[Place]:
     """Where all names of a network are; else where most are; with no name, where any known is."""
-    if arch is None:
+    if spec is None:
         return list(find_places(content, ANCHORS))
-    wanted = [k for k in backbone_shapes(BackboneSpec(arch)) if not k.endswith(COUNT)]
-    counts = find_places(content, wanted)
+    counts = _count(spec, content)
     most = max(counts.values(), default=0)
     return [place for place, count in counts.items() if count == most]
 

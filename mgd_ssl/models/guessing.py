@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mgd_ssl.models.backbones import LEAST_CHANNELS, RESNETS, scaled
+from mgd_ssl.models.resnets import LEAST_CHANNELS, RESNETS, scaled
 from mgd_ssl.models.specs import BackboneSpec
 
 # An entry that a family of networks has, and no other: by it they are told apart.

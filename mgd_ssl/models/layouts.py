@@ -19,6 +19,7 @@ WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_
 # A ResNet taken apart and put into a Sequential has numbers for names.
 RESNET_CHILDREN = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 DEEPEST = 3
+FEWEST = 16  # entries of a network
 ROLES = (
     ("follower", re.compile(r"(^|_)(k|key|momentum|target)(_|$)")),
     ("averaged", re.compile(r"(^|_)(ema|averaged?|swa)(_|$)")),
@@ -107,6 +108,15 @@ def find_places(content: Mapping[str, Any], keys: Iterable[str]) -> dict[Place, 
                     found[Place(entry, prefix, numbered)].add(name)
     counts = {place: len(names) for place, names in found.items()}
     return dict(sorted(counts.items(), key=lambda item: _rank(item[0])))
+
+
+def full_places(content: Mapping[str, Any]) -> list[Place]:
+    """Places that hold as many entries as a network has, whatever their names."""
+    counts: dict[Place, int] = defaultdict(int)
+    for entry, source in state_dicts(content):
+        for prefix in (prefix for key in source for prefix, _ in _cuts(key)):
+            counts[Place(entry, prefix)] += 1
+    return sorted((p for p, count in counts.items() if count >= FEWEST), key=_rank)
 
 
 def _rank(place: Place) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import torch
 from torch import nn
 
 from mgd_ssl.models.specs import Options
@@ -64,3 +65,54 @@ def _defaults(name: str) -> dict[str, Any]:
     if CLASS_TOKEN.search(name) and is_model_in_modules(name.partition(".")[0], ["eva"]):
         defaults["global_pool"] = "token"
     return defaults
+
+
+def published(name: str) -> dict[str, Any]:
+    """Weights that timm publishes under a name, and what they take.
+
+    Raises:
+        ValueError: no network of that name.
+        OSError: they cannot be downloaded.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError(f"weights: {name!r} needs timm; pip install 'mgd_ssl[timm]'") from error
+    if not is_timm(name):
+        raise ValueError(f"weights: {name!r} is no network of timm; see timm.list_pretrained()")
+    arch = faithful_name(timm_name(name))
+    with torch.random.fork_rng(devices=[]):
+        network: nn.Module = timm.create_model(arch, pretrained=True)
+    recipe: Any = network.pretrained_cfg
+    return {
+        "arch": name if arch == timm_name(name) else f"timm/{arch}",
+        "state_dict": network.state_dict(),
+        "normalisation": {"mean": list(recipe["mean"]), "std": list(recipe["std"])},
+        "size": recipe["input_size"][-1],
+    }
+
+
+def faithful_name(name: str) -> str:
+    """The name under which timm computes what the authors of published weights do.
+
+    Under ``_dinov3`` the biases of DINOv3's attention are dropped, and under ``_clip`` networks
+    trained with QuickGELU compute GELU; timm has both under other names, of the same weights.
+    """
+    import timm
+
+    arch, _, tag = name.partition(".")
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    tag = tag or (config.tag if config else "")
+    for word, faithful in (("_dinov3", "_dinov3_qkvb"), ("_clip_", "_clip_quickgelu_")):
+        other = f"{arch.replace(word, faithful)}.{tag}"
+        if faithful not in arch and word in arch and timm.list_pretrained(other):
+            return other
+    return name
+
+
+def license_of(name: str) -> str | None:
+    """What timm says of published weights' license, as ``apache-2.0``; None where it does not."""
+    import timm
+
+    config = timm.get_pretrained_cfg(timm_name(name), allow_unregistered=True)
+    return config.license if config else None

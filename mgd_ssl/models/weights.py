@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from safetensors import safe_open
-from torch import nn
 
-from mgd_ssl.models.backbones import TORCHVISION
+from mgd_ssl.models import timm_networks, torchvision_networks
 from mgd_ssl.models.file_kinds import is_safetensors, what_else
 from mgd_ssl.models.sharded import is_index, joined, shards_of
 from mgd_ssl.models.timm_networks import timm_name
+from mgd_ssl.models.torchvision_networks import CLASSIFIERS
 
 # What a directory means: a run's last checkpoint, or a network as Hugging Face saves it.
 CHECKPOINTS = (
@@ -43,7 +42,7 @@ def read_weights(source: Path) -> Checkpoint:
     if file.is_file() or not _is_name(name):
         return read_checkpoint(file)
     try:
-        return _from_timm(name) if _is_timm(name) else _from_torchvision(name)
+        return (timm_networks if _is_timm(name) else torchvision_networks).published(name), {}
     except (OSError, RuntimeError) as error:
         raise ValueError(
             f"weights: {name!r} could not be downloaded: {error}; expected a network, or the "
@@ -78,47 +77,11 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _is_name(name: str) -> bool:
-    return _is_timm(name) or name.partition(":")[0] in TORCHVISION
+    return _is_timm(name) or name.partition(":")[0] in CLASSIFIERS
 
 
 def _is_timm(name: str) -> bool:
     return name.startswith("timm/") or timm_name(name) != name  # MobileNet v1 is timm's alone
-
-
-def _from_torchvision(name: str) -> Checkpoint:
-    arch, _, version = name.partition(":")
-    published = torchvision.models.get_model_weights(arch)
-    known = [w.name for w in published]
-    if version and version not in known:
-        raise ValueError(f"weights: got {version!r} of {arch}, expected one of {', '.join(known)}")
-    weights = published[version or known[0]]
-    recipe = weights.transforms()
-    content = {
-        "arch": arch,
-        "state_dict": weights.get_state_dict(progress=False, check_hash=True),
-        "normalisation": {"mean": tuple(recipe.mean), "std": tuple(recipe.std)},
-        "size": recipe.crop_size[0],
-        "classes": weights.meta["categories"],
-    }
-    return content, {}
-
-
-def _from_timm(name: str) -> Checkpoint:
-    try:
-        import timm
-    except ImportError as error:
-        raise ValueError(f"weights: {name!r} needs timm; pip install 'mgd_ssl[timm]'") from error
-    if not timm.is_model(timm_name(name)):
-        raise ValueError(f"weights: {name!r} is no network of timm; see timm.list_pretrained()")
-    network: nn.Module = timm.create_model(timm_name(name), pretrained=True)
-    recipe: Any = network.pretrained_cfg
-    content = {
-        "arch": name,
-        "state_dict": network.state_dict(),
-        "normalisation": {"mean": list(recipe["mean"]), "std": list(recipe["std"])},
-        "size": recipe["input_size"][-1],
-    }
-    return content, {}
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:

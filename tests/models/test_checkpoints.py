@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mgd_ssl.models import create_backbone, load_backbone, read_checkpoint, split_batch_norms
-from mgd_ssl.models.backbones import RESNETS
+from mgd_ssl.models.resnets import RESNETS
 
 WIDTH = 0.125
 FEATURES = 64
@@ -167,18 +167,24 @@ def test_safetensors_without_metadata_are_read_by_their_shapes(state, tmp_path):
     assert report.mean == (0.485, 0.456, 0.406) and report.std == (0.229, 0.224, 0.225)
 
 
-def test_a_network_of_timm_is_named_by_the_caller_or_by_the_file(tmp_path):
+def test_a_network_of_timm_is_named_by_the_caller_or_the_file_or_told_by_its_keys(tmp_path):
     pytest.importorskip("timm")
     state = random_state("mobilenetv1_100")
     head = {"classifier.weight": torch.randn(10, 1024), "classifier.bias": torch.randn(10)}
     torch.save(state | head, tmp_path / "plain.pt")
     torch.save({"arch": "mobilenetv1_100", "state_dict": state}, tmp_path / "named.pt")
     named = load_backbone(tmp_path / "named.pt")
-    for network, report in (load_backbone(tmp_path / "plain.pt", arch="mobilenetv1_100"), named):
+    told, by_caller = (
+        load_backbone(tmp_path / "plain.pt", arch=a) for a in (None, "mobilenetv1_100")
+    )
+    for network, report in (told, by_caller, named):
         assert all(torch.equal(network.state_dict()[key], state[key]) for key in state)
         assert report.matched == len(state)
+    assert told[1].spec.arch == "timm/mobilenetv1_100"
+    state["conv_stem.bias"] = torch.randn(32)
+    torch.save(state, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"cannot be told from its keys.*name it: --arch"):
-        load_backbone(tmp_path / "plain.pt")
+        load_backbone(tmp_path / "other.pt")
 
 
 @pytest.mark.parametrize("arch", ["timm/resnet18", "mobilenet_v2", "shufflenet_v2_x1_0"])

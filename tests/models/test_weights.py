@@ -168,6 +168,39 @@ def test_timms_weights_bring_their_own_normalisation(monkeypatch):
     assert same_outputs(network, library)
 
 
+@pytest.mark.parametrize(
+    ("asked", "taken", "terms", "size"),
+    [
+        (
+            "vit_small_patch16_dinov3.lvd1689m",
+            "vit_small_patch16_dinov3_qkvb.lvd1689m",
+            "DINOv3",
+            None,
+        ),
+        ("vit_small_patch14_dinov2.lvd142m", "vit_small_patch14_dinov2.lvd142m", "apache", None),
+        ("vit_base_patch16_clip_224.openai", "vit_base_patch16_clip_quickgelu_224.openai", "", 224),
+        ("vit_base_patch16_clip_224.laion2b", "vit_base_patch16_clip_224.laion2b", "", 224),
+        ("vit_base_patch16_224.mae", "vit_base_patch16_224.mae", "cc-by-nc", 224),
+    ],
+)
+def test_a_name_of_timm_gives_what_its_authors_compute(asked, taken, terms, size, monkeypatch):
+    create_model, given = timm.create_model, []
+
+    def downloaded(name, *, pretrained, **options):
+        given.append((name, pretrained))
+        return create_model(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", downloaded)
+    network, report = load_backbone(f"timm/{asked}")
+    assert (taken, True) in given and report.spec.arch == f"timm/{taken}"
+    assert network.global_pool == "token"
+    assert terms in report.terms.license and report.size == size
+    config = timm.get_pretrained_cfg(taken)
+    assert (report.mean, report.std) == (config.mean, config.std)
+    source = report.provenance.to_dict()
+    assert source["source"] == f"timm/{asked}" and "license_of" not in source
+
+
 def test_timm_without_a_network_names_the_remedy(monkeypatch):
     def unreachable(*_, **__):
         raise OSError("no route to the hub")

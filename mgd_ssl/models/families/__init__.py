@@ -22,12 +22,23 @@ from mgd_ssl.models.families.dinov2 import DinoV2, TimmDinoV2
 from mgd_ssl.models.families.dinov3 import DinoV3, TimmDinoV3
 from mgd_ssl.models.families.family import Family, Remapped, Terms
 from mgd_ssl.models.families.hugging_face import HuggingFaceDinoV2, HuggingFaceDinoV3
+from mgd_ssl.models.families.licenses import published_terms
 from mgd_ssl.models.families.mae import Mae
 from mgd_ssl.models.families.moco_v3 import MocoV3
 from mgd_ssl.models.families.vit import PlainVit
 from mgd_ssl.models.specs import BackboneSpec
 
-__all__ = ["ANCHORS", "FAMILIES", "Family", "Known", "Remapped", "Terms", "know", "recognize"]
+__all__ = [
+    "ANCHORS",
+    "FAMILIES",
+    "Family",
+    "Known",
+    "Remapped",
+    "Terms",
+    "know",
+    "published_terms",
+    "recognize",
+]
 
 NAMELESS = Path()
 # The first that recognizes a state dict takes it: the particular before the general.
