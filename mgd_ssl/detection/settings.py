@@ -20,8 +20,8 @@ BODY_LEVELS: tuple[Level, ...] = ("c2", "c3", "c4", "c5")
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """The detector around the student's backbone, torchvision's RetinaNet with FPN; None leaves it
-    to the file of --student-weights."""
+    """The detector around the student's backbone, torchvision's RetinaNet with FPN. None: as
+    recorded in the file of --student-weights."""
 
     fpn_channels: int | None = 256
     """Channels of the feature pyramid and of the heads."""
@@ -30,11 +30,11 @@ class DetectorOptions:
     smallest_anchor: float | None = 32.0
     """Side of the smallest anchor in pixels; each level doubles it."""
     min_size: int | None = 800
-    """Shorter side that images are resized to, in pixels."""
+    """Shorter side of the resized images, in pixels."""
     max_size: int | None = 1333
-    """Longer side at most, in pixels."""
+    """Maximum longer side, in pixels."""
     norm: Literal["batch", "frozen"] | None = "batch"
-    """Batch norms of the body; frozen suits pretrained weights."""
+    """Batch norms of the body: trained, or frozen as suits pretrained weights."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,13 @@ class DetectOptimizer(OptimizerOptions):
 
     epochs: int = 12
     batch_size: Annotated[int, arg(aliases=["-b"])] = 16
-    """Images a step, over all processes."""
+    """Images per step, over all processes."""
     lr: float = 0.01
-    """Learning rate for the batch size given; it is not scaled."""
+    """Learning rate; it is not scaled with the batch size."""
     cos: bool = False
-    """Cosine schedule; --no-cos multiplies by 0.1 at each of --schedule."""
+    """Cosine schedule; --no-cos multiplies the rate by 0.1 at each epoch of --schedule."""
     schedule: tuple[int, ...] = (8, 11)
-    """Epochs, from 0, at which the rate drops, with --no-cos."""
+    """With --no-cos: epochs, from 0, at which the rate drops."""
     warmup_steps: int = 1000
     """Steps over which the rate rises from 0."""
 
@@ -58,27 +58,27 @@ class DetectOptimizer(OptimizerOptions):
 class DetectConfig(RunConfig):
     """Train a RetinaNet on COCO-format data, alone or distilled from a RetinaNet.
 
-    Without DATA it runs on scenes made of the embedded sample of Fashion-MNIST.
+    Without DATA it uses scenes composed of the embedded sample of Fashion-MNIST.
     """
 
     evaluate: bool = False
     """Report the AP of --student-weights and of the teacher, then exit."""
     student_weights: Path | None = None
-    """Start from this detector: a run's checkpoint, a torchvision or Detectron2 file, or a name."""
+    """Initial detector: a run's checkpoint, a torchvision or Detectron2 file, or a name."""
     backbone_weights: Path | None = None
-    """Start the backbone from this: a run of pretrain.py, MoCo's, torchvision's or Detectron2's."""
+    """Initial backbone: a run of pretrain.py, or a file of MoCo, torchvision or Detectron2."""
     unlabelled: bool = False
-    """Images without boxes, any tree of them: the matching alone trains the backbone."""
+    """Train the backbone by matching alone, on any folder of images without boxes."""
     teacher_boxes: float | None = None
-    """Let the teacher's boxes of at least this score stand for the images' own."""
+    """Replace the images' boxes by the teacher's detections of at least this score."""
     teacher_caffe: bool = False
-    """The Detectron2 teacher is of the MSRA kind: BGR pixels, stride in the 1×1 convolution."""
+    """The Detectron2 teacher uses MSRA weights: BGR pixels, stride in the 1×1 convolution."""
     levels: tuple[Level, ...] = BODY_LEVELS
-    """Maps that are matched: C2 to C5 before their last ReLU, P3 to P7 of the pyramid."""
+    """Maps to match: C2 to C5 before their last ReLU, P3 to P7 of the pyramid."""
     sync_bn: bool = False
-    """Batch norm over all processes, of the student and of the adapters."""
+    """Synchronize the batch norms of student and adapters over all processes."""
     val_every: int = 1
-    """Epochs between two evaluations; the last epoch is always evaluated."""
+    """Epochs between evaluations; the last epoch is always evaluated."""
     detector: DetectorOptions = field(default_factory=DetectorOptions)
     optim: DetectOptimizer = field(default_factory=DetectOptimizer)
 
@@ -112,23 +112,23 @@ class DetectConfig(RunConfig):
         )
 
     def check(self) -> None:
-        """Refuse what is out of range, and what excludes each other."""
+        """Refuse values out of range and options that exclude each other."""
         super().check()
         teacher, score = self.teacher.teacher, self.teacher_boxes
         if (self.unlabelled or score is not None) and not teacher and not self.evaluate:
             raise ValueError(
-                "got --unlabelled or --teacher-boxes alone, expected --teacher with them"
+                "got --unlabelled or --teacher-boxes without a teacher, expected --teacher"
             )
         if teacher and not self.mgd.is_matched and not self.evaluate:
             raise ValueError(
-                "mgd_weighing: got none with a teacher, expected published, mean or start: a "
-                "detector learns from its teacher by the matching"
+                "mgd_weighing: got none with a teacher, expected published, mean or start: "
+                "matching is the only loss from a detector's teacher"
             )
         if score is not None and not 0 < score < 1:
             raise ValueError(f"teacher_boxes: got {score}, expected a score between 0 and 1")
         if self.evaluate and not self.student_weights:
             raise ValueError(
-                "got --evaluate without --student-weights, expected a checkpoint there"
+                "got --evaluate without --student-weights, expected --student-weights CHECKPOINT"
             )
         if self.student_weights and self.backbone_weights:
             raise ValueError("got --student-weights and --backbone-weights, expected one of them")
@@ -159,7 +159,7 @@ def _has_teacher(config: Any) -> bool:
 
 
 NORMALIZATION = "torchvision's detectors have ImageNet's normalization"
-# What --evaluate reads none of: torchvision's boxes would be of half precision too under autocast.
+# Options that --evaluate does not use; autocast would make torchvision's boxes half precision.
 OF_TRAINING = [
     *(f"optim.{f.name}" for f in fields(DetectOptimizer) if f.name != "batch_size"),
     *("mgd.*", "loader.limit", "loader.bad_images", "backbone_weights", "levels"),

@@ -22,11 +22,11 @@ class KDOptions:
     """Knowledge distillation of the teacher's logits."""
 
     kd: bool = False
-    """Add it to the loss; the teacher needs a classifier of the same classes."""
+    """Add it to the loss; the teacher must have a classifier of the same classes."""
     kd_t: float = 1.5
     """Temperature of the softened classes."""
     kd_weight: float = 1.0
-    """Factor on it."""
+    """Weight of this loss."""
 
 
 @dataclass(frozen=True)
@@ -35,40 +35,40 @@ class ClassifyOptimizer(OptimizerOptions):
 
     epochs: int = 120
     lr: float = 0.1
-    """Learning rate for the batch size given; it is not scaled."""
+    """Learning rate; it is not scaled with the batch size."""
     nesterov: bool = True
-    """Of SGD."""
+    """Nesterov momentum, with SGD."""
     schedule: tuple[int, ...] = (30, 60, 80)
-    """Epochs, from 0 and after the warm-up, at which the rate drops, with --no-cos."""
+    """With --no-cos: epochs after the warm-up, from 0, at which the rate drops."""
 
 
 @dataclass(frozen=True)
 class ClassifyConfig(RunConfig):
     """Train a classifier on labelled images, alone or distilled from a teacher.
 
-    Without DATA it runs on the embedded sample of Fashion-MNIST. A teacher's maps are matched
-    unless --mgd-weighing none.
+    Without DATA it uses the embedded sample of Fashion-MNIST. The maps of a teacher are matched
+    unless --mgd-weighing none is given.
     """
 
     evaluate: bool = False
-    """Report top-1 and top-5 of --student-weights and of the teacher, then exit; each at the size
-    that its file says, unless --size is given."""
+    """Report top-1 and top-5 of --student-weights and of the teacher, then exit. Without --size
+    each network sees images of the size recorded in its file."""
     student_weights: Path | None = None
-    """Start from these weights: a checkpoint, a run of pretrain.py among them, or a name; the
-    classifier is new unless the file has one of as many classes."""
+    """Initial weights: a checkpoint (also of pretrain.py) or a name. The classifier is new unless
+    the file has one with as many classes."""
     label_fraction: float = 1.0
-    """Train on this share of the labels, the same share of every class, chosen by the seed."""
+    """Train on this share of the images of every class, chosen by the seed."""
     sync_bn: bool = False
-    """Batch norm over all processes, of the student and of the adapters."""
+    """Synchronize the batch norms of student and adapters over all processes."""
     val_every: int = 1
-    """Epochs between two evaluations; the last epoch is always evaluated."""
+    """Epochs between evaluations; the last epoch is always evaluated."""
     kd: KDOptions = field(default_factory=KDOptions)
     optim: ClassifyOptimizer = field(default_factory=ClassifyOptimizer)
     views: PresetViews = field(default_factory=lambda: preset("linear"))
 
     @classmethod
     def told(cls, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Size and stem, where a file tells them; the weights to start from come first."""
+        """Size and stem, as far as a file records them; the initial weights take precedence."""
         if said.get("evaluate"):  # each network is measured at the size of its own file
             return {}
         weights = said.get("student_weights")
@@ -80,7 +80,7 @@ class ClassifyConfig(RunConfig):
 
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
-        """The complete settings for a user's data, or for the embedded data."""
+        """The complete settings for a user's data or the embedded data."""
         embedded = said.get("data") is None
         size = said.get("size", 32 if embedded else 224)
         arch = None if said.get("student_weights") else said.get("arch", "resnet18")
@@ -110,21 +110,22 @@ class ClassifyConfig(RunConfig):
         )
 
     def check(self) -> None:
-        """Refuse what is out of range, and what excludes each other."""
+        """Refuse values out of range and options that exclude each other."""
         super().check()
         kd, teacher = self.kd.kd, self.teacher.teacher
         if kd and not teacher:
             raise ValueError("got --kd without a teacher, expected --teacher PATH or NAME")
         if teacher and not (kd or self.mgd.is_matched or self.evaluate):
             raise ValueError(
-                "got --mgd-weighing none without --kd, expected one of the two to distil by"
+                "got --mgd-weighing none without --kd, expected at least one loss from the "
+                "teacher; add --kd, or omit --mgd-weighing none"
             )
         require_above(self.kd, kd_t=0, kd_weight=0)
         require_least(self, val_every=1)
         require_least(self.loader, size=0 if self.evaluate else 1)
         if self.evaluate and not self.student_weights:
             raise ValueError(
-                "got --evaluate without --student-weights, expected a checkpoint there"
+                "got --evaluate without --student-weights, expected --student-weights CHECKPOINT"
             )
 
     def rules(self) -> list[Needs]:
@@ -147,7 +148,7 @@ def _optim(embedded: bool) -> ClassifyOptimizer:
     return ClassifyOptimizer()
 
 
-# What --evaluate reads none of.
+# Options that --evaluate does not use.
 OF_TRAINING = [
     *(f"optim.{f.name}" for f in fields(ClassifyOptimizer) if f.name != "batch_size"),
     *("mgd.*", "kd.*", "views.*", "network.taps", "teacher.teacher_taps"),
@@ -158,6 +159,6 @@ RULES = [
     Needs(OF_TRAINING, lambda c: not c.evaluate, "with --evaluate", "train without --evaluate"),
     Needs(["kd.kd_t", "kd.kd_weight"], lambda c: c.kd.kd, "without --kd", "add --kd"),
     *shared_rules(
-        "where no maps are matched", "match a teacher's: --teacher, without --mgd-weighing none"
+        "without matching", "match a teacher's maps: --teacher, without --mgd-weighing none"
     ),
 ]

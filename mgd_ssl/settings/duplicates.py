@@ -13,20 +13,20 @@ from mgd_ssl.settings.settings import Settings
 
 @dataclass(frozen=True)
 class DuplicatesConfig(FolderOptions, Settings):
-    """Count the validation images of DATA that are also training images, or look like one."""
+    """Count the validation images of DATA that equal or resemble a training image."""
 
     data: Data = None
-    """Images of any kind that the other commands take. None: the embedded data."""
+    """Images in any form that the other commands accept. None: the embedded data."""
     near: int = 8
-    """Images look alike where at most this many of 128 bits differ: up to 8 for the same picture
-    in another size or compression; -1 compares files alone."""
+    """Largest number of differing bits, of 128, for images that look alike: 8 for the same picture
+    in another size or compression. -1: compare only files."""
     out: Path | None = None
-    """Table to write, a line for each pair, ending in .csv. None: none."""
+    """CSV file that lists the pairs. None: no list."""
     workers: Annotated[int, arg(aliases=["-j"])] = 8
-    """Images that are decoded at once, at most one for each core."""
+    """Images decoded at once, at most one per core."""
 
     def check(self) -> None:
-        """Refuse what is out of range."""
+        """Refuse values out of range."""
         require_least(self, near=-1, workers=1)
         if self.near > 127:
             raise ValueError(f"near: got {self.near}, expected -1 to 127 bits of 128")

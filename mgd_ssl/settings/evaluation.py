@@ -19,31 +19,30 @@ class EvaluationConfig(Settings):
     """A checkpoint, and labelled images."""
 
     checkpoint: Positional[Path] = tyro.MISSING
-    """Any checkpoint that --teacher of pretrain.py accepts, or a run's last.pt."""
+    """Any checkpoint that --teacher of pretrain.py accepts, such as a run's last.pt."""
     data: Data = None
-    """Folder with train and val parts of class folders, IDX or CIFAR files. None: the embedded
-    images."""
+    """Labeled images with train and val parts; see docs/data.md. None: the embedded images."""
     out: Path | None = None
-    """JSON file of the results. None: beside the checkpoint."""
+    """JSON file for the results. None: beside the checkpoint."""
     size: int = 0
-    """Side of the images that the network sees, in pixels. 0: as the checkpoint says, else 224."""
+    """Side of the network's input images, in pixels. 0: as recorded in the checkpoint, else 224 (32
+    on embedded images)."""
     batch_size: Annotated[int, arg(aliases=["-b"])] = 256
     workers: Annotated[int, arg(aliases=["-j"])] = 8
-    """Decoding processes, at most its cores; data in memory needs and gets none."""
+    """Decoding processes, at most the number of cores; none for data in memory."""
     exif: bool = True
-    """Turn images as their EXIF orientation says; --no-exif takes them as they are stored, as
-    torchvision does."""
+    """Apply the EXIF orientation; --no-exif uses images as stored, as torchvision does."""
     limit: int | None = None
-    """Train images, at most: a fixed random choice. None: all."""
+    """Use a fixed random subset of this many train images. None: all."""
     limit_val: int | None = None
-    """Val images, at most: a fixed random choice. None: all."""
+    """Use a fixed random subset of this many val images. None: all."""
     seed: int = 0
     folders: FolderOptions = field(default_factory=FolderOptions)
     network: BackboneOptions = field(default_factory=BackboneOptions)
     device: ComputeOptions = field(default_factory=ComputeOptions)
 
     def check(self) -> None:
-        """Refuse what is out of range."""
+        """Refuse values out of range."""
         require_least(self, batch_size=1, workers=0, size=0, limit=1, limit_val=1)
 
     def rules(self) -> list[Needs]:
@@ -52,7 +51,7 @@ class EvaluationConfig(Settings):
 
 
 USUAL_K = (1, 10, 20, 100, 200)
-LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # that the cached probe tries
+LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # tried by the cached probe
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,13 @@ class KnnConfig(EvaluationConfig):
     """kNN accuracy of a checkpoint: exact cosine neighbours, votes weighted by exp(cosine/T)."""
 
     knn_k: tuple[int, ...] = USUAL_K
-    """Neighbours that vote; of the usual ones those that the bank holds."""
+    """Numbers of neighbors that vote; defaults larger than the bank are left out."""
     knn_t: tuple[float, ...] = (0.1, 0.07)
-    """Temperatures of the votes."""
+    """Temperatures of the vote."""
     retrieve: int = 0
-    """Draw this many queries with their nearest neighbours, and measure precision@k and mAP."""
+    """Draw this many queries with their nearest neighbors, and measure precision@k and mAP."""
     neighbours: int = 10
-    """Neighbours drawn for each query."""
+    """Neighbors drawn for each query."""
 
     def check(self) -> None:
         """Refuse what is out of range."""
@@ -89,9 +88,9 @@ class KnnConfig(EvaluationConfig):
 class LinearEvalConfig(EvaluationConfig):
     """Linear probe of a checkpoint.
 
-    moco trains one layer on random crops, the backbone frozen in eval mode, and then checks that
-    nothing else changed. cached takes the features once and trains at many learning rates at once;
-    the best on a held-out part of train gives the figure.
+    moco trains one layer on random crops, with the backbone frozen in eval mode, and then checks
+    that nothing else changed. cached computes the features once and trains at many learning rates
+    at once; a held-out part of train chooses the rate.
     """
 
     protocol: Literal["cached", "moco"] = "cached"
@@ -101,12 +100,12 @@ class LinearEvalConfig(EvaluationConfig):
     schedule: tuple[int, ...] = (60, 80)
     """moco: epochs at which the rate drops to a tenth."""
     learning_rates: tuple[float, ...] = LEARNING_RATES
-    """cached: to choose from."""
+    """cached: learning rates to try."""
     holdout: float = 0.1
-    """cached: share of each class of train that chooses the rate."""
+    """cached: share of each class of train that is held out to choose the rate."""
     weight_decay: float = 0.0
     save_head: Path | None = None
-    """moco: where the trained layer is saved."""
+    """moco: file for the trained layer."""
 
     def rules(self) -> list[Needs]:
         """What options need to have an effect."""

@@ -15,16 +15,16 @@ class ExportConfig(Settings):
     """Write a backbone or a RetinaNet for Detectron2: a .pkl, and its configuration beside it."""
 
     checkpoint: Positional[Path] = tyro.MISSING
-    """A backbone's or a detector's: of this project, or any that its commands take."""
+    """A backbone or a detector, from any file that the other commands accept."""
     to: Literal["detectron2"] = "detectron2"
-    """The layout to write."""
+    """Layout of the file."""
     out: Path | None = None
-    """File to write. None: the checkpoint's name, ending in .detectron2.pkl."""
+    """Output file. None: the checkpoint's name with the ending .detectron2.pkl."""
     arch: Annotated[str | None, arg(aliases=["-a"])] = None
-    """The backbone, where it is a MODULE:FUNCTION of your own. None: as the checkpoint says."""
+    """MODULE:FUNCTION of your own backbone. None: as recorded in the checkpoint."""
 
     def check(self) -> None:
-        """Refuse a file of another kind, and the checkpoint itself."""
+        """Refuse other kinds of files, and the checkpoint itself."""
         if self.out and self.out.suffix != ".pkl":
             raise ValueError(f"out: got {self.out}, expected a name that ends in .pkl")
         if self.out == self.checkpoint:

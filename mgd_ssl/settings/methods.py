@@ -1,4 +1,4 @@
-"""Methods of pretrain.py: each an objective, and how the teacher's maps are matched beside it."""
+"""Methods of pretrain.py: an objective each, and how the teacher's maps are matched."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from mgd_ssl.settings.run import Weighing
 
 @dataclass(frozen=True)
 class Method:
-    """What ``--method`` stands for.
+    """A value of ``--method``.
 
     Attributes:
         objective: a name in ``OBJECTIVES``.
-        options: of the objective, where they differ from its own.
+        options: of the objective, if they differ from its defaults.
         weighing: how the stages' losses are weighed; ``none`` matches no maps.
         adapter: layer between the student's maps and the matching.
-        optimizer: that it trains with.
+        optimizer: a name in ``OPTIMIZERS``.
     """
 
     objective: str
@@ -29,7 +29,7 @@ class Method:
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether it is of no use without a teacher."""
+        """Whether it requires a teacher."""
         return self.weighing != "none" or OBJECTIVES[self.objective].needs_teacher
 
 
@@ -46,10 +46,10 @@ METHODS: dict[str, Method] = {
     "mgd": Method("moco", weighing="published"),
     **{name: Method(name) for name in OBJECTIVES},
 }
-# Learning rate and weight decay of an optimizer, where a method has none of its own.
+# Learning rate and weight decay of an optimizer, unless the method has its own.
 OPTIMIZERS: dict[str, dict[str, float]] = {
     "sgd": {"lr": 0.03, "weight_decay": 1e-4},
     "adamw": {"lr": 2e-3, "weight_decay": 0.05},
 }
-# How much the matching counts, by how the stages are weighed; published, for 224 pixels.
+# Default strength of the matching, by --mgd-weighing; published: for 224 pixels.
 STRENGTHS: dict[Weighing, float] = {"none": 0.0, "published": 1e-4, "mean": 1.0, "start": 30.0}

@@ -1,4 +1,4 @@
-"""Options that several commands share: frozen dataclasses, a section of the settings each."""
+"""Options shared by several commands: frozen dataclasses, one per section of the settings."""
 
 import dataclasses
 from collections.abc import Collection
@@ -19,7 +19,7 @@ PILLOWS_LIMIT = 89_478_485  # pixels of an image that Pillow decodes without ask
 
 
 def one_of(names: Collection[str]) -> PrimitiveConstructorSpec[str]:
-    """An option whose value is a name of a registry."""
+    """An option whose value is a name in a registry."""
 
     def read(words: list[str]) -> str:
         if words[0] not in names:
@@ -56,7 +56,7 @@ Tap = Annotated[
 
 @dataclass(frozen=True)
 class BackboneOptions:
-    """The network; None leaves it to the file that holds its weights."""
+    """The network. None: as recorded in the file of its weights."""
 
     arch: Annotated[str | None, arg(aliases=["-a"])] = None
     """torchvision or timm name, or MODULE:FUNCTION."""
@@ -69,25 +69,25 @@ class BackboneOptions:
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Arguments of `create_backbone`; None leaves one to the weights' file."""
+        """Arguments of `create_backbone`. None: as recorded in the file of the weights."""
         return {name: getattr(self, name) for name in ("arch", "width", "stem", "stem_stride")}
 
 
 @dataclass(frozen=True)
 class NetworkOptions(BackboneOptions):
-    """The student, or the network to train; None leaves it to the file of its weights."""
+    """The student, or the network to train. None: as recorded in the file of its weights."""
 
     taps: tuple[Tap, ...] = ()
-    """Layers to match, one a stage; found automatically unless given."""
+    """Layers to match, one per stage. Default: found automatically."""
 
 
 @dataclass(frozen=True)
 class TeacherOptions:
-    """The teacher; None leaves it to the teacher's file."""
+    """The teacher. None: as recorded in its file."""
 
     teacher: Path | None = None
-    """Checkpoint: MoCo, DINO, SwAV, torchvision, timm, safetensors or a run of this project; or the
-    name of published weights, as resnet50 or timm/resnet50.a1_in1k."""
+    """Checkpoint file, directory of a run, or name of published weights, such as resnet50 or
+    timm/resnet50.a1_in1k."""
     teacher_arch: str | None = None
     """torchvision or timm name, or MODULE:FUNCTION."""
     teacher_width: float | None = None
@@ -97,14 +97,13 @@ class TeacherOptions:
     teacher_stem_stride: Literal[1, 2] | None = None
     """Stride of the small stem."""
     teacher_size: int = 0
-    """Side of the images that the teacher is given, in pixels: each view is resized for it. 0: as
-    the student's."""
+    """Image side for the teacher, in pixels; each view is resized. 0: the student's side."""
     teacher_taps: tuple[Tap, ...] = ()
-    """Layers to match, one a stage; found automatically unless given."""
+    """Layers to match, one per stage. Default: found automatically."""
 
     @property
     def spec(self) -> dict[str, Any]:
-        """Arguments of `load_backbone`; None leaves one to the checkpoint."""
+        """Arguments of `load_backbone`. None: as recorded in the checkpoint."""
         names = ("arch", "width", "stem", "stem_stride")
         return {name: getattr(self, f"teacher_{name}") for name in names}
 
@@ -114,11 +113,11 @@ class FolderOptions:
     """Which images of DATA are read."""
 
     train_folder: str | None = None
-    """Folder in DATA of the training images; . for all of DATA. None: found by its name."""
+    """Folder of the training images in DATA; . for all of DATA. None: found by its name."""
     val_folder: str | None = None
-    """Folder in DATA of the validation images. None: found by its name."""
+    """Folder of the validation images in DATA. None: found by its name."""
     max_pixels: int = PILLOWS_LIMIT
-    """Largest image that is decoded, width times height."""
+    """Size limit of images, in pixels (width times height)."""
 
     @property
     def opening(self) -> dict[str, Any]:
@@ -135,20 +134,19 @@ class LoaderOptions(FolderOptions):
     """Images and their decoding."""
 
     size: int = 224
-    """Side of the images that the network sees, in pixels."""
+    """Side of the network's input images, in pixels."""
     limit: int | None = None
-    """Train on a fixed random choice of this many images. None: on all."""
+    """Train on a fixed random subset of this many images. None: all images."""
     workers: Annotated[int, arg(aliases=["-j"])] = 8
-    """Decoding processes of each process, at most its cores; data in memory needs and gets none."""
+    """Decoding processes per process, at most its number of cores; none for data in memory."""
     bad_images: float = 0.01
-    """Share of undecodable images past which the run stops."""
+    """Stop if more than this share of the images cannot be decoded."""
     exif: bool = True
-    """Turn images as their EXIF orientation says; --no-exif takes them as they are stored, as
-    torchvision does."""
+    """Apply the EXIF orientation; --no-exif uses images as stored, as torchvision does."""
     mean: Rgb = IMAGENET_MEAN
-    """Normalization of the network, per channel of [0,1] images."""
+    """Mean for normalizing images in [0,1], per channel."""
     std: Rgb = IMAGENET_STD
-    """Normalization of the network, per channel."""
+    """Standard deviation for normalizing images, per channel."""
 
     @property
     def normalisation(self) -> dict[str, list[float]]:
@@ -165,14 +163,14 @@ class ComputeOptions:
     """Device and precision."""
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """auto takes CUDA where there is some, else the CPU; mps is refused, for it has no float64."""
+    """auto: CUDA if available, else the CPU. mps is refused because it lacks float64."""
     threads: int | None = None
-    """Threads of each process. None: what OMP_NUM_THREADS says, else the cores that the process may
-    use, shared among the processes on this machine."""
+    """Threads per process. None: OMP_NUM_THREADS if set, else the available cores divided among the
+    processes on this machine."""
     precision: Literal["32", "bf16", "fp16"] = "32"
-    """Of the networks; losses and matching are float32 or better."""
+    """Precision of the networks; losses and matching always use float32 or better."""
     channels_last: bool = False
-    """Keep images in NHWC order in memory."""
+    """Store images in NHWC order in memory."""
     compile: bool = False
     """torch.compile every block that no tap reads from."""
 
@@ -182,13 +180,13 @@ class DeviceOptions(ComputeOptions):
     """Devices, processes and precision."""
 
     devices: int = 1
-    """Processes on this machine, one a device; torchrun and SLURM set their own."""
+    """Processes on this machine, one per device; torchrun and SLURM set their own number."""
     num_nodes: int = 1
-    """Machines."""
+    """Number of machines."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A nested dataclass as plain values that YAML and checkpoints hold."""
+    """A nested dataclass as plain values for YAML and checkpoints."""
     return {k: _plain(v) for k, v in dataclasses.asdict(config).items()}
 
 

@@ -15,25 +15,25 @@ from mgd_ssl.settings.settings import Settings
 class PackConfig(FolderOptions, Settings):
     """Write DATA as tar shards, which every command takes as DATA.
 
-    A command that was stopped goes on where it was when it is given again.
+    Repeat a command that was stopped to continue it.
     """
 
     data: Data = None
-    """Images of any kind that the other commands take. None: the embedded data."""
+    """Images in any form that the other commands accept. None: the embedded data."""
     out: Path = Path("shards")
-    """Folder of the shards: train/ and val/ with 000000.tar, 000001.tar, …"""
+    """Folder for the shards: train/ and val/ with 000000.tar, 000001.tar, …"""
     size: int | None = None
-    """Resize larger images to this shorter side, in pixels, and encode them as JPEG. None: every
-    image stays as it is, byte for byte."""
+    """Resize larger images to this shorter side, in pixels, and encode them as JPEG. None: copy
+    every image byte for byte."""
     quality: int = 95
-    """Of the JPEG files that --size writes, 1 to 100."""
+    """JPEG quality with --size, 1 to 100."""
     shard_images: int | None = None
-    """Images in each shard. None: as many as take about 256 MiB."""
+    """Images per shard. None: about 256 MiB of images."""
     workers: Annotated[int, arg(aliases=["-j"])] = 8
-    """Shards that are written at once, at most one for each core."""
+    """Shards written at once, at most one per core."""
 
     def check(self) -> None:
-        """Refuse what is out of range, and a quality that nothing reads."""
+        """Refuse values out of range, and a quality without effect."""
         require_least(self, size=1, shard_images=1, workers=1)
         if not 1 <= self.quality <= 100:
             raise ValueError(f"quality: got {self.quality}, expected 1 to 100")

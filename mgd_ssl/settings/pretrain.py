@@ -25,30 +25,29 @@ KNN_K, EMBEDDED_KNN_K = 200, 20
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What is measured as training goes: health without labels, kNN accuracy with them."""
+    """Measurements during training: health without labels, kNN accuracy with labels."""
 
     best: Literal["agreement", "labels", "last"] = "last"
-    """What chooses best.pt: agreement, the share of neighbours among held-out images that student
-    and teacher agree on; labels, the kNN accuracy; or the last epoch. Labels are read for the kNN
-    figures, and choose nothing unless asked to."""
+    """How best.pt is chosen. agreement: the largest share of neighbors, among held-out images, that
+    student and teacher have in common; labels: the highest kNN accuracy; last: the last epoch."""
     eval_data: Path | None = None
-    """Labelled folder with train and val parts. None: DATA, where it has labels."""
+    """Labeled data with train and val parts. None: DATA, if it has labels."""
     knn_every: int = 10
-    """Epochs between two evaluations; 0 never. The last epoch is always evaluated."""
+    """Epochs between kNN evaluations; 0: never. Otherwise the last epoch is always evaluated."""
     knn_k: int = KNN_K
-    """Neighbours that vote; the usual number is lowered to what the bank holds."""
+    """Neighbors that vote; the default is lowered to the size of the bank."""
     knn_t: float = 0.1
     """Temperature of the votes."""
     knn_bank: int = 50000
-    """Training images, at most, in the bank."""
+    """Maximum number of training images in the bank."""
     health_every: int = 1
-    """Epochs between two looks at the student's health, which needs no labels; 0 never."""
+    """Epochs between measurements of the student's health, without labels; 0: never."""
     health_images: int = 512
-    """Images, at most, that it is taken from: of val, or where there is no val part a twentieth of
-    train (8 at least), which is then kept out of training."""
+    """Maximum number of images for the health figures: from val, or without a val part from a
+    twentieth of train (at least 8), which is then held out of training."""
 
     def check(self) -> None:
-        """Refuse what is out of range."""
+        """Refuse values out of range."""
         require_least(self, knn_every=0, knn_k=1, knn_bank=1, health_every=0)
         require_least(self, health_images=LEAST_HEALTH_IMAGES)
         require_above(self, knn_t=0)
@@ -56,16 +55,16 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class PretrainConfig(RunConfig):
-    """Distil a student from a teacher on unlabelled images, or train plain MoCo.
+    """Distill a student from a teacher on unlabeled images, or train without a teacher.
 
-    Without DATA it runs on the embedded sample of Fashion-MNIST with the embedded teacher.
+    Without DATA it uses the embedded sample of Fashion-MNIST and the embedded teacher.
     """
 
     method: Annotated[str, one_of(METHODS)] = "moco"
-    """mgd-plus regresses the teacher's pooled features beside the matching; mgd is moco matched
-    with the weights of 2021; simreg, seed, compress and disco distil the teacher's pooled features;
-    moco and simsiam train alone. --mgd-weighing adds the matching to any of them. Unless given,
-    mgd-plus with a teacher, else moco."""
+    """mgd-plus: matching and regression of the teacher's pooled features; mgd: matching and MoCo,
+    the method of 2021; simreg, seed, compress, disco: distill the teacher's pooled features; moco,
+    simsiam: no teacher. --mgd-weighing adds matching to any of them. Default: mgd-plus with a
+    teacher, else moco."""
     dry_run: bool = False
     """Print the plan, its cost and a first look at the teacher over a few real steps; write
     nothing."""
@@ -75,17 +74,17 @@ class PretrainConfig(RunConfig):
 
     @classmethod
     def widest(cls) -> Self:
-        """Settings that take the options of every objective."""
+        """Settings with the options of every objective."""
         return cls(objective=all_options(list(OBJECTIVES.values()))())
 
     @classmethod
     def told(cls, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Size and stem, where the teacher's file tells them."""
+        """Size and stem, as far as the teacher's file records them."""
         return told_by_teacher(said)
 
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
-        """The complete settings of a method on a user's data, or on the embedded data."""
+        """The complete settings of a method, for a user's data or the embedded data."""
         embedded = said.get("data") is None
         name = said.get("method") or ("mgd-plus" if embedded or said.get("teacher") else "moco")
         method = METHODS[name]
@@ -120,7 +119,7 @@ class PretrainConfig(RunConfig):
         )
 
     def check(self) -> None:
-        """Refuse what is out of range, and a run that nothing drives."""
+        """Refuse values out of range, and a run without a loss."""
         super().check()
         self.objective.check()
         self.evaluation.check()
@@ -129,8 +128,8 @@ class PretrainConfig(RunConfig):
         needs_teacher = method.needs_teacher or self.mgd.is_matched
         if teacher and not needs_teacher:
             raise ValueError(
-                f"got --teacher with --method {self.method}, which has none; drop one of them, or "
-                "match its maps: --mgd-weighing start"
+                f"got --teacher with --method {self.method}, which uses none; omit one of them, or "
+                "match the teacher's maps: --mgd-weighing start"
             )
         if teacher is None and needs_teacher:
             raise ValueError(
@@ -139,14 +138,13 @@ class PretrainConfig(RunConfig):
             )
         if self.evaluation.best == "agreement" and not (teacher and self.evaluation.health_every):
             raise ValueError(
-                "best: got agreement, which is not measured, expected a teacher and held-out "
-                "images: --teacher, --health-every 1 or more; or --best last"
+                "best: got agreement, which needs a teacher and held-out images; give --teacher "
+                "and --health-every 1 or more, or use --best last"
             )
         if self.objective.objective_weight == 0 and not self.mgd.is_matched:
             raise ValueError(
-                "objective_weight: got 0 and no maps to match, so that the loss would be 0 "
-                "throughout; match the teacher's maps (--mgd-weighing start), or give a weight "
-                "above 0"
+                "objective_weight: got 0 without matching, so the loss would always be 0; add "
+                "matching (--mgd-weighing start), or give a weight above 0"
             )
 
     def rules(self) -> list[Needs]:
@@ -189,17 +187,17 @@ def _views(said: Mapping[str, Any], embedded: bool) -> PresetViews:
 
 
 RULES = [
-    *shared_rules("where no maps are matched", "match the teacher's maps: --mgd-weighing start"),
+    *shared_rules("without matching", "match the teacher's maps: --mgd-weighing start"),
     Needs(
         ["evaluation.eval_data", "evaluation.knn_k", "evaluation.knn_t", "evaluation.knn_bank"],
         lambda c: c.evaluation.knn_every > 0,
-        "where no kNN accuracy is measured",
+        "without kNN evaluation",
         "give --knn-every 1 or more",
     ),
     Needs(
         ["evaluation.health_images"],
         lambda c: c.evaluation.health_every > 0,
-        "where health is not measured",
+        "without health measurements",
         "give --health-every 1 or more",
     ),
 ]

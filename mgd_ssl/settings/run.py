@@ -29,28 +29,29 @@ class MGDOptions:
     """Matching Guided Distillation."""
 
     mgd_weighing: Weighing = "published"
-    """How the stages' losses are weighed. published: strength times each stage's summed loss per
-    image, which suits one resolution; mean: strength times its mean over elements; start: so that
-    it begins at strength. The last two are free of resolution. none matches no maps."""
+    """How the stages' losses are weighed. published: each stage's summed loss per image times the
+    strength, which suits one resolution; mean: its mean over elements times the strength; start:
+    scaled so that it starts at the strength. mean and start do not depend on the resolution. none:
+    no maps are matched."""
     mgd_strength: float = 1e-4
-    """How much the matching counts; see --mgd-weighing."""
+    """Strength of the matching; see --mgd-weighing."""
     mgd_stage_weights: tuple[float, ...] = ()
-    """One weight per stage, including ignored stages. Unless given those of the paper: half of the
-    next stage's (detect: 1, 1, 10, 10, …)."""
+    """One weight per stage, including ignored stages. Default: the paper's, each half of the next
+    stage's (detect: 1, 1, 10, 10, …)."""
     mgd_reducer: Annotated[str, one_of(REDUCERS)] = "amp"
-    """How a group of teacher channels becomes one."""
+    """How a group of teacher channels is reduced to one."""
     mgd_mode: AssignmentMode = "balanced"
-    """How channels are assigned; sm wants sparse."""
+    """How channels are assigned; sm needs sparse."""
     mgd_adapter: Adapter = "batch"
-    """Layer between the student's maps and the matching: batch or group norm; or expand, 1×1
-    convolutions to the teacher's channels, which are then matched one to one, once."""
+    """Layer between the student's maps and the loss: batch or group norm, or expand, a 1×1
+    convolution to the teacher's channels, which are matched one to one, once."""
     mgd_update_freq: int = 0
     """Solve the matching every this many epochs (detect: steps). 0: the published schedule, at
     epochs 1, 2, 3, 6, 9, 15, … (detect: every 5000 steps, and 31000 after step 20000)."""
     mgd_update_images: int = 20000
-    """Training images, at most, that a solve is based on."""
+    """Maximum number of training images for a solve."""
     ignore: tuple[int, ...] = ()
-    """Stages, from 0, that take no part."""
+    """Stages to leave out, counted from 0."""
 
     @property
     def is_matched(self) -> bool:
@@ -75,24 +76,24 @@ class MGDOptions:
         """The weights given, or ``default``.
 
         Raises:
-            ValueError: they are not one a stage, or one is negative.
+            ValueError: their number differs from the stages', or one is negative.
         """
         given = self.mgd_stage_weights
         if given and (len(given) != stages or min(given) < 0):
             raise ValueError(
                 f"mgd_stage_weights: got {', '.join(f'{w:g}' for w in given)} for {stages} stages, "
-                "expected one of 0 or more for each stage of the plan"
+                "expected one weight of 0 or more per stage"
             )
         return given or default
 
     def check(self) -> None:
-        """Refuse what is out of range."""
+        """Refuse values out of range."""
         if self.is_matched and not self.mgd_strength > 0:
             raise ValueError(f"mgd_strength: got {self.mgd_strength}, expected above 0")
         if self.mgd_weighing == "start" and self.mgd_stage_weights:
             raise ValueError(
-                "got --mgd-weighing start and --mgd-stage-weights, expected one of them; the first "
-                "finds the stages' weights itself"
+                "got --mgd-weighing start and --mgd-stage-weights, expected one of them; "
+                "--mgd-weighing start chooses the stage weights automatically"
             )
         if self.mgd_adapter == "expand" and (self.mgd_reducer, self.mgd_mode) != (
             "amp",
@@ -100,8 +101,8 @@ class MGDOptions:
         ):
             raise ValueError(
                 f"mgd_adapter: got expand with the reducer {self.mgd_reducer} and the mode "
-                f"{self.mgd_mode}, which have no effect where channels are matched one to one; "
-                "leave them out, or say --mgd-adapter batch"
+                f"{self.mgd_mode}, which have no effect when channels are matched one to one; "
+                "omit them, or use --mgd-adapter batch"
             )
         require_least(self, mgd_update_images=1, mgd_update_freq=0)
 
@@ -112,34 +113,37 @@ class OptimizerOptions:
 
     epochs: int = 200
     batch_size: Annotated[int, arg(aliases=["-b"])] = 256
-    """Images a step, over all processes."""
+    """Images per step, over all processes."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Each brings a learning rate and a weight decay of its own."""
+    """Each has its own default learning rate and weight decay."""
     lr: float = 0.03
-    """Learning rate for the batch size given; it is not scaled."""
+    """Learning rate; it is not scaled with the batch size."""
     weight_decay: Annotated[float, arg(aliases=["--wd"])] = 1e-4
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     nesterov: bool = False
-    """Of SGD."""
+    """Nesterov momentum, with SGD."""
     cos: bool = True
-    """Cosine schedule, step by step; --no-cos multiplies by 0.1 at each of --schedule."""
+    """Cosine schedule, updated every step; --no-cos multiplies the rate by 0.1 at each epoch of
+    --schedule."""
     cos_per_epoch: bool = False
-    """Let the cosine move once an epoch, as MoCo's code does."""
+    """Update the cosine once per epoch, as MoCo's code does."""
     schedule: tuple[int, ...] = (120, 160)
-    """Epochs, from 0, at which the rate drops, with --no-cos."""
+    """With --no-cos: epochs, from 0, at which the rate drops."""
     warmup_epochs: int = 0
-    """Epochs over which the rate rises from 0; classify adds them to --epochs."""
+    """Epochs over which the rate rises from 0. classify adds them to --epochs."""
 
     def check(self) -> None:
-        """Refuse what is out of range."""
+        """Refuse values out of range."""
         require_least(self, epochs=1, batch_size=1, momentum=0, weight_decay=0, warmup_epochs=0)
         if not self.momentum < 1:
             raise ValueError(f"momentum: got {self.momentum}, expected below 1")
         if self.cos_per_epoch and not self.cos:
             raise ValueError("got --cos-per-epoch and --no-cos, expected one of them")
         if self.nesterov and self.optimizer != "adamw" and self.momentum == 0:
-            raise ValueError("nesterov: got it with momentum 0, expected above 0; --no-nesterov")
+            raise ValueError(
+                "nesterov: got momentum 0, expected above 0; raise it, or use --no-nesterov"
+            )
 
 
 @dataclass(frozen=True)
@@ -147,19 +151,19 @@ class RunConfig(Settings):
     """Settings of every training command."""
 
     data: Data = None
-    """Folder of images (any tree, train/ of class folders, IDX or CIFAR files). None: the embedded
-    images."""
+    """Images: a folder, shards, an archive, a list, Parquet or Arrow files, or hf:NAME; see
+    docs/data.md. None: the embedded images."""
     out: Path = Path("runs/resnet18")
     """Directory of the run."""
     resume: bool = False
-    """Resume the run from its last checkpoint, if there is one."""
+    """Resume from the last checkpoint of --out, if there is one."""
     overwrite: bool = False
-    """Delete the run that the directory holds."""
+    """Delete the run in --out first."""
     seed: int = 0
     print_freq: Annotated[int, arg(aliases=["-p"])] = 50
-    """Steps between two lines of the log."""
+    """Steps between log lines."""
     save_every: int = 0
-    """Steps between two checkpoints within an epoch; 0 for one an epoch."""
+    """Steps between checkpoints within an epoch. 0: one checkpoint per epoch."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
     mgd: MGDOptions = field(default_factory=MGDOptions)
@@ -168,7 +172,7 @@ class RunConfig(Settings):
     device: DeviceOptions = field(default_factory=DeviceOptions)
 
     def check(self) -> None:
-        """Refuse what is out of range, and what excludes each other."""
+        """Refuse values out of range and options that exclude each other."""
         if self.resume and self.overwrite:
             raise ValueError("got --resume and --overwrite, expected one of them")
         require_least(self, print_freq=1, save_every=0)

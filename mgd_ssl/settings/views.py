@@ -8,16 +8,16 @@ from mgd_ssl.settings.options import one_of
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """How a random view of an image is drawn.
+    """Parameters of a random view of an image.
 
     Raises:
         ValueError: a parameter out of its range.
     """
 
     crop_min: float = 0.2
-    """Least area of the crop, as a share of the image's."""
+    """Smallest area of the crop, as a share of the image."""
     crop_max: float = 1.0
-    """Largest area of the crop, as a share of the image's."""
+    """Largest area of the crop, as a share of the image."""
     flip_p: float = 0.5
     """Probability of a horizontal flip."""
     jitter_brightness: float = 0.0
@@ -27,7 +27,7 @@ class ViewOptions:
     jitter_saturation: float = 0.0
     """Factor drawn from [1 - x, 1 + x]."""
     jitter_hue: float = 0.0
-    """Shift in turns of the hue circle drawn from [-x, x], at most 0.5."""
+    """Shift drawn from [-x, x], in turns of the hue circle; at most 0.5."""
     jitter_p: float = 0.0
     """Probability of the color jitter."""
     grey_p: float = 0.0
@@ -37,9 +37,9 @@ class ViewOptions:
     blur_p: float = 0.0
     """Probability of a Gaussian blur."""
     blur_sigma_min: float = 0.1
-    """Least sigma of the blur in pixels."""
+    """Smallest sigma of the blur, in pixels."""
     blur_sigma_max: float = 2.0
-    """Largest sigma of the blur in pixels."""
+    """Largest sigma of the blur, in pixels."""
 
     def __post_init__(self) -> None:
         def demand(holds: bool, what: str, expected: str) -> None:
@@ -61,8 +61,8 @@ class ViewOptions:
         demand(0 < low <= high, sigma, "0 < blur_sigma_min <= blur_sigma_max")
 
 
-# moco_v1 and moco_v2 are those of the papers; small is for 28 to 64 pixels; linear is the
-# training of MoCo's linear probe.
+# moco_v1 and moco_v2 are those of the papers; small is for 28 to 64 pixels; linear is for training
+# MoCo's linear probe.
 PRESETS: dict[str, ViewOptions] = {
     "moco_v1": ViewOptions(0.2, 1, 0.5, 0.4, 0.4, 0.4, 0.4, 1.0, grey_p=0.2, grey_first=True),
     "moco_v2": ViewOptions(0.2, 1, 0.5, 0.4, 0.4, 0.4, 0.1, 0.8, grey_p=0.2, blur_p=0.5),
@@ -74,10 +74,10 @@ PRESETS: dict[str, ViewOptions] = {
 
 @dataclass(frozen=True)
 class PresetViews(ViewOptions):
-    """How a random view of an image is drawn: a preset, whose values can be set otherwise."""
+    """Parameters of the random views: a preset, whose values can be overridden."""
 
     preset: Annotated[str, one_of(PRESETS)] = "moco_v2"
-    """The views of MoCo v1 or v2; small, for 28 to 64 pixels; weak; or linear, MoCo's probe."""
+    """Views of MoCo v1 or v2; small: for 28 to 64 pixels; weak; linear: MoCo's linear probe."""
 
 
 def preset(name: str, **changed: Any) -> PresetViews:

@@ -30,7 +30,7 @@ def test_categories_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--unlabelled"], "--unlabelled or --teacher-boxes alone, expected --teacher"),
+        (["--unlabelled"], "--unlabelled or --teacher-boxes without a teacher, expected --teacher"),
         (["--evaluate"], "got --evaluate without --student-weights"),
         (["--teacher", "nothing.pt"], "which is no file; expected a detector's checkpoint"),
         (["--levels", "c2", "c2"], "expected one or more, each once"),
@@ -77,7 +77,7 @@ def test_stage_weights_that_do_not_fit_the_stages(
 ) -> None:
     argv = options(tmp_path / "run", "--teacher", teacher, "--mgd-loss-factor", "5e7")
     message = said([*argv, "--mgd-stage-weights", "1", "2"], capsys)
-    assert "mgd_stage_weights: got 1, 2 for 4 stages, expected one of 0 or more" in message
+    assert "mgd_stage_weights: got 1, 2 for 4 stages, expected one weight of 0 or more" in message
     both = options(tmp_path / "run", "--teacher", teacher, "--mgd-stage-weights", "1")
     assert "got --mgd-weighing start and --mgd-stage-weights" in said(both, capsys)
 

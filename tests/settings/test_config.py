@@ -93,7 +93,7 @@ def test_an_optimizer_has_a_rate_and_a_decay_of_its_own(
         (["images", "--method", "mgd"], "got no teacher, expected --teacher PATH"),
         (["--mgd-reducer", "sp"], "mgd_adapter: got expand with the reducer sp"),
         (["d", "--method", "moco", "--seed-t", "0.3"], "no effect but with --method seed"),
-        (["d", "--best", "agreement"], "best: got agreement, which is not measured"),
+        (["d", "--best", "agreement"], "best: got agreement, which needs a teacher"),
         (["--mgd-start", "no"], "mgd_start: got no, expected a number above 0"),
     ],
 )

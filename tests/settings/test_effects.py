@@ -167,7 +167,7 @@ def test_a_default_that_was_typed_is_not_refused() -> None:
 
 
 def test_nothing_to_train_by_is_refused_before_the_start() -> None:
-    with pytest.raises(ValueError, match="objective_weight: got 0 and no maps to match"):
+    with pytest.raises(ValueError, match="objective_weight: got 0 without matching"):
         settle(PretrainConfig, "d --method simreg --teacher t --objective-weight 0")
     settle(PretrainConfig, "d --method simreg --teacher t --objective-weight 0 --mgd-weight 1")
 

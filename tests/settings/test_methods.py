@@ -148,7 +148,7 @@ def test_mocos_linear_evaluation_finds_the_student_of_every_method(
         (["--mgd-start", "0.1", "--method", "moco"], "method moco: got no teacher"),
         (["--method", "simreg"], "method simreg: got no teacher, expected --teacher PATH"),
         (["--method", "simsiam", "--mgd-weight", "1"], "method simsiam: got no teacher"),
-        (["--method", "simsiam", "--teacher", "t.pt"], "match its maps: --mgd-weighing"),
+        (["--method", "simsiam", "--teacher", "t.pt"], "match the teacher's maps: --mgd-weighing"),
     ],
 )
 def test_a_method_and_its_teacher_must_fit(

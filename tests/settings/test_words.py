@@ -66,7 +66,7 @@ def test_options_of_one_value_and_of_three_take_no_more() -> None:
 
 
 def test_a_report_whose_runs_were_taken_for_baselines_says_so() -> None:
-    with pytest.raises(ValueError, match="expected the runs before it"):
+    with pytest.raises(ValueError, match="name the runs first: mgd-ssl report RUN"):
         parse(ReportConfig, "x", ["--baseline", "a", "b"])
     config = parse(ReportConfig, "x", ["--baseline", "a", "--title", "b", "run"])
     assert (config.runs, config.baseline) == ((Path("run"),), (Path("a"),))
