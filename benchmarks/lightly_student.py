@@ -7,11 +7,12 @@ here through its one public function, in a process of its own, and mgd_ssl never
 mgd_ssl, that Python needs the files of networks alone, which ask for nothing but torchvision.
 """
 
+import contextlib
 import importlib
 import json
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -73,6 +74,15 @@ def read_networks() -> ModuleType:
     return importlib.import_module("mgd_ssl.models.backbones")
 
 
+def versions() -> dict[str, str]:
+    """Of the packages that decide on speed and quality, as far as they are installed."""
+    found: dict[str, str] = {}
+    for name in ("lightly-train", "torch", "torchvision", "pytorch-lightning"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def main() -> None:
     """Train; write when each step began, the seconds in all and the versions beside the weights."""
     import lightly_train
@@ -89,9 +99,7 @@ def main() -> None:
     started = time.perf_counter()
     lightly_train.pretrain(model=student, **settings)
     seconds = time.perf_counter() - started
-    names = ("lightly-train", "torch", "torchvision", "pytorch-lightning")
-    versions = {name: version(name) for name in names}
-    result = {"steps": steps, "seconds": seconds, "versions": versions}
+    result = {"steps": steps, "seconds": seconds, "versions": versions()}
     (Path(settings["out"]) / "steps.json").write_text(json.dumps(result))
 
 
