@@ -139,7 +139,7 @@ def test_resume_and_overwrite_at_once(tmp_path: Path, teacher: Path, capsys: Cap
 
 def test_a_teacher_with_method_moco(tmp_path: Path, teacher: Path, capsys: Capture) -> None:
     argv = [*arguments(tmp_path / "run", teacher), "--method", "moco"]
-    refused(argv, capsys, "--teacher with --method moco", "drop one of them")
+    refused(argv, capsys, "--teacher with --method moco", "omit one of them")
 
 
 def test_the_usual_numbers_of_neighbours_are_those_that_the_bank_holds(

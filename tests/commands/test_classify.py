@@ -207,8 +207,11 @@ def test_a_teacher_without_classifier_gives_maps_but_no_logits(
     [
         (["--kd"], "got --kd without a teacher, expected --teacher PATH or NAME"),
         (["--teacher", "resnet50", "--no-matching"], "got --mgd-weighing none without --kd"),
-        (["--momentum", "0"], "nesterov: got it with momentum 0, expected above 0"),
-        (["--evaluate"], "got --evaluate without --student-weights, expected a checkpoint"),
+        (["--momentum", "0"], "nesterov: got momentum 0, expected above 0"),
+        (
+            ["--evaluate"],
+            "got --evaluate without --student-weights, expected --student-weights CHECKPOINT",
+        ),
         (["--label-fraction", "0.05"], "0.05 of 96 images is fewer than the 10 classes"),
         (["--label-fraction", "0"], "label fraction: got 0.0, expected above 0, at most 1"),
         (["--sync-bn", "--accelerator", "cpu"], "sync_bn: got the device cpu, expected cuda"),
@@ -228,7 +231,7 @@ def test_stage_weights_weigh_the_stages_and_must_fit_them(
 ) -> None:
     given = ["--teacher", str(teacher), "--epochs", "1", "--mgd-stage-weights"]
     argv = options(tmp_path / "run", *given, "1", "1", "-1", "1")
-    assert "got 1, 1, -1, 1 for 4 stages, expected one of 0 or more" in said(argv, capsys)
+    assert "got 1, 1, -1, 1 for 4 stages, expected one weight of 0 or more" in said(argv, capsys)
     assert "for 4 stages" in said(options(tmp_path / "run", *given, "1", "1"), capsys)
     assert classify.main(options(tmp_path / "run", *given, "0", "1", "0.5", "0")) == 0
     row = read_rows(tmp_path / "run")[-1]

@@ -134,7 +134,7 @@ def test_best_is_chosen_without_labels_unless_they_are_asked_for(
 @pytest.mark.parametrize(
     ("more", "named"),
     [
-        (["--best", "agreement"], "expected a teacher and held-out images: --teacher"),
+        (["--best", "agreement"], "which needs a teacher and held-out images; give --teacher"),
         (["--best", "labels", "--knn-every", "0"], "best: got labels, and no kNN accuracy"),
     ],
 )
