@@ -21,7 +21,8 @@ from mgd_ssl.models.file_entries import FileEntries, Rgb
 from mgd_ssl.models.filling import COUNT, check_tensors
 from mgd_ssl.models.guessing import ANCHORS, RESNET, guess_spec
 from mgd_ssl.models.known_networks import names_of
-from mgd_ssl.models.layouts import Place, find_places, full_places, read_place
+from mgd_ssl.models.layouts import Place, find_places, full_places, read_place, state_dicts
+from mgd_ssl.models.other_files import is_detector, what_instead
 from mgd_ssl.models.refusals import nothing_found
 from mgd_ssl.models.specs import BackboneSpec
 from mgd_ssl.models.timm_networks import is_timm
@@ -119,11 +120,22 @@ def find_backbone(path: Path, given: Mapping[str, Any]) -> FoundBackbone:
                 refusals.append(error)
     fitting = sorted((c for c in candidates if c.fits), key=lambda c: not c.is_alone)
     if fitting:
+        _refuse_windows(fitting[0])
         return replace(fitting[0], others=tuple(c.place for c in fitting[1:]))
     nearest = sorted(candidates, key=lambda c: c.family is None)
     if nearest:
         return nearest[0]
     raise refusals[0] if refusals else nothing_found(entries, content, arch)
+
+
+def _refuse_windows(found: FoundBackbone) -> None:
+    """A transformer in a detector may attend within windows, which no entry shows."""
+    keys = (key for _, state in state_dicts(found.content) for key in state)
+    if found.family and found.family.attends and is_detector(keys):
+        raise ValueError(
+            f"checkpoint: {found.path} holds {what_instead(found.content)}: its body is a "
+            "transformer, which may attend within windows there"
+        )
 
 
 def _as_given(found: FoundBackbone | ValueError, given: Mapping[str, Any]) -> FoundBackbone:

@@ -11,6 +11,7 @@ from mgd_ssl.models.families import know, recognize
 from mgd_ssl.models.file_entries import FileEntries, shown
 from mgd_ssl.models.guessing import ANCHORS, guess_spec
 from mgd_ssl.models.layouts import find_places, read_place, state_dicts
+from mgd_ssl.models.other_files import what_instead
 from mgd_ssl.models.specs import BackboneSpec
 
 
@@ -23,6 +24,9 @@ def nothing_found(entries: FileEntries, content: Mapping[str, Any], arch: str | 
             f"{', '.join(map(str, list(content)[:8])) or 'none'}; expected one of the layouts of "
             "MoCo, DINO, SwAV, solo-learn, torchvision or timm"
         )
+    instead = what_instead(content)
+    if instead:
+        return ValueError(f"checkpoint: {path} holds {instead}")
     named = ", ".join(list(state)[:4])
     if arch:
         return ValueError(

@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 NAMELESS = Path()
+SIZES = {"embed_dim", "depth", "dims", "depths"}  # options that make another network of one
 # The first that recognizes a state dict takes it: the particular before the general.
 FAMILIES: tuple[Family, ...] = (
     DinoV2(),
@@ -95,7 +96,29 @@ def know(
         path: of the file.
 
     Raises:
-        ValueError: a shape that no network of the family has.
+        ValueError: a shape that no network of the family has, or the entries of another network
+            than is named.
     """
     read = family.remap({k: v for k, v in state.items() if isinstance(v, Tensor)})
-    return Known(family, read, family.spec(read, arch, path))
+    spec = family.spec(read, arch, path)
+    if arch and _is_resized(spec):
+        _refuse_other(family, read, arch, path)
+    return Known(family, read, spec)
+
+
+def _is_resized(spec: BackboneSpec) -> bool:
+    """Whether a network has other depths or widths than its name says."""
+    return not SIZES.isdisjoint(dict(spec.options))
+
+
+def _refuse_other(family: Family, read: Remapped, arch: str, path: Path) -> None:
+    """Refuse to read a published network under the name of another one."""
+    try:
+        told = family.spec(read, None, path)
+    except ValueError:  # it is not told without a name
+        return
+    if not _is_resized(told):
+        raise ValueError(
+            f"got the entries of {told.arch}, expected those of {arch}; leave --arch or "
+            "--teacher-arch out"
+        )

@@ -61,6 +61,7 @@ class TimmConvNeXt(Family):
     """timm's ConvNeXt-T, S, B, L and XL, whose entries have the network's names."""
 
     name = "convnext, timm"
+    attends = False
     anchors: ClassVar[tuple[str, ...]] = ("stages.0.blocks.0.conv_dw.weight",)
 
     def recognizes(self, state: Mapping[str, object]) -> bool:

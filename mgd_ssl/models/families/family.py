@@ -76,6 +76,7 @@ class Family(ABC):
             not ImageNet's.
         resizes: whether the network takes images of any multiple of its patch, so that a file
             names no size.
+        attends: whether its blocks attend over all patches, which a detector may change.
     """
 
     name: ClassVar[str]
@@ -83,6 +84,7 @@ class Family(ABC):
     terms: ClassVar[Terms | None] = None
     normalization: ClassVar[tuple[Rgb, Rgb] | None] = None
     resizes: ClassVar[bool] = False
+    attends: ClassVar[bool] = True
 
     @abstractmethod
     def recognizes(self, state: Mapping[str, object]) -> bool:

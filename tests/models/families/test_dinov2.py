@@ -141,6 +141,13 @@ def test_the_architecture_that_the_user_names_is_held_against_the_file(tmp_path)
         load_backbone(path, arch="resnet18")
 
 
+def test_a_published_size_is_not_read_as_another(tmp_path):
+    path = write(tmp_path / "dinov2_vits14_pretrain.pth", random_state(PUBLISHED["vits14"][0]))
+    said = r"partial load is refused[\s\S]*--teacher-arch timm/vit_small_patch14_dinov2"
+    with pytest.raises(ValueError, match=said):
+        load_backbone(path, arch="vit_base_patch14_dinov2")
+
+
 def without(state, key):
     return {k: v for k, v in state.items() if k != key}
 
