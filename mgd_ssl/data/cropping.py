@@ -19,8 +19,22 @@ from mgd_ssl.data.random_numbers import uniform
 TRIES = 10
 RATIOS = (3 / 4, 4 / 3)
 EXTREME = 4  # longer to shorter side of an image that is not resized as a whole
+FLIPS = 1  # tells the numbers of the flips from those of the boxes
 
-Draws = list[list[list[float]]]  # an image's numbers in [0,1): views, TRIES, 4
+
+class Draw(NamedTuple):
+    """What is drawn for a view of an image.
+
+    Attributes:
+        tries: TRIES times four numbers in [0, 1); see :func:`draw_box`.
+        flip: whether left and right are exchanged.
+    """
+
+    tries: list[list[float]]
+    flip: bool
+
+
+Draws = list[Draw]  # of an image, one a view
 
 
 class Cropping(Protocol):
@@ -111,26 +125,29 @@ class CentreCrop:
 class RandomCrops:
     """Crops of random area, ratio and place, resized to a square (bilinear, antialiased).
 
-    Each is drawn as torchvision's ``RandomResizedCrop`` draws it, from the whole image, and is a
-    function of seed, epoch, image and view alone.
+    Each is drawn as torchvision's ``RandomResizedCrop`` draws it, from the whole image, and
+    some are flipped. All is a function of seed, epoch, image and view alone.
 
     Args:
         size: side of the square in pixels.
         views: crops of each image.
         area: least and largest area of a crop, as a share of the image's.
-        seed: of the crops.
+        seed: of the crops and flips.
+        flip_p: probability that left and right are exchanged.
     """
 
     size: int
     views: int = 1
     area: tuple[float, float] = (0.2, 1.0)
     seed: int = 0
+    flip_p: float = 0.0
 
     def draw(self, epoch: int, indices: NDArray[np.int64]) -> list[Draws]:
         """The random numbers of each of B images."""
         numbers = uniform((self.seed, epoch), indices, self.views * TRIES * 4)
-        found: list[Draws] = numbers.reshape(-1, self.views, TRIES, 4).tolist()
-        return found
+        flips = uniform((self.seed, epoch, FLIPS), indices, self.views) < self.flip_p
+        drawn = numbers.reshape(-1, self.views, TRIES, 4).tolist(), flips.tolist()
+        return [list(map(Draw, *of_image)) for of_image in zip(*drawn, strict=True)]
 
     def one(self, picture: Picture, draws: Draws) -> UInt8[Tensor, "v 3 s s"]:
         """An image that is opened -> (V, 3, S, S) uint8.
@@ -138,18 +155,20 @@ class RandomCrops:
         A JPEG is decoded at a half, a quarter or an eighth where every crop still has ``size``
         pixels a side.
         """
-        boxes = [draw_box(*picture.size, self.area, numbers) for numbers in draws]
+        boxes = [draw_box(*picture.size, self.area, draw.tries) for draw in draws]
         divisor = picture.reduce(min(min(box.width, box.height) for box in boxes) / self.size)
         image = picture.load()
-        return torch.stack([cut(image, box, self.size, divisor) for box in boxes])
+        crops = torch.stack([cut(image, box, self.size, divisor) for box in boxes])
+        return flipped(crops, [draw.flip for draw in draws])
 
     def many(
         self, images: UInt8[Tensor, "b c h w"], draws: Sequence[Draws]
     ) -> UInt8[Tensor, "b v 3 s s"]:
         """Small images of one size, of 1 or 3 channels -> (B, V, 3, S, S) uint8."""
         height, width = images.shape[-2:]
-        boxes = [[draw_box(width, height, self.area, view) for view in image] for image in draws]
-        return cut_many(images, torch.tensor(boxes), self.size)
+        boxes = [[draw_box(width, height, self.area, d.tries) for d in image] for image in draws]
+        crops = cut_many(images, torch.tensor(boxes), self.size)
+        return flipped(crops, [[draw.flip for draw in image] for image in draws])
 
 
 def draw_box(
@@ -192,6 +211,16 @@ def cut(image: Image.Image, box: Box, size: int, divisor: int = 1) -> UInt8[Tens
     part = TF.pil_to_tensor(image.crop((left, top, right, bottom)))
     resized: Tensor = TF.resize(part, [size, size], antialias=True)
     return resized
+
+
+def flipped(
+    crops: UInt8[Tensor, "*n 3 s s"], flips: Sequence[bool] | Sequence[Sequence[bool]]
+) -> UInt8[Tensor, "*n 3 s s"]:
+    """Crops, left and right exchanged where ``flips`` (*N) says so."""
+    chosen = torch.tensor(flips)
+    if not chosen.any():
+        return crops
+    return torch.where(chosen[..., None, None, None], crops.flip(-1), crops)
 
 
 def cut_many(

@@ -63,7 +63,8 @@ class ImageDataset(SourceDataset[Batch]):
 
     def __getitem__(self, index: int) -> Sample:
         """Image ``index`` in epoch 0; see :meth:`__getitems__`."""
-        return self._sample(index, self.cropping.draw(0, np.array([index]))[0])
+        where = self.source.in_whole(np.array([index]))
+        return self._sample(index, self.cropping.draw(0, where)[0])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """A whole batch of the epoch that :class:`Indices` say, or of epoch 0.
@@ -75,7 +76,8 @@ class ImageDataset(SourceDataset[Batch]):
             DecodeError: an image and the thousand after it, or all, cannot be decoded.
         """
         wanted = np.asarray(indices, dtype=np.int64)
-        draws = self.cropping.draw(indices.epoch if isinstance(indices, Indices) else 0, wanted)
+        epoch = indices.epoch if isinstance(indices, Indices) else 0
+        draws = self.cropping.draw(epoch, self.source.in_whole(wanted))
         if self.at_once:
             return self._from_array(wanted, draws)
         samples = [self._sample(index, drawn) for index, drawn in zip(indices, draws, strict=True)]

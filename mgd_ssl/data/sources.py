@@ -74,6 +74,10 @@ class ImageSource(ABC):
         """The source that a subset, or a subset of a subset, was taken from; else the source."""
         return self
 
+    def in_whole(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where images at ``indices`` are in `whole`."""
+        return indices
+
     def select(self, indices: NDArray[np.int64]) -> "ImageSource":
         """The images at ``indices``, in that order, with all that is known of them."""
         return SubsetSource(self, indices)
@@ -152,6 +156,10 @@ class SubsetSource(WrappedSource):
     def whole(self) -> ImageSource:
         """The source that the images were taken from."""
         return self.source.whole
+
+    def in_whole(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where images of the subset are in `whole`."""
+        return self.source.in_whole(self.indices[indices])
 
     def pieces(self, indices: NDArray[np.int64]) -> list[tuple[ImageSource, NDArray[np.int64]]]:
         """Where images of the subset come from."""

@@ -11,8 +11,9 @@ from mgd_ssl.settings.views import ViewOptions
 
 
 def random_crops(options: ViewOptions, size: int, views: int = 1, seed: int = 0) -> RandomCrops:
-    """The crops that views are made of, which the loader cuts: ``size`` pixels a side."""
-    return RandomCrops(size, views, (options.crop_min, options.crop_max), seed)
+    """The crops that views are made of, which the loader cuts and flips: ``size`` pixels a side."""
+    area = options.crop_min, options.crop_max
+    return RandomCrops(size, views, area, seed, options.flip_p)
 
 
 def to_unit(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
@@ -29,13 +30,13 @@ def to_unit(images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
 
 class View(nn.Module):
-    """Crops (N,3,S,S) uint8 to a random view of each: colour, blur and flip.
+    """Crops (N,3,S,S) uint8 to a random view of each: color and blur.
 
     Views are floats (N,3,S,S) in [0, 1], not normalized. Every parameter is drawn for each image
     from torch's global generator; the order of the four jitter steps is drawn once a batch.
 
     Args:
-        options: how a view is drawn; its crop is that of `random_crops`.
+        options: how a view is drawn; its crop and flip are those of `random_crops`.
         size: S, in pixels.
     """
 
@@ -62,8 +63,7 @@ def _steps(p: ViewOptions, size: int) -> list[nn.Module]:
         colour.insert(0 if p.grey_first else len(colour), grey)
     if p.blur_p:
         colour.append(_blur(p, size))
-    flip = [K.RandomHorizontalFlip(p=p.flip_p)] if p.flip_p else []
-    return [*colour, *flip]
+    return colour
 
 
 def _blur(p: ViewOptions, size: int) -> nn.Module:

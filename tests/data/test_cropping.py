@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop, transforms
 from torchvision.transforms.v2 import functional as TF
 
-from mgd_ssl.data import CentreCrop, RandomCrops, random_crops
+from mgd_ssl.data import ArraySource, CentreCrop, ImageDataset, RandomCrops, random_crops
 from mgd_ssl.data.cropping import Box, cut, cut_many, draw_box
 from mgd_ssl.data.decoding import Picture, open_picture
 from mgd_ssl.data.random_numbers import uniform
@@ -76,7 +76,7 @@ def test_box_is_torchvisions_for_the_same_random_numbers(torchvision_box, size, 
 
 def test_boxes_are_distributed_as_torchvisions():
     draws = RandomCrops(8, 2, (0.2, 1.0)).draw(3, np.arange(1000))
-    ours = np.array([draw_box(500, 375, (0.2, 1.0), view) for image in draws for view in image])
+    ours = np.array([draw_box(500, 375, (0.2, 1.0), d.tries) for image in draws for d in image])
     torch.manual_seed(0)
     image = Image.new("L", (500, 375))
     theirs = np.array(
@@ -91,7 +91,7 @@ def test_boxes_are_distributed_as_torchvisions():
 
 def test_crops_reach_every_part_of_a_wide_picture():
     draws = RandomCrops(8, 1, (0.2, 0.4)).draw(0, np.arange(400))
-    boxes = np.array([draw_box(800, 400, (0.2, 0.4), image[0]) for image in draws])
+    boxes = np.array([draw_box(800, 400, (0.2, 0.4), image[0].tries) for image in draws])
     right, bottom = boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3]
     assert boxes[:, 0].min() < 20 and right.max() > 780  # a centre square has 200 to 600
     assert boxes[:, 1].min() < 20 and bottom.max() > 380
@@ -101,7 +101,8 @@ def test_every_seed_epoch_image_and_view_draws_its_own_box():
     def draw(seed, epoch):
         return RandomCrops(8, 2, seed=seed).draw(epoch, np.array([5, 9]))
 
-    every = [view[0][0] for s in (0, 1) for e in (0, 1) for image in draw(s, e) for view in image]
+    drawn = [view for s in (0, 1) for e in (0, 1) for image in draw(s, e) for view in image]
+    every = [view.tries[0][0] for view in drawn]
     assert len(set(every)) == 16
     assert draw(1, 1) == draw(1, 1)
     assert RandomCrops(8, 2).draw(0, np.array([9]))[0] == draw(0, 0)[1]
@@ -162,7 +163,7 @@ def test_crop_of_a_jpeg_decoded_smaller_is_the_same_part_of_the_upright_picture(
     whole = open_picture(path).load()
     for draws in crops.draw(0, np.arange(5)):
         got = crops.one(open_picture(path), draws)
-        boxes = [draw_box(*whole.size, (0.3, 0.6), view) for view in draws]
+        boxes = [draw_box(*whole.size, (0.3, 0.6), view.tries) for view in draws]
         n = open_picture(path).reduce(min(min(b.width, b.height) for b in boxes) / 32)
         assert n >= 4
         for crop, (left, top, width, height) in zip(got, boxes, strict=True):
@@ -179,13 +180,46 @@ def test_jpeg_is_not_decoded_smaller_than_a_crop_needs(tmp_path, monkeypatch):
     crops = RandomCrops(40, 2, (0.2, 1.0))
     (draws,) = crops.draw(0, np.array([3]))
     crops.one(open_picture(str(tmp_path / "a.jpg")), draws)
-    sides = [side for view in draws for side in draw_box(100, 100, (0.2, 1.0), view)[2:]]
+    sides = [s for view in draws for s in draw_box(100, 100, (0.2, 1.0), view.tries)[2:]]
     assert asked == [min(sides) / 40]
 
 
 def test_crop_min_and_crop_max_of_the_views_are_the_area():
     crops = random_crops(preset("weak", crop_max=0.7), 24, 2, seed=3)
-    assert crops == RandomCrops(24, 2, (0.5, 0.7), 3)
+    assert crops == RandomCrops(24, 2, (0.5, 0.7), 3, flip_p=0.5)
+
+
+def test_crops_are_flipped_as_often_as_the_probability_says():
+    draws = RandomCrops(16, 2, flip_p=0.3).draw(0, np.arange(2000))
+    flips = np.array([[view.flip for view in image] for image in draws])
+    assert np.abs(flips.mean(axis=0) - 0.3).max() < 0.04
+    assert np.abs(np.corrcoef(flips.T)[0, 1]) < 0.1
+    image, some = Picture.of(Image.fromarray(photo())), flips.any(axis=1).argmax()
+    got = RandomCrops(16, 2, flip_p=0.3).one(image, draws[some])
+    straight = RandomCrops(16, 2).one(image, [view._replace(flip=False) for view in draws[some]])
+    for crop, plain, flip in zip(got, straight, flips[some], strict=True):
+        assert torch.equal(crop, plain.flip(-1) if flip else plain)
+
+
+def test_flips_of_many_images_are_those_of_each():
+    images = torch.from_numpy(np.stack([photo(i, 28, 33) for i in range(6)])).permute(0, 3, 1, 2)
+    crops = RandomCrops(20, 2, flip_p=0.5)
+    draws = crops.draw(0, np.arange(6))
+    straight = [[view._replace(flip=False) for view in image] for image in draws]
+    expected = crops.many(images, straight)
+    for row, image in enumerate(draws):
+        for view, draw in enumerate(image):
+            if draw.flip:
+                expected[row, view] = expected[row, view].flip(-1)
+    assert torch.equal(crops.many(images, draws), expected)
+
+
+def test_image_of_a_subset_is_cut_as_in_the_whole():
+    source = ArraySource(np.stack([photo(i, 28, 33) for i in range(6)]))
+    crops = RandomCrops(20, 1, flip_p=0.5)
+    whole = ImageDataset(source, crops).__getitems__(range(6)).images
+    some = source.select(np.array([1, 3, 4])).select(np.array([0, 2]))
+    assert torch.equal(ImageDataset(some, crops).__getitems__([0, 1]).images, whole[[1, 4]])
 
 
 # the evaluation's centre

@@ -41,7 +41,8 @@ def test_same_seed_gives_the_same_views_and_another_does_not(images, name):
     for seed in (7, 7, 8):
         torch.manual_seed(seed)
         views.append(module(images))
-    assert torch.equal(views[0], views[1]) and not torch.equal(views[0], views[2])
+    assert torch.equal(views[0], views[1])
+    assert torch.equal(views[0], views[2]) == (name in ("weak", "linear"))  # crops alone
     torch.manual_seed(7)
     assert torch.equal(View(PRESETS[name], SIDE)(images), views[0])
 
@@ -81,10 +82,6 @@ def test_batch_is_left_as_it_was(images):
 
 def test_view_with_nothing_to_do_is_the_image_itself(images):
     torch.testing.assert_close(view()(images), images / 255, atol=2e-5, rtol=0)
-
-
-def test_certain_flip_mirrors_the_columns(images):
-    torch.testing.assert_close(view(flip_p=1.0)(images), images.flip(-1) / 255, atol=2e-5, rtol=0)
 
 
 def test_certain_grey_is_luminance(images):
@@ -148,12 +145,11 @@ def kinds(name: str) -> list[str]:
 
 
 def test_steps_of_the_presets_come_in_the_order_of_their_papers():
-    flip = "RandomHorizontalFlip"
     jitter, grey, blur = "ColorJitter", "RandomGrayscale", "RandomGaussianBlur"
-    assert kinds("moco_v1") == [grey, jitter, flip]
-    assert kinds("moco_v2") == [jitter, grey, blur, flip]
-    assert kinds("small") == [jitter, grey, flip]
-    assert kinds("weak") == kinds("linear") == [flip]
+    assert kinds("moco_v1") == [grey, jitter]
+    assert kinds("moco_v2") == [jitter, grey, blur]
+    assert kinds("small") == [jitter, grey]
+    assert kinds("weak") == kinds("linear") == []
 
 
 def test_moco_presets_have_the_published_values():
