@@ -1,17 +1,14 @@
 """The layers to match: found automatically by a rule a kind of network, or named by the user."""
 
-import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2, ShuffleNetV2, VisionTransformer
 
-from mgd_ssl.matching.margins import is_batch_norm
-from mgd_ssl.models.taps import ContractReader, FeatureReader, Layout, Tap, Taps, as_map, probe
+from mgd_ssl.models.tap_resolving import layout_of, resolve, trace
+from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, as_map, probe
 
-ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.LeakyReLU)
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 DEEPEST_BLOCK = 1  # dots in the path of what counts as a block: features.3, trunk_output.block1
 
@@ -71,7 +68,7 @@ def find_taps(
     """
     clear_inplace(network)
     if overrides:
-        return Taps(_resolve(network, _parse_overrides(overrides), size))
+        return Taps(resolve(network, _parse_overrides(overrides), size))
     for rule in RULES:
         if found := rule(network, size):
             return Taps(found)
@@ -112,9 +109,9 @@ def _of_mobilenet_v2(network: nn.Module, size: int) -> list[Tap]:
 def _of_tokens(network: nn.Module, size: int) -> list[Tap]:
     """The patches behind the final norm of a ViT, timm's or torchvision's."""
     if isinstance(network, VisionTransformer):
-        return _resolve(network, [("tokens", "encoder.ln")], size)
+        return resolve(network, [("tokens", "encoder.ln")], size)
     if hasattr(network, "num_prefix_tokens") and hasattr(network, "norm"):
-        return _resolve(network, [("tokens", "norm")], size)
+        return resolve(network, [("tokens", "norm")], size)
     return []
 
 
@@ -122,7 +119,7 @@ def _of_four_layers(network: nn.Module, size: int) -> list[Tap]:
     """The stages of a ResNet and of networks that call theirs the same."""
     if not all(hasattr(network, name) for name in STAGES):
         return []
-    return _resolve(network, [(name, name) for name in STAGES], size)
+    return resolve(network, [(name, name) for name in STAGES], size)
 
 
 def _of_feature_info(network: nn.Module, size: int) -> list[Tap]:
@@ -131,19 +128,19 @@ def _of_feature_info(network: nn.Module, size: int) -> list[Tap]:
     if not info:
         return []
     modules = [item["module"] for item in list(info) if item["reduction"] >= 4][-4:]
-    return _resolve(network, list(zip(STAGES[-len(modules) :], modules, strict=True)), size)
+    return resolve(network, list(zip(STAGES[-len(modules) :], modules, strict=True)), size)
 
 
 def _of_shrinking_maps(network: nn.Module, size: int) -> list[Tap]:
     """The last block at each of strides 4, 8, 16 and 32, of a network that runs block by block."""
     last: dict[int, str] = {}
-    for call in _trace(network, size):
-        map_ = as_map(call.output, _layout(call.output)) if call.output.ndim == 4 else None
+    for call in trace(network, size):
+        map_ = as_map(call.output, layout_of(call.output)) if call.output.ndim == 4 else None
         if map_ is not None and call.path.count(".") <= DEEPEST_BLOCK and map_.shape[2] > 1:
             last[round(size / map_.shape[2])] = call.path
     found = {stride: last[stride] for stride in (4, 8, 16, 32) if stride in last}
     names = [f"layer{stride.bit_length() - 2}" for stride in found]
-    return _resolve(network, list(zip(names, found.values(), strict=True)), size) if found else []
+    return resolve(network, list(zip(names, found.values(), strict=True)), size) if found else []
 
 
 Rule = Callable[[nn.Module, int], list[Tap]]
@@ -174,94 +171,3 @@ def _parse_override(text: str) -> tuple[str, str]:
     if "." in name:
         raise ValueError(f"taps: got the name {name!r}, expected one without a dot")
     return name, path
-
-
-def _resolve(network: nn.Module, pairs: list[tuple[str, str]], size: int) -> list[Tap]:
-    for _, path in pairs:
-        _require_module(network, path)
-    calls = _trace(network, size)
-    return [_resolve_one(network, name, path, calls) for name, path in pairs]
-
-
-@dataclass(frozen=True)
-class _Call:
-    path: str
-    module: nn.Module
-    inputs: Tensor
-    output: Tensor
-
-
-def _trace(network: nn.Module, size: int) -> list[_Call]:
-    """Every module call of one pass, in order of return."""
-    calls: list[_Call] = []
-
-    def hook(path: str) -> Any:
-        def record(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-                calls.append(_Call(path, module, inputs[0], output))
-
-        return record
-
-    handles = [m.register_forward_hook(hook(path)) for path, m in network.named_modules() if path]
-    try:
-        probe(network, Taps([]), size)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return calls
-
-
-def _resolve_one(network: nn.Module, name: str, path: str, calls: list[_Call]) -> Tap:
-    inside = [c for c in calls if c.path == path or c.path.startswith(path + ".")]
-    own = [c for c in inside if c.path == path]
-    if not own:
-        raise ValueError(f"taps: {name}={path}: the pass does not reach it; name another module")
-    output = own[-1].output
-    if output.ndim == 3:
-        return Tap(name, path, "output", None, "tokens", prefix_tokens(network), rectified=False)
-    if output.ndim != 4:
-        raise ValueError(
-            f"taps: {name}={path}: its output has shape {tuple(output.shape)}, expected (N,C,H,W) "
-            "or tokens (N,L,D)"
-        )
-    layout = _layout(output)
-    activation = next(
-        (c for c in inside if isinstance(c.module, ACTIVATIONS) and c.output is output), None
-    )
-    before = activation.inputs if activation else output
-    norm = next((c.path for c in reversed(inside) if _is_main_norm(c, before.shape[1])), None)
-    if activation:
-        return Tap(name, activation.path, "last_input", norm, layout)
-    later = any(isinstance(c.module, ACTIVATIONS) and c.inputs is output for c in calls)
-    positive = bool((output >= 0).all()) and bool(output.any())
-    return Tap(name, path, "output", norm, layout, rectified=later or positive)
-
-
-def prefix_tokens(network: nn.Module) -> int:
-    """Tokens of a network before its patches: the class token and registers."""
-    if isinstance(network, VisionTransformer):  # torchvision's, which does not say
-        return 1
-    return int(getattr(network, "num_prefix_tokens", 0))
-
-
-def _layout(output: Tensor) -> Layout:
-    """Whether channels come second or last, of a square map."""
-    _, a, b, c = output.shape
-    return "channels_last" if a == b and b != c else "map"
-
-
-def _is_main_norm(call: _Call, channels: int) -> bool:
-    """Whether a call is a batch norm of the main branch, as wide as the map."""
-    shortcut = "downsample" in call.path or "shortcut" in call.path
-    return is_batch_norm(call.module, channels) and not shortcut
-
-
-def _require_module(network: nn.Module, path: str) -> None:
-    try:
-        network.get_submodule(path)
-    except AttributeError as error:
-        known = [name for name, _ in network.named_modules() if name]
-        near = difflib.get_close_matches(path, known, n=3) or known[:8]
-        raise ValueError(
-            f"taps: {path!r} is no module of {type(network).__name__}; nearest: {', '.join(near)}"
-        ) from error
