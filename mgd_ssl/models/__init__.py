@@ -16,17 +16,20 @@ from mgd_ssl.models.pooling import pool
 from mgd_ssl.models.provenance import Provenance
 from mgd_ssl.models.tap_finder import TappedNetwork, find_reader, find_taps
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, naming_size, probe
+from mgd_ssl.models.token_features import FeatureChoice, TokenFeatures, find_features
 from mgd_ssl.models.weights import find_checkpoint, read_checkpoint
 
 __all__ = [
     "BackboneSpec",
     "ContractReader",
+    "FeatureChoice",
     "FeatureReader",
     "KeyReport",
     "Provenance",
     "Tap",
     "TappedNetwork",
     "Taps",
+    "TokenFeatures",
     "backbone_state",
     "check_values",
     "create_backbone",
@@ -34,6 +37,7 @@ __all__ = [
     "evaluating",
     "find_backbone",
     "find_checkpoint",
+    "find_features",
     "find_reader",
     "find_taps",
     "keeping_buffers",

@@ -1,6 +1,7 @@
 """The layers to match: found automatically by a rule a kind of network, or named by the user."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torchvision.models import MobileNetV2, ShuffleNetV2, VisionTransformer
 from mgd_ssl.models.tap_resolving import layout_of, resolve, trace
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, as_map, probe
 
+CLASS_TOKEN, PATCHES = "cls", "tokens"  # names of taps
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 DEEPEST_BLOCK = 1  # dots in the path of what counts as a block: features.3, trunk_output.block1
 
@@ -79,6 +81,18 @@ def find_taps(
     )
 
 
+def find_tokens(network: nn.Module, size: int = 224) -> list[Tap]:
+    """Taps of the class token and of the patches behind the final norm; none without tokens.
+
+    The class token is left out where the network has none.
+    """
+    patches = _of_tokens(network, size)
+    names = ("cls_token", "class_token")  # timm's, torchvision's
+    has_class_token = any(isinstance(getattr(network, name, None), Tensor) for name in names)
+    cls = [replace(tap, name=CLASS_TOKEN, layout="class_token") for tap in patches]
+    return (cls if has_class_token else []) + patches
+
+
 def clear_inplace(network: nn.Module) -> None:
     """Keep activations from overwriting the maps that they read; the results stay the same."""
     for module in network.modules():
@@ -109,9 +123,9 @@ def _of_mobilenet_v2(network: nn.Module, size: int) -> list[Tap]:
 def _of_tokens(network: nn.Module, size: int) -> list[Tap]:
     """The patches behind the final norm of a ViT, timm's or torchvision's."""
     if isinstance(network, VisionTransformer):
-        return resolve(network, [("tokens", "encoder.ln")], size)
+        return resolve(network, [(PATCHES, "encoder.ln")], size)
     if hasattr(network, "num_prefix_tokens") and hasattr(network, "norm"):
-        return resolve(network, [("tokens", "norm")], size)
+        return resolve(network, [(PATCHES, "norm")], size)
     return []
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mgd_ssl.models.modes import evaluating
 
 PROBE_BATCH = 2
-Layout = Literal["map", "channels_last", "tokens"]
+Layout = Literal["map", "channels_last", "tokens", "class_token"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Tap:
         module: path of the module in the network.
         read: ``output``, or ``last_input``, the input of the module's last call in a pass.
         norm: path of the batch norm that the map's margin is taken from, where there is one.
-        layout: of what is read: (N,C,H,W), (N,H,W,C), or tokens (N,L,D).
+        layout: of what is read: (N,C,H,W), (N,H,W,C), or tokens (N,L,D), of which the patches are
+            read as a map, or the class token, the first, as one of a single pixel.
         prefix: tokens before the patches, which are left out: the class token and registers.
         rectified: whether an activation that cuts negative values off follows the map.
     """
@@ -135,6 +136,8 @@ def as_map(x: Tensor, layout: Layout, prefix: int = 0) -> Tensor:
         return x.permute(0, 3, 1, 2)
     if layout == "map":
         return x
+    if layout == "class_token":
+        return x[:, 0, :, None, None]
     patches = x.shape[1] - prefix
     side = math.isqrt(max(patches, 0))
     if side == 0 or side * side != patches:

@@ -106,6 +106,7 @@ def _result(content: Mapping[str, Any], row: Any, network: str) -> Result | None
     recipe = RECIPE if "holdout" in row else ("learning_rate", *RECIPE)  # a chosen rate may differ
     own |= {name: row[name] for name in recipe if name in row}
     own |= {name: content[name] for name in MEASUREMENT if name in content}
+    own |= {n: content[n] for n in ("features",) if content.get(n, "pooled") != "pooled"}
     own |= {name: content[name] for name in UNREADABLE if content.get(name)}
     versions, warnings = content.get("versions"), content.get("warnings")
     return Result(

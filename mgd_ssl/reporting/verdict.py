@@ -173,7 +173,8 @@ def _rank(row: Row) -> tuple[Any, ...]:
 
 def _result(row: Row) -> str:
     """As ``kNN, k 20, T 0.1, last.pt: 61.4% top-1, 76.0% of the teacher's``."""
-    settings = [f"{k} {row['settings'][k]}" for k in ("k", "T", "epochs") if k in row["settings"]]
+    shown = ("features", "k", "T", "epochs")
+    settings = [f"{k} {row['settings'][k]}" for k in shown if k in row["settings"]]
     text = ", ".join([row["protocol"], *settings, row["checkpoint"]])
     text += f": {row['top1']['mean']:.1f}% top-1"
     if row["percent_of_teacher"]:

@@ -23,7 +23,14 @@ from mgd_ssl.data import (
     subset,
 )
 from mgd_ssl.evaluation.features import Features, collect_features
-from mgd_ssl.models import Taps, find_checkpoint, load_backbone, probe
+from mgd_ssl.models import (
+    Taps,
+    TokenFeatures,
+    find_checkpoint,
+    find_features,
+    load_backbone,
+    probe,
+)
 from mgd_ssl.runs.overwriting import check_result_file, choose_result_file
 from mgd_ssl.settings.evaluation import EvaluationConfig
 from mgd_ssl.settings.options import (
@@ -60,8 +67,11 @@ class EvaluatedNetwork:
         self.size = config.size or self.report.size or (32 if config.data is None else 224)
         self.fabric = _one_process(config.device)
         self.device = self.fabric.device
-        place(self.network, config.device, self.device)
         probe(self.network, Taps([]), self.size)  # a size that it cannot take is refused
+        reader = find_features(self.network, config.features, self.size)
+        place(self.network, config.device, self.device, reader)
+        if reader:
+            self.network = TokenFeatures(self.network, reader, self.size)
         self.network = self.fabric.setup_module(self.network)  # runs in the precision
         self.transform: EvalTransform = eval_transform(self.report.mean, self.report.std)
         self.transform.to(self.device)
@@ -100,7 +110,7 @@ class EvaluatedNetwork:
         return loader
 
     def features(self, split: str) -> Features:
-        """Pooled features of the center crops of a split."""
+        """Features of the center crops of a split."""
         return collect_features(
             self.network, self.loader(split), transform=self.transform, device=self.device
         )
@@ -111,6 +121,7 @@ class EvaluatedNetwork:
             "checkpoint": str(self.config.checkpoint),
             "layout": self.report.layout,
             "network": self.report.spec.to_dict(),
+            "features": self.config.features,
             "data": str(self.config.data or "embedded sample of Fashion-MNIST"),
             "limit": self.config.limit,
             "limit_val": self.config.limit_val,

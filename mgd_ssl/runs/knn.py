@@ -11,7 +11,8 @@ from mgd_ssl.evaluation.knn import knn_sweep
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.evaluation.retrieval import neighbors, retrieval_scores
 from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
-from mgd_ssl.settings.evaluation import USUAL_K, KnnConfig
+from mgd_ssl.settings.evaluation import KnnConfig
+from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.training.logging import logger, start_logging
 
 
@@ -20,7 +21,7 @@ def run(config: KnnConfig) -> dict[str, Any]:
     start_logging()
     evaluated = EvaluatedNetwork(config, ("the bank", "kNN"))
     ks = _vote_sizes(config, len(evaluated.sources["train"]))
-    recipe = {"protocol": "kNN, exact cosine, weighted vote"}
+    recipe = {"protocol": f"kNN, {config.protocol}"}
     path = evaluated.result_file("knn", recipe, picture=config.retrieve > 0)
     bank, queries = evaluated.features("train"), evaluated.features("val")
     rows = knn_sweep(
@@ -32,7 +33,9 @@ def run(config: KnnConfig) -> dict[str, Any]:
         temperatures=config.knn_t,
     )
     result: dict[str, Any] = {**recipe, **evaluated.settings(), "knn": rows}
-    print_table(f"kNN accuracy, percent, {evaluated.images_used()}: {config.checkpoint}", rows)
+    conditions = {name: result[name] for name in ("protocol", "features", "size")}
+    title = f"kNN accuracy, percent, {evaluated.images_used()}: {config.checkpoint}"
+    print_table(title, rows, conditions)
     if config.retrieve:
         picture = path.with_suffix(".png")
         result["retrieval"] = retrieve(config, evaluated, bank, queries, picture)
@@ -49,7 +52,8 @@ def _vote_sizes(config: KnnConfig, bank: int) -> tuple[int, ...]:
         ValueError: a number was given that the bank does not hold.
     """
     ks = config.knn_k
-    if ks == USUAL_K and max(ks) > bank:
+    usual = defaults_of(config).knn_k
+    if ks == usual and max(ks) > bank and min(ks) <= bank:
         ks = tuple(k for k in ks if k <= bank)
         logger.info("kNN at k %s: the bank holds %d images", ", ".join(map(str, ks)), bank)
     for name, most in (

@@ -33,7 +33,7 @@ def run(config: LinearEvalConfig) -> dict[str, Any]:
     figures = measure(config, evaluated)
     result = {**recipe, **evaluated.settings(), **figures}
     shown = {k: figures[k] for k in ("top1", "top5")}
-    settings = {k: result[k] for k in ("learning_rate", *recipe) if k != "protocol"}
+    settings = {k: result[k] for k in ("features", "learning_rate", *recipe) if k != "protocol"}
     for warning in figures.get("warnings", ()):
         logger.warning("%s", warning)
     title = f"Linear accuracy, percent, {evaluated.images_used()}: {config.checkpoint}"

@@ -1,8 +1,9 @@
 """Options of the evaluators: ``knn_eval.py`` and ``linear_eval.py``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import tyro
 from tyro.conf import Positional, arg
@@ -13,6 +14,8 @@ from mgd_ssl.settings.options import BackboneOptions, ComputeOptions, Data, Fold
 from mgd_ssl.settings.rules import STEM_STRIDE
 from mgd_ssl.settings.settings import Settings
 
+Features = Literal["pooled", "cls", "cls+patches"]
+
 
 @dataclass(frozen=True)
 class EvaluationConfig(Settings):
@@ -22,6 +25,9 @@ class EvaluationConfig(Settings):
     """Any checkpoint that --teacher of pretrain.py accepts, such as a run's last.pt."""
     data: Data = None
     """Labeled images with train and val parts; see docs/data.md. None: the embedded images."""
+    features: Features = "pooled"
+    """pooled: what the network pools; cls: the class token; cls+patches: the class token and the
+    mean of the patch tokens. The last two need a network with a class token, such as DINOv2."""
     out: Path | None = None
     """JSON file for the results. None: beside the checkpoint."""
     size: int = 0
@@ -50,15 +56,25 @@ class EvaluationConfig(Settings):
         return [STEM_STRIDE]
 
 
-USUAL_K = (1, 10, 20, 100, 200)
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # tried by the cached probe
+
+
+# dinov2/eval/knn.py of facebookresearch/dinov2
+DINOV2: dict[str, Any] = {"features": "cls", "knn_k": (10, 20, 100, 200), "knn_t": (0.07,)}
+KNN_PROTOCOLS = {"moco": {}, "dinov2": {"protocol": "dinov2", **DINOV2}}
 
 
 @dataclass(frozen=True)
 class KnnConfig(EvaluationConfig):
-    """kNN accuracy of a checkpoint: exact cosine neighbours, votes weighted by exp(cosine/T)."""
+    """kNN accuracy of a checkpoint: exact cosine neighbors, votes weighted by exp(cosine/T).
 
-    knn_k: tuple[int, ...] = USUAL_K
+    moco: the features that the network pools, at each k and T of the lists. dinov2: the class
+    token, k 10, 20, 100 and 200, T 0.07; DINOv2's headline figure is that of k 20. Networks without
+    a class token take --features pooled.
+    """
+
+    protocol: Literal["moco", "dinov2"] = "moco"
+    knn_k: tuple[int, ...] = (1, 10, 20, 100, 200)
     """Numbers of neighbors that vote; defaults larger than the bank are left out."""
     knn_t: tuple[float, ...] = (0.1, 0.07)
     """Temperatures of the vote."""
@@ -66,6 +82,11 @@ class KnnConfig(EvaluationConfig):
     """Draw this many queries with their nearest neighbors, and measure precision@k and mAP."""
     neighbours: int = 10
     """Neighbors drawn for each query."""
+
+    @classmethod
+    def recipe(cls, said: Mapping[str, Any]) -> Self:
+        """The defaults of a protocol."""
+        return cls(**KNN_PROTOCOLS[said.get("protocol", "moco")])
 
     def check(self) -> None:
         """Refuse what is out of range."""

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mgd_ssl import process
+from mgd_ssl.models import FeatureReader
 from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.settings.options import ComputeOptions, DeviceOptions
 from mgd_ssl.tasks.task import Task
@@ -96,13 +97,21 @@ def threads_of(asked: int | None) -> int:
     return asked or max(1, process.cores() // process.local_processes())
 
 
-def place(network: nn.Module, options: ComputeOptions, device: torch.device) -> None:
-    """Put a network that is only run on its device, laid out and compiled as the options say."""
+def place(
+    network: nn.Module,
+    options: ComputeOptions,
+    device: torch.device,
+    reader: FeatureReader | None = None,
+) -> None:
+    """Put a network that is only run on its device, laid out and compiled as the options say.
+
+    What ``reader`` reads of it is not compiled.
+    """
     network.to(device)
     if options.channels_last:
         network.to(memory_format=torch.channels_last)
     if options.compile:
-        compile_parts(network)
+        compile_parts(network, tapped_modules(reader))
 
 
 def convert_sync_bn(task: Task, fabric: Fabric) -> None:
