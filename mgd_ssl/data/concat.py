@@ -54,6 +54,21 @@ class ConcatSource(ImageSource):
         """Number of images."""
         return int(self._starts[-1])
 
+    @property
+    def contents(self) -> str:
+        """Each source with its images, and what is known of all."""
+        if len(self.sources) == 1:
+            return super().contents
+        parts = " + ".join(source.contents for source in self.sources)
+        return f"{parts}; together {len(self):,} images, {self.annotations}"
+
+    @property
+    def annotations(self) -> str:
+        """What is known of the images; why there are no labels, where some sources have them."""
+        some = any(source.labels is not None for source in self.sources)
+        differ = "no labels, because not all of them have labels with class names"
+        return differ if some and self.labels is None else super().annotations
+
     def read(self, index: int) -> Image.Image:
         """Decode image ``index``."""
         source, place = self._place(index)
@@ -128,7 +143,7 @@ def _labels(sources: Sequence[ImageSource], classes: list[str] | None) -> NDArra
 def open_sources(
     paths: Sequence[str | Path | None], split: Split, labelled: bool = False, **options: Any
 ) -> ImageSource:
-    """Open data of several places as one; see :func:`open_source`.
+    """Open data of several places as one; see :func:`open_source`. No place: the embedded sample.
 
     Validation images are those of the places that have some, with the classes of all.
 
@@ -136,8 +151,8 @@ def open_sources(
         NoValidationError: "val" is wanted, and no place has it.
         ValueError: as of `open_source`.
     """
-    if len(paths) == 1:
-        return open_source(paths[0], split, labelled, **options)
+    if len(paths) <= 1:
+        return open_source(paths[0] if paths else None, split, labelled, **options)
     if split == "train":
         parts = [open_source(path, split, labelled, **options) for path in paths]
         return ConcatSource(parts, labelled=labelled)

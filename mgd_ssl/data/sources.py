@@ -95,6 +95,11 @@ class ImageSource(ABC):
         total = len(self.classes or range(int(self.labels.max()) + 1))
         return f"{present} classes" if present == total else f"{present} of {total} classes"
 
+    @property
+    def contents(self) -> str:
+        """Name, number of images and annotations, in words."""
+        return f"{self.name} ({len(self):,} images, {self.annotations})"
+
     def annotation_bytes(self, indices: NDArray[np.int64]) -> bytes:
         """What a digest of the images adds for annotations that training reads; none here."""
         return b""

@@ -17,7 +17,7 @@ def data_line(uses: Mapping[str, ImageSource]) -> str:
     folders: dict[str, list[str]] = {}
     unused, left_out = dict[str, None](), dict[str, str]()
     for use, source in uses.items():
-        folders.setdefault(_folder(source), []).append(f"{len(source):,} for {use}")
+        folders.setdefault(source.whole.contents, []).append(f"{len(source):,} for {use}")
         unused |= dict.fromkeys(source.unused)
         if source.skipped:
             left_out[source.name] = source.skipped
@@ -30,8 +30,3 @@ def data_line(uses: Mapping[str, ImageSource]) -> str:
 def _some(names: list[str]) -> str:
     more = [f"{len(names) - MOST_NAMED} others"] if len(names) > MOST_NAMED else []
     return ", ".join([*names[:MOST_NAMED], *more])
-
-
-def _folder(source: ImageSource) -> str:
-    of = source.whole
-    return f"{of.name} ({len(of):,} images, {of.annotations})"

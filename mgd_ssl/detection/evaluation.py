@@ -11,6 +11,7 @@ from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.training_data import make_loader
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.runs.overwriting import check_result_file
+from mgd_ssl.settings.options import named
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.same_run import located
@@ -24,11 +25,11 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
     result = {
         "protocol": "COCO AP, at most 100 boxes an image",
         "checkpoint": str(config.student_weights),
-        "data": str(config.data or "scenes of Fashion-MNIST"),
+        "data": named(config.data, "scenes of Fashion-MNIST"),
     }
     if config.out:
         check_result_file(config.out / "ap.json", result)
-    val = open_detection(config.data, "val", **config.loader.opening)
+    val = open_detection(config.place, "val", **config.loader.opening)
     if fabric.is_global_zero:
         logger.info(data_line({"average precision": val}))
     loader, rows = make_loader(config, fabric, val), []

@@ -52,18 +52,18 @@ def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
 def open_sources(config: DetectConfig) -> tuple[DetectionSource, DetectionSource | None]:
     """Training images, and validation images if they can be used to measure the student."""
     source = open_detection(
-        config.data, "train", annotated=not config.unlabelled, **config.loader.opening
+        config.place, "train", annotated=not config.unlabelled, **config.loader.opening
     )
     if config.loader.limit:
         source = subset(source, config.loader.limit)
     if not config.unlabelled:
-        val = open_detection(config.data, "val", **config.loader.opening)
+        val = open_detection(config.place, "val", **config.loader.opening)
         check_same_categories(source, val)
         return source, val
     if config.teacher_boxes is None:  # the heads are not trained
         return source, None
     try:
-        return source, open_detection(config.data, "val", **config.loader.opening)
+        return source, open_detection(config.place, "val", **config.loader.opening)
     except ValueError as error:
         logger.info("average precision is not measured without annotated val images: %s", error)
         return source, None

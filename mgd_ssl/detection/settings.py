@@ -10,7 +10,7 @@ from tyro.conf import arg
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_least
 from mgd_ssl.settings.effects import Needs
-from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions
+from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions, named
 from mgd_ssl.settings.rules import shared_rules
 from mgd_ssl.settings.run import MGDOptions, OptimizerOptions, RunConfig, run_directory
 
@@ -85,7 +85,7 @@ class DetectConfig(RunConfig):
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
         """The complete settings for a user's data, or for the embedded scenes."""
-        embedded = said.get("data") is None
+        embedded = not said.get("data")
         arch = None if said.get("student_weights") else "resnet18"
         matched = said.get("teacher") is not None
         weighing = said.get(
@@ -95,7 +95,7 @@ class DetectConfig(RunConfig):
         width = 0.25 if embedded else 1.0
         optim = EMBEDDED_OPTIM if embedded else DetectOptimizer()
         return cls(
-            data=said.get("data"),
+            data=said.get("data", ()),
             out=run_directory(said, arch, "detect-"),
             network=NetworkOptions(arch, width, "imagenet", 1) if arch else NetworkOptions(),
             teacher=TeacherOptions(said.get("teacher")),
@@ -111,9 +111,19 @@ class DetectConfig(RunConfig):
             detector=_detector(said, embedded),
         )
 
+    @property
+    def place(self) -> Path | None:
+        """DATA; None for the embedded scenes."""
+        return self.data[0] if self.data else None
+
     def check(self) -> None:
         """Refuse values out of range and options that exclude each other."""
         super().check()
+        if len(self.data) > 1:
+            raise ValueError(
+                f"data: got {named(self.data)}, expected one place: detect reads the annotations "
+                "of one data set; merge them into one folder with one file of annotations"
+            )
         teacher, score = self.teacher.teacher, self.teacher_boxes
         if (self.unlabelled or score is not None) and not teacher and not self.evaluate:
             raise ValueError(
@@ -162,9 +172,10 @@ NORMALIZATION = "torchvision's detectors have ImageNet's normalization"
 # Options that --evaluate does not use; autocast would make torchvision's boxes half precision.
 OF_TRAINING = [
     *(f"optim.{f.name}" for f in fields(DetectOptimizer) if f.name != "batch_size"),
-    *("mgd.*", "loader.limit", "loader.bad_images", "backbone_weights", "levels"),
-    *("resume", "print_freq", "save_every", "sync_bn", "val_every", "unlabelled"),
-    *("teacher_boxes", "device.precision", "device.channels_last", "device.compile"),
+    *("mgd.*", "loader.limit", "loader.bad_images", "loader.shuffle_blocks"),
+    *("backbone_weights", "levels", "resume", "print_freq", "save_every", "sync_bn"),
+    *("val_every", "unlabelled", "teacher_boxes"),
+    *("device.precision", "device.channels_last", "device.compile"),
 ]
 RULES = [
     Needs(OF_TRAINING, lambda c: not c.evaluate, "with --evaluate", "train without --evaluate"),

@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mgd_ssl.data import ImageLoader, ImageSource, eval_transform, make_loader, open_source, subset
+from mgd_ssl.data import ImageLoader, ImageSource, eval_transform, make_loader, open_sources, subset
 from mgd_ssl.evaluation.features import Features, collect_features
 from mgd_ssl.evaluation.picture import retrieval_picture
 from mgd_ssl.evaluation.retrieval import neighbors
 from mgd_ssl.models import load_backbone
 from mgd_ssl.reporting.escaping import visible
 from mgd_ssl.reporting.runs import Run
+from mgd_ssl.settings.options import named, places
 from mgd_ssl.training.logging import logger
 
 MAX_IMAGES, MAX_BANK, BATCH = 1000, 5000, 64
@@ -158,15 +159,15 @@ def _student_features(
 
 def _open(run: Run, splits: Sequence[str]) -> ImageSource:
     own = run.setting("evaluation.eval_data")
-    data = own or run.setting("data")
+    data = places(own or run.setting("data"))
     names = () if own else ("train_folder", "val_folder", "max_pixels")
     opening = {name: run.setting(f"loader.{name}") for name in names}
     if data:
-        logger.info("%s: reading images of %s", visible(str(run.path)), visible(str(data)))
+        logger.info("%s: reading images of %s", visible(str(run.path)), visible(named(data)))
     *others, last = splits
     for split in others:
         try:
-            return open_source(Path(data) if data else None, split, **opening)  # type: ignore[arg-type]
+            return open_sources(data, split, **opening)  # type: ignore[arg-type]
         except ValueError:
             continue  # unlabeled images often have no val part
-    return open_source(Path(data) if data else None, last, **opening)  # type: ignore[arg-type]
+    return open_sources(data, last, **opening)  # type: ignore[arg-type]

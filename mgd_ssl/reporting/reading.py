@@ -23,7 +23,6 @@ SETTING_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "loader.max_pixels": ((int,), "a whole number"),
     "evaluation.knn_k": ((int,), "a whole number"),
     "evaluation.knn_t": ((int, float), "a number"),
-    "data": ((str,), "a path"),
     "evaluation.eval_data": ((str,), "a path"),
     "teacher.teacher": ((str,), "a path"),
 }
@@ -168,7 +167,17 @@ def check_settings(path: Path, content: Any, commands: Collection[str]) -> Mappi
                 f"{path}: {name}: got {value!r}, expected {expected}; correct it, or leave the "
                 "run out"
             )
-    return cast(Mapping[str, Any], content)
+    return {**content, "data": _places(path, content.get("data"))}
+
+
+def _places(path: Path, value: Any) -> list[str]:
+    """DATA as a list; earlier versions wrote one path, or null for the embedded images."""
+    places = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(places, list) or not all(isinstance(place, str) for place in places):
+        raise ValueError(
+            f"{path}: data: got {value!r}, expected paths; correct it, or leave the run out"
+        )
+    return places
 
 
 def setting(content: Mapping[str, Any], name: str) -> Any:

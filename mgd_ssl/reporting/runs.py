@@ -136,7 +136,7 @@ class Run:
     @property
     def knn(self) -> tuple[int, float]:
         """k and T of its kNN figures: its own, or the defaults for its data."""
-        default = 20 if self.setting("data") is None else 200
+        default = 200 if self.setting("data") else 20
         k, t = self.setting("evaluation.knn_k"), self.setting("evaluation.knn_t")
         return default if k is None else k, 0.1 if t is None else t
 

@@ -15,6 +15,7 @@ from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 from mgd_ssl.reporting.results import Result, read_results
 from mgd_ssl.reporting.runs import Run, Series
 from mgd_ssl.reporting.verdict import metric_words, verdict
+from mgd_ssl.settings.options import named
 
 SETTINGS = {
     "method": "method",
@@ -80,7 +81,7 @@ def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "command": run.command.line,
         "seeds": group.seeds,
         "settings": {k: run.setting(v) for k, v in SETTINGS.items()}
-        | {"data": run.setting("data") or "embedded images"},
+        | {"data": named(run.setting("data"), "embedded images")},
         "figure": {
             "metric": run.metric,
             "name": metric_words(group),

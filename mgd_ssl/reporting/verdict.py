@@ -76,11 +76,18 @@ def _training_line(group: Group, figure: Spread, baseline: Group | None) -> str:
     return text + _comparison(baseline, figure, baseline.figure, here, there)
 
 
+def _said(value: object) -> object:
+    """A setting in words; of a list its parts."""
+    return (" + ".join(map(str, value)) or None) if isinstance(value, list) else value
+
+
 def _comparison(baseline: Group, mine: Spread, theirs: Spread, here: Row, there: Row) -> str:
     """The end of a sentence: the difference from a baseline measured under the same conditions."""
     unlike = [k for k in dict.fromkeys([*here, *there]) if here.get(k) != there.get(k)]
     if unlike:
-        listed = ", ".join(f"{k} is {there.get(k)} instead of {here.get(k)}" for k in unlike[:3])
+        listed = ", ".join(
+            f"{k} is {_said(there.get(k))} instead of {_said(here.get(k))}" for k in unlike[:3]
+        )
         listed += ", …" if len(unlike) > 3 else ""
         return f" ({evidence(mine)}). Not comparable with {_described(baseline)}: {listed}."
     text = compared(mine, theirs, _described(baseline))

@@ -6,7 +6,7 @@ from typing import Any, cast
 from lightning_fabric import Fabric
 from torch import nn
 
-from mgd_ssl.data import ImageSource, Normalize, data_line, eval_transform, open_source, subset
+from mgd_ssl.data import ImageSource, Normalize, data_line, eval_transform, open_sources, subset
 from mgd_ssl.data.fractions import label_fraction
 from mgd_ssl.evaluation.accuracy import Accuracy, classifier_accuracy
 from mgd_ssl.matching import evenly_spaced_epochs
@@ -90,8 +90,8 @@ def distill(
 def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
     """Training images, as many as the options say, and all validation images."""
     opening = config.loader.opening
-    source = open_source(config.data, "train", labelled=True, **opening)
-    val = open_source(config.data, "val", labelled=True, **opening)
+    source = open_sources(config.data, "train", labelled=True, **opening)
+    val = open_sources(config.data, "val", labelled=True, **opening)
     source = subset(source, config.loader.limit) if config.loader.limit else source
     source = label_fraction(source, config.label_fraction, config.seed)
     if config.label_fraction < 1:

@@ -6,12 +6,13 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
-from mgd_ssl.data import ImageSource, data_line, eval_transform, open_source
+from mgd_ssl.data import ImageSource, data_line, eval_transform, open_sources
 from mgd_ssl.evaluation.accuracy import classifier_accuracy
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.models import load_classifier
 from mgd_ssl.runs.overwriting import check_result_file
 from mgd_ssl.settings.classify import ClassifyConfig
+from mgd_ssl.settings.options import named
 from mgd_ssl.training.class_names import count_classes, match_classes
 from mgd_ssl.training.devices import place, start_fabric
 from mgd_ssl.training.loaders import build_loader
@@ -26,11 +27,11 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
     result = {
         "protocol": "classification, centre crop",
         "checkpoint": str(config.student_weights),
-        "data": str(config.data or "embedded sample of Fashion-MNIST"),
+        "data": named(config.data),
     }
     if config.out:
         check_result_file(config.out / "accuracy.json", result)
-    val, rows = open_source(config.data, "val", labelled=True, **config.loader.opening), []
+    val, rows = open_sources(config.data, "val", labelled=True, **config.loader.opening), []
     if fabric.is_global_zero:
         logger.info(data_line({"accuracy": val}))
     sources = [("student", config.student_weights, config.network.spec)]
@@ -68,7 +69,7 @@ def evaluate_one(
             f"evaluate {source}: {differs}, expected the same; measure it on data of its own "
             f"classes, or train it on these: mgd-ssl classify DATA --student-weights {source}"
         )
-    size = config.loader.size or report.size or (32 if config.data is None else 224)
+    size = config.loader.size or report.size or (32 if not config.data else 224)
     config = replace(config, loader=replace(config.loader, size=size))
     loader = build_loader(config, fabric, val)
     transform = eval_transform(report.mean, report.std).to(fabric.device)

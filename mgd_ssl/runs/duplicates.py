@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable
 
-from mgd_ssl.data import ImageSource, data_line, decoding_workers, open_source
+from mgd_ssl.data import ImageSource, data_line, decoding_workers, open_sources
 from mgd_ssl.data.duplicates import BITS, Duplicates, Pair, find_duplicates
 from mgd_ssl.data.formats import printable
 from mgd_ssl.files import require_writable, write_text
@@ -23,7 +23,7 @@ def run(config: DuplicatesConfig) -> None:
     start_logging()
     if config.out:
         require_writable(config.out)
-    val, train = (open_source(config.data, split, **config.opening) for split in ("val", "train"))
+    val, train = (open_sources(config.data, split, **config.opening) for split in ("val", "train"))
     logger.info("%s", data_line({"training": train, "validation": val}))
     found = find_duplicates(val, train, config.near, decoding_workers(config.workers))
     _say(found, val, train, config.near)

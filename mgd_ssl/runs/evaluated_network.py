@@ -19,7 +19,7 @@ from mgd_ssl.data import (
     decoding_workers,
     eval_transform,
     make_loader,
-    open_source,
+    open_sources,
     subset,
 )
 from mgd_ssl.evaluation.features import Features, collect_features
@@ -36,6 +36,7 @@ from mgd_ssl.settings.evaluation import EvaluationConfig
 from mgd_ssl.settings.options import (
     ComputeOptions,
     DeviceOptions,
+    named,
 )
 from mgd_ssl.training.devices import place, start_fabric
 from mgd_ssl.training.logging import logger
@@ -64,7 +65,7 @@ class EvaluatedNetwork:
             stem_stride=options.stem_stride,
         )
         logger.info("%s", self.report)
-        self.size = config.size or self.report.size or (32 if config.data is None else 224)
+        self.size = config.size or self.report.size or (32 if not config.data else 224)
         self.fabric = _one_process(config.device)
         self.device = self.fabric.device
         probe(self.network, Taps([]), self.size)  # a size that it cannot take is refused
@@ -78,7 +79,7 @@ class EvaluatedNetwork:
 
     def _open(self, split: str) -> ImageSource:
         config = self.config
-        source = open_source(
+        source = open_sources(
             config.data,
             split,  # type: ignore[arg-type]
             labelled=True,
@@ -122,7 +123,7 @@ class EvaluatedNetwork:
             "layout": self.report.layout,
             "network": self.report.spec.to_dict(),
             "features": self.config.features,
-            "data": str(self.config.data or "embedded sample of Fashion-MNIST"),
+            "data": named(self.config.data),
             "limit": self.config.limit,
             "limit_val": self.config.limit_val,
             **self.config.folders.opening,

@@ -13,7 +13,14 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from mgd_ssl.data import ImageSource, NoValidationError, data_digest, decoding_workers, open_source
+from mgd_ssl.data import (
+    ImageSource,
+    NoValidationError,
+    data_digest,
+    decoding_workers,
+    open_source,
+    open_sources,
+)
 from mgd_ssl.data.formats import printable
 from mgd_ssl.data.packing import Coding, Packed, Plan, is_of_plan, write_shard
 from mgd_ssl.data.packing_size import Size, free_bytes, size_of_shards, written_bytes
@@ -51,8 +58,8 @@ def run(config: PackConfig) -> None:
 
 
 def _require_apart(config: PackConfig) -> None:
-    data, out = config.data, config.out.resolve()
-    if data is not None and data.resolve() in (out, *out.parents):
+    out = config.out.resolve()
+    if any(data.resolve() in (out, *out.parents) for data in config.data):
         raise ValueError(f"out: got {config.out}, which is in DATA; expected another folder")
 
 
@@ -78,12 +85,12 @@ def _alone(out: Path) -> Iterator[None]:
 
 def _open(config: PackConfig) -> dict[str, ImageSource]:
     """The parts of the data."""
-    sources = {"train": open_source(config.data, "train", **config.opening)}
+    sources = {"train": open_sources(config.data, "train", **config.opening)}
     for name in sources["train"].classes or ():
         if len(name.splitlines()) != 1:
             raise ValueError(f"class {name!r}: a line break in its name; expected none. Rename it.")
     try:
-        sources["val"] = open_source(config.data, "val", **config.opening)
+        sources["val"] = open_sources(config.data, "val", **config.opening)
     except NoValidationError:
         logger.info("no validation images: only the training images are packed")
     return sources

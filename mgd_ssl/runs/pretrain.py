@@ -7,7 +7,7 @@ from typing import Any, cast
 from lightning_fabric import Fabric
 from torch import nn
 
-from mgd_ssl.data import ImageSource, data_line, open_source, subset
+from mgd_ssl.data import ImageSource, data_line, open_sources, subset
 from mgd_ssl.losses.moco import MoCo
 from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
 from mgd_ssl.models import (
@@ -64,7 +64,7 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
 
 def open_images(config: PretrainConfig) -> tuple[ImageSource, ImageSource | None]:
     """Images to train on, and those that are held out for the health figures."""
-    source = open_source(config.data, "train", **config.loader.opening)
+    source = open_sources(config.data, "train", **config.loader.opening)
     source, held_out = hold_out(config, source)
     return subset(source, config.loader.limit) if config.loader.limit else source, held_out
 

@@ -2,7 +2,7 @@
 
 from lightning_fabric import Fabric
 
-from mgd_ssl.data import ImageSource, NoValidationError, open_source, split_off, subset
+from mgd_ssl.data import ImageSource, NoValidationError, open_sources, split_off, subset
 from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth
 from mgd_ssl.settings.pretrain import EMBEDDED_KNN_K, KNN_K, LEAST_HEALTH_IMAGES, PretrainConfig
@@ -25,7 +25,7 @@ def hold_out(config: PretrainConfig, source: ImageSource) -> tuple[ImageSource, 
     if options.health_every == 0:
         return source, None
     try:
-        val = open_source(config.data, "val", **config.loader.opening)
+        val = open_sources(config.data, "val", **config.loader.opening)
     except NoValidationError:
         return _keep_out(source, options.health_images, config.seed)
     if len(val) < LEAST_HEALTH_IMAGES:
@@ -66,10 +66,10 @@ def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
         return None
     data, opening = config.data, config.loader.opening
     if options.eval_data:  # a data set of its own, whose folders have names of their own
-        data, opening = options.eval_data, {"max_pixels": config.loader.max_pixels}
+        data, opening = (options.eval_data,), {"max_pixels": config.loader.max_pixels}
     try:
-        bank = open_source(data, "train", labelled=True, **opening)
-        queries = open_source(data, "val", labelled=True, **opening)
+        bank = open_sources(data, "train", labelled=True, **opening)
+        queries = open_sources(data, "val", labelled=True, **opening)
     except ValueError as error:
         if options.eval_data:
             raise

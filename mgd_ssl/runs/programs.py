@@ -1,5 +1,6 @@
 """The commands for programs: the same recipes, options as arguments."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,12 @@ from mgd_ssl.settings.parsing import complete
 from mgd_ssl.settings.pretrain import PretrainConfig
 
 
-def pretrain(data: str | Path | None = None, **options: Any) -> Path:
+def pretrain(data: str | Path | Sequence[str | Path] | None = None, **options: Any) -> Path:
     """Pretrain a student as ``pretrain.py`` does; what is not given has that command's default.
 
     Args:
-        data: images, as DATA of the command line; None for the embedded images.
+        data: images, one path or several, as DATA of the command line; None for the embedded
+            images.
         options: of the command line, with underscores: ``teacher``, ``method``, ``arch``, ``lr``.
 
     Returns:
@@ -25,8 +27,8 @@ def pretrain(data: str | Path | None = None, **options: Any) -> Path:
     Raises:
         ValueError: an option that there is not, or as the command refuses.
     """
-    paths = {"data": data} | {k: v for k, v in options.items() if k in ("teacher", "out")}
+    paths = {k: v for k, v in options.items() if k in ("teacher", "out")}
     given = {k: None if v is None else Path(v) for k, v in paths.items()}
-    config = complete(PretrainConfig, **(options | given))
+    config = complete(PretrainConfig, **(options | given), data=data)
     runs.run(config)
     return config.out

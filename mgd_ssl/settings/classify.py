@@ -81,7 +81,7 @@ class ClassifyConfig(RunConfig):
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
         """The complete settings for a user's data or the embedded data."""
-        embedded = said.get("data") is None
+        embedded = not said.get("data")
         size = said.get("size", 32 if embedded else 224)
         arch = None if said.get("student_weights") else said.get("arch", "resnet18")
         matched = said.get("teacher") is not None
@@ -93,7 +93,7 @@ class ClassifyConfig(RunConfig):
             "start": 0.03,
         }
         return cls(
-            data=said.get("data"),
+            data=said.get("data", ()),
             out=run_directory(said, arch, "classify-"),
             network=_network(said, embedded),
             teacher=TeacherOptions(said.get("teacher")),
@@ -152,7 +152,7 @@ def _optim(embedded: bool) -> ClassifyOptimizer:
 OF_TRAINING = [
     *(f"optim.{f.name}" for f in fields(ClassifyOptimizer) if f.name != "batch_size"),
     *("mgd.*", "kd.*", "views.*", "network.taps", "teacher.teacher_taps"),
-    *("loader.limit", "loader.bad_images", "loader.mean", "loader.std"),
+    *("loader.limit", "loader.bad_images", "loader.shuffle_blocks", "loader.mean", "loader.std"),
     *("resume", "print_freq", "save_every", "label_fraction", "sync_bn", "val_every"),
 ]
 RULES = [

@@ -23,6 +23,7 @@ OWN_WORDS: dict[str, Callable[[Any], bool]] = {
 }
 MOST_SEED = 2**63 - 1  # torch's, NumPy's and this project's generators all take it
 COMMAND = "command"  # the entry that says which command wrote a file
+DATA = "data"  # the option that takes one place or several
 READ = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 
 
@@ -148,13 +149,13 @@ def checked(settings: T) -> T:
     return mapped(settings, _check)
 
 
-def paths(settings: object) -> dict[str, Path]:
-    """The paths that settings name, by option."""
-    found: dict[str, Path] = {}
+def paths(settings: object) -> list[tuple[str, Path]]:
+    """The paths that settings name, each with its option."""
+    found: list[tuple[str, Path]] = []
 
     def note(name: str, value: Any) -> Any:
-        if isinstance(value, Path):
-            found[name] = value
+        values = value if isinstance(value, tuple) else (value,)
+        found.extend((name, path) for path in values if isinstance(path, Path))
         return value
 
     mapped(settings, note)
@@ -229,6 +230,8 @@ def _entry(now: Any, hint: Any, value: Any, place: str, key: str, known: list[st
     if dataclasses.is_dataclass(now):
         return _section(now, value, f"{place}{key}.", known)
     reader = reader_of(hint)
+    if key == DATA and not isinstance(value, list):  # one place needs no brackets
+        value = [] if value is None else [value]
     try:
         return _check(key, _made(reader, hint, value))
     except (ValueError, IndexError) as error:

@@ -15,8 +15,9 @@ from mgd_ssl.settings.settings import Settings
 class DuplicatesConfig(FolderOptions, Settings):
     """Count the validation images of DATA that equal or resemble a training image."""
 
-    data: Data = None
-    """Images in any form that the other commands accept. None: the embedded data."""
+    data: Data = ()
+    """Images in any form that the other commands accept, in one place or several. None: the
+    embedded data."""
     near: int = 8
     """Largest number of differing bits, of 128, for images that look alike: 8 for the same picture
     in another size or compression. -1: compare only files."""

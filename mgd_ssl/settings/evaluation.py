@@ -23,8 +23,9 @@ class EvaluationConfig(Settings):
 
     checkpoint: Positional[Path] = tyro.MISSING
     """Any checkpoint that --teacher of pretrain.py accepts, such as a run's last.pt."""
-    data: Data = None
-    """Labeled images with train and val parts; see docs/data.md. None: the embedded images."""
+    data: Data = ()
+    """Labeled images with train and val parts, in one place or several; see docs/data.md. None: the
+    embedded images."""
     features: Features = "pooled"
     """pooled: what the network pools; cls: the class token; cls+patches: the class token and the
     mean of the patch tokens. The last two need a network with a class token, such as DINOv2."""

@@ -1,7 +1,7 @@
 """Options shared by several commands: frozen dataclasses, one per section of the settings."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,8 +14,19 @@ from mgd_ssl.ranges import require_least
 
 Stem = Literal["imagenet", "small"]
 Rgb = tuple[float, float, float]
-Data = Positional[Path | None]
+Data = Annotated[Positional[tuple[Path, ...]], arg(metavar="[DATA ...]")]
 PILLOWS_LIMIT = 89_478_485  # pixels of an image that Pillow decodes without asking
+
+
+def places(data: str | Path | Sequence[str | Path] | None) -> tuple[Path, ...]:
+    """DATA as settings hold it: one path or several; none for the embedded images."""
+    given = () if data is None else (data,) if isinstance(data, str | Path) else data
+    return tuple(map(Path, given))
+
+
+def named(data: Sequence[str | Path], embedded: str = "embedded sample of Fashion-MNIST") -> str:
+    """DATA in words, for results and messages."""
+    return " + ".join(map(str, data)) or embedded
 
 
 def one_of(names: Collection[str]) -> PrimitiveConstructorSpec[str]:
@@ -137,6 +148,9 @@ class LoaderOptions(FolderOptions):
     """Side of the network's input images, in pixels."""
     limit: int | None = None
     """Train on a fixed random subset of this many images. None: all images."""
+    shuffle_blocks: int | None = None
+    """Shuffle blocks of this many consecutive images, and then the images of 16 blocks at a time,
+    for disks that are slow to jump. For shards: the images of a shard. None: shuffle all images."""
     workers: Annotated[int, arg(aliases=["-j"])] = 8
     """Decoding processes per process, at most its number of cores; none for data in memory."""
     bad_images: float = 0.01
@@ -155,7 +169,7 @@ class LoaderOptions(FolderOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_least(self, size=0, limit=1, workers=0)
+        require_least(self, size=0, limit=1, workers=0, shuffle_blocks=1)
 
 
 @dataclass(frozen=True)

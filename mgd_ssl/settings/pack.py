@@ -18,8 +18,9 @@ class PackConfig(FolderOptions, Settings):
     Repeat a command that was stopped to continue it.
     """
 
-    data: Data = None
-    """Images in any form that the other commands accept. None: the embedded data."""
+    data: Data = ()
+    """Images in any form that the other commands accept, in one place or several. None: the
+    embedded data."""
     out: Path = Path("shards")
     """Folder for the shards: train/ and val/ with 000000.tar, 000001.tar, …"""
     size: int | None = None

@@ -21,11 +21,12 @@ from mgd_ssl.settings.config_file import (
 )
 from mgd_ssl.settings.effects import refusal, refuse_without_effect
 from mgd_ssl.settings.methods import METHODS
+from mgd_ssl.settings.options import places
 from mgd_ssl.settings.settings import Settings
 from mgd_ssl.settings.words import (
     asks_for_help,
-    lists_last,
     options_in,
+    positionals_first,
     require_text,
     spelled_now,
     take_config,
@@ -85,6 +86,8 @@ def complete(config: type[T], **said: Any) -> T:
     Raises:
         ValueError: an option that the choice does not have, or as `parse` does.
     """
+    if "data" in said:
+        said["data"] = places(said["data"])
     told = config.told(said)
     settings: T
     settings, left = _replaced(config.recipe({**told, **said}), said)
@@ -111,7 +114,7 @@ def _read(defaults: T, prog: str, words: Sequence[str], quiet: bool = False) -> 
         type(defaults),
         prog=prog,
         description=(type(defaults).__doc__ or "").strip(),
-        args=lists_last(defaults, words),
+        args=positionals_first(defaults, words),
         default=defaults,
         config=(OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
         console_outputs=not quiet,
@@ -125,7 +128,7 @@ def _said(
     """Option -> value of all that the words and the file name, DATA among them."""
     values = _leaves(checked(settings))
     names = {*options_in(widest, words), *entries(content)}
-    names |= {name for name in ("data",) if values.get(name) is not None}
+    names |= {name for name in ("data",) if values.get(name)}
     return {name: values[name] for name in names if name in values}
 
 

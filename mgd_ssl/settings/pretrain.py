@@ -85,7 +85,7 @@ class PretrainConfig(RunConfig):
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
         """The complete settings of a method, for a user's data or the embedded data."""
-        embedded = said.get("data") is None
+        embedded = not said.get("data")
         name = said.get("method") or ("mgd-plus" if embedded or said.get("teacher") else "moco")
         method = METHODS[name]
         weighing = said.get("mgd_weighing", method.weighing)
@@ -95,7 +95,7 @@ class PretrainConfig(RunConfig):
             teacher = teacher or EMBEDDED_TEACHER
         arch = said.get("arch", "resnet18")
         return cls(
-            data=said.get("data"),
+            data=said.get("data", ()),
             out=run_directory(said, arch),
             method=name,
             network=_network(said, embedded),

@@ -150,9 +150,9 @@ class OptimizerOptions:
 class RunConfig(Settings):
     """Settings of every training command."""
 
-    data: Data = None
-    """Images: a folder, shards, an archive, a list, Parquet or Arrow files, or hf:NAME; see
-    docs/data.md. None: the embedded images."""
+    data: Data = ()
+    """Images: folders, shards, archives, lists, Parquet or Arrow files, or hf:NAME; several are
+    used as one. See docs/data.md. None: the embedded images."""
     out: Path = Path("runs/resnet18")
     """Directory of the run."""
     resume: bool = False

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tyro.conf import Positional
-from tyro.constructors import PrimitiveConstructorSpec
+from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from mgd_ssl.settings.config_file import leaves, reader_of
 
@@ -122,31 +122,58 @@ def _aliases(hint: Any) -> Sequence[str]:
     return next((m.aliases for m in marks if getattr(m, "aliases", None)), ())
 
 
-def lists_last(settings: Any, words: Sequence[str]) -> list[str]:
-    """Move options that take several values behind all others.
+def positionals_first(settings: Any, words: Sequence[str]) -> list[str]:
+    """Move words that belong to no option, such as DATA, before all options.
 
-    There each ends with its values: what does not read as one more stays before them, as DATA does
-    in ``--knn-k 1 5 DATA``.
+    An option is followed by as many words as it takes. One that takes any number ends at a word
+    that does not read as one more, as DATA does in ``--knn-k 1 5 DATA``.
     """
-    lists, kept, moved = _lists(settings), list[str](), list[str]()
-    reader: PrimitiveConstructorSpec[Any] | None = None
+    options, first, rest = _takers(settings), list[str](), list[str]()
+    takes: Callable[[str], bool] = _takes_none
+    left = 0.0
     for word in words:
         if OPTION.match(word):
-            reader = lists.get(option_name(word))
-        elif reader and not _reads(reader, word):
-            reader = None
-        (moved if reader else kept).append(word)
-    return kept + moved
+            takes, left = options.get(option_name(word), (_takes_all, float("inf")))
+            left -= "=" in word
+            rest.append(word)
+        elif left > 0 and takes(word):
+            left -= 1
+            rest.append(word)
+        else:
+            left = 0
+            first.append(word)
+    return first + rest
 
 
-def _lists(settings: Any) -> dict[str, PrimitiveConstructorSpec[Any]]:
-    """Options that take any number of values."""
-    named = {
-        f"--{name.replace('_', '-')}": reader_of(hint)
-        for name, hint in leaves(settings)
-        if Positional not in getattr(hint, "__metadata__", ())
-    }
-    return {name: reader for name, reader in named.items() if reader.nargs == "*"}
+Taker = tuple[Callable[[str], bool], float]
+
+
+def _takers(settings: Any) -> dict[str, Taker]:
+    """For each option, which words it takes, and the most that it takes."""
+    found = dict[str, Taker]()
+    for name, hint in leaves(settings):
+        if Positional not in getattr(hint, "__metadata__", ()):
+            option = name.replace("_", "-")
+            found |= dict.fromkeys([f"--{option}", *_aliases(hint)], _taker(hint))
+            found[f"--no-{option}"] = _takes_none, 0
+    return found
+
+
+def _taker(hint: Any) -> Taker:
+    reader = reader_of(hint)
+    if PrimitiveTypeInfo.make(hint, set()).type is bool:
+        return _takes_none, 0
+    if isinstance(reader.nargs, int):
+        return _takes_all, reader.nargs
+    return (lambda word: _reads(reader, word)), float("inf")
+
+
+def _takes_none(_: str) -> bool:
+    return False
+
+
+def _takes_all(_: str) -> bool:
+    return True
 
 
 def _reads(reader: PrimitiveConstructorSpec[Any], word: str) -> bool:

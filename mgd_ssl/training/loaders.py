@@ -10,6 +10,7 @@ from mgd_ssl.data import (
     make_loader,
 )
 from mgd_ssl.data.loading import LoaderOptions
+from mgd_ssl.data.sampling import Blocks
 from mgd_ssl.settings.run import RunConfig
 
 
@@ -37,6 +38,7 @@ def loader_options(
     config: RunConfig, fabric: Fabric, source: ImageSource, *, train: bool
 ) -> LoaderOptions:
     """Options of a run's loaders on this process, of images with or without boxes."""
+    blocks = config.loader.shuffle_blocks
     return {
         "train": train,
         "seed": config.seed,
@@ -44,6 +46,7 @@ def loader_options(
         "rank": fabric.global_rank,
         "world_size": fabric.world_size,
         "bad_images": config.loader.bad_images if train else 1.0,
+        "blocks": Blocks(blocks) if train and blocks else None,
     }
 
 

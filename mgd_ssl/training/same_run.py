@@ -39,7 +39,7 @@ def refuse_own_sources(config: RunConfig) -> None:
         ValueError: names the option.
     """
     out = config.out.resolve()
-    for name, path in paths(config).items():
+    for name, path in paths(config):
         place = path.resolve()
         if name != "out" and out in (place, *place.parents):
             raise ValueError(

@@ -8,7 +8,7 @@ import torch
 from archive_files import names, png, write_tar
 from image_files import class_tree, photo
 
-from mgd_ssl.data import ArraySource, data_digest, make_loader, open_source, subset
+from mgd_ssl.data import ArraySource, data_digest, data_line, make_loader, open_source, subset
 from mgd_ssl.data.concat import ConcatSource, open_sources
 
 
@@ -82,3 +82,23 @@ def test_labels_of_a_subset_that_names_do_not_say_are_part_of_its_digest(tmp_pat
         write_tar(tmp_path / label.decode() / "0.tar", members)
         digests.add(data_digest(subset(open_source(tmp_path / label.decode(), "train"), 2)))
     assert len(digests) == 2
+
+
+def test_the_line_about_the_data_says_what_each_place_holds(places: list[Path]) -> None:
+    train, val = (open_sources(places, split) for split in ("train", "val"))
+    a, b = places
+    assert data_line({"training": subset(train, 5), "kNN": val}) == (
+        f"data: {a}/train (3 images, 2 classes) + {b}/train (4 images, 2 classes); together 7 "
+        f"images, 3 classes: 5 for training; {b}/val (2 images, 1 of 3 classes): 2 for kNN"
+    )
+
+
+def test_labels_that_only_some_places_have_are_said_to_be_unused(places: list[Path]) -> None:
+    numbers = ArraySource(np.zeros((2, 4, 4), np.uint8), np.array([0, 5]), name="digits")
+    mixed = ConcatSource([open_source(places[0], "train"), numbers], labelled=False)
+    said = data_line({"training": mixed})
+    assert "no labels, because not all of them have labels with class names" in said
+
+
+def test_no_place_is_the_embedded_sample() -> None:
+    assert names(open_sources([], "val")) == names(open_source(None, "val"))

@@ -89,7 +89,7 @@ def test_rows_count_in_the_order_of_their_epochs(tmp_path: Path) -> None:
         ({"optim": {"epochs": "ten"}}, r"optim\.epochs: got 'ten', expected a whole number from 0"),
         ({"optim": {"epochs": -1}}, r"optim\.epochs: got -1"),
         ({"optim": {"epochs": 2, "warmup_epochs": [1]}}, r"optim\.warmup_epochs: got \[1\]"),
-        ({"data": ["a"]}, r"data: got \['a'\], expected a path"),
+        ({"data": ["a", 5]}, r"data: got \['a', 5\], expected paths"),
         ({"teacher": {"teacher": 5}}, r"teacher\.teacher: got 5, expected a path"),
         ({"evaluation": {"knn_k": {"a": 1}}}, r"evaluation\.knn_k: got \{'a': 1\}"),
     ],

@@ -133,7 +133,7 @@ def test_a_file_deletes_nothing_unless_the_command_line_does(tmp_path: Path) -> 
 def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
     text = "data: theirs\nseed: 1\noptim: {lr: 0.5, schedule: [1, 2, 3], cos: true}\n"
     config = read(tmp_path / "c.yaml", text, "mine", "--lr", "7", "--schedule", "9", "--no-cos")
-    assert (config.data, config.seed, config.optim.lr) == (Path("mine"), 1, 7)
+    assert (config.data, config.seed, config.optim.lr) == ((Path("mine"),), 1, 7)
     assert config.optim.schedule == (9,) and not config.optim.cos
 
 
@@ -143,11 +143,10 @@ def test_a_home_directory_is_written_out_wherever_it_stands(
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "c.yaml").write_text("teacher: {teacher: ~/t.pt}\n")
     config = parse(PretrainConfig, "x", ["~/images", "--out=~/run", "--config=~/c.yaml"])
-    assert (config.data, config.out) == (tmp_path / "images", tmp_path / "run")
+    assert (config.data, config.out) == ((tmp_path / "images",), tmp_path / "run")
     assert config.teacher.teacher == tmp_path / "t.pt"
-    assert parse(PretrainConfig, "x", ["~nobody-of-that-name/a"]).data == Path(
-        "~nobody-of-that-name/a"
-    )
+    nobody = "~nobody-of-that-name/a"
+    assert parse(PretrainConfig, "x", [nobody]).data == (Path(nobody),)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
@@ -178,3 +177,20 @@ def test_a_refused_file_is_one_message_and_no_run(
     assert pretrain.main(["--config", str(tmp_path / "c.yaml")]) == 1
     assert capsys.readouterr().err.count("error: config: ") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "data"),
+    [
+        ("data: a", (Path("a"),)),
+        ("data: [a, b]", (Path("a"), Path("b"))),
+        ("data: null", ()),
+        ("data: []", ()),
+    ],
+)
+def test_data_is_one_place_or_several(tmp_path: Path, text: str, data: tuple[Path, ...]) -> None:
+    config = read(tmp_path / "c.yaml", text)
+    assert config.data == data
+    written = yaml.safe_load(yaml.safe_dump(saved(config)))
+    assert written["data"] == [str(place) for place in data]
+    assert read(tmp_path / "c.yaml", yaml.safe_dump(written)) == config
