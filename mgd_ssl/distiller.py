@@ -24,7 +24,7 @@ from mgd_ssl.matching import (
     stage_weights,
     total_cost,
 )
-from mgd_ssl.stages import Stage, gather_costs, same_side
+from mgd_ssl.stages import Stage, at_most, gather_costs, same_side
 from mgd_ssl.targets import TeacherTargets
 
 Reduction = Literal["sum", "image", "element"]
@@ -68,6 +68,7 @@ class FeatureDistiller(nn.Module):
         reduction: what a stage's sum is divided by: nothing, the images summed, or the elements.
         scale: factor on every stage.
         stage_scale: factor on a stage by its index; 1/2^(n-1-i) for n stages unless given.
+        grid: largest side at which maps are compared; larger ones are averaged to it. 0: any.
 
     Example:
         >>> distiller = FeatureDistiller(stages, margins, reducer="amp")
@@ -86,12 +87,13 @@ class FeatureDistiller(nn.Module):
         reduction: Reduction = "image",
         scale: float = 1e-4,
         stage_scale: Callable[[int], float] | None = None,
+        grid: int = 0,
     ) -> None:
         super().__init__()
         _check_options(reducer, mode, adapter, reduction)
         self.expands: bool = adapter == "expand"
         self.stages = [stage for stage in stages if not stage.ignored]
-        self.reducer, self.reduction = reducer, reduction
+        self.reducer, self.reduction, self.grid = reducer, reduction, grid
         self.mode = mode or usual_mode(reducer)
         stage_scale = stage_scale or stage_weights(len(stages), images=1, factor=1.0).__getitem__
         self.scales = [scale * stage_scale(stage.index) for stage in self.stages]
@@ -166,8 +168,7 @@ class FeatureDistiller(nn.Module):
         return self.scales
 
     def _loss(self, stage: Stage, scale: float, student: Tensor, teacher: Tensor) -> Tensor:
-        adapted: Tensor = self.adapters[stage.name](student)
-        adapted, target = same_side(adapted, self.targets(stage, teacher))
+        adapted, target = self._on_one_grid(stage, student, teacher)
         assignment, margin = self.assignment(stage), self.margin(stage)
         loss = matching_loss(
             adapted,
@@ -180,6 +181,14 @@ class FeatureDistiller(nn.Module):
         )
         divisor = {"sum": 1, "image": student.shape[0], "element": adapted.numel()}[self.reduction]
         return loss * (scale / divisor)
+
+    def _on_one_grid(self, stage: Stage, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+        """The student's map through its adapter, and what it is matched to, on one grid."""
+        adapter, target = self.adapters[stage.name], self._target(stage, teacher)
+        if not self.expands:
+            return same_side(adapter(student), target)
+        student, target = same_side(student, target)  # a mean before a linear layer is cheaper
+        return adapter(student), target
 
     @property
     def device(self) -> torch.device:
@@ -201,7 +210,7 @@ class FeatureDistiller(nn.Module):
 
     def measure(self, teacher_maps: Iterable[Maps]) -> None:
         """Measure what no batch norm tells; see `TeacherTargets.measure`."""
-        self.targets.measure(teacher_maps)
+        self.targets.measure([at_most(x, self.grid) for x in maps] for maps in teacher_maps)
 
     def set_margins(self, margins: Sequence[Tensor]) -> None:
         """Replace the margins, say after other weights were loaded into the teacher."""
@@ -238,7 +247,11 @@ class FeatureDistiller(nn.Module):
 
     def _targets(self, teacher_maps: Maps) -> list[Tensor]:
         """What each stage that takes part is matched to."""
-        return [self.targets(stage, teacher_maps[stage.teacher_index]) for stage in self.stages]
+        return [self._target(stage, teacher_maps[stage.teacher_index]) for stage in self.stages]
+
+    def _target(self, stage: Stage, teacher: Tensor) -> Tensor:
+        target: Tensor = self.targets(stage, at_most(teacher, self.grid))
+        return target
 
     @torch.no_grad()
     def solve(self, costs: Sequence[Tensor]) -> list[StageMatching]:

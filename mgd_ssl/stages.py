@@ -205,6 +205,12 @@ def same_side(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     return _pooled(student, smaller), _pooled(teacher, smaller)
 
 
+def at_most(x: Tensor, grid: int) -> Tensor:
+    """A map (N,C,H,W) of which no side is above ``grid``, by the mean; as it is where that is 0."""
+    height, width = _side(x)
+    return _pooled(x, (min(height, grid), min(width, grid))) if grid else x
+
+
 def _pooled(x: Tensor, side: Side) -> Tensor:
     return x if _side(x) == side else F.adaptive_avg_pool2d(x, side)
 

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from mgd_ssl.distiller import FeatureDistiller
-from mgd_ssl.stages import plan_stages, read_margins
+from mgd_ssl.matching import matching_loss
+from mgd_ssl.stages import plan_channels, plan_stages, read_margins
 
 
 def build(teacher, student, forms, **options):
@@ -76,3 +77,36 @@ def test_statistics_are_part_of_the_state() -> None:
     assert torch.equal(
         first(student, teacher)["matching/s0"], second(student, teacher)["matching/s0"]
     )
+
+
+# a grid
+
+
+@pytest.mark.parametrize(("adapter", "side"), [("expand", 8), ("expand", 3), ("batch", 8)])
+def test_maps_larger_than_the_grid_are_compared_by_their_means(adapter, side):
+    torch.manual_seed(0)
+    stages = plan_channels([6], [4], ["layer"])
+    margins = [-torch.rand(6)]
+    distiller = FeatureDistiller(
+        stages, margins, adapter=adapter, scale=1.0, reduction="sum", grid=2
+    )
+    student, teacher = torch.randn(5, 4, side, side), torch.randn(5, 6, 8, 8)
+    distiller.solve(distiller.costs([([student], [teacher])]))
+    (loss,) = distiller([student], [teacher]).values()
+    adapted = F.adaptive_avg_pool2d(distiller.adapters["layer"](student), 2)
+    expected = matching_loss(
+        adapted, F.adaptive_avg_pool2d(teacher, 2), distiller.assignment(stages[0]), margins[0]
+    )
+    torch.testing.assert_close(loss, expected)
+
+
+def test_a_grid_above_every_side_changes_nothing():
+    torch.manual_seed(0)
+    maps = [torch.randn(3, 4, 4, 4)], [torch.randn(3, 6, 4, 4)]
+    losses = []
+    for grid in (0, 4, 9):
+        torch.manual_seed(1)
+        distiller = FeatureDistiller(plan_channels([6], [4], ["a"]), [torch.zeros(6)], grid=grid)
+        distiller.solve(distiller.costs([maps]))
+        losses.append(distiller(*maps)["matching/a"])
+    assert losses[0] == losses[1] == losses[2]

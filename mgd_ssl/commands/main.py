@@ -11,6 +11,7 @@ COMMANDS = {
     "pretrain": "distil a student from a teacher, or train plain MoCo",
     "classify": "train a classifier, alone or distilled from a teacher",
     "detect": "train a detector, alone or distilled from a teacher",
+    "cache": "store a teacher's answers, so that training need not run it",
     "report": "one page of runs: teacher, students, baselines side by side",
     "pack": "write images of any kind as tar shards, which every command takes as DATA",
     "duplicates": "count validation images that are also training images",

@@ -3,13 +3,14 @@
 from mgd_ssl.data.bad_files import DecodeError, DecodeGuard
 from mgd_ssl.data.batches import Batch, Sample
 from mgd_ssl.data.concat import ConcatSource, open_sources
-from mgd_ssl.data.cropping import CentreCrop, RandomCrops, shorter_side
+from mgd_ssl.data.cropping import CentreCrop, Cropping, RandomCrops, shorter_side
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.identity import data_digest
-from mgd_ssl.data.loading import ImageDataset, ImageLoader, make_loader
+from mgd_ssl.data.loading import ImageDataset, ImageLoader, Store, make_loader
 from mgd_ssl.data.opening import open_source
 from mgd_ssl.data.sampling import ResumableBatchSampler
 from mgd_ssl.data.sources import ArraySource, ImageSource, NoValidationError
+from mgd_ssl.data.stored_views import StoredViews
 from mgd_ssl.data.subsets import split_off, subset
 from mgd_ssl.data.summary import data_line
 from mgd_ssl.data.views import (
@@ -26,6 +27,7 @@ __all__ = [
     "Batch",
     "CentreCrop",
     "ConcatSource",
+    "Cropping",
     "DecodeError",
     "DecodeGuard",
     "EvalTransform",
@@ -38,6 +40,8 @@ __all__ = [
     "RandomCrops",
     "ResumableBatchSampler",
     "Sample",
+    "Store",
+    "StoredViews",
     "View",
     "data_digest",
     "data_line",

@@ -20,9 +20,11 @@ class Batch(NamedTuple):
     """Images uint8; labels, indices, failed indices (B,) int64, -1 for none.
 
     Images are (B, 3, S, S) in evaluation, (B, V, 3, S, S) where V random crops of each are cut.
+    Where something is stored of each crop, ``stored`` holds it: name -> (B, V, ...).
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
     failed: Tensor
+    stored: dict[str, Tensor] | None = None

@@ -1,7 +1,7 @@
 """From a source to batches of uint8 images of one size: order, position."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Required, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Generic, Protocol, Required, TypedDict, TypeVar, Unpack, cast
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mgd_ssl.data.bad_files import Checked, make_guard, read_or_next
 from mgd_ssl.data.batches import Batch, Sample
-from mgd_ssl.data.cropping import CentreCrop, Cropping, Draws, RandomCrops, shorter_side
+from mgd_ssl.data.cropping import CentreCrop, Cropping, Draws, shorter_side
 from mgd_ssl.data.sampling import Blocks, Indices, ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
 from mgd_ssl.data.workers import (
@@ -24,6 +24,13 @@ from mgd_ssl.data.workers import (
 
 AnyBatch = TypeVar("AnyBatch", covariant=True)
 LARGEST_AT_ONCE = 128  # side in pixels of an array's images that are cut together
+
+
+class Store(Protocol):
+    """Something that is stored of images' crops."""
+
+    def read(self, epoch: int, images: NDArray[np.int64]) -> dict[str, Tensor]:
+        """Of B images' V crops in an epoch: name -> (B, V, ...)."""
 
 
 class SourceDataset(Dataset[Any], Generic[AnyBatch]):
@@ -53,11 +60,18 @@ class ImageDataset(SourceDataset[Batch]):
         source: the images.
         cropping: what is cut from them.
         exif: turn images as their EXIF orientation says.
+        store: what is stored of the crops, which goes with them.
     """
 
-    def __init__(self, source: ImageSource, cropping: Cropping, exif: bool = True) -> None:
+    def __init__(
+        self,
+        source: ImageSource,
+        cropping: Cropping,
+        exif: bool = True,
+        store: Store | None = None,
+    ) -> None:
         super().__init__(source, exif)
-        self.cropping = cropping
+        self.cropping, self.store = cropping, store
         first = source.read_array(np.zeros(1, dtype=np.int64))
         self.at_once = first is not None and max(first.shape[1:3]) <= LARGEST_AT_ONCE
 
@@ -77,12 +91,17 @@ class ImageDataset(SourceDataset[Batch]):
         """
         wanted = np.asarray(indices, dtype=np.int64)
         epoch = indices.epoch if isinstance(indices, Indices) else 0
-        draws = self.cropping.draw(epoch, self.source.in_whole(wanted))
-        if self.at_once:
-            return self._from_array(wanted, draws)
-        samples = [self._sample(index, drawn) for index, drawn in zip(indices, draws, strict=True)]
+        where = self.source.in_whole(wanted)
+        draws = self.cropping.draw(epoch, where)
+        batch = self._from_array(wanted, draws) if self.at_once else self._each(wanted, draws)
+        return batch._replace(stored=self.store.read(epoch, where)) if self.store else batch
+
+    def _each(self, indices: NDArray[np.int64], draws: list[Draws]) -> Batch:
+        each = zip(indices.tolist(), draws, strict=True)
+        samples = [self._sample(index, drawn) for index, drawn in each]
         numbers = torch.tensor([(sample.label, sample.index, sample.failed) for sample in samples])
-        return Batch(torch.stack([sample.image for sample in samples]), *numbers.unbind(1))
+        labels, used, failed = numbers.unbind(1)
+        return Batch(torch.stack([sample.image for sample in samples]), labels, used, failed)
 
     def _sample(self, index: int, draws: Draws) -> Sample:
         def read(used: int) -> Tensor:
@@ -164,7 +183,7 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
                 world_size=world_size,
                 blocks=blocks,
             ),
-            collate_fn=_whole_batch,
+            collate_fn=whole_batch,
             num_workers=workers,
             persistent_workers=train and workers > 0,
             worker_init_fn=initialize_worker,
@@ -210,7 +229,7 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
         sampler.set_position(epoch, start_step)
 
 
-def _whole_batch(batch: Any) -> Any:
+def whole_batch(batch: Any) -> Any:
     """Collate nothing: the dataset's ``__getitems__`` returns whole batches."""
     return batch
 
@@ -223,8 +242,9 @@ def make_loader(
     size: int,
     batch_size: int,
     *,
-    crops: RandomCrops | None = None,
+    crops: Cropping | None = None,
     exif: bool = True,
+    store: Store | None = None,
     **options: Unpack[LoaderOptions],
 ) -> ImageLoader:
     """Batches of images, shuffled for training or in order for evaluation.
@@ -236,10 +256,11 @@ def make_loader(
         crops: random crops to cut; without them the evaluation's centre crop, of images whose
             shorter side is resized to :func:`shorter_side` of ``size``.
         exif: turn images as their EXIF orientation says.
+        store: what is stored of the crops.
         options: of :class:`PositionedLoader`; ``train`` is required.
 
     Raises:
         ValueError: training batch larger than the data set.
     """
-    dataset = ImageDataset(source, crops or CentreCrop(shorter_side(size), size), exif)
+    dataset = ImageDataset(source, crops or CentreCrop(shorter_side(size), size), exif, store)
     return ImageLoader(dataset, batch_size, **options)

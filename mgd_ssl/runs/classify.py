@@ -27,7 +27,7 @@ from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_norms, check_readable, check_teacher
 from mgd_ssl.training.class_names import Names, count_classes, match_classes
 from mgd_ssl.training.devices import convert_sync_bn
-from mgd_ssl.training.distillation import Distillation, make_teacher, match_maps
+from mgd_ssl.training.distillation import Distillation, make_teacher, match_maps, teacher_size
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import say_inputs
@@ -57,7 +57,8 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     student = build_student(config, classes, source.classes)
     distillation = distill(config, *teacher, student) if teacher else Distillation()
     if teacher:
-        check_teacher(config, cast(Teacher, distillation["teacher"]), source)
+        frozen, loader = cast(Teacher, distillation["teacher"]), config.loader
+        check_teacher(frozen, loader.size, source, loader.exif, config.seed)
         say_inputs(config.loader.size, cast(BackboneSpec, student.spec), teacher[1])
     task = Classification(
         student,
@@ -81,7 +82,8 @@ def distill(
     config: ClassifyConfig, network: nn.Module, report: KeyReport, student: nn.Module
 ) -> Distillation:
     """The frozen teacher and, where maps are matched, the student's reader and the distiller."""
-    teacher = make_teacher(config, network, report, config.mgd.is_matched)
+    matched = config.mgd.is_matched
+    teacher = make_teacher(config.teacher, teacher_size(config), network, report, matched)
     if config.mgd.is_matched:
         return match_maps(config, teacher, student)
     return {"teacher": teacher, "reader": Taps([])}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from mgd_ssl.data import (
     ImageSource,
@@ -25,10 +24,11 @@ from mgd_ssl.data.formats import printable
 from mgd_ssl.data.packing import Coding, Packed, Plan, is_of_plan, write_shard
 from mgd_ssl.data.packing_size import Size, free_bytes, size_of_shards, written_bytes
 from mgd_ssl.files import WriteError, require_writable, write_text
+from mgd_ssl.runs.output_folder import LOCK, alone, gigabytes
 from mgd_ssl.settings.pack import PackConfig
 from mgd_ssl.training.logging import format_duration, logger, start_logging
 
-MANIFEST, CLASSES, LOCK = "packing.json", "classes.txt", ".lock"
+MANIFEST, CLASSES = "packing.json", "classes.txt"
 SHARD_BYTES = 256 * 2**20
 SAYS_EVERY = 5.0  # seconds
 MOST_NAMED = 20
@@ -50,7 +50,7 @@ def run(config: PackConfig) -> None:
     manifest = _manifest(config, plans)
     _require_same(config.out, manifest)
     _require_room(config.out, plans, sizes)
-    with _alone(config.out):
+    with alone(config.out, "packs"):
         _begin(config.out, manifest, sources["train"].classes)
         for plan in plans:
             _pack(plan, decoding_workers(config.workers))
@@ -61,26 +61,6 @@ def _require_apart(config: PackConfig) -> None:
     out = config.out.resolve()
     if any(data.resolve() in (out, *out.parents) for data in config.data):
         raise ValueError(f"out: got {config.out}, which is in DATA; expected another folder")
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Inside, no other command packs into the same folder.
-
-    Raises:
-        ValueError: another does.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise ValueError(f"out: another command packs into {out}; let it end first.") from error
-    try:
-        yield
-    finally:
-        (out / LOCK).unlink(missing_ok=True)
-        lock.release()
 
 
 def _open(config: PackConfig) -> dict[str, ImageSource]:
@@ -155,20 +135,16 @@ def _require_room(out: Path, plans: Sequence[Plan], sizes: Sequence[Size]) -> No
     about = "" if all(size.known for size in sizes) else "about "
     logger.info(
         "%s: %s images in %d shards, %s%s; %s is there, and %s of the disk is free",
-        *(out, f"{images:,}", shards, about, _gigabytes(total), _gigabytes(there)),
-        _gigabytes(free),
+        *(out, f"{images:,}", shards, about, gigabytes(total), gigabytes(there)),
+        gigabytes(free),
     )
     needed = sum(size.needed for size in sizes) - there
     if needed > free:
         raise ValueError(
-            f"out: {out} needs {_gigabytes(needed)}, and {_gigabytes(free)} of the disk is free; "
+            f"out: {out} needs {gigabytes(needed)}, and {gigabytes(free)} of the disk is free; "
             "expected more. Name a folder on another disk with --out, or pack smaller images with "
             "--size."
         )
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.2f} GB" if size > 1e8 else f"{size / 1e6:.2f} MB"
 
 
 def _pack(plan: Plan, workers: int) -> None:
@@ -243,5 +219,5 @@ def _finish(config: PackConfig, sources: dict[str, ImageSource]) -> None:
         if not same:
             raise WriteError(f"{config.out}/{split} does not read back as {source.name}")
         size = written_bytes(config.out / split)
-        logger.info("%s/%s: %s images, %s", config.out, split, f"{len(packed):,}", _gigabytes(size))
+        logger.info("%s/%s: %s images, %s", config.out, split, f"{len(packed):,}", gigabytes(size))
     logger.info("packed: python pretrain.py %s", config.out)

@@ -17,10 +17,13 @@ from mgd_ssl.models import (
     without_head,
 )
 from mgd_ssl.objectives.objective import WithQueue
+from mgd_ssl.runs.pretrain_cache import open_cache
 from mgd_ssl.runs.pretrain_evaluation import build_health, build_knn, choose_best, hold_out
 from mgd_ssl.runs.pretrain_networks import build_networks, build_task
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
+from mgd_ssl.tasks.task import Teacher
+from mgd_ssl.training.cached_data import CachedImageData
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_queue
 from mgd_ssl.training.logging import logger
@@ -54,12 +57,27 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     task = build_task(config, fabric, student, report, distillation)
     if isinstance(config.objective, WithQueue):
         check_queue(config.objective.moco_k, config.optim.batch_size, source)
-    views = config.objective.views
-    data = ImageData(config, fabric, source, config.views, views_per_image=views)
+    data = build_data(config, fabric, source, task, report)
     run = PretrainRun(config, fabric, task, data, held_out, report)
     if fabric.is_global_zero:
         logger.info(data_line(run.uses(held_out)))
     return run
+
+
+def build_data(
+    config: PretrainConfig,
+    fabric: Fabric,
+    source: ImageSource,
+    task: Pretraining,
+    report: KeyReport | None,
+) -> ImageData:
+    """Views of the training images, with the teacher's answers where a cache holds them."""
+    views = config.objective.views
+    if config.teacher_cache is None:
+        return ImageData(config, fabric, source, config.views, views_per_image=views)
+    assert report
+    cache = open_cache(config, source, cast(Teacher, task.teacher), report)
+    return CachedImageData(config, fabric, source, config.views, cache, views_per_image=views)
 
 
 def open_images(config: PretrainConfig) -> tuple[ImageSource, ImageSource | None]:

@@ -39,7 +39,8 @@ def build_networks(
         return student, None, {}
     say_inputs(config.loader.size, cast(BackboneSpec, student.spec), loaded[1])
     distillation = distill(config, *loaded, student)
-    check_teacher(config, cast(Teacher, distillation["teacher"]), source)
+    teacher, loader = cast(Teacher, distillation["teacher"]), config.loader
+    check_teacher(teacher, loader.size, source, loader.exif, config.seed)
     return student, loaded[1], distillation
 
 
@@ -51,11 +52,12 @@ def distill(
     Raises:
         ValueError: their maps cannot be matched; says what can be done at once.
     """
-    probe(network, Taps([]), teacher_size(config))
+    size = teacher_size(config)
+    probe(network, Taps([]), size)
     if not config.mgd.is_matched:
-        return {"teacher": make_teacher(config, network, report, matched=False)}
+        return {"teacher": make_teacher(config.teacher, size, network, report, matched=False)}
     try:
-        return match_maps(config, make_teacher(config, network, report), student)
+        return match_maps(config, make_teacher(config.teacher, size, network, report), student)
     except ValueError as error:
         raise ValueError(f"{error}; or match no maps: {_without_maps(config)}") from error
 
@@ -75,7 +77,8 @@ def build_task(
     splits = split_norms(config, student, fabric.world_size)
     loss = config.objective.build(student, report.features if report else 0)
     normalize = Normalize(config.loader.mean, config.loader.std)
-    task = Pretraining(student, config.objective, loss, normalize, **distillation)
+    cached = config.teacher_cache is not None
+    task = Pretraining(student, config.objective, loss, normalize, cached=cached, **distillation)
     parts = fabric.world_size * splits
     images = config.optim.batch_size // parts
     check_norms(task, config.loader.size, images, 2 * parts)

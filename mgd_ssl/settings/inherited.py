@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mgd_ssl.cache.manifest import read_manifest
+
+OF_VIEWS = ("crop_min", "crop_max", "flip_p")
+
 
 def told_by_teacher(said: Mapping[str, Any]) -> dict[str, Any]:
     """``size``, ``stem`` and ``stem_stride`` of a student, as far as its teacher's file tells them.
@@ -16,6 +20,20 @@ def told_by_teacher(said: Mapping[str, Any]) -> dict[str, Any]:
     """
     given = {name: said.get(f"teacher_{name}") for name in ("arch", "width", "stem", "stem_stride")}
     return told_by(said.get("teacher"), given, said.get("arch", "resnet18"))
+
+
+def told_by_cache(folder: Path | None) -> dict[str, Any]:
+    """What a teacher cache tells of its views, and of the maps that it holds.
+
+    Raises:
+        ValueError: it is no cache, or damaged.
+    """
+    if folder is None:
+        return {}
+    manifest = read_manifest(folder)
+    names = {"size": "size", "teacher_size": "teacher_size", "grid": "mgd_grid"}
+    told = {option: getattr(manifest, name) for name, option in names.items()}
+    return told | {name: getattr(manifest, name) for name in OF_VIEWS}
 
 
 def told_by(source: Path | None, given: Mapping[str, Any], student: str | None) -> dict[str, Any]:

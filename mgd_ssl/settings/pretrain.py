@@ -10,7 +10,7 @@ from mgd_ssl.objectives import OBJECTIVES, Objective
 from mgd_ssl.objectives.objective import all_options
 from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
-from mgd_ssl.settings.inherited import told_by_teacher
+from mgd_ssl.settings.inherited import OF_VIEWS, told_by_cache, told_by_teacher
 from mgd_ssl.settings.methods import METHODS, OPTIMIZERS, STRENGTHS, Method
 from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions, one_of
 from mgd_ssl.settings.rules import shared_rules
@@ -65,6 +65,9 @@ class PretrainConfig(RunConfig):
     the method of 2021; simreg, seed, compress, disco: distill the teacher's pooled features; moco,
     simsiam: no teacher. --mgd-weighing adds matching to any of them. Default: mgd-plus with a
     teacher, else moco."""
+    teacher_cache: Path | None = None
+    """Folder that mgd-ssl cache wrote from DATA and the teacher, whose stored answers are read in
+    place of running it. Its views set the size, crops and flips."""
     dry_run: bool = False
     """Print the plan, its cost and a first look at the teacher over a few real steps; write
     nothing."""
@@ -79,8 +82,8 @@ class PretrainConfig(RunConfig):
 
     @classmethod
     def told(cls, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Size and stem, as far as the teacher's file records them."""
-        return told_by_teacher(said)
+        """Size and stem, as far as the teacher's file records them; views, as a cache does."""
+        return {**told_by_teacher(said), **told_by_cache(said.get("teacher_cache"))}
 
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
@@ -99,13 +102,15 @@ class PretrainConfig(RunConfig):
             out=run_directory(said, arch),
             method=name,
             network=_network(said, embedded),
-            teacher=TeacherOptions(teacher),
+            teacher=TeacherOptions(teacher, teacher_size=said.get("teacher_size", 0)),
+            teacher_cache=said.get("teacher_cache"),
             mgd=MGDOptions(
                 mgd_weighing=weighing,
                 mgd_strength=STRENGTHS[weighing]
                 * (100 if embedded and weighing == "published" else 1),
                 mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
                 mgd_adapter=method.adapter,
+                mgd_grid=said.get("mgd_grid", 0),
                 ignore=IGNORED.get(arch, ()),
             ),
             optim=_optim(said, method, embedded),
@@ -178,6 +183,11 @@ def _objective(method: Method, embedded: bool) -> Objective:
 
 
 def _views(said: Mapping[str, Any], embedded: bool) -> PresetViews:
+    views = _preset(said, embedded)
+    return replace(views, **{name: said[name] for name in OF_VIEWS if name in said})
+
+
+def _preset(said: Mapping[str, Any], embedded: bool) -> PresetViews:
     if "preset" in said:
         return preset(said["preset"])
     if embedded:  # the images are gray: color jitter would cost time and change nothing
@@ -187,6 +197,12 @@ def _views(said: Mapping[str, Any], embedded: bool) -> PresetViews:
 
 
 RULES = [
+    Needs(
+        ["teacher_cache"],
+        lambda c: c.teacher.teacher is not None,
+        "without a teacher",
+        "name the one that it was made from: --teacher",
+    ),
     *shared_rules("without matching", "match the teacher's maps: --mgd-weighing start"),
     Needs(
         ["evaluation.eval_data", "evaluation.knn_k", "evaluation.knn_t", "evaluation.knn_bank"],

@@ -45,6 +45,8 @@ class MGDOptions:
     mgd_adapter: Adapter = "batch"
     """Layer between the student's maps and the loss: batch or group norm, or expand, a 1×1
     convolution to the teacher's channels, which are matched one to one, once."""
+    mgd_grid: int = 0
+    """Largest side at which maps are compared; larger ones are averaged to it. 0: any side."""
     mgd_update_freq: int = 0
     """Solve the matching every this many epochs (detect: steps). 0: the published schedule, at
     epochs 1, 2, 3, 6, 9, 15, … (detect: every 5000 steps, and 31000 after step 20000)."""
@@ -104,7 +106,7 @@ class MGDOptions:
                 f"{self.mgd_mode}, which have no effect when channels are matched one to one; "
                 "omit them, or use --mgd-adapter batch"
             )
-        require_least(self, mgd_update_images=1, mgd_update_freq=0)
+        require_least(self, mgd_update_images=1, mgd_update_freq=0, mgd_grid=0)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mgd_ssl.distiller import Maps
 from mgd_ssl.objectives import Objective, Step
-from mgd_ssl.tasks.task import Task
+from mgd_ssl.tasks.task import Task, TaughtView, View
 
 
 class Pretraining(Task):
@@ -18,6 +18,7 @@ class Pretraining(Task):
         objective: what drives the student from its output.
         loss: from ``objective.build``.
         normalize: images in [0,1] -> what the student expects.
+        cached: whether views come with the teacher's answers, so that it is never asked.
         distillation: ``reader``, ``teacher`` and ``distiller`` of `Task`; a teacher without a
             distiller gives the objective its features alone.
     """
@@ -28,38 +29,45 @@ class Pretraining(Task):
         objective: Objective,
         loss: nn.Module,
         normalize: nn.Module | None = None,
+        *,
+        cached: bool = False,
         **distillation: Any,
     ) -> None:
         super().__init__(student, normalize or nn.Identity(), **distillation)
-        self.objective, self.loss = objective, loss
+        self.objective, self.loss, self.cached = objective, loss, cached
         self.encodings = objective.encodings
 
     def frozen(self) -> list[tuple[nn.Module, Callable[[Tensor], Any]]]:
         """The teacher, and the objective's key encoder where it has one."""
         encoder = getattr(self.loss, "encoder_k", None)
-        return super().frozen() + ([(encoder, encoder)] if encoder is not None else [])
+        teacher = [] if self.cached else super().frozen()
+        return teacher + ([(encoder, encoder)] if encoder is not None else [])
 
-    def forward(self, query: Tensor, key: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(self, query: View, key: View | None = None) -> dict[str, Tensor]:
         """(N,3,H,W) views in [0,1] -> the objective's losses, and ``matching/NAME``.
 
         Student and teacher are matched on the query.
         """
-        teacher_maps, teacher_output = self.teacher(query) if self.teacher else ([], None)
-        maps, output = self._read(self.normalize(query))
+        taught = self.taught(query) if self.teacher else None
+        maps, output = self._read(self.normalize(_images(query)))
         step = Step(
             student=output,
-            teacher=teacher_output,
-            key=None if key is None else self.normalize(key),
+            teacher=taught.output if taught else None,
+            key=None if key is None else self.normalize(_images(key)),
             encode=self.student,
-            teach_key=lambda: self.teacher(key)[1],  # type: ignore[misc]
+            teach_key=lambda: self.taught(key).output,
         )
         weight = self.objective.objective_weight
         losses = {k: weight * v for k, v in self.objective.losses(self.loss, step).items()}
-        if self.distiller:
-            losses |= self.distiller(maps, teacher_maps)
+        if self.distiller and taught:
+            losses |= self.distiller(maps, taught.maps)
         return losses
 
     def _read(self, images: Tensor) -> tuple[Maps, Tensor]:
         if self.distiller and self.reader:
             return self.reader(self.student, images)
         return [], self.student(images)
+
+
+def _images(view: View) -> Tensor:
+    return view.images if isinstance(view, TaughtView) else view

@@ -1,7 +1,7 @@
 """A student with its frozen teacher: what pretraining, classification and detection share."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,23 @@ from torch.nn import functional as F
 
 from mgd_ssl.distiller import FeatureDistiller, Maps, StageMatching
 from mgd_ssl.models import FeatureReader, evaluating
+
+
+class TaughtView(NamedTuple):
+    """Images with the answers of a teacher that was asked before.
+
+    Attributes:
+        images: (N,3,H,W) in [0,1].
+        maps: a (N,C_t,H_i,W_i) a map.
+        output: (N,D_t).
+    """
+
+    images: Tensor
+    maps: Maps
+    output: Tensor
+
+
+View = Tensor | TaughtView
 
 
 class FrozenTeacher(nn.Module):
@@ -107,18 +124,24 @@ class Task(nn.Module):
         named = ((name.rpartition(".")[2], buffer) for name, buffer in self.named_buffers())
         return [queue for name, queue in named if name.startswith("queue") and queue.ndim == 2]
 
+    def taught(self, view: Any) -> TaughtView:
+        """A view (N,3,H,W) in [0,1] with the teacher's answers; it is asked where none are."""
+        if isinstance(view, TaughtView):
+            return view
+        assert self.teacher
+        return TaughtView(view, *self.teacher(view))
+
     def map_pairs(self, images: Any) -> Iterator[tuple[Maps, Maps]]:
         """(N,3,H,W) in [0,1] -> (raw student maps, teacher maps) that the cost is taken of."""
-        assert self.reader and self.teacher
-        student_maps = self.reader(self.student, self.normalize(images))[0]
-        yield student_maps, self.teacher(images)[0]
+        assert self.reader
+        view = self.taught(images)
+        yield self.reader(self.student, self.normalize(view.images))[0], view.maps
 
     @torch.no_grad()
     def measure(self, batches: Iterable[Any]) -> None:
         """Measure statistics of the teacher's channels from batches of images in [0,1]."""
-        assert self.distiller and self.teacher
-        teacher = self.teacher
-        self.distiller.measure(teacher(images)[0] for images in batches)
+        assert self.distiller
+        self.distiller.measure(self.taught(images).maps for images in batches)
 
     @torch.no_grad()
     def solve(self, batches: Iterable[Any]) -> list[StageMatching]:

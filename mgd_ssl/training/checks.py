@@ -110,16 +110,24 @@ def _of_one_pixel(network: nn.Module, size: int) -> int:
     return seen.count(1)
 
 
-def check_teacher(config: RunConfig, teacher: Teacher, source: ImageSource) -> None:
+def check_teacher(
+    teacher: Teacher, size: int, source: ImageSource, exif: bool = True, seed: int = 0
+) -> None:
     """Show the teacher some training images, and refuse one that says nothing of them.
+
+    Args:
+        teacher: on the CPU.
+        size: side of the images in pixels.
+        source: the images.
+        exif: turn images as their EXIF orientation says.
+        seed: of the choice of images.
 
     Raises:
         ValueError: it takes no images of that size, or has no features, or such as are not finite
             or the same for all images.
     """
-    size = config.loader.size
-    sample = subset(source, SHOWN, config.seed)
-    loader = make_loader(sample, size, SHOWN, train=False, exif=config.loader.exif, bad_images=1.0)
+    sample = subset(source, SHOWN, seed)
+    loader = make_loader(sample, size, SHOWN, train=False, exif=exif, bad_images=1.0)
     images = to_unit(next(iter(loader)).images)
     with naming_size(teacher.network, teacher.size or size):
         features = pool(teacher(images)[1]).float()

@@ -10,6 +10,7 @@ from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import stage_weights
 from mgd_ssl.models import FeatureReader, KeyReport, Taps, find_reader, probe
 from mgd_ssl.pairing import forms_of
+from mgd_ssl.settings.options import TeacherOptions
 from mgd_ssl.settings.run import MGDOptions, RunConfig
 from mgd_ssl.stages import Stage, plan_stages, read_margins
 from mgd_ssl.tasks.task import FrozenTeacher, Teacher
@@ -26,14 +27,21 @@ class Distillation(TypedDict, total=False):
 
 
 def make_teacher(
-    config: RunConfig, network: nn.Module, report: KeyReport, matched: bool = True
+    options: TeacherOptions, size: int, network: nn.Module, report: KeyReport, matched: bool = True
 ) -> Teacher:
-    """Freeze a loaded network and, where it is matched, find where its maps are read."""
+    """Freeze a loaded network and, where it is matched, find where its maps are read.
+
+    Args:
+        options: of the teacher.
+        size: side of the images that it is given, in pixels.
+        network: its weights loaded.
+        report: of the loading.
+        matched: whether its maps are read.
+    """
     logger.info("teacher %s", report)
     reader: FeatureReader = Taps([])
-    size = teacher_size(config)
     if matched:
-        reader = find_reader(network, config.teacher.teacher_taps, size, "--teacher-taps")
+        reader = find_reader(network, options.teacher_taps, size, "--teacher-taps")
     return Teacher(network, reader, Normalize(report.mean, report.std), size)
 
 
@@ -83,5 +91,6 @@ def build_distiller(
         reducer=mgd.mgd_reducer,
         mode=mgd.mgd_mode,
         adapter=mgd.mgd_adapter,
+        grid=mgd.mgd_grid,
         **mgd.scaling(published),
     )

@@ -3,9 +3,10 @@
 from lightning_fabric import Fabric
 
 from mgd_ssl.data import (
+    Cropping,
     ImageLoader,
     ImageSource,
-    RandomCrops,
+    Store,
     decoding_workers,
     make_loader,
 )
@@ -20,9 +21,13 @@ def build_loader(
     source: ImageSource,
     *,
     train: bool = False,
-    crops: RandomCrops | None = None,
+    crops: Cropping | None = None,
+    store: Store | None = None,
 ) -> ImageLoader:
-    """Batches of a source, this rank's share; without ``crops`` the evaluation's centres."""
+    """Batches of a source, this rank's share; without ``crops`` the evaluation's centres.
+
+    ``store`` is what is stored of the crops, and goes with them.
+    """
     options = loader_options(config, fabric, source, train=train)
     return make_loader(
         source,
@@ -30,6 +35,7 @@ def build_loader(
         images_per_process(config, fabric),
         crops=crops,
         exif=config.loader.exif,
+        store=store,
         **options,
     )
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mgd_ssl import distributed
+from mgd_ssl.cache.manifest import read_manifest
 from mgd_ssl.data import ImageSource, data_digest
 from mgd_ssl.models import find_checkpoint
 from mgd_ssl.settings.config_file import COMMAND, command_of, mapped, paths
@@ -23,7 +24,7 @@ Config = TypeVar("Config", bound=RunConfig)
 # digests say whether they are the same.
 FREE_TO_CHANGE = {"data", "out", "resume", "overwrite", "dry_run", "print_freq", "save_every"}
 FREE_TO_CHANGE |= {"device", "evaluation", "workers", "bad_images"}
-FREE_TO_CHANGE |= {"teacher.teacher", "student_weights", "backbone_weights"}
+FREE_TO_CHANGE |= {"teacher.teacher", "teacher_cache", "student_weights", "backbone_weights"}
 BOUND = {"device.precision"}  # for all that its section is free
 COMMANDS = {
     "pretrain": "pretrain.py",
@@ -157,6 +158,8 @@ def _changed_sources(
         return name in content and content[name] != sources[name]
 
     changed = ["the teacher's weights are others"] if differs("teacher") else []
+    if differs("cache"):
+        changed.append("the teacher cache is another, or there is one in one of the two alone")
     if differs("start"):
         changed.append("the weights that the student starts from are others")
     if differs("images"):
@@ -195,12 +198,22 @@ def start_digest(config: RunConfig) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def cache_identity(config: RunConfig) -> str | None:
+    """What a teacher's stored answers are made from; None where the teacher is run."""
+    folder: Path | None = getattr(config, "teacher_cache", None)
+    if folder is None:
+        return None
+    manifest = read_manifest(folder)
+    return f"{manifest.identity}, {manifest.views} views"
+
+
 def identify(config: RunConfig, task: Task, source: ImageSource) -> dict[str, Any]:
     """What a run is made from, wherever it lies; see `check_same_run`. Every rank calls it."""
     teacher = task.teacher
     mine = [data_digest(source)] if distributed.rank() == 0 else []
     return {
         "teacher": weights_digest(teacher.network.state_dict()) if teacher else None,
+        "cache": cache_identity(config),
         "start": start_digest(config),
         "images": len(source),
         "data": distributed.gather_list(mine)[0],

@@ -6,9 +6,8 @@ from itertools import islice
 from typing import Any
 
 from lightning_fabric import Fabric
-from torch import Tensor
 
-from mgd_ssl.data import Batch, ImageSource, View, random_crops, subset
+from mgd_ssl.data import Batch, ImageLoader, ImageSource, View, random_crops, subset
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.settings.views import ViewOptions
@@ -78,23 +77,26 @@ class ImageData(TrainingData):
         self.config, self.fabric, self.source = config, fabric, source
         self.size, self.labelled = config.loader.size, labelled
         self.views_per_image = views_per_image
-        crops = random_crops(views, self.size, views_per_image, config.seed)
-        self.loader = build_loader(config, fabric, source, train=True, crops=crops)
+        self.loader = self._training_loader(views)
         self._view = View(views, self.size).to(fabric.device)
 
-    def task_inputs(self, batch: Batch) -> list[Tensor]:
+    def _training_loader(self, views: ViewOptions) -> ImageLoader:
+        crops = random_crops(views, self.config.loader.size, self.views_per_image, self.config.seed)
+        return build_loader(self.config, self.fabric, self.source, train=True, crops=crops)
+
+    def task_inputs(self, batch: Batch) -> Sequence[Any]:
         """A batch on the device -> random views (B,3,S,S) in [0,1], and the classes if labelled."""
         views = [self._view(crops) for crops in batch.images.unbind(1)]
         return [*views, batch.labels] if self.labelled else views
 
-    def solving_batches(self, here: Position) -> Iterator[Tensor]:
+    def solving_batches(self, here: Position) -> Iterator[Any]:
         """(B,3,S,S) in [0,1] on the device: centers of a random choice that differs by epoch."""
         count = self.config.mgd.mgd_update_images
         chosen = subset(self.source, count, self.config.seed + here.epoch)
         for batch in build_loader(self.config, self.fabric, chosen):
             yield to_unit(self.fabric.to_device(batch.images))
 
-    def calibration_batches(self) -> Iterator[Tensor]:
+    def calibration_batches(self) -> Iterator[Any]:
         """(B,3,S,S) in [0,1] on the device: centers of the first steps' images, whole batches."""
         loader = build_loader(self.config, self.fabric, self.source, train=True)
         for batch in islice(loader, CALIBRATION_BATCHES):

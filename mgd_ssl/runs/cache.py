@@ -1,0 +1,167 @@
+"""Making a teacher cache: what it is of, what it takes, and from where a stopped one goes on."""
+
+import json
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from mgd_ssl import distributed
+from mgd_ssl.cache.manifest import MANIFEST, Manifest, StoredMap, read_manifest
+from mgd_ssl.cache.teacher_cache import TeacherCache
+from mgd_ssl.data import ImageSource, data_digest, open_source
+from mgd_ssl.data.packing_size import free_bytes
+from mgd_ssl.files import require_writable, write_text
+from mgd_ssl.models import KeyReport, load_backbone, probe
+from mgd_ssl.runs.cache_maker import Maker
+from mgd_ssl.runs.output_folder import LOCK, alone, gigabytes
+from mgd_ssl.settings.cache import CacheConfig
+from mgd_ssl.stages import at_most
+from mgd_ssl.tasks.task import Teacher
+from mgd_ssl.training.checks import check_readable, check_teacher
+from mgd_ssl.training.devices import place, start_fabric
+from mgd_ssl.training.distillation import make_teacher
+from mgd_ssl.training.logging import format_duration, logger, start_logging
+from mgd_ssl.training.same_run import weights_digest
+
+PART_IMAGES = 1024
+
+
+def run(config: CacheConfig) -> None:
+    """Store the answers that are still missing.
+
+    Raises:
+        ValueError: the teacher or the images are refused, the disk is too small, or the folder
+            holds something else.
+        WriteError: the disk is full; the parts that are whole stay.
+    """
+    start_logging()
+    require_writable(config.out / MANIFEST)
+    fabric = start_fabric(config.device)
+    source = open_source(config.data, "train", **config.opening)
+    check_readable(source, "the cache", config.exif)
+    teacher, report = load_teacher(config)
+    check_teacher(teacher, config.size, source, config.exif)
+    manifest = describe(config, source, teacher, report)
+    manifest = distributed.together(lambda: require_same(config.out, manifest))
+    place(teacher, config.device, fabric.device)
+    maker = Maker(config, fabric, source, teacher, TeacherCache(config.out, manifest))
+    missing = distributed.together(lambda: missing_parts(maker.cache, fabric))
+    require_room(maker, missing)
+    with ExitStack() as stack:
+        if fabric.is_global_zero:
+            stack.enter_context(alone(config.out, "stores answers"))
+            begin(config.out, manifest)
+        fabric.barrier()
+        maker.make(missing)
+        fabric.barrier()
+    logger.info("cached: python pretrain.py %s --teacher-cache %s", _said(config), config.out)
+
+
+def load_teacher(config: CacheConfig) -> tuple[Teacher, KeyReport]:
+    """The frozen teacher, with a reader of the maps that are stored."""
+    options = config.teacher
+    assert options.teacher
+    network, report = load_backbone(options.teacher, **options.spec)
+    size = options.teacher_size or config.size
+    return make_teacher(options, size, network, report, config.maps), report
+
+
+def describe(
+    config: CacheConfig, source: ImageSource, teacher: Teacher, report: KeyReport
+) -> Manifest:
+    """What the cache is to be made from."""
+    maps = probe(teacher.network, teacher.reader, teacher.size)
+    named = zip(teacher.reader.names, maps, strict=True)
+    stored = [(name, at_most(x, config.grid)) for name, x in named]
+    return Manifest(
+        images=len(source),
+        data=data_digest(source),
+        weights=weights_digest(teacher.network.state_dict()),
+        teacher=report.provenance.to_dict() if report.provenance else {},
+        views=config.views,
+        size=config.size,
+        seed=config.seed,
+        crop_min=config.crop_min,
+        crop_max=config.crop_max,
+        flip_p=config.flip_p,
+        exif=config.exif,
+        teacher_size=config.teacher.teacher_size,
+        mean=tuple(report.mean),
+        std=tuple(report.std),
+        precision=config.device.precision,
+        grid=config.grid,
+        features=report.features,
+        part_images=PART_IMAGES,
+        maps=tuple(StoredMap(name, *x.shape[1:]) for name, x in stored),
+    )
+
+
+def require_same(out: Path, manifest: Manifest) -> Manifest:
+    """Refuse a folder that holds anything but a cache of the same; returns it with all its views.
+
+    Raises:
+        ValueError: says what helps.
+    """
+    if not (out / MANIFEST).is_file():
+        if out.is_dir() and any(file.name != LOCK for file in out.iterdir()):
+            raise ValueError(f"out: {out} is not empty; expected a new folder. Name one with --out")
+        return manifest
+    there = read_manifest(out)
+    if there.identity != manifest.identity:
+        was, now = there.to_dict(), manifest.to_dict()
+        differ = [k for k in was if was[k] != now[k] and k not in ("views", "teacher")]
+        raise ValueError(
+            f"out: {out} holds a cache made from another {', '.join(differ)}; expected the same to "
+            "go on with it. Name another folder with --out, or delete it"
+        )
+    return replace(manifest, views=max(manifest.views, there.views))
+
+
+def missing_parts(cache: TeacherCache, fabric: Fabric) -> list[tuple[int, int]]:
+    """Views and parts that are to be made; the first process looks for all."""
+    if cache.folder.is_dir() and fabric.is_global_zero:
+        for file in cache.folder.glob("view_*/.*.tmp"):
+            file.unlink()  # of a command that was killed
+    found = [cache.missing()] if fabric.is_global_zero else []
+    return distributed.gather_list(found)[0]
+
+
+def begin(out: Path, manifest: Manifest) -> None:
+    """Say in the folder what is stored there."""
+    write_text(out / MANIFEST, json.dumps(manifest.to_dict(), indent=1))
+
+
+def require_room(maker: Maker, missing: list[tuple[int, int]]) -> None:
+    """Say what will be written and how long that takes, and refuse where it does not fit.
+
+    Raises:
+        ValueError: the disk is too small.
+    """
+    cache = maker.cache
+    made_from, left = cache.manifest, sum(len(cache.images(part)) for _, part in missing)
+    needed, free = left * made_from.view_bytes, free_bytes(cache.folder)
+    total = made_from.images * made_from.views * made_from.view_bytes
+    logger.info(
+        "%s: %s images, %d views each, %s (%s a view); %s are to be made, %s of the disk are free",
+        *(cache.folder, f"{made_from.images:,}", made_from.views, gigabytes(total)),
+        *(gigabytes(made_from.view_bytes), gigabytes(needed), gigabytes(free)),
+    )
+    if needed > free:
+        raise ValueError(
+            f"out: {cache.folder} needs {gigabytes(needed)}, and {gigabytes(free)} of the disk are "
+            "free; expected more. Name a folder on another disk with --out, or store fewer --views "
+            "or a smaller --grid"
+        )
+    if missing:
+        rate = maker.images_per_second()
+        logger.info(
+            "%.0f images/s: about %s to make; an epoch of training is then about %s shorter",
+            *(rate, format_duration(left / rate), format_duration(made_from.images / rate)),
+        )
+
+
+def _said(config: CacheConfig) -> str:
+    teacher = f"--teacher {config.teacher.teacher}"
+    return f"{config.data} {teacher}" if config.data else teacher
