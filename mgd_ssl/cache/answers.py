@@ -33,7 +33,7 @@ class Answers:
         for i, x in enumerate(self.maps):
             scale = x.float().abs().amax(dim=(1, 2, 3)).clamp(min=LEAST) / LARGEST
             scaled = (x.float() / scale[:, None, None, None]).clamp(-LARGEST, LARGEST)
-            columns[f"map_{i}"] = scaled.to(FLOAT8).view(torch.uint8)
+            columns[f"map_{i}"] = scaled.contiguous().to(FLOAT8).view(torch.uint8)
             columns[f"scale_{i}"] = scale
         return columns
 
