@@ -144,9 +144,10 @@ def require_room(maker: Maker, missing: list[tuple[int, int]]) -> None:
     needed, free = left * made_from.view_bytes, free_bytes(cache.folder)
     total = made_from.images * made_from.views * made_from.view_bytes
     logger.info(
-        "%s: %s images, %d views each, %s (%s a view); %s are to be made, %s of the disk are free",
+        "%s: %s images, %d views each, %s (%.1f kB a view); %s are to be made, %s of the disk are "
+        "free",
         *(cache.folder, f"{made_from.images:,}", made_from.views, gigabytes(total)),
-        *(gigabytes(made_from.view_bytes), gigabytes(needed), gigabytes(free)),
+        *(made_from.view_bytes / 1e3, gigabytes(needed), gigabytes(free)),
     )
     if needed > free:
         raise ValueError(

@@ -34,8 +34,5 @@ def alone(out: Path, does: str) -> Iterator[None]:
 
 
 def gigabytes(size: int) -> str:
-    """Bytes in words: 1.25 GB, 3.00 MB, 0.70 kB."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
-        if size > unit / 10:
-            return f"{size / unit:.2f} {name}"
-    return f"{size / 1e3:.2f} kB"
+    """Bytes in words: 1.25 GB, 3.00 MB."""
+    return f"{size / 1e9:.2f} GB" if size > 1e8 else f"{size / 1e6:.2f} MB"

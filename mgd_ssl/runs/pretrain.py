@@ -17,13 +17,11 @@ from mgd_ssl.models import (
     without_head,
 )
 from mgd_ssl.objectives.objective import WithQueue
-from mgd_ssl.runs.pretrain_cache import open_cache
 from mgd_ssl.runs.pretrain_evaluation import build_health, build_knn, choose_best, hold_out
 from mgd_ssl.runs.pretrain_networks import build_networks, build_task
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.tasks.task import Teacher
-from mgd_ssl.training.cached_data import CachedImageData
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_batch, check_queue
 from mgd_ssl.training.logging import logger
@@ -75,6 +73,9 @@ def build_data(
     views = config.objective.views
     if config.teacher_cache is None:
         return ImageData(config, fabric, source, config.views, views_per_image=views)
+    from mgd_ssl.runs.pretrain_cache import open_cache  # not needed where the teacher is run
+    from mgd_ssl.training.cached_data import CachedImageData
+
     assert report
     cache = open_cache(config, source, cast(Teacher, task.teacher), report)
     return CachedImageData(config, fabric, source, config.views, cache, views_per_image=views)

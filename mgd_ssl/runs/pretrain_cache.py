@@ -21,6 +21,7 @@ from mgd_ssl.training.logging import logger
 from mgd_ssl.training.same_run import weights_digest
 
 TRIED, LEAST_COSINE = 16, 0.999
+DTYPES = {"32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def open_cache(
@@ -130,7 +131,9 @@ def check_answers(cache: TeacherCache, images: ImageSource, teacher: Teacher) ->
     batch = dataset.__getitems__(places.tolist())
     assert batch.stored is not None
     stored = Answers.decode({name: column[:, 0] for name, column in batch.stored.items()})
-    output = pool(teacher(to_unit(batch.images[:, 0]))[1]).float()
+    half = cache.manifest.precision != "32"
+    with torch.autocast("cpu", getattr(torch, DTYPES[cache.manifest.precision]), enabled=half):
+        output = pool(teacher(to_unit(batch.images[:, 0]))[1]).float()
     least = float(F.cosine_similarity(output, stored.output).min())
     logger.info("teacher cache: cosine of stored and live output at least %.5f", least)
     if not least >= LEAST_COSINE:
