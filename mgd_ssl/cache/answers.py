@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+OUTPUT = "output"  # name of the column
 FLOAT8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FLOAT8).max
 LEAST = torch.finfo(torch.float32).tiny
@@ -29,7 +30,7 @@ class Answers:
         A map is kept as 8-bit floating-point numbers (four bits of exponent, three of mantissa)
         beside a factor for each view, so that a value errs by at most a sixteenth of itself.
         """
-        columns = {"output": self.output.to(torch.float16)}
+        columns = {OUTPUT: self.output.to(torch.float16)}
         for i, x in enumerate(self.maps):
             scale = x.float().abs().amax(dim=(1, 2, 3)).clamp(min=LEAST) / LARGEST
             scaled = (x.float() / scale[:, None, None, None]).clamp(-LARGEST, LARGEST)
@@ -44,4 +45,4 @@ class Answers:
         for i in range(sum(name.startswith("map_") for name in columns)):
             scale = columns[f"scale_{i}"][:, None, None, None]
             maps.append(columns[f"map_{i}"].view(FLOAT8).float() * scale)
-        return cls(maps, columns["output"].float())
+        return cls(maps, columns[OUTPUT].float())

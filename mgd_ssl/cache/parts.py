@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mgd_ssl.files import write_whole
 
-IDENTITY, CHECKSUM = "identity", "crc32"
+# One entry, the cache's identity and a checksum: the order of several is not always the same.
+ENTRY = "cache"
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -32,8 +33,7 @@ def write_part(path: Path, columns: Mapping[str, Tensor], identity: str) -> None
     Raises:
         WriteError: the disk is full or cannot be written; no part is left behind.
     """
-    metadata = {IDENTITY: identity, CHECKSUM: str(_checksum(columns))}
-    content = save(dict(columns), metadata)
+    content = save(dict(columns), {ENTRY: f"{identity} {_checksum(columns)}"})
     write_whole(path, lambda file: file.write(content))
 
 
@@ -48,8 +48,8 @@ def read_part(path: Path, identity: str, shapes: Shapes) -> dict[str, Tensor]:
     Raises:
         ValueError: the part is missing, cut short, of another cache, or not of these columns.
     """
-    columns, metadata = _open(path)
-    if metadata.get(IDENTITY) != identity:
+    columns, (written_for, _) = _open(path)
+    if written_for != identity:
         raise ValueError(f"teacher cache: {path} is a part of another cache; make this part anew")
     if {name: tuple(column.shape) for name, column in columns.items()} != shapes:
         raise ValueError(f"teacher cache: {path} holds other columns than the cache; delete it")
@@ -62,14 +62,16 @@ def is_whole(path: Path, identity: str, shapes: Shapes) -> bool:
         columns = read_part(path, identity, shapes)
     except ValueError:
         return False
-    return str(_checksum(columns)) == _open(path)[1].get(CHECKSUM)
+    return str(_checksum(columns)) == _open(path)[1][1]
 
 
-def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _open(path: Path) -> tuple[dict[str, Tensor], tuple[str, str]]:
+    """A part's columns, the identity of its cache and its checksum."""
     try:
         with safe_open(path, "pt") as file:
             names, metadata = file.keys(), file.metadata() or {}
-            return {name: file.get_tensor(name) for name in names}, metadata
+            identity, _, checksum = metadata.get(ENTRY, "").partition(" ")
+            return {name: file.get_tensor(name) for name in names}, (identity, checksum)
     except FileNotFoundError as error:
         raise ValueError(f"teacher cache: {path} is missing; make the cache again") from error
     except (SafetensorError, OSError) as error:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mgd_ssl.cache.answers import OUTPUT
 from mgd_ssl.cache.manifest import Manifest, read_manifest
 from mgd_ssl.cache.parts import is_whole, part_path, read_part
 
@@ -43,8 +44,13 @@ class TeacherCache:
         """Without what is mapped: another process maps for itself."""
         return self.__dict__ | {"_open": OrderedDict()}
 
-    def read(self, view: int, images: NDArray[np.int64]) -> dict[str, Tensor]:
+    def read(self, view: int, images: NDArray[np.int64], *, maps: bool = True) -> dict[str, Tensor]:
         """Columns of some images' answers to a view, from 0; see `Answers`.
+
+        Args:
+            view: from 0.
+            images: in any order.
+            maps: read the maps too, not the pooled output alone.
 
         Raises:
             ValueError: a part is missing or damaged.
@@ -55,6 +61,8 @@ class TeacherCache:
             here = torch.from_numpy(np.flatnonzero(parts == part))
             wanted = torch.from_numpy(rows[parts == part])
             for name, column in self._part(view, part).items():
+                if not maps and name != OUTPUT:
+                    continue
                 if name not in found:
                     found[name] = column.new_empty((len(images), *column.shape[1:]))
                 found[name][here] = column[wanted]
@@ -82,7 +90,7 @@ class TeacherCache:
         """Shapes of a part's columns."""
         made_from = self.manifest
         n = len(self.images(part))
-        shapes: dict[str, tuple[int, ...]] = {"output": (n, made_from.features)}
+        shapes: dict[str, tuple[int, ...]] = {OUTPUT: (n, made_from.features)}
         for i, m in enumerate(made_from.maps):
             shapes |= {f"map_{i}": (n, m.channels, m.height, m.width), f"scale_{i}": (n,)}
         return shapes

@@ -30,19 +30,21 @@ class Store:
     Attributes:
         cache: of a teacher's answers.
         views: that are cut of each image.
+        maps: whether maps are read beside the pooled output.
     """
 
     cache: TeacherCache
     views: StoredViews
+    maps: bool = True
 
     @classmethod
-    def of(cls, cache: TeacherCache, views: int = 1) -> "Store":
+    def of(cls, cache: TeacherCache, views: int = 1, maps: bool = True) -> "Store":
         """So many views of each image in an epoch."""
-        return cls(cache, stored_views(cache.manifest, views))
+        return cls(cache, stored_views(cache.manifest, views), maps)
 
     def read(self, epoch: int, images: NDArray[np.int64]) -> dict[str, Tensor]:
         """Of B images' V crops: column -> (B, V, ...)."""
-        rows = [self.cache.read(view, images) for view in self.views.seen(epoch)]
+        rows = [self.cache.read(view, images, maps=self.maps) for view in self.views.seen(epoch)]
         return {name: torch.stack([row[name] for row in rows], dim=1) for name in rows[0]}
 
 
@@ -79,7 +81,7 @@ class CachedImageData(ImageData):
         super().__init__(config, fabric, source, views, views_per_image=views_per_image)
 
     def _loader(self, source: ImageSource, *, train: bool, views: int = 1) -> ImageLoader:
-        store = Store.of(self.cache, views)
+        store = Store.of(self.cache, views, self.config.mgd.is_matched)
         return build_loader(
             self.config, self.fabric, source, train=train, crops=store.views, store=store
         )

@@ -1,0 +1,339 @@
+"""A teacher is asked once; training from its answers is training with it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_files import class_tree
+from test_resume import differences
+from tiny_runs import TRAINING, listing, read_last, start, stop_at, write_teacher
+
+from mgd_ssl.cache.parts import part_path
+from mgd_ssl.cache.teacher_cache import TeacherCache
+from mgd_ssl.commands import cache, pretrain
+from mgd_ssl.data import open_source
+from mgd_ssl.models import load_backbone, pool
+from mgd_ssl.runs import cache as runs
+from mgd_ssl.tasks.pretraining import Pretraining
+from mgd_ssl.tasks.task import TaughtView, Teacher
+
+Capture = pytest.CaptureFixture[str]
+IMAGES, VIEWS = 40, 2
+MADE = ["--views", str(VIEWS), "--size", "32", "-j", "0", "-b", "8"]
+STUDENT = ["-a", "resnet18", "--width", "0.125", "--stem", "small", "--stem-stride", "2"]
+RUN = [*STUDENT, *TRAINING[:2], "--epochs", "3", "--knn-every", "0", "--health-every", "0"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    class_tree(root, {"cat": IMAGES // 2, "dog": IMAGES // 2})
+    return root
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "PART_IMAGES", 16)
+
+
+def make(data: Path, teacher: Path, out: Path, *more: str) -> int:
+    return cache.main([str(data), "--teacher", str(teacher), "--out", str(out), *MADE, *more])
+
+
+def train(data: Path, teacher: Path, cached: Path, out: Path, *more: str) -> int:
+    words = ["--teacher", str(teacher), "--teacher-cache", str(cached), "--out", str(out)]
+    return pretrain.main([str(data), *words, *RUN, *more])
+
+
+@pytest.fixture(scope="module")
+def cached(data: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cached") / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runs, "PART_IMAGES", 16)
+        assert make(data, teacher, out) == 0
+    return out
+
+
+# the answers
+
+
+@pytest.mark.parametrize("method", ["mgd-plus", "mgd", "simreg", "seed"])
+def test_each_step_sees_what_the_teacher_says_of_its_crops(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path, monkeypatch: pytest.MonkeyPatch, method
+) -> None:
+    network, report = load_backbone(teacher)
+    seen: list[TaughtView] = []
+    forward = Pretraining.forward
+
+    def note(self: Pretraining, *views: TaughtView) -> dict[str, torch.Tensor]:
+        seen.extend(views)
+        assert self.teacher and isinstance(self.teacher, Teacher)
+        maps, _ = self.teacher(views[0].images) if self.distiller else ([], None)
+        for stored, x in zip(views[0].maps, maps, strict=True):
+            live = torch.nn.functional.adaptive_avg_pool2d(x, stored.shape[-1])
+            assert (stored - live).norm() < 0.05 * live.norm()
+        return forward(self, *views)
+
+    monkeypatch.setattr(Pretraining, "forward", note)
+    plain = ["--preset", "weak", "--crop-min", "0.2"]  # no colors, so that the views are the crops
+    queue = ["--moco-k", "16", "--bn-splits", "1"] if method in ("mgd", "seed") else []
+    more = ["--method", method, *plain, *queue]
+    assert train(data, teacher, cached, tmp_path / "run", *more) == 0
+    assert len(seen) == (2 if method == "mgd" else 1) * 3 * 2
+    network.eval()
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (report.mean, report.std))
+    with torch.no_grad():
+        for view in seen:
+            live = pool(network((view.images - mean) / std))
+            torch.testing.assert_close(view.output, live, atol=2e-3, rtol=2e-3)
+
+
+def test_a_teacher_that_is_cached_is_not_run_in_a_step(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    forward = Teacher.forward
+
+    def note(self: Teacher, images: torch.Tensor) -> object:
+        calls.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(Teacher, "forward", note)
+    assert train(data, teacher, cached, tmp_path / "run") == 0
+    assert sum(calls) <= 8 + 16  # the look at its features, and the comparison with the cache
+
+
+def test_a_held_out_share_leaves_each_image_its_own_answers(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path
+) -> None:
+    assert train(data, teacher, cached, tmp_path / "run", "--health-every", "1") == 0
+
+
+def test_the_cache_sets_the_views_and_the_grid(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path
+) -> None:
+    assert train(data, teacher, cached, tmp_path / "run") == 0
+    config = read_last(tmp_path / "run")["config"]
+    assert (config["loader"]["size"], config["mgd"]["mgd_grid"]) == (32, 4)
+    assert (config["views"]["crop_min"], config["views"]["crop_max"]) == (0.2, 1.0)
+
+
+# stopped and begun again
+
+
+def test_a_cached_run_that_was_stopped_resumes_to_the_same_bits(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(data, teacher, cached, tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        stop_at(4, patch)
+        assert train(data, teacher, cached, tmp_path / "run", "--save-every", "1") == 143
+    assert train(data, teacher, cached, tmp_path / "run", "--save-every", "1", "--resume") == 0
+    ends = [read_last(tmp_path / name) for name in ("run", "whole")]
+    for content in ends:
+        content.pop("config")
+    assert differences(*ends) == []
+
+
+def test_a_stopped_making_goes_on_to_the_same_bytes(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "cache"
+    assert make(data, teacher, out) == 0
+    part_path(out, 0, 1).unlink()
+    torn = part_path(out, 1, 2)
+    torn.write_bytes(torn.read_bytes()[:100])
+    (torn.parent / ".000001.safetensors.1.tmp").write_bytes(b"torn")
+    times = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
+    assert make(data, teacher, out) == 0
+    assert listing(out) == listing(cached)
+    again = {p for p in out.rglob("*.safetensors") if p.stat().st_mtime_ns != times.get(p)}
+    assert again == {part_path(out, 0, 1), torn}
+    capsys.readouterr()
+
+
+def test_more_views_are_added_to_those_that_are_there(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path
+) -> None:
+    out = tmp_path / "cache"
+    assert make(data, teacher, out, "--views", "1") == 0
+    first = listing(out / "view_0000")
+    assert make(data, teacher, out) == 0
+    assert listing(out) == listing(cached) and listing(out / "view_0000") == first
+    assert make(data, teacher, out, "--views", "1") == 0  # what is there stays
+    assert listing(out) == listing(cached)
+
+
+def test_two_processes_write_the_same_bytes(
+    tmp_path: Path, data: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # processes that start anew cut parts of the usual length
+    outs = [tmp_path / "one", tmp_path / "two"]
+    assert make(data, teacher, outs[0]) == 0
+    words = [str(data), "--teacher", str(teacher), "--out", str(outs[1]), *MADE, "--devices", "2"]
+    process = start("-m", "mgd_ssl", "cache", *words)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert listing(outs[0]) == listing(outs[1])
+
+
+def test_a_full_disk_leaves_what_is_whole(
+    tmp_path: Path, data: Path, teacher: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, written = tmp_path / "cache", iter(range(100))
+    from mgd_ssl.runs import cache_maker
+
+    original = cache_maker.write_part
+
+    def write(*args: object) -> None:
+        if next(written) == 3:
+            raise OSError(28, "No space left on device")
+        original(*args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_maker, "write_part", write)
+        assert make(data, teacher, out) == 1
+    said = capsys.readouterr().err
+    assert "No space left" in said and "3 parts are whole and stay" in said
+    assert len(list(out.rglob("*.safetensors"))) == 3
+    assert make(data, teacher, out) == 0
+
+
+# refusals
+
+
+def refused(capsys: Capture, status: int) -> str:
+    assert status == 1
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
+    tmp_path: Path, data: Path, teacher: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "free_bytes", lambda _: 10_000)
+    said = refused(capsys, make(data, teacher, tmp_path / "cache"))
+    assert "0.01 MB of the disk are free; expected more" in said
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_of_something_else_is_refused(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path, capsys: Capture
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "is not empty" in refused(capsys, make(data, teacher, tmp_path))
+    before = listing(cached)
+    said = refused(capsys, make(data, teacher, cached, "--crop-min", "0.3", "--grid", "2"))
+    assert "made from another crop_min, grid, maps" in said
+    assert listing(cached) == before
+
+
+def test_a_cache_of_another_teacher_is_refused(
+    tmp_path: Path, data: Path, cached: Path, capsys: Capture
+) -> None:
+    other = write_teacher(tmp_path / "other.pth.tar", width=0.5)
+    said = refused(capsys, train(data, other, cached, tmp_path / "run"))
+    assert "does not belong to this run" in said and "the teacher's weights are others" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cache_of_other_images_is_refused(
+    tmp_path: Path, teacher: Path, cached: Path, capsys: Capture
+) -> None:
+    class_tree(tmp_path / "data", {"cat": IMAGES // 2, "cow": IMAGES // 2})
+    said = refused(capsys, train(tmp_path / "data", teacher, cached, tmp_path / "run"))
+    assert "the images are others, by name or size" in said
+    class_tree(tmp_path / "fewer", {"cat": IMAGES})
+    (tmp_path / "fewer" / "cat" / "0.png").unlink()
+    said = refused(capsys, train(tmp_path / "fewer", teacher, cached, tmp_path / "run"))
+    assert "number of images: 40 in the cache, 39 here" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--crop-min", "0.5"], "--crop-min: 0.2 in the cache, 0.5 here"),
+        (["--flip-p", "0"], "--flip-p: 0.5 in the cache, 0.0 here"),
+        (["--mgd-grid", "2"], "--mgd-grid: 4 in the cache, 2 here"),
+        (["--size", "64"], "--size: 32 in the cache, 64 here"),
+        (["--no-exif"], "--exif: True in the cache, False here"),
+        (["--teacher-size", "64"], "--teacher-size: 0 in the cache, 64 here"),
+    ],
+)
+def test_other_views_than_the_cached_are_refused(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path, capsys: Capture, words, said
+) -> None:
+    assert said in refused(capsys, train(data, teacher, cached, tmp_path / "run", *words))
+
+
+def test_a_cache_without_maps_serves_methods_that_match_none(
+    tmp_path: Path, data: Path, teacher: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "cache"
+    assert make(data, teacher, out, "--no-maps") == 0
+    assert "it holds no maps to match" in refused(
+        capsys, train(data, teacher, out, tmp_path / "run")
+    )
+    assert train(data, teacher, out, tmp_path / "run", "--method", "simreg") == 0
+
+
+def test_a_cache_that_is_cut_short_is_refused_with_what_completes_it(
+    tmp_path: Path, data: Path, teacher: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "cache"
+    assert make(data, teacher, out) == 0
+    part_path(out, 1, 0).unlink()
+    said = refused(capsys, train(data, teacher, out, tmp_path / "run"))
+    assert "1 of 6 parts" in said and "the first of view 1, part 0" in said
+    assert "repeat the mgd-ssl cache command" in said
+
+
+def test_answers_that_the_teacher_does_not_give_are_refused(
+    tmp_path: Path, data: Path, teacher: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "cache"
+    assert make(data, teacher, out) == 0
+    opened = TeacherCache.open(out)
+    from mgd_ssl.cache.parts import write_part
+
+    columns = opened.read(0, np.arange(16))
+    columns["output"] = columns["output"].flip(1).contiguous()
+    write_part(part_path(out, 0, 0), columns, opened.manifest.identity)
+    said = refused(capsys, train(data, teacher, out, tmp_path / "run"))
+    assert "between stored and live output, expected at least 0.999" in said
+
+
+def test_a_run_does_not_resume_with_another_cache_or_without(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path, capsys: Capture
+) -> None:
+    assert train(data, teacher, cached, tmp_path / "run") == 0
+    more = tmp_path / "cache"
+    assert make(data, teacher, more, "--views", "3") == 0
+    said = refused(capsys, train(data, teacher, more, tmp_path / "run", "--resume"))
+    assert "the teacher cache is another" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--teacher-cache", "nowhere"], "which holds no cache.json"),
+        (["--method", "moco"], "teacher_cache: got --teacher-cache"),
+    ],
+)
+def test_a_cache_that_is_none_or_has_no_effect_is_refused(
+    tmp_path: Path, data: Path, cached: Path, capsys: Capture, words: list[str], said: str
+) -> None:
+    given = ["--teacher-cache", str(cached), *words, "--out", str(tmp_path / "run")]
+    assert said in refused(capsys, pretrain.main([str(data), *given]))
+
+
+def test_a_cache_needs_a_teacher(tmp_path: Path, data: Path, capsys: Capture) -> None:
+    status = cache.main([str(data), "--out", str(tmp_path / "cache")])
+    assert "teacher: got none, expected --teacher" in refused(capsys, status)
+
+
+def test_the_manifest_says_whose_answers_these_are(cached: Path, data: Path) -> None:
+    content = json.loads((cached / "cache.json").read_text())
+    assert content["images"] == len(open_source(data, "train")) and content["views"] == VIEWS
+    assert content["teacher"]["source"] == "teacher.pth.tar" and content["teacher"]["sha256"]
