@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from mgd_ssl import distributed
 from mgd_ssl.cache.manifest import MANIFEST, Manifest, StoredMap, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
-from mgd_ssl.data import ImageSource, data_digest, open_source
+from mgd_ssl.data import ImageSource, data_digest, open_sources
 from mgd_ssl.data.packing_size import free_bytes
 from mgd_ssl.files import require_writable, write_text
 from mgd_ssl.models import KeyReport, load_backbone, probe
@@ -39,7 +39,7 @@ def run(config: CacheConfig) -> None:
     start_logging()
     require_writable(config.out / MANIFEST)
     fabric = start_fabric(config.device)
-    source = open_source(config.data, "train", **config.opening)
+    source = open_sources(config.data, "train", **config.opening)
     check_readable(source, "the cache", config.exif)
     teacher, report = load_teacher(config)
     check_teacher(teacher, config.size, source, config.exif)
@@ -165,4 +165,4 @@ def require_room(maker: Maker, missing: list[tuple[int, int]]) -> None:
 
 def _said(config: CacheConfig) -> str:
     teacher = f"--teacher {config.teacher.teacher}"
-    return f"{config.data} {teacher}" if config.data else teacher
+    return " ".join([*map(str, config.data), teacher])

@@ -22,8 +22,9 @@ class CacheConfig(FolderOptions, Settings):
     stopped to continue it; with more --views it adds views.
     """
 
-    data: Data = None
-    """Images in any form that the other commands accept. None: the embedded data."""
+    data: Data = ()
+    """Images in any form that the other commands accept, in one place or several. None: the
+    embedded data."""
     out: Path = Path("cache")
     """Folder for the cache."""
     views: int = 20
@@ -62,10 +63,10 @@ class CacheConfig(FolderOptions, Settings):
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
         """The defaults for a user's data, or for the embedded data."""
-        embedded = said.get("data") is None
+        embedded = not said.get("data")
         teacher = said.get("teacher") or (EMBEDDED_TEACHER if embedded else None)
         return cls(
-            data=said.get("data"),
+            data=said.get("data", ()),
             teacher=TeacherOptions(teacher),
             size=said.get("size", 32 if embedded else 224),
             crop_min=0.5 if embedded else 0.2,
