@@ -133,9 +133,16 @@ class FileEntries:
         return size
 
     def provenance(self) -> Mapping[str, Any]:
-        """What a run of this project wrote of the weights that its own come from, by their part."""
+        """What a run of this project wrote of the weights that its own come from, by their part.
+
+        Empty where an entry of that name is something else.
+        """
         said = self.said.get("provenance")
-        return said if isinstance(said, Mapping) else {}
+        try:
+            plain = json.loads(json.dumps(said, allow_nan=False))
+        except (TypeError, ValueError, RecursionError):
+            return {}
+        return plain if isinstance(plain, dict) else {}
 
     def classes(self, count: int) -> tuple[str, ...] | None:
         """Names of a network's ``count`` outputs; None where the file has none."""

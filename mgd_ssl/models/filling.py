@@ -45,7 +45,7 @@ class KeyReport:
         sha256: file name -> SHA-256; empty for published weights.
         terms: under which such weights are published, where known.
         learned_from: what a file of this project says of the weights that its own come from:
-            ``teacher`` -> `Provenance` as plain values.
+            ``teacher`` and ``student_weights`` -> `Provenance` as plain values.
     """
 
     path: Path
@@ -72,9 +72,10 @@ class KeyReport:
 
     @property
     def provenance(self) -> Provenance:
-        """What a student carries of its teacher."""
+        """What a student carries of its teacher, or of the weights that it starts from."""
         source = str(self.path) if self.published else self.path.name
-        return Provenance(source, self.layout, self.spec, self.sha256, self.terms)
+        origin = (self.sha256, self.terms, self.learned_from)
+        return Provenance(source, self.layout, self.spec, *origin)
 
     @property
     def summary(self) -> str:

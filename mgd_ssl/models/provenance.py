@@ -24,6 +24,7 @@ class Provenance:
         layout: the layout recognized.
         spec: the network.
         terms: under which its family's weights are published, where known.
+        learned_from: the provenance that a student's own file carries.
     """
 
     source: str
@@ -31,11 +32,13 @@ class Provenance:
     spec: BackboneSpec
     sha256: Mapping[str, str] = field(default_factory=dict)
     terms: Terms | None = None
+    learned_from: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for checkpoints, metadata and reports."""
         known = {"source": self.source, "layout": self.layout, "network": self.spec.to_dict()}
         known |= {"sha256": dict(self.sha256)} if self.sha256 else {}
+        known |= {"learned_from": dict(self.learned_from)} if self.learned_from else {}
         return known | (self.terms.to_dict() if self.terms else {})
 
 

@@ -28,6 +28,7 @@ SETTINGS = {
     "batch": "optim.batch_size",
     "lr": "optim.lr",
     "teacher": "teacher.teacher",
+    "student weights": "student_weights",
     "reducer": "mgd.mgd_reducer",
     "kNN k": "evaluation.knn_k",
     "kNN T": "evaluation.knn_t",

@@ -13,7 +13,6 @@ from mgd_ssl.matching import evenly_spaced_epochs
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
-    Provenance,
     Taps,
     backbone_state,
     create_classifier,
@@ -35,6 +34,7 @@ from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
 from mgd_ssl.training.schedules import learning_rate
 from mgd_ssl.training.starting import start_run
+from mgd_ssl.training.student_weights import Reports, refuse_teachers_own, say_start
 from mgd_ssl.training.training_data import ImageData, before_epochs
 
 
@@ -54,7 +54,9 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     check_readable(val, "top-1", config.loader.exif)
     classes = count_classes(source, val)
     teacher = load_teacher(config, classes, source.classes)
-    student = build_student(config, classes, source.classes)
+    student, start = build_student(config, classes, source.classes)
+    reports = Reports(teacher[1] if teacher else None, start)
+    refuse_teachers_own(reports)
     distillation = distill(config, *teacher, student) if teacher else Distillation()
     if teacher:
         frozen, loader = cast(Teacher, distillation["teacher"]), config.loader
@@ -75,7 +77,7 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     if fabric.is_global_zero:
         logger.info(data_line({"training": source, "top-1": val}))
     data = ImageData(config, fabric, source, config.views, labelled=True)
-    return ClassifyRun(config, fabric, task, data, val, teacher)
+    return ClassifyRun(config, fabric, task, data, val, teacher, reports)
 
 
 def distill(
@@ -133,29 +135,25 @@ def _fine_tune(config: ClassifyConfig) -> str:
     )
 
 
-def build_student(config: ClassifyConfig, classes: int, names: Names = None) -> nn.Module:
-    """A new network, or one that starts from ``--student-weights``.
+def build_student(
+    config: ClassifyConfig, classes: int, names: Names = None
+) -> tuple[nn.Module, KeyReport | None]:
+    """A new network, or one that starts from ``--student-weights``, and what was read of these.
 
     The classifier of those weights is kept where it is of the same classes.
     """
     if config.student_weights is None:
-        return create_classifier(classes, **config.network.spec)
+        return create_classifier(classes, **config.network.spec), None
     network, report = load_classifier(config.student_weights, **config.network.spec)
-    logger.info("student %s", report)
-    if (tuple(report.mean), tuple(report.std)) != (config.loader.mean, config.loader.std):
-        values = [" ".join(f"{v:g}" for v in pair) for pair in (report.mean, report.std)]
-        logger.warning(
-            "student_weights: for images normalised otherwise; to go on so: --mean %s --std %s",
-            *values,
-        )
+    say_start(report, config.loader)
     differs = report.classes and match_classes(network, report, classes, names)
     if report.classes and not differs:
-        return network
+        return network, report
     why = f": of {report.path}, {differs}" if differs else ""
     logger.info("the classifier of %d classes is new%s", classes, why)
     student = create_classifier(classes, **report.spec.to_dict())
     student.load_state_dict(backbone_state(network), strict=False)  # all but the classifier
-    return student
+    return student, report
 
 
 class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
@@ -171,11 +169,13 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
         data: ImageData,
         val: ImageSource,
         teacher: tuple[nn.Module, KeyReport] | None,
+        reports: Reports,
     ) -> None:
         rate = learning_rate(config.optim, extend=True)
         epochs = evenly_spaced_epochs(rate.epochs, config.mgd.mgd_update_freq or 2)
         super().__init__(config, fabric, task, data, rate, before_epochs(epochs, data.loader))
-        self.teacher, self.val = teacher, build_loader(config, fabric, val)
+        self.teacher, self.reports = teacher, reports
+        self.val = build_loader(config, fabric, val)
 
     def prepare(self) -> dict[str, float]:
         """How good the teacher is."""
@@ -217,13 +217,8 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
             "classes": self.data.source.classes,
             "normalisation": loader.normalisation,
             "size": loader.size,
-            "provenance": {"teacher": self._provenance.to_dict()} if self._provenance else {},
+            "provenance": self.reports.provenance,
         }
-
-    @property
-    def _provenance(self) -> Provenance | None:
-        """Whose weights the student learns from."""
-        return self.teacher[1].provenance if self.teacher else None
 
     def restore(self, content: dict[str, Any]) -> None:
         """The student."""
@@ -231,4 +226,4 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
 
     def export(self, directory: Path) -> None:
         """The student without its classifier; last.pt and best.pt have it."""
-        export_backbone(self.config, self.task.student, directory, self._provenance)
+        export_backbone(self.config, self.task.student, directory, self.reports.provenance)

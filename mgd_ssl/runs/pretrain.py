@@ -13,7 +13,6 @@ from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
-    Provenance,
     without_head,
 )
 from mgd_ssl.objectives.objective import WithQueue
@@ -29,6 +28,7 @@ from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
 from mgd_ssl.training.schedules import learning_rate
 from mgd_ssl.training.starting import start_run
+from mgd_ssl.training.student_weights import Reports
 from mgd_ssl.training.training_data import ImageData, before_epochs
 
 # What keys began with in checkpoints that did not have every student as module.encoder_q.
@@ -51,12 +51,12 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     """The parts of a run, each checked."""
     source, held_out = open_images(config)
     check_batch(config, source, fabric.world_size)
-    student, report, distillation = build_networks(config, source)
-    task = build_task(config, fabric, student, report, distillation)
+    student, reports, distillation = build_networks(config, source)
+    task = build_task(config, fabric, student, reports.teacher, distillation)
     if isinstance(config.objective, WithQueue):
         check_queue(config.objective.moco_k, config.optim.batch_size, source)
-    data = build_data(config, fabric, source, task, report)
-    run = PretrainRun(config, fabric, task, data, held_out, report)
+    data = build_data(config, fabric, source, task, reports.teacher)
+    run = PretrainRun(config, fabric, task, data, held_out, reports)
     if fabric.is_global_zero:
         logger.info(data_line(run.uses(held_out)))
     return run
@@ -100,14 +100,14 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         task: Pretraining,
         data: ImageData,
         held_out: ImageSource | None,
-        report: KeyReport | None,
+        reports: Reports,
     ) -> None:
         rate, freq = learning_rate(config.optim), config.mgd.mgd_update_freq
         epochs = (
             evenly_spaced_epochs(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)
         )
         super().__init__(config, fabric, task, data, rate, before_epochs(epochs, data.loader))
-        self.report = report
+        self.reports = reports
         self.knn = build_knn(config, fabric)
         if self.knn:  # config.yaml says the k that stands beside the figures
             evaluation = replace(config.evaluation, knn_k=self.knn.k)
@@ -129,9 +129,9 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
 
     def prepare(self) -> dict[str, float]:
         """The teacher's kNN accuracy, once; the student's is given as per cent of it."""
-        teacher = self.task.teacher
-        if teacher and self.report:
-            normalisation = (self.report.mean, self.report.std)
+        teacher, report = self.task.teacher, self.reports.teacher
+        if teacher and report:
+            normalisation = (report.mean, report.std)
             if self.health:
                 self.health.set_teacher(teacher.network, normalisation)
             if self.knn:
@@ -163,24 +163,19 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
 
         The student is ``module.encoder_q.*``, whatever drives it.
         """
-        loader = self.config.loader
+        loader, spec = self.config.loader, cast(BackboneSpec, self.task.student.spec)
         return {
-            "arch": self.config.network.arch,
+            "arch": spec.arch,
             "state_dict": {
                 f"{prefix}{k}": v
                 for prefix, module in self._saved().items()
                 for k, v in module.state_dict().items()
             },
-            "backbone": cast(BackboneSpec, self.task.student.spec).to_dict(),
+            "backbone": spec.to_dict(),
             "normalisation": loader.normalisation,
             "size": loader.size,
-            "provenance": {"teacher": self.teacher.to_dict()} if self.teacher else {},
+            "provenance": self.reports.provenance,
         }
-
-    @property
-    def teacher(self) -> Provenance | None:
-        """Whose weights the student learns from."""
-        return self.report.provenance if self.report else None
 
     def restore(self, content: dict[str, Any]) -> None:
         """Student and objective, queues and key encoder among it."""
@@ -198,7 +193,7 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
 
     def export(self, directory: Path) -> None:
         """The backbone without its head, under torchvision's or timm's keys."""
-        export_backbone(self.config, self.task.student, directory, self.teacher)
+        export_backbone(self.config, self.task.student, directory, self.reports.provenance)
 
 
 def _renamed(key: str) -> str:

@@ -25,23 +25,44 @@ from mgd_ssl.training.checks import check_norms, check_teacher
 from mgd_ssl.training.distillation import Distillation, make_teacher, match_maps, teacher_size
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import say_inputs
+from mgd_ssl.training.student_weights import Reports, refuse_teachers_own, say_start
 
 
 def build_networks(
     config: PretrainConfig, source: ImageSource
-) -> tuple[nn.Module, KeyReport | None, Distillation]:
-    """A new student, what was read of the teacher's file, and the teacher where there is one."""
+) -> tuple[nn.Module, Reports, Distillation]:
+    """The student, what was read of the files, and the teacher where there is one.
+
+    Raises:
+        ValueError: a file holds another network, or student and teacher do not go together.
+    """
     options = config.teacher
     loaded = load_backbone(options.teacher, **options.spec) if options.teacher else None
-    student = create_backbone(**config.network.spec)
+    student, start = build_student(config)
+    reports = Reports(loaded[1] if loaded else None, start)
+    refuse_teachers_own(reports)
     probe(student, Taps([]), config.loader.size)
     if loaded is None:
-        return student, None, {}
+        return student, reports, {}
     say_inputs(config.loader.size, cast(BackboneSpec, student.spec), loaded[1])
     distillation = distill(config, *loaded, student)
     teacher, loader = cast(Teacher, distillation["teacher"]), config.loader
     check_teacher(teacher, loader.size, source, loader.exif, config.seed)
-    return student, loaded[1], distillation
+    return student, reports, distillation
+
+
+def build_student(config: PretrainConfig) -> tuple[nn.Module, KeyReport | None]:
+    """A new network, or one that starts from ``--student-weights``, and what was read of these.
+
+    Raises:
+        ValueError: the weights are of another network than ``--arch``, ``--width`` and ``--stem``
+            say.
+    """
+    if config.student_weights is None:
+        return create_backbone(**config.network.spec), None
+    student, report = load_backbone(config.student_weights, **config.network.spec)
+    say_start(report, config.loader)
+    return student, report
 
 
 def distill(

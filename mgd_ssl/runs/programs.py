@@ -8,6 +8,8 @@ from mgd_ssl.runs import pretrain as runs
 from mgd_ssl.settings.parsing import complete
 from mgd_ssl.settings.pretrain import PretrainConfig
 
+PATHS = ("teacher", "student_weights", "out")
+
 
 def pretrain(data: str | Path | Sequence[str | Path] | None = None, **options: Any) -> Path:
     """Pretrain a student as ``pretrain.py`` does; what is not given has that command's default.
@@ -27,7 +29,7 @@ def pretrain(data: str | Path | Sequence[str | Path] | None = None, **options: A
     Raises:
         ValueError: an option that there is not, or as the command refuses.
     """
-    paths = {k: v for k, v in options.items() if k in ("teacher", "out")}
+    paths = {k: v for k, v in options.items() if k in PATHS}
     given = {k: None if v is None else Path(v) for k, v in paths.items()}
     config = complete(PretrainConfig, **(options | given), data=data)
     runs.run(config)

@@ -8,7 +8,7 @@ from typing import Any, Self
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
-from mgd_ssl.settings.inherited import told_by, told_by_teacher
+from mgd_ssl.settings.inherited import told_by_start, told_by_teacher
 from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions
 from mgd_ssl.settings.rules import shared_rules
 from mgd_ssl.settings.run import IGNORED, MGDOptions, OptimizerOptions, RunConfig, run_directory
@@ -71,12 +71,7 @@ class ClassifyConfig(RunConfig):
         """Size and stem, as far as a file records them; the initial weights take precedence."""
         if said.get("evaluate"):  # each network is measured at the size of its own file
             return {}
-        weights = said.get("student_weights")
-        if weights is None:
-            return told_by_teacher(said)
-        names = ("arch", "width", "stem", "stem_stride")
-        start = told_by(weights, {name: said.get(name) for name in names}, None)
-        return {k: v for k, v in (told_by_teacher(said) | start).items() if k == "size"}
+        return told_by_start(said) if said.get("student_weights") else told_by_teacher(said)
 
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
@@ -102,7 +97,7 @@ class ClassifyConfig(RunConfig):
                 mgd_strength=strengths[weighing],
                 mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
                 mgd_update_freq=2,
-                ignore=IGNORED.get(arch or "", ()),
+                ignore=said.get("ignore", IGNORED.get(arch or "", ())),
             ),
             optim=_optim(embedded),
             loader=LoaderOptions(size=0 if said.get("evaluate") else size),

@@ -1,16 +1,23 @@
-"""What the file of a teacher, or of the weights to start from, tells of images and stem."""
+"""What the files of a teacher and of a student's initial weights tell of images and network."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mgd_ssl.cache.manifest import read_manifest
+from mgd_ssl.settings.run import IGNORED
 
+if TYPE_CHECKING:  # it loads torch
+    from mgd_ssl.models.checkpoints import FoundBackbone
+
+NETWORK = ("arch", "width", "stem", "stem_stride")
 OF_VIEWS = ("crop_min", "crop_max", "flip_p")
 
 
 def told_by_teacher(said: Mapping[str, Any]) -> dict[str, Any]:
-    """``size``, ``stem`` and ``stem_stride`` of a student, as far as its teacher's file tells them.
+    """``size``, ``stem`` and ``stem_stride`` of a new student, as far as its teacher's file tells.
 
     Args:
         said: option -> value, those that were given.
@@ -18,7 +25,7 @@ def told_by_teacher(said: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: the file cannot be read, or what it says of its network cannot be.
     """
-    given = {name: said.get(f"teacher_{name}") for name in ("arch", "width", "stem", "stem_stride")}
+    given = {name: said.get(f"teacher_{name}") for name in NETWORK}
     return told_by(said.get("teacher"), given, said.get("arch", "resnet18"))
 
 
@@ -44,18 +51,43 @@ def told_by(source: Path | None, given: Mapping[str, Any], student: str | None) 
         given: what the user says of the network in it.
         student: architecture of the student; None where another file says it.
     """
-    if source is None:
+    found = _find(source, given)
+    if found is None:
         return {}
-    from mgd_ssl.models import find_backbone, find_checkpoint  # loads torch
     from mgd_ssl.models.backbones import TORCHVISION
 
-    if not find_checkpoint(source).is_file():
-        return {}
-    found = find_backbone(source, given)
-    size = found.entries.size()
-    told: dict[str, Any] = {"size": size} if size else {}
+    told = _size(found)
     if found.shows_stem and student in TORCHVISION:
         told["stem"] = found.spec.stem
         if found.spec.stem == "small":
             told["stem_stride"] = found.spec.stem_stride
     return told
+
+
+def told_by_start(said: Mapping[str, Any]) -> dict[str, Any]:
+    """``size`` and the stages to ``ignore``, as far as ``--student-weights`` tells them.
+
+    A size that these weights do not tell is the teacher's.
+
+    Raises:
+        ValueError: see `told_by_teacher`.
+    """
+    source: Path = said["student_weights"]
+    found = _find(source, {name: said.get(name) for name in NETWORK})
+    size = {k: v for k, v in told_by_teacher(said).items() if k == "size"}
+    arch = found.spec.arch if found else said.get("arch") or str(source).partition(":")[0]
+    return size | (_size(found) if found else {}) | {"ignore": IGNORED.get(arch, ())}
+
+
+def _find(source: Path | None, given: Mapping[str, Any]) -> FoundBackbone | None:
+    """The network in a file or a run's directory; None of published weights, which tell nothing."""
+    if source is None:
+        return None
+    from mgd_ssl.models import find_backbone, find_checkpoint  # loads torch
+
+    return find_backbone(source, given) if find_checkpoint(source).is_file() else None
+
+
+def _size(found: FoundBackbone) -> dict[str, Any]:
+    size = found.entries.size()
+    return {"size": size} if size else {}

@@ -10,7 +10,12 @@ from mgd_ssl.objectives import OBJECTIVES, Objective
 from mgd_ssl.objectives.objective import all_options
 from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
-from mgd_ssl.settings.inherited import OF_VIEWS, told_by_cache, told_by_teacher
+from mgd_ssl.settings.inherited import (
+    OF_VIEWS,
+    told_by_cache,
+    told_by_start,
+    told_by_teacher,
+)
 from mgd_ssl.settings.methods import METHODS, OPTIMIZERS, STRENGTHS, Method
 from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions, one_of
 from mgd_ssl.settings.rules import shared_rules
@@ -68,6 +73,9 @@ class PretrainConfig(RunConfig):
     teacher_cache: Path | None = None
     """Folder that mgd-ssl cache wrote from DATA and the teacher, whose stored answers are read in
     place of running it. Its views set the size, crops and flips."""
+    student_weights: Path | None = None
+    """Initial weights of the student, as --teacher names them: a checkpoint, a run's directory, or
+    a name. The file says the architecture. None: random weights."""
     dry_run: bool = False
     """Print the plan, its cost and a first look at the teacher over a few real steps; write
     nothing."""
@@ -82,8 +90,12 @@ class PretrainConfig(RunConfig):
 
     @classmethod
     def told(cls, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Size and stem, as far as the teacher's file records them; views, as a cache does."""
-        return {**told_by_teacher(said), **told_by_cache(said.get("teacher_cache"))}
+        """Size and stem, as far as a file records them; views, as a cache does.
+
+        The initial weights take precedence over the teacher.
+        """
+        files = told_by_start(said) if said.get("student_weights") else told_by_teacher(said)
+        return {**files, **told_by_cache(said.get("teacher_cache"))}
 
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
@@ -96,7 +108,8 @@ class PretrainConfig(RunConfig):
         teacher = said.get("teacher")
         if embedded and (matched or method.needs_teacher):
             teacher = teacher or EMBEDDED_TEACHER
-        arch = said.get("arch", "resnet18")
+        start = said.get("student_weights")
+        arch = None if start else said.get("arch", "resnet18")
         return cls(
             data=said.get("data", ()),
             out=run_directory(said, arch),
@@ -111,7 +124,7 @@ class PretrainConfig(RunConfig):
                 mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
                 mgd_adapter=method.adapter,
                 mgd_grid=said.get("mgd_grid", 0),
-                ignore=IGNORED.get(arch, ()),
+                ignore=said.get("ignore", IGNORED.get(arch or "", ())),
             ),
             optim=_optim(said, method, embedded),
             loader=LoaderOptions(size=said.get("size", 32 if embedded else 224)),
@@ -158,6 +171,8 @@ class PretrainConfig(RunConfig):
 
 
 def _network(said: Mapping[str, Any], embedded: bool) -> NetworkOptions:
+    if said.get("student_weights"):  # the file says what it holds
+        return NetworkOptions()
     width, stem, stride = (0.125, "small", 2) if embedded else (1.0, "imagenet", 1)
     return NetworkOptions(
         "resnet18", width, said.get("stem", stem), said.get("stem_stride", stride)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -10,12 +11,13 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from mgd_ssl.files import write_whole
-from mgd_ssl.models import BackboneSpec, Provenance, backbone_state, read_checkpoint
+from mgd_ssl.models import BackboneSpec, backbone_state, read_checkpoint
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.restoring import check_sections
 
 LAST, BEST = "last.pt", "best.pt"
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -59,7 +61,7 @@ def export_student(
     spec: BackboneSpec,
     normalisation: Mapping[str, Any],
     size: int,
-    teacher: Provenance | None = None,
+    provenance: Mapping[str, Any] = NONE,
 ) -> None:
     """Write a backbone as safetensors, with the keys of torchvision or timm and no head."""
     metadata = {
@@ -67,14 +69,14 @@ def export_student(
         "normalisation": json.dumps(normalisation),
         "size": str(size),
     }
-    if teacher:
-        metadata["provenance"] = json.dumps({"teacher": teacher.to_dict()})
+    if provenance:
+        metadata["provenance"] = json.dumps(provenance)
     content = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     write_whole(path, lambda file: file.write(to_safetensors(content, metadata)))
 
 
 def export_backbone(
-    config: RunConfig, student: nn.Module, directory: Path, teacher: Provenance | None = None
+    config: RunConfig, student: nn.Module, directory: Path, provenance: Mapping[str, Any]
 ) -> None:
     """Write the student without its head, under torchvision's or timm's keys."""
     export_student(
@@ -83,5 +85,5 @@ def export_backbone(
         cast(BackboneSpec, student.spec),
         config.loader.normalisation,
         config.loader.size,
-        teacher,
+        provenance,
     )

@@ -12,6 +12,8 @@ from mgd_ssl import distributed
 from mgd_ssl.cache.manifest import read_manifest
 from mgd_ssl.data import ImageSource, data_digest
 from mgd_ssl.models import find_checkpoint
+from mgd_ssl.models.provenance import sha256_of
+from mgd_ssl.models.weights import files_of
 from mgd_ssl.settings.config_file import COMMAND, command_of, mapped, paths
 from mgd_ssl.settings.options import to_dict
 from mgd_ssl.settings.parsing import defaults_of
@@ -189,13 +191,18 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def start_digest(config: RunConfig) -> str | None:
-    """What the student starts from: its file's SHA-256, or a name; None where it is new."""
+    """What the student starts from: a file's SHA-256, or a name; None where it is new.
+
+    Of a file in shards it is the SHA-256 of their digests, one after another.
+    """
     given = (getattr(config, name, None) for name in ("student_weights", "backbone_weights"))
     start = next((path for path in given if path is not None), None)
     if start is None or not start.is_file():
         return start and str(start)
-    with start.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    digests = list(sha256_of(*files_of(start)).values())
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
 
 
 def cache_identity(config: RunConfig) -> str | None:

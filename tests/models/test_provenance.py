@@ -47,6 +47,6 @@ def test_a_students_file_says_whose_weights_it_learned_from(tmp_path):
 
 def test_another_projects_entry_is_no_provenance(tmp_path):
     state = create_backbone("resnet18", width=0.125).state_dict()
-    for entry in ("resnet50", 3, None):
+    for entry in ("resnet50", 3, None, {"teacher": torch.zeros(2)}):
         torch.save({"state_dict": state, "provenance": entry}, tmp_path / "a.pt")
         assert load_backbone(tmp_path / "a.pt")[1].learned_from == {}
