@@ -232,22 +232,21 @@ class FeatureDistiller(nn.Module):
             (C_s,C_t) float64 each, (C_t,C_t) where the student's maps are expanded first.
         """
         rows = [
-            replace(s, student_channels=self._rows(s), teacher_index=i)
+            replace(s, index=i, student_channels=self._rows(s), teacher_index=i)
             for i, s in enumerate(self.stages)
         ]
-        matched = ((self._expanded(student), self._targets(teacher)) for student, teacher in pairs)
+        matched = (self._compared(student, teacher) for student, teacher in pairs)
         return gather_costs(rows, matched, self.device)
 
-    def _expanded(self, student_maps: Maps) -> list[Tensor]:
-        """The maps of stages that take part through their expansions; the others as they are."""
-        maps = list(student_maps)
-        for stage in self.stages if self.expands else ():
-            maps[stage.index] = self.adapters[stage.name](maps[stage.index])
-        return maps
-
-    def _targets(self, teacher_maps: Maps) -> list[Tensor]:
-        """What each stage that takes part is matched to."""
-        return [self._target(stage, teacher_maps[stage.teacher_index]) for stage in self.stages]
+    def _compared(self, student_maps: Maps, teacher_maps: Maps) -> tuple[Maps, Maps]:
+        """What costs are taken of, a map a stage that takes part: no norms, but expansions."""
+        maps = [(s, student_maps[s.index], teacher_maps[s.teacher_index]) for s in self.stages]
+        if self.expands:
+            pairs = [self._on_one_grid(*each) for each in maps]
+        else:
+            pairs = [(student, self._target(stage, teacher)) for stage, student, teacher in maps]
+        students, teachers = zip(*pairs, strict=True)
+        return students, teachers
 
     def _target(self, stage: Stage, teacher: Tensor) -> Tensor:
         target: Tensor = self.targets(stage, at_most(teacher, self.grid))
