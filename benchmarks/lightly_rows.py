@@ -55,6 +55,7 @@ class Setting:
         batch: images a step.
         epochs: passes over the images.
         threads: of the one process that trains.
+        arch: the teacher's, where its file does not show it.
     """
 
     images: Path
@@ -65,6 +66,7 @@ class Setting:
     batch: int
     epochs: int
     threads: int
+    arch: str | None = None
 
 
 def find(python: Path | None) -> Path | None:
@@ -122,7 +124,7 @@ def train(python: Path, name: str, seed: int, setting: Setting, out: Path) -> di
     Returns:
         ``steps``, the clock at which each began; ``seconds`` of the whole call; ``versions``.
     """
-    network, report = load_backbone(setting.teacher)
+    network, report = load_backbone(setting.teacher, arch=setting.arch)
     out.mkdir(parents=True, exist_ok=True)
     torch.save(backbone_state(network), out / "teacher.pt")
     job = {

@@ -27,7 +27,7 @@ class Maps(nn.Module):
     """What lightly-train asks of a network of one's own: maps, their pooling, its width.
 
     Args:
-        network: one of torchvision's ResNets, of any width and stem.
+        network: one of torchvision's ResNets, of any width and stem, or any network of timm.
         steps: gets the clock (seconds) at every pass; a frozen teacher needs none.
 
     Raises:
@@ -37,10 +37,11 @@ class Maps(nn.Module):
     def __init__(self, network: nn.Module, steps: list[float] | None = None) -> None:
         super().__init__()
         names = [name for name, _ in network.named_children()]
-        if "avgpool" not in names:
-            sys.exit(f"got {type(network).__name__}, expected a ResNet of torchvision's kind")
+        self.whole = hasattr(network, "forward_features")
+        if "avgpool" not in names and not self.whole:
+            sys.exit(f"got {type(network).__name__}, expected a ResNet of torchvision, or timm's")
         self.network, self.steps = network, steps
-        self.names = names[: names.index("avgpool")]
+        self.names = names[: None if self.whole else names.index("avgpool")]
 
     def forward_features(self, x: Tensor) -> dict[str, Tensor]:
         """Images (N,3,H,W) to the last stage's maps (N,C,h,w)."""
@@ -48,6 +49,8 @@ class Maps(nn.Module):
             self.steps.append(time.perf_counter())
         elif self.network.training:
             raise RuntimeError("the teacher is in training mode, expected eval")
+        if self.whole:
+            return {"features": self.network.forward_features(x)}
         for name in self.names:
             x = self.network.get_submodule(name)(x)
         return {"features": x}

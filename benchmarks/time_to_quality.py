@@ -1,0 +1,158 @@
+"""Quality of a student after fixed budgets of CPU seconds, all included, and against lightly-train.
+
+    python benchmarks/time_to_quality.py FOLDER TEACHER [--lightly PYTHON] [--budgets 300 900 1800]
+
+FOLDER has train/ and val/ of class folders of image files. Each row trains the same thin ResNet-18
+at 64 pixels, on one thread, decoding in the process that trains; a schedule of its own length fills
+each budget. Counted are the CPU seconds of the whole command, from the start of Python to the
+student's file, and the making of the cache where there is one: other work on the machine disturbs
+them less than the clock. kNN (k 20, T 0.1) and linear accuracy are measured after. A row whose
+results exist is not repeated. lightly-train is under the AGPL-3.0 and runs in a Python of its own.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightly_rows
+import torch
+from lightly_rows import Setting
+
+from mgd_ssl.models import BackboneSpec
+from mgd_ssl.settings.views import preset
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "recipes"))
+from tables import evaluate
+
+SIZE, BATCH, WIDTH, MOST_VIEWS = 64, 128, 0.25, 20
+STUDENT = BackboneSpec("resnet18", WIDTH, "imagenet", 1)
+OURS: dict[str, list[str]] = {
+    "mgd-plus": [],
+    "mgd-plus, cached": [],
+    "simreg": ["--method", "simreg"],
+    "compress": ["--method", "compress"],
+}
+THEIRS = ["lightly-train", "lightly-train, lr x32"]
+
+
+@dataclass
+class Bench:
+    """Where everything is."""
+
+    data: Path
+    teacher: Path
+    arch: str | None
+    out: Path
+    lightly: Path | None
+    seed: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("teacher", type=Path)
+    parser.add_argument("--teacher-arch", help="where the file does not show it")
+    parser.add_argument("--lightly", type=Path, help="the Python with lightly-train [this one]")
+    parser.add_argument("--out", type=Path, default=Path("runs/time_to_quality"))
+    parser.add_argument("--budgets", type=float, nargs="+", default=[300, 900, 1800])
+    parser.add_argument("--rows", nargs="*")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    python = lightly_rows.find(options.lightly)
+    place = options.data, options.teacher, options.teacher_arch, options.out.absolute()
+    bench = Bench(*place, python, options.seed)
+    bench.out.mkdir(parents=True, exist_ok=True)
+    named = ("--arch", options.teacher_arch) if options.teacher_arch else ()
+    teacher = kept(bench, "teacher", lambda: measure(bench, "teacher", bench.teacher, named))
+    print(f"teacher: kNN {teacher['knn20']:.2f}, linear {teacher['linear']:.2f}")
+    print(
+        "| row | budget | epochs | CPU seconds | kNN | % of teacher | linear |\n" + "|---" * 7 + "|"
+    )
+    for name in options.rows or [*OURS, *(THEIRS if python else ())]:
+        for budget in options.budgets:
+            row = kept(bench, f"{name}-{budget:.0f}", lambda: run(bench, name, budget))  # noqa: B023
+            share = 100 * row["knn20"] / teacher["knn20"]
+            print(
+                f"| {name} | {budget:.0f} | {row['epochs']} | {row['cpu']:.0f} "
+                f"| {row['knn20']:.2f} | {share:.1f} | {row['linear']:.2f} |",
+                flush=True,
+            )
+
+
+def kept(bench: Bench, name: str, measured: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Results from their file, or measured and written."""
+    path = bench.out / f"{name}.json"
+    if not path.exists():
+        path.write_text(json.dumps(measured(), indent=2))
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def run(bench: Bench, name: str, budget: float) -> dict[str, Any]:
+    """Train for a budget, and measure."""
+    speed = kept(bench, f"{name}-speed", lambda: speed_of(bench, name))
+    epochs = max(1, int((budget - speed["fixed"]) / speed["epoch"]))
+    out = bench.out / f"{name}-{budget:.0f}-{bench.seed}"
+    seconds = train(bench, name, epochs, out)
+    figures = measure(bench, out.name, out / "student.safetensors")
+    return figures | {"epochs": epochs, "cpu": seconds}
+
+
+def speed_of(bench: Bench, name: str) -> dict[str, float]:
+    """CPU seconds of an epoch, its cached view among them, and of all else, from two short runs."""
+    one, three = (train(bench, name, n, bench.out / f"{name}-try{n}") for n in (1, 3))
+    epoch = (three - one) / 2
+    return {"epoch": epoch, "fixed": one - epoch}
+
+
+def train(bench: Bench, name: str, epochs: int, out: Path) -> float:
+    """Train a student; returns the CPU seconds of all processes."""
+    before = cpu_seconds()
+    if name in OURS:
+        words = [str(bench.data), "--teacher", str(bench.teacher), "--size", str(SIZE)]
+        words += ["--teacher-arch", bench.arch] if bench.arch else []
+        more = ["-b", str(BATCH), "-j", "0", "--epochs", str(epochs), "--seed", str(bench.seed)]
+        more += ["-a", "resnet18", "--width", str(WIDTH), "--knn-every", "0", "--health-every", "0"]
+        if name.endswith("cached"):
+            cache = ["--out", f"{out}-cache", "--views", str(min(epochs, MOST_VIEWS)), "-j", "0"]
+            command("-m", "mgd_ssl", "cache", *words, *cache)
+            more += ["--teacher-cache", f"{out}-cache"]
+        command("pretrain.py", *words, *more, *OURS[name], "--out", str(out), "--overwrite")
+    else:
+        assert bench.lightly
+        images = bench.data / "train"
+        views = preset("small", blur_p=0.0)
+        place = images, bench.teacher, STUDENT, views, SIZE, BATCH, epochs, 1, bench.arch
+        lightly_rows.train(bench.lightly, name, bench.seed, Setting(*place), out)
+    return cpu_seconds() - before
+
+
+def command(*words: str) -> None:
+    """Run Python on one thread."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, check=True)
+
+
+def cpu_seconds() -> float:
+    """Of all processes that this one started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(bench: Bench, name: str, file: Path, more: tuple[str, ...] = ()) -> dict[str, Any]:
+    """kNN and linear accuracy over all val images."""
+    part = bench.out / f"{name}.part.json"
+    return evaluate(file, bench.data, part, 10**9, SIZE, (20,), (*more, "-j", "0"))
+
+
+if __name__ == "__main__":
+    main()
