@@ -28,10 +28,10 @@ from lightly_rows import Setting
 from mgd_ssl.models import BackboneSpec
 from mgd_ssl.settings.views import preset
 
-ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "recipes"))
+sys.path.append(str(Path(__file__).parents[1] / "recipes"))
 from tables import evaluate
 
+ROOT = Path(__file__).parents[1]
 SIZE, BATCH, WIDTH, MOST_VIEWS = 64, 128, 0.25, 20
 STUDENT = BackboneSpec("resnet18", WIDTH, "imagenet", 1)
 OURS: dict[str, list[str]] = {
