@@ -185,19 +185,27 @@ class ContractReader:
 
 
 @torch.no_grad()
-def probe(network: nn.Module, reader: FeatureReader, size: int) -> list[Tensor]:
+def probe(
+    network: nn.Module, reader: FeatureReader, size: int, option: str = "--size"
+) -> list[Tensor]:
     """The maps of a batch of blank images (2,3,size,size), in eval mode; no state changes.
+
+    Args:
+        network: any.
+        reader: of its maps.
+        size: image side, in pixels.
+        option: what sets the size, for the message.
 
     Raises:
         ValueError: the network takes no images of that size.
     """
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    with evaluating(network), naming_size(network, size):
+    with evaluating(network), naming_size(network, size, option):
         return reader(network, torch.zeros(PROBE_BATCH, 3, size, size, device=device))[0]
 
 
 @contextmanager
-def naming_size(network: nn.Module, size: int) -> Iterator[None]:
+def naming_size(network: nn.Module, size: int, option: str = "--size") -> Iterator[None]:
     """Inside, a network that takes no images of ``size`` pixels is a ValueError that says so."""
     try:
         yield
@@ -205,18 +213,17 @@ def naming_size(network: nn.Module, size: int) -> Iterator[None]:
         if str(error).startswith("tap "):
             raise
         raise ValueError(
-            f"size: {type(network).__name__} takes no images of {size} pixels ({error}); expected "
-            f"{_valid_size(network, size)}"
+            f"{option.lstrip('-').replace('-', '_')}: {type(network).__name__} takes no images of "
+            f"{size} pixels ({error}); expected {_valid_size(network, size, option)}"
         ) from error
 
 
-def _valid_size(network: nn.Module, size: int) -> str:
+def _valid_size(network: nn.Module, size: int, option: str) -> str:
     """A size that a network takes, in words: a multiple of its patch, or that it is built for."""
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     if getattr(network, "dynamic_img_size", False) and patch:
         side = int(patch[0])
-        return (
-            f"a multiple of its patches' {side} pixels: --size {max(1, round(size / side)) * side}"
-        )
+        nearest = max(1, round(size / side)) * side
+        return f"a multiple of its patches' {side} pixels: {option} {nearest}"
     built = (getattr(network, "default_cfg", None) or {}).get("input_size", (3, 224, 224))[-1]
-    return f"a size that it is built for: --size {built}"
+    return f"a size that it is built for: {option} {built}"

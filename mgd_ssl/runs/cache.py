@@ -13,7 +13,7 @@ from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import ImageSource, data_digest, open_sources
 from mgd_ssl.data.packing_size import free_bytes
 from mgd_ssl.files import require_writable, write_text
-from mgd_ssl.models import KeyReport, load_backbone, probe
+from mgd_ssl.models import KeyReport, Taps, load_backbone, probe
 from mgd_ssl.runs.cache_maker import Maker
 from mgd_ssl.runs.output_folder import LOCK, alone, gigabytes
 from mgd_ssl.settings.cache import CacheConfig
@@ -65,6 +65,7 @@ def load_teacher(config: CacheConfig) -> tuple[Teacher, KeyReport]:
     assert options.teacher
     network, report = load_backbone(options.teacher, **options.spec)
     size = options.teacher_size or config.size
+    probe(network, Taps([]), size, "--teacher-size")
     return make_teacher(options, size, network, report, config.maps), report
 
 

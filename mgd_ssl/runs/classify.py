@@ -17,6 +17,7 @@ from mgd_ssl.models import (
     backbone_state,
     create_classifier,
     load_classifier,
+    probe,
 )
 from mgd_ssl.runs.classify_evaluation import evaluate
 from mgd_ssl.settings.classify import ClassifyConfig
@@ -84,9 +85,10 @@ def distill(
     config: ClassifyConfig, network: nn.Module, report: KeyReport, student: nn.Module
 ) -> Distillation:
     """The frozen teacher and, where maps are matched, the student's reader and the distiller."""
-    matched = config.mgd.is_matched
-    teacher = make_teacher(config.teacher, teacher_size(config), network, report, matched)
-    if config.mgd.is_matched:
+    matched, size = config.mgd.is_matched, teacher_size(config)
+    probe(network, Taps([]), size, "--teacher-size")
+    teacher = make_teacher(config.teacher, size, network, report, matched)
+    if matched:
         return match_maps(config, teacher, student)
     return {"teacher": teacher, "reader": Taps([])}
 

@@ -74,7 +74,7 @@ def distill(
         ValueError: their maps cannot be matched; says what can be done at once.
     """
     size = teacher_size(config)
-    probe(network, Taps([]), size)
+    probe(network, Taps([]), size, "--teacher-size")
     if not config.mgd.is_matched:
         return {"teacher": make_teacher(config.teacher, size, network, report, matched=False)}
     try:

@@ -129,7 +129,7 @@ def check_teacher(
     sample = subset(source, SHOWN, seed)
     loader = make_loader(sample, size, SHOWN, train=False, exif=exif, bad_images=1.0)
     images = to_unit(next(iter(loader)).images)
-    with naming_size(teacher.network, teacher.size or size):
+    with naming_size(teacher.network, teacher.size or size, "--teacher-size"):
         features = pool(teacher(images)[1]).float()
     finite = features.isfinite().all(dim=1)
     if features.shape[1] == 0:

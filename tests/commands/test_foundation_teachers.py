@@ -3,15 +3,16 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from image_files import class_tree
-from official_files import dinov2_shapes, random_state
+from official_files import dinov2_shapes, random_state, text_tower, vit_shapes
 from safetensors import safe_open
 from tiny_runs import STUDENT, read_rows
 
-from mgd_ssl.commands import knn_eval, pretrain
+from mgd_ssl.commands import knn_eval, linear_eval, pretrain
 from mgd_ssl.models import load_backbone
 
 pytest.importorskip("timm")
@@ -72,11 +73,17 @@ def test_a_size_that_the_patches_do_not_divide_is_answered_with_the_nearest(
 ) -> None:
     assert run(folder, dinov2, tmp_path / "run", "--epochs", "1", "--size", size) != 0
     said = " ".join(capsys.readouterr().err.split())
-    assert f"takes no images of {size} pixels" in said
-    assert f"a multiple of its patches' 14 pixels: --size {nearest}" in said
+    assert f"teacher_size: DinoV2Transformer takes no images of {size} pixels" in said
+    assert f"a multiple of its patches' 14 pixels: --teacher-size {nearest}" in said
     assert not (tmp_path / "run").exists()
+    given = ["--epochs", "1", "--size", "32", "--teacher-size", size]
+    assert run(folder, dinov2, tmp_path / "run", *given) != 0
+    assert f"--teacher-size {nearest}" in capsys.readouterr().err
     assert knn_eval.main([str(dinov2), str(folder), "--size", size]) != 0
-    assert f"--size {nearest}" in capsys.readouterr().err
+    assert f"pixels: --size {nearest}" in capsys.readouterr().err
+    start = ["--student-weights", str(dinov2), "--size", size, "--out", str(tmp_path)]
+    assert pretrain.main([str(folder), *RUN, "--method", "simsiam", *start]) != 0
+    assert f"pixels: --size {nearest}" in capsys.readouterr().err
 
 
 def test_the_file_is_evaluated_as_it_is(folder: Path, dinov2: Path, tmp_path: Path) -> None:
@@ -84,3 +91,42 @@ def test_the_file_is_evaluated_as_it_is(folder: Path, dinov2: Path, tmp_path: Pa
     argv = [str(dinov2), str(folder), "--size", "28", "--knn-k", "3", "--out", str(out)]
     assert knn_eval.main(argv) == 0
     assert json.loads(out.read_text())["network"]["arch"] == "timm/vit_small_patch14_dinov2"
+
+
+def adapters() -> dict[str, torch.Tensor]:
+    """PEFT's adapter_model of a ViT."""
+    name = "base_model.model.blocks.0.attn.qkv"
+    return {f"{name}.lora_{part}.weight": torch.rand(8, 8) for part in "AB"}
+
+
+def detector() -> dict[str, torch.Tensor]:
+    """A ViT under the names of Detectron2's detectors."""
+    vit = random_state(vit_shapes(128, 2, side=4))
+    heads = {"roi_heads.box_head.fc1.weight": torch.rand(8, 8)}
+    return {f"backbone.net.{key}": value for key, value in vit.items()} | heads
+
+
+@pytest.mark.parametrize(
+    ("make", "held", "remedy"),
+    [
+        (text_tower, "a text tower, expected one of images", "holds the image tower"),
+        (adapters, "adapters (LoRA) and not the network", "merge_and_unload()"),
+        (detector, "a detector, expected a classifier", "the weights that it was trained from"),
+    ],
+)
+def test_a_file_without_an_image_network_is_refused_wherever_it_is_named(
+    folder: Path, tmp_path: Path, capsys: Capture, make: Any, held: str, remedy: str
+) -> None:
+    path, out = tmp_path / "weights.pth", ["--out", str(tmp_path / "out")]
+    torch.save(make(), path)
+    start = [*RUN, "--method", "simsiam", "--student-weights", str(path)]
+    for command, argv in (
+        (pretrain, [str(folder), *RUN, *STUDENT, "--teacher", str(path), *out]),
+        (pretrain, [str(folder), *start, *out]),
+        (knn_eval, [str(path), str(folder), *out]),
+        (linear_eval, [str(path), str(folder), *out]),
+    ):
+        assert command.main(argv) != 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"{path} holds {held}" in said and remedy in said
+        assert not (tmp_path / "out").exists()

@@ -55,7 +55,7 @@ def test_a_size_that_a_teacher_does_not_take_is_answered_with_one_that_it_does(
 ) -> None:
     file = write_timm(tmp_path / "t.pt", "vit_tiny_patch16_224")
     argv = [str(folder), "--teacher", str(file), "--out", str(tmp_path / "run"), *RUN]
-    assert follow([*argv, "--size", "75"], capsys, most=1) == ["--size", "80"]
+    assert follow([*argv, "--size", "75"], capsys, most=1) == ["--teacher-size", "80"]
 
 
 @pytest.mark.parametrize(
