@@ -32,7 +32,7 @@ def write_timm(path: Path, name: str) -> Path:
 def advised(message: str) -> list[str]:
     """The options that a refusal names first, each with its values."""
     found = re.search(
-        r"(--(?:ignore|method|size|batch-size)(?: [\w-]+)+?)(?=[,;.]| or |$)", message
+        r"(--(?:ignore|method|(?:teacher-)?size|batch-size)(?: [\w-]+)+?)(?=[,;.]| or |$)", message
     )
     assert found, message
     return found[1].split()
