@@ -182,6 +182,7 @@ RULES = [
     Needs(["loader.size"], lambda _: False, "in detect", "give --min-size and --max-size"),
     Needs(["loader.mean", "loader.std"], lambda _: False, "in detect", NORMALIZATION),
     Needs(["network.taps", "teacher.teacher_taps"], lambda _: False, "in detect", "give --levels"),
+    Needs(["optim.accumulate"], lambda _: False, "in detect", "give a smaller --batch-size"),
     Needs(["optim.warmup_epochs"], lambda _: False, "in detect", "give --warmup-steps"),
     Needs(["levels", "teacher_caffe"], _has_teacher, "without a teacher", "name one: --teacher"),
     *shared_rules("without a teacher", "name one: --teacher"),

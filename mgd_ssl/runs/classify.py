@@ -70,9 +70,9 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
         kd_temperature=config.kd.kd_t,
         **distillation,
     )
-    sharers = 1 if config.sync_bn else fabric.world_size
-    images = config.optim.batch_size // sharers
-    check_norms(task, config.loader.size, images, 2 * sharers)
+    parts = config.optim.accumulate * (1 if config.sync_bn else fabric.world_size)
+    images = config.optim.batch_size // parts
+    check_norms(task, config.loader.size, images, 2 * parts)
     if config.sync_bn:
         convert_sync_bn(task, fabric)
     if fabric.is_global_zero:

@@ -22,7 +22,7 @@ from mgd_ssl.models import evaluating, pool
 from mgd_ssl.runs.pretrain import PretrainRun
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.loop import Position
+from mgd_ssl.training.loop import Position, take_step
 from mgd_ssl.training.memory import step_memory
 from mgd_ssl.training.memory_check import REFUSED, available
 from mgd_ssl.training.run import TrainingRun
@@ -73,13 +73,14 @@ def _memory(run: TrainingRun[Any, Any]) -> dict[str, float]:
     assert data.size is not None
     need = step_memory(run.task, run.optimizer, run.fabric, data.size, data.views_per_image)
     batch = run.config.optim.batch_size
-    took, free = need.bytes_for(batch // processes), available(run.fabric.device)
+    parts = processes * run.config.optim.accumulate
+    took, free = need.bytes_for(batch // parts), available(run.fabric.device)
     if free is None:
         logger.info("memory: a step of %d images takes about %.1f GB", batch, took / 1e9)
         return {"step": took}
     least = need.bytes_for(0)
     each = max(need.bytes_for(1) - least, 1)
-    most = max(0, int((free * REFUSED - least) // each)) * processes
+    most = max(0, int((free * REFUSED - least) // each)) * parts
     fitting = 2 ** int(math.log2(most)) if most else 0
     logger.info(
         "memory: a step of %d images takes about %.2g of %.3g GB; the largest power of two that "
@@ -121,17 +122,14 @@ def _speed(run: PretrainRun) -> float:
     fabric, task = run.fabric, run.task
     if run.config.device.channels_last:
         task.to(memory_format=torch.channels_last)
-    run.module, optimizer = fabric.setup(task, run.optimizer)
+    run.module, run.optimizer = fabric.setup(task, run.optimizer)
     if task.distiller:
         _solve(run, fabric)
     done, started = 0, 0.0
     for number, batch in enumerate(islice(run.data.loader, WARM + TIMED)):
         if number == min(WARM, run.steps - 1):
             done, started = 0, _now(fabric.device)
-        losses: dict[str, Tensor] = run.step(fabric.to_device(batch))
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(torch.stack(list(losses.values())).sum())
-        optimizer.step()
+        take_step(fabric, run.optimizer, run.parts(fabric.to_device(batch)), run.update)
         done += 1
     rate = done * run.config.optim.batch_size / max(_now(fabric.device) - started, 1e-9)
     logger.info("speed: %.0f images/s over %d real steps", rate, done)
@@ -165,7 +163,8 @@ def _whole(run: PretrainRun, rate: float) -> dict[str, float]:
     weights = _bytes(run.task) - (_bytes(teacher) if teacher else 0)
     trained = sum(p.numel() * 4 for p in run.task.parameters() if p.requires_grad)
     states = 2 if run.config.optim.optimizer == "adamw" else 1
-    disk = 2 * (weights + states * trained)  # last.pt and best.pt
+    average = _bytes(run.task.student) if run.average else 0
+    disk = 2 * (weights + average + states * trained)  # last.pt and best.pt
     logger.info(
         "the run: %d epochs of %d steps, about %s without solves and measurements; checkpoints "
         "take about %.2g GB in %s",

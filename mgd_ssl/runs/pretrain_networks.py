@@ -95,14 +95,14 @@ def build_task(
     Raises:
         ValueError: the batch does not suit the processes, the splits, the queue or the norms.
     """
+    parts = fabric.world_size * config.optim.accumulate
     splits = split_norms(config, student, fabric.world_size)
     loss = config.objective.build(student, report.features if report else 0)
     normalize = Normalize(config.loader.mean, config.loader.std)
     cached = config.teacher_cache is not None
     task = Pretraining(student, config.objective, loss, normalize, cached=cached, **distillation)
-    parts = fabric.world_size * splits
-    images = config.optim.batch_size // parts
-    check_norms(task, config.loader.size, images, 2 * parts)
+    images = config.optim.batch_size // (parts * splits)
+    check_norms(task, config.loader.size, images, 2 * parts * splits)
     return task
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.objectives import OBJECTIVES, Objective
-from mgd_ssl.objectives.objective import all_options
+from mgd_ssl.objectives.objective import WithQueue, all_options
 from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.inherited import (
@@ -153,6 +153,13 @@ class PretrainConfig(RunConfig):
             raise ValueError(
                 f"method {self.method}: got no teacher, expected --teacher PATH, or --method moco "
                 "without --mgd-weighing"
+            )
+        if self.optim.accumulate > 1 and isinstance(self.objective, WithQueue):
+            raise ValueError(
+                f"accumulate: got {self.optim.accumulate} with --method {self.method}, whose queue "
+                "would take in one part of the batch before the next is compared with it, so that "
+                "the parts do not add up to the batch; give a smaller --batch-size instead, or use "
+                "--method mgd-plus or simreg"
             )
         if self.evaluation.best == "agreement" and not (teacher and self.evaluation.health_every):
             raise ValueError(

@@ -116,6 +116,9 @@ class OptimizerOptions:
     epochs: int = 200
     batch_size: Annotated[int, arg(aliases=["-b"])] = 256
     """Images per step, over all processes."""
+    accumulate: int = 1
+    """Compute a step in this many parts, one after the other, and add their gradients: takes less
+    memory than the whole batch at once. Batch norms take their statistics of a part."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Each has its own default learning rate and weight decay."""
     lr: float = 0.03
@@ -135,9 +138,20 @@ class OptimizerOptions:
     warmup_epochs: int = 0
     """Epochs over which the rate rises from 0. classify adds them to --epochs."""
 
+    clip_grad: float | None = None
+    """Largest norm of the gradient; a larger one is scaled down to it. None: no limit."""
+    ema: float | None = None
+    """Decay per step of a moving average of the student, such as 0.999. The average is measured,
+    saved and exported in place of the student. None: no average."""
+
     def check(self) -> None:
         """Refuse values out of range."""
         require_least(self, epochs=1, batch_size=1, momentum=0, weight_decay=0, warmup_epochs=0)
+        require_least(self, accumulate=1, ema=0)
+        if self.clip_grad is not None and not self.clip_grad > 0:
+            raise ValueError(f"clip_grad: got {self.clip_grad}, expected above 0")
+        if self.ema is not None and not self.ema < 1:
+            raise ValueError(f"ema: got {self.ema}, expected from 0 to below 1")
         if not self.momentum < 1:
             raise ValueError(f"momentum: got {self.momentum}, expected below 1")
         if self.cos_per_epoch and not self.cos:

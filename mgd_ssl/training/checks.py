@@ -39,12 +39,19 @@ def check_readable(source: ImageSource, use: str, exif: bool = True) -> None:
 
 
 def check_batch(config: RunConfig, source: ImageSource, processes: int) -> None:
-    """Refuse a batch that the training images do not fill.
+    """Refuse a batch that the training images do not fill, or that its parts do not divide.
 
     Raises:
-        ValueError: names a batch size that they do.
+        ValueError: names a batch size that fits.
     """
     batch, images = config.optim.batch_size, len(source)
+    parts = processes * config.optim.accumulate
+    if config.optim.accumulate > 1 and batch % parts:
+        raise ValueError(
+            f"batch_size: got {batch} on {processes} processes in {config.optim.accumulate} parts, "
+            f"expected a multiple of {parts}; give --batch-size {max(1, batch // parts) * parts}, "
+            "or change --accumulate"
+        )
     if batch > images:
         fitting = max(processes, 2 ** (images.bit_length() - 1))
         raise ValueError(

@@ -2,7 +2,7 @@
 
 import hashlib
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -75,13 +75,16 @@ class LoopConfig:
             )
 
 
+Losses = Mapping[str, Tensor]
+
+
 def no_metrics(_: object) -> dict[str, float]:
     """Do nothing, and measure nothing, before a step or after an epoch."""
     return {}
 
 
 def fit(
-    step: Callable[[Any], Mapping[str, Tensor]],
+    step: Callable[[Any], Losses | Iterable[Losses]],
     loader: Loader,
     optimizer: Any,
     config: LoopConfig,
@@ -92,12 +95,14 @@ def fit(
     start: Position = Position(),
     before_step: Callable[[Position], Mapping[str, float]] = no_metrics,
     after_epoch: Callable[[int], Mapping[str, float]] = no_metrics,
+    update: Callable[[], object] | None = None,
     writer: Writer | None = None,
 ) -> None:
     """Train from ``start`` to the last epoch.
 
     Args:
-        step: a batch on the device -> named scalar losses, whose sum is minimised.
+        step: a batch on the device -> named scalar losses, whose sum is minimised; or such losses
+            of one part of the batch after the other, which add up to those of the batch.
         loader: its order is a pure function of (seed, epoch), its position can be set.
         optimizer: set up by Fabric.
         config: length and rhythm.
@@ -107,6 +112,7 @@ def fit(
         start: where to begin.
         before_step: called with the position before each step; metrics to log.
         after_epoch: called with the 0-based epoch after its last step; metrics to log.
+        update: changes the weights by their gradients; by default the optimizer's step.
         writer: gets every row of metrics.
 
     Raises:
@@ -137,8 +143,9 @@ def fit(
                     meter.write(epoch, index + 1, metrics)
                     seed_step(config.seed, epoch, index)
                     _set_rate(optimizer, learning_rate(epoch, index, steps))
-                    losses = step(fabric.to_device(batch))
-                    _step(fabric, optimizer, losses)
+                    losses = take_step(
+                        fabric, optimizer, step(fabric.to_device(batch)), update or optimizer.step
+                    )
                     meter.add(epoch, index, losses, len(batch.images))
                     if (index + 1) % config.print_freq == 0:
                         meter.report(epoch, index)
@@ -160,10 +167,20 @@ def fit(
             raise Interrupted(stop.signum or signal.SIGTERM, begun=here != Position()) from None
 
 
-def _step(fabric: Fabric, optimizer: Any, losses: Mapping[str, Tensor]) -> None:
+def take_step(
+    fabric: Fabric,
+    optimizer: Any,
+    losses: Losses | Iterable[Losses],
+    update: Callable[[], object],
+) -> dict[str, Tensor]:
+    """Gradients of the losses, or of those of all parts, and one update; returns the losses."""
     optimizer.zero_grad(set_to_none=True)
-    fabric.backward(torch.stack([loss.float() for loss in losses.values()]).sum())
-    optimizer.step()
+    total: dict[str, Tensor] = {}
+    for part in [losses] if isinstance(losses, Mapping) else losses:
+        fabric.backward(torch.stack([loss.float() for loss in part.values()]).sum())
+        total = {k: total[k] + v.detach() if total else v.detach() for k, v in part.items()}
+    update()
+    return total
 
 
 def _set_rate(optimizer: Any, rate: float) -> None:

@@ -46,8 +46,9 @@ def check_memory(
     if free is not None and fabric.device.type == "cpu":
         free, where = free * config.device.num_nodes // processes, "on this machine"
     batch, size = config.optim.batch_size, config.loader.size or 0
+    parts = config.optim.accumulate
     warning = distributed.together(
-        lambda: check_fits(need, batch, processes, free, where, size < SMALL)
+        lambda: check_fits(need, batch, processes, free, where, size < SMALL, parts)
     )
     if warning:
         logger.warning("%s", warning)
@@ -91,7 +92,13 @@ def _entry(path: Path, name: str, unit: int = 1) -> int | None:
 
 
 def check_fits(
-    need: StepMemory, batch: int, processes: int, free: int | None, where: str, small: bool
+    need: StepMemory,
+    batch: int,
+    processes: int,
+    free: int | None,
+    where: str,
+    small: bool,
+    parts: int = 1,
 ) -> str:
     """Compare what a step needs with what there is.
 
@@ -102,6 +109,7 @@ def check_fits(
         free: bytes for one process; None where it is not known.
         where: that memory, in words.
         small: whether the images are small for the network already.
+        parts: of a step, computed one after the other.
 
     Returns:
         A warning; empty where a step fits well.
@@ -109,7 +117,7 @@ def check_fits(
     Raises:
         ValueError: a step does not fit; names a batch that does.
     """
-    wanted = need.bytes_for(batch // processes)
+    wanted = need.bytes_for(batch // (processes * parts))
     if free is None or wanted <= WARNED * free:
         return ""
     each = f" in each of {processes} processes" if processes > 1 else ""
@@ -117,18 +125,27 @@ def check_fits(
         f"batch_size: a step of {batch} images needs about {_gib(wanted)} of memory{each}, got "
         f"{_gib(free)} that {'are its share' if each else 'are free'} {where}"
     )
+    remedy = _remedy(need, batch, processes * parts, free, small)
     if wanted <= REFUSED * free:
-        return f"{text}; if it is killed, {_remedy(need, batch, processes, free, small)}"
-    raise ValueError(f"{text}, expected more; {_remedy(need, batch, processes, free, small)}")
+        return f"{text}; if it is killed, {remedy}"
+    raise ValueError(f"{text}, expected more; {remedy}")
 
 
-def _remedy(need: StepMemory, batch: int, processes: int, free: int, small: bool) -> str:
-    """The batch by halving, so that what the given one divides it divides too."""
+def _remedy(need: StepMemory, batch: int, parts: int, free: int, small: bool) -> str:
+    """The batch by halving, so that what the given one divides it divides too.
+
+    Args:
+        need: of one process.
+        batch: images of a step.
+        parts: that the step is shared out to, at once or one after the other.
+        free: bytes for one process.
+        small: whether the images are small for the network already.
+    """
     other = "" if small else ", or for small pictures --size 32 --stem small"
-    while batch % (2 * processes) == 0:
+    while batch % (2 * parts) == 0:
         batch //= 2
-        if need.bytes_for(batch // processes) <= WARNED * free:
-            return f"give -b {batch} ({_gib(need.bytes_for(batch // processes))}){other}"
+        if need.bytes_for(batch // parts) <= WARNED * free:
+            return f"give -b {batch} ({_gib(need.bytes_for(batch // parts))}){other}"
     return f"take a smaller network (-a, --width) or smaller images (--size){other}"
 
 

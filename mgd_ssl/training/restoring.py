@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl.models import check_values
+from mgd_ssl.training.average import UNAVERAGED
 
 REMEDY = (
     "the file was changed, or is of another version; start anew with --overwrite or in another "
@@ -62,6 +63,18 @@ def _check_summed(path: Path, summed: Any) -> None:
     for name, value in summed["losses"].items():
         if not isinstance(value, float) or not math.isfinite(value):
             _refuse(path, f"progress.summed.losses.{name}", value, "a finite number")
+
+
+def check_average(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint without the student's own values beside their average.
+
+    Raises:
+        ValueError: names the entry.
+    """
+    own: Any = content.get(UNAVERAGED)
+    _require(path, UNAVERAGED, own, Mapping, MAPPING)
+    _require(path, f"{UNAVERAGED}.steps", own.get("steps"), int, "a whole number")
+    _require(path, f"{UNAVERAGED}.student", own.get("student"), Mapping, MAPPING)
 
 
 def _require(path: Path, entry: str, value: Any, kind: Any, expected: str) -> None:

@@ -2,8 +2,8 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Container
-from contextlib import closing
+from collections.abc import Container, Iterator
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,6 +18,7 @@ from mgd_ssl.settings.config_file import saved
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.alarms import UnmovedStudent, measure_or_warn
+from mgd_ssl.training.average import UNAVERAGED, StudentAverage
 from mgd_ssl.training.checkpoint import BEST, LAST, read_last, save_checkpoint
 from mgd_ssl.training.devices import compile_task
 from mgd_ssl.training.logging import MetricWriter, logger
@@ -25,13 +26,14 @@ from mgd_ssl.training.loop import LoopConfig, Position, fit
 from mgd_ssl.training.memory_check import check_memory
 from mgd_ssl.training.meter import LossSums
 from mgd_ssl.training.optimizer import build_optimizer
-from mgd_ssl.training.restoring import check_optimizer, restore_module
+from mgd_ssl.training.restoring import check_average, check_optimizer, restore_module
 from mgd_ssl.training.run_directory import RunDirectory, taken_directory
 from mgd_ssl.training.run_files import CONFIG
 from mgd_ssl.training.same_run import check_same_run, identify
 from mgd_ssl.training.schedules import LearningRate
 from mgd_ssl.training.solving import solve_matching
 from mgd_ssl.training.training_data import TrainingData
+from mgd_ssl.training.updating import in_parts, update_weights
 
 Config = TypeVar("Config", bound=RunConfig)
 AnyTask = TypeVar("AnyTask", bound=Task)
@@ -78,6 +80,8 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             learning_rate.epochs, config.seed, config.print_freq, config.save_every
         )
         self.optimizer: Any = build_optimizer(config, self.task)
+        decay = config.optim.ema
+        self.average = None if decay is None else StudentAverage(self.task.student, decay)
         self.sources: dict[str, Any] = {}
         self.unmoved: UnmovedStudent | None = None
         self.best, self.is_best = float("-inf"), False
@@ -126,7 +130,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
                 if done == 0 and figures:
                     writer.write(0, 0.0, figures)
                 fit(
-                    self.step,
+                    self.parts,
                     data.loader,
                     self.optimizer,
                     self.loop_config,
@@ -136,6 +140,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
                     start=self.start,
                     before_step=self.before_step,
                     after_epoch=self.after_epoch,
+                    update=self.update,
                     writer=writer,
                 )
             student = directory.path / "student.safetensors"
@@ -153,6 +158,8 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             directory.write_config(saved(replace(config, resume=False, overwrite=False)))
         if config.device.channels_last:
             self.task.to(memory_format=torch.channels_last)
+            if self.average:
+                self.average.model.to(memory_format=torch.channels_last)
         if config.device.compile:
             logger.info("%d parts are compiled as they are first used", compile_task(self.task))
         self.module, self.optimizer = fabric.setup(self.task, self.optimizer)
@@ -168,6 +175,28 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         """A batch on the device -> named losses, whose sum is minimised."""
         losses: dict[str, Tensor] = self.module(*self.data.task_inputs(batch))
         return losses
+
+    def parts(self, batch: Any) -> Iterator[dict[str, Tensor]]:
+        """A batch on the device -> losses of one part of it after the other; see `in_parts`.
+
+        What is random in the inputs is drawn for the whole batch.
+        """
+        count = self.config.optim.accumulate
+        if count == 1:
+            yield self.step(batch)
+        else:
+            yield from in_parts(self.fabric, self.module, self.data.task_inputs(batch), count)
+
+    def update(self) -> None:
+        """Change the weights by their gradients; see `update_weights`."""
+        largest = self.config.optim.clip_grad
+        update_weights(
+            self.fabric, self.module, self.optimizer, largest=largest, average=self.average
+        )
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the student is its average where the run keeps one."""
+        return self.average.in_place() if self.average else nullcontext()
 
     def before_step(self, here: Position) -> dict[str, float]:
         """Solve the matching anew where the schedule says so."""
@@ -190,7 +219,10 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             self.unmoved.check(self.task.student.parameters())
             self.unmoved = None
         distributed.share_buffers(self.task.student)
-        metrics = measure_or_warn(self.measure, epoch, self.task.student)
+        if self.average:
+            self.average.share()
+        with self.averaged():
+            metrics = measure_or_warn(self.measure, epoch, self.task.student)
         if self.metric in metrics:
             figure = metrics[self.metric]
             self.is_best, self.best = figure > self.best, max(figure, self.best)
@@ -203,38 +235,50 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         """Write last.pt, best.pt where the student was never better, and the student alone."""
         self.begun = True
         if self.fabric.is_global_zero:
-            content = self._content(position)
-            save_checkpoint(self.directory.checkpoints / LAST, content)
-            if self.is_best:
-                save_checkpoint(self.directory.checkpoints / BEST, content)
-            self.export(self.directory.path)
+            with self.averaged():
+                content = self._content(position)
+                save_checkpoint(self.directory.checkpoints / LAST, content)
+                if self.is_best:
+                    save_checkpoint(self.directory.checkpoints / BEST, content)
+                self.export(self.directory.path)
         self.is_best = False
         self.fabric.barrier()
 
     def _content(self, position: Position) -> dict[str, Any]:
         distiller = self.task.distiller
-        return self.networks() | {
-            "config": saved(self.config),
-            "distiller": distiller.state_dict() if distiller else None,
-            "epoch": position.epoch,
-            "optimizer": self.optimizer.state_dict(),
-            "precision": self.fabric.strategy.precision.state_dict(),
-            "progress": {
+        average = {UNAVERAGED: self.average.state()} if self.average else {}
+        return (
+            self.networks()
+            | average
+            | {
+                "config": saved(self.config),
+                "distiller": distiller.state_dict() if distiller else None,
                 "epoch": position.epoch,
-                "step": position.step,
-                "summed": dataclasses.asdict(position.summed),
-                "best": self.best,
-                "metric": self.metric,
-            },
-            "steps_per_epoch": self.steps,
-            **self.sources,
-        }
+                "optimizer": self.optimizer.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),
+                "progress": {
+                    "epoch": position.epoch,
+                    "step": position.step,
+                    "summed": dataclasses.asdict(position.summed),
+                    "best": self.best,
+                    "metric": self.metric,
+                },
+                "steps_per_epoch": self.steps,
+                **self.sources,
+            }
+        )
 
     def _restore(self, content: dict[str, Any]) -> Position:
         path = self.directory.path / CONFIG
         check_same_run(self.config, content, self.sources, self.steps, path)
         self.restore(content)
         last = self.directory.checkpoints / LAST
+        if self.average:
+            check_average(last, content)
+            self.average.resume(content[UNAVERAGED]["steps"])
+            restore_module(
+                self.task.student, content[UNAVERAGED]["student"], last, f"{UNAVERAGED}.student"
+            )
         if self.task.distiller:
             state = content["distiller"] or {}
             restore_module(self.task.distiller, state, last, "distiller", finite=False)
