@@ -10,7 +10,7 @@ from mgd_ssl.training.average import StudentAverage
 
 
 def in_parts(
-    fabric: Fabric, module: Any, inputs: Sequence[Tensor], count: int
+    fabric: Fabric, module: Any, inputs: Sequence[Any], count: int
 ) -> Iterator[dict[str, Tensor]]:
     """Losses of one part of a batch after the other, which add up to those of the batch.
 
@@ -20,13 +20,21 @@ def in_parts(
     Args:
         fabric: devices and precision.
         module: set up by Fabric; takes ``inputs`` and gives named means over images.
-        inputs: (N, …) each.
+        inputs: tensors (N, …), also in lists and named tuples.
         count: of the parts, which divides N.
     """
-    chunks = zip(*(x.chunk(count) for x in inputs), strict=True)
-    for number, part in enumerate(chunks, 1):
-        with fabric.no_backward_sync(module, enabled=number < count):
+    for number in range(count):
+        part = [part_of(x, number, count) for x in inputs]
+        with fabric.no_backward_sync(module, enabled=number + 1 < count):
             yield {name: loss / count for name, loss in module(*part).items()}
+
+
+def part_of(value: Any, number: int, count: int) -> Any:
+    """Part ``number`` of ``count`` of every tensor (N, …) in lists and named tuples."""
+    if isinstance(value, Tensor):
+        return value.chunk(count)[number]
+    parts = [part_of(v, number, count) for v in value]
+    return type(value)(*parts) if hasattr(value, "_fields") else parts
 
 
 def update_weights(

@@ -21,9 +21,11 @@ from mgd_ssl.models import load_backbone
 from mgd_ssl.runs.pretrain import PretrainRun, build
 from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.tasks.task import TaughtView
 from mgd_ssl.training.average import StudentAverage
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.loop import take_step
+from mgd_ssl.training.updating import part_of
 
 # A student, adapters and a head without batch norm; SGD, as AdamW divides by small gradients.
 NO_NORMS = (
@@ -113,6 +115,15 @@ def test_a_batch_in_parts_trains_as_the_whole_batch_on_two_processes(
         assert process.returncode == 0, said
         found.append(read_last(tmp_path / parts)["state_dict"])
     assert farthest(found[1], found[0]) < 1e-4
+
+
+def test_parts_of_views_with_a_teachers_answers_make_up_the_whole() -> None:
+    view = TaughtView(torch.rand(6, 3, 4, 4), [torch.rand(6, 2, 1, 1)], torch.rand(6, 5))
+    parts = [part_of(view, number, 3) for number in range(3)]
+    assert torch.equal(torch.cat([part.images for part in parts]), view.images)
+    assert torch.equal(torch.cat([part.maps[0] for part in parts]), view.maps[0])
+    assert torch.equal(torch.cat([part.output for part in parts]), view.output)
+    assert part_of(view._replace(maps=[]), 0, 3).maps == []
 
 
 def test_smaller_batches_train_otherwise(
