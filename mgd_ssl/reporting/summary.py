@@ -12,6 +12,7 @@ from typing import Any
 from mgd_ssl.evaluation.results import versions
 from mgd_ssl.reporting.groups import Group, Spread, spread
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
+from mgd_ssl.reporting.origins import origins, read_provenance
 from mgd_ssl.reporting.results import Result, read_results
 from mgd_ssl.reporting.runs import Run, Series
 from mgd_ssl.reporting.verdict import metric_words, verdict
@@ -120,6 +121,7 @@ def _run(run: Run, group: str) -> dict[str, Any]:
         "val_images": _count(run, "val_images"),
         "val_unreadable": _count(run, "val_unreadable"),
         "left_out": [*run.notes, *read_results(run)[1]],
+        "origins": list(origins(read_provenance(run.path))),
         "reproduce": _command(run),
     }
 
