@@ -15,6 +15,8 @@ from mgd_ssl.reporting.runs import Role, Run, Series
 WITHOUT_EFFECT = ("out", "resume", "overwrite", "print_freq", "save_every", "seed")
 # Settings of the method: a run and its baseline are expected to differ in these.
 METHOD_SETTINGS = ("method", "teacher", "mgd", "moco", "objective", "kd", "levels")
+# Follows from whether there is a teacher; the last figures do not depend on it.
+FOLLOWS_METHOD = ("evaluation.best",)
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ def differences(group: Group, other: Group) -> list[str]:
     """Names of the settings in which two groups differ, except those of the method."""
     one, two = (_flat(compared_settings(g.first)) for g in (group, other))
     names = [k for k in dict.fromkeys([*one, *two]) if one.get(k) != two.get(k)]
-    return [name for name in names if name.split(".")[0] not in METHOD_SETTINGS]
+    others = [name for name in names if name not in FOLLOWS_METHOD]
+    return [name for name in others if name.split(".")[0] not in METHOD_SETTINGS]
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

@@ -118,6 +118,15 @@ def test_figures_of_another_k_or_other_data_are_not_compared(tmp_path: Path) -> 
     assert "data is elsewhere instead of None" in line
 
 
+def test_a_baseline_may_choose_its_best_epoch_otherwise(tmp_path: Path) -> None:
+    """By default best.pt is chosen by agreement with the teacher, where there is one."""
+    knn = {"knn_k": 20, "knn_t": 0.1}
+    student = write_run(tmp_path / "mgd", evaluation={**knn, "best": "agreement"})
+    alone = write_run(tmp_path / "moco", 50.0, evaluation={**knn, "best": "last"}, **ALONE)
+    (line,) = verdict(grouped([student, alone]), {})
+    assert "10.0 points above moco, trained without a teacher" in line and "differ" not in line
+
+
 def test_without_distilled_runs_or_figures_the_verdict_says_so(tmp_path: Path) -> None:
     alone = write_run(tmp_path / "moco", 50.0, **ALONE)
     assert verdict(grouped([alone]), {}) == [
