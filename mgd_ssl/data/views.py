@@ -1,5 +1,7 @@
 """Random views of a batch of crops, made on its device by kornia; normalization apart from them."""
 
+from typing import Any, Self
+
 import kornia.augmentation as K
 import torch
 from jaxtyping import Float, UInt8
@@ -33,7 +35,8 @@ class View(nn.Module):
     """Crops (N,3,S,S) uint8 to a random view of each: color and blur.
 
     Views are floats (N,3,S,S) in [0, 1], not normalized. Every parameter is drawn for each image
-    from torch's global generator; the order of the four jitter steps is drawn once a batch.
+    from torch's global generator on the CPU, wherever the images are; the order of the four jitter
+    steps is drawn once a batch.
 
     Args:
         options: how a view is drawn; its crop and flip are those of `random_crops`.
@@ -43,6 +46,10 @@ class View(nn.Module):
     def __init__(self, options: ViewOptions, size: int) -> None:
         super().__init__()
         self.steps = nn.Sequential(*_steps(options, size))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Stay: moved to a device, kornia draws there, and waits for it to look at what it drew."""
+        return self
 
     @torch.no_grad()
     def forward(self, images: UInt8[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:

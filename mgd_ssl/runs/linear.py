@@ -85,7 +85,7 @@ def train_moco(config: LinearEvalConfig, evaluated: EvaluatedNetwork) -> dict[st
     classes = int(max(evaluated.labels("train").max(), evaluated.labels("val").max())) + 1
     head = nn.Linear(cast(int, evaluated.network.num_features), classes).to(evaluated.device)
     views, size = PRESETS["linear"], evaluated.size
-    view = View(views, size).to(evaluated.device)
+    view = View(views, size)
     results = train_linear_classifier(
         evaluated.network,
         head,

@@ -78,7 +78,7 @@ class ImageData(TrainingData):
         self.size, self.labelled = config.loader.size, labelled
         self.views_per_image = views_per_image
         self.loader = self._training_loader(views)
-        self._view = View(views, self.size).to(fabric.device)
+        self._view = View(views, self.size)
 
     def _training_loader(self, views: ViewOptions) -> ImageLoader:
         crops = random_crops(views, self.config.loader.size, self.views_per_image, self.config.seed)

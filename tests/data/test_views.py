@@ -48,6 +48,21 @@ def test_same_seed_gives_the_same_views_and_another_does_not(images, name):
 
 
 @pytest.mark.parametrize("name", PRESETS)
+def test_parameters_are_drawn_on_the_cpu_wherever_a_view_is_moved(images, name):
+    """Nothing of what decides on a step has to be read back from a device."""
+    module = View(PRESETS[name], SIDE)
+    torch.manual_seed(7)
+    expected = module(images)
+    moved = torch.nn.ModuleList([View(PRESETS[name], SIDE)]).to("meta")[0]
+    torch.manual_seed(7)
+    assert torch.equal(moved(images), expected)
+    steps = [m for m in moved.modules() if isinstance(m, K.AugmentationBase2D)]
+    drawn = [v for step in steps for v in step._params.values() if isinstance(v, torch.Tensor)]
+    assert {value.device.type for value in drawn} <= {"cpu"}
+    assert bool(drawn) == (name not in ("weak", "linear"))
+
+
+@pytest.mark.parametrize("name", PRESETS)
 def test_views_are_floats_in_the_unit_range(images, name):
     got = View(PRESETS[name], SIDE)(images)
     assert got.shape == images.shape and got.dtype == torch.float32
