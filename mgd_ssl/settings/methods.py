@@ -18,6 +18,7 @@ class Method:
         options: of the objective, if they differ from its defaults.
         weighing: how the stages' losses are weighed; ``none`` matches no maps.
         adapter: layer between the student's maps and the matching.
+        grid: largest side at which maps are compared; 0 for any.
         optimizer: a name in ``OPTIMIZERS``.
     """
 
@@ -25,6 +26,7 @@ class Method:
     options: Mapping[str, Any] = field(default_factory=dict)
     weighing: Weighing = "none"
     adapter: Adapter = "batch"
+    grid: int = 0
     optimizer: str = "sgd"
 
     @property
@@ -40,6 +42,7 @@ METHODS: dict[str, Method] = {
         {"regression_head": "linear"},
         weighing="start",
         adapter="expand",
+        grid=7,
         optimizer="adamw",
     ),
     # The method of 2021: MoCo v2, and the matching in groups.

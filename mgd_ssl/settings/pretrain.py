@@ -123,7 +123,7 @@ class PretrainConfig(RunConfig):
                 * (100 if embedded and weighing == "published" else 1),
                 mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
                 mgd_adapter=method.adapter,
-                mgd_grid=said.get("mgd_grid", 0),
+                mgd_grid=said.get("mgd_grid", method.grid),
                 ignore=said.get("ignore", IGNORED.get(arch or "", ())),
             ),
             optim=_optim(said, method, embedded),

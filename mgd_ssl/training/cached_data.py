@@ -45,7 +45,8 @@ class Store:
     def read(self, epoch: int, images: NDArray[np.int64]) -> dict[str, Tensor]:
         """Of B images' V crops: column -> (B, V, ...)."""
         rows = [self.cache.read(view, images, maps=self.maps) for view in self.views.seen(epoch)]
-        return {name: torch.stack([row[name] for row in rows], dim=1) for name in rows[0]}
+        with torch.autocast("cpu", enabled=False):  # which stacks no mixture of float types
+            return {name: torch.stack([row[name] for row in rows], dim=1) for name in rows[0]}
 
 
 def stored_views(manifest: Manifest, views: int = 1) -> StoredViews:

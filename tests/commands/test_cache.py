@@ -111,6 +111,14 @@ def test_a_held_out_share_leaves_each_image_its_own_answers(
     assert train(data, teacher, cached, tmp_path / "run", "--health-every", "1") == 0
 
 
+@pytest.mark.parametrize("method", ["mgd-plus", "simreg"])
+def test_a_cached_run_in_lower_precision_reads_the_same_answers(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path, method: str
+) -> None:
+    more = ["--precision", "bf16", "-j", "0", "--epochs", "1", "--method", method]
+    assert train(data, teacher, cached, tmp_path / "run", *more) == 0
+
+
 def test_the_cache_sets_the_views_and_the_grid(
     tmp_path: Path, data: Path, teacher: Path, cached: Path
 ) -> None:
