@@ -1,0 +1,147 @@
+"""A step of mgd-plus for the most used pairs of networks, in terms of the networks alone.
+
+For each pair: the whole step (view, teacher, student, losses, backward, update) relative to the
+teacher's forward and the student's forward and backward; and how many times as fast the step is
+with channels-last, with bf16, and with both. All in turn in one run at 224 pixels; CPU seconds.
+
+    python benchmarks/pairs.py [--batch 8] [--repeats 3] [--only 0 1]
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from timing import cpu_clock, describe
+from torch import Tensor, nn
+
+from mgd_ssl.data import Normalize, View
+from mgd_ssl.models import create_backbone, find_reader
+from mgd_ssl.settings.parsing import complete
+from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.tasks.pretraining import Pretraining
+from mgd_ssl.tasks.task import Teacher
+from mgd_ssl.training.distillation import match_maps
+from mgd_ssl.training.optimizer import build_optimizer
+
+SIZE = 224
+PAIRS: list[tuple[str, dict[str, Any], str]] = [
+    ("ResNet-50 -> ResNet-18", {"arch": "resnet50"}, "resnet18"),
+    (
+        "ViT-S/14 -> ResNet-18",
+        {"arch": "timm/vit_small_patch14_dinov2", "options": {"img_size": SIZE}},
+        "resnet18",
+    ),
+    ("ViT-B/16 -> MobileNetV3", {"arch": "timm/vit_base_patch16_224"}, "mobilenet_v3_large"),
+    (
+        "ViT-S/16 -> ViT-Ti/16",
+        {"arch": "timm/vit_small_patch16_224"},
+        "timm/vit_tiny_patch16_224",
+    ),
+    ("ConvNeXt-B -> ConvNeXt-T", {"arch": "convnext_base"}, "convnext_tiny"),
+]
+VARIANTS = {
+    "plain": (False, False),
+    "channels-last": (True, False),
+    "bf16": (False, True),
+    "both": (True, True),
+}
+Step = tuple[Callable[[], None], Callable[[], None]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", type=int, nargs="*", default=range(len(PAIRS)))
+    options = parser.parse_args()
+    describe(options.threads, options.repeats)
+    for number in options.only:
+        name, teacher, student = PAIRS[number]
+        steps = {v: build(teacher, student, options.batch, *how) for v, how in VARIANTS.items()}
+        for whole, alone in steps.values():
+            whole(), alone()
+        rows = [
+            {
+                variant: (cpu_clock(whole), cpu_clock(alone))
+                for variant, (whole, alone) in steps.items()
+            }
+            for _ in range(options.repeats)
+        ]
+        report(name, rows)
+
+
+def report(name: str, rows: Sequence[dict[str, tuple[float, float]]]) -> None:
+    seconds = statistics.median(row["plain"][0] for row in rows)
+    print(f"{name}: {seconds:.2f} CPU seconds a step", flush=True)
+    for variant in VARIANTS:
+        shares = sorted(row[variant][0] / row[variant][1] for row in rows)
+        faster = sorted(row["plain"][0] / row[variant][0] for row in rows)
+        ratios = f"step / networks {_spread(shares)}; plain step / this {_spread(faster)}"
+        print(f"  {variant:<14} {ratios}", flush=True)
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+
+
+def build(teacher: dict[str, Any], student: str, batch: int, last: bool, half: bool) -> Step:
+    """The whole step, and the networks' part of it."""
+    torch.manual_seed(0)
+    config = complete(
+        PretrainConfig,
+        data=Path("images"),
+        teacher=Path("teacher.pt"),
+        arch=student,
+        batch_size=batch,
+    )
+    task = build_task(config, create_backbone(**teacher))
+    optimizer = build_optimizer(config, task)
+    if last:
+        task.to(memory_format=torch.channels_last)
+    view = View(config.views, SIZE)
+    images = torch.randint(0, 256, (batch, 3, SIZE, SIZE), dtype=torch.uint8)
+    plain = torch.rand(batch, 3, SIZE, SIZE)
+    plain = plain.to(memory_format=torch.channels_last) if last else plain
+
+    def precision() -> AbstractContextManager[Any]:
+        return torch.autocast("cpu", torch.bfloat16) if half else nullcontext()
+
+    def whole() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with precision():
+            losses: dict[str, Tensor] = task(view(images))
+        torch.stack([*losses.values()]).sum().backward()
+        optimizer.step()
+
+    def networks() -> None:
+        with precision():
+            with torch.no_grad():
+                task.teacher.network(plain)  # type: ignore[union-attr]
+            output = task.student(plain)
+        output.float().sum().backward()
+
+    return whole, networks
+
+
+def build_task(config: PretrainConfig, network: nn.Module) -> Pretraining:
+    """A task of mgd-plus whose matching is solved from random costs."""
+    network = network.eval().requires_grad_(False)
+    student = create_backbone(config.network.arch or "")
+    teacher = Teacher(network, find_reader(network, (), SIZE), Normalize())
+    distillation = match_maps(config, teacher, student)
+    loss = config.objective.build(student, int(network.num_features))  # type: ignore[arg-type]
+    task = Pretraining(student, config.objective, loss, Normalize(), **distillation).train()
+    distiller = distillation["distiller"]
+    if distiller.needs_measuring:
+        task.measure([torch.rand(4, 3, SIZE, SIZE)])
+    task.solve([torch.rand(4, 3, SIZE, SIZE)])
+    return task
+
+
+if __name__ == "__main__":
+    main()
