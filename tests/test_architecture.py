@@ -81,3 +81,20 @@ def test_what_the_document_names_is_where_it_says(place: str) -> None:
 def test_the_document_names_every_room() -> None:
     rooms = {path.parent.name for path in (ROOT / "mgd_ssl").glob("*/__init__.py")}
     assert {name for name in rooms if f"`{name}/`" not in DOCUMENT} == set()
+
+
+def words(file: Path) -> set[str]:
+    """Names, attributes and texts in a file's code."""
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    found = {getattr(node, "id", getattr(node, "attr", None)) for node in nodes}
+    found |= {node.name for node in nodes if isinstance(node, ast.alias)}
+    texts = (node.value for node in nodes if isinstance(node, ast.Constant))
+    return {word for word in (*found, *texts) if isinstance(word, str)}
+
+
+def test_only_the_readers_of_networks_ask_whether_one_is_a_transformer() -> None:
+    asked = {"VisionTransformer", "Eva", "cls_token", "class_token", "pos_embed", "patch_embed"}
+    asked |= {"num_prefix_tokens", "dynamic_img_size", "forward_features"}
+    found = {str(f.relative_to(ROOT)) for f in (ROOT / "mgd_ssl").rglob("*.py") if words(f) & asked}
+    assert "mgd_ssl/models/tap_finder.py" in found
+    assert {name for name in found if not name.startswith("mgd_ssl/models/")} == set()

@@ -143,7 +143,13 @@ def _as_given(found: FoundBackbone | ValueError, given: Mapping[str, Any]) -> Fo
     if isinstance(found, ValueError):
         raise found
     said = {k: v for k, v in given.items() if v is not None}
-    return replace(found, spec=replace(found.spec, **said))
+    spec = replace(found.spec, **said)
+    if said.get("stem_stride", 1) != 1 and spec.stem == "imagenet":
+        raise ValueError(
+            f"checkpoint: {found.path}: got a stem of stride {spec.stem_stride}, but its stem is "
+            "the plain one, whose stride is fixed; leave --stem-stride or --teacher-stem-stride out"
+        )
+    return replace(found, spec=spec)
 
 
 def _by_own_names(

@@ -207,6 +207,8 @@ def test_a_plain_stem_is_not_made_small(teacher: Path, tmp_path: Path, capsys: C
     said = " ".join(capsys.readouterr().err.split())
     assert "shape of conv1.weight: got (8, 3, 7, 7), expected (8, 3, 3, 3)" in said
     assert "--stem imagenet" in said
+    assert pretrain.main(argv(teacher, path, tmp_path / "run", "--stem-stride", "2")) != 0
+    assert "leave --stem-stride" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_student_of_the_teachers_own_weights_is_refused(
