@@ -3,8 +3,9 @@
 For each pair: the whole step (view, teacher, student, losses, backward, update) relative to the
 teacher's forward and the student's forward and backward; and how many times as fast the step is
 with channels-last, with bf16, and with both. All in turn in one run at 224 pixels; CPU seconds.
+Below 16 images one thread of torch uses slower convolutions, for which the figures do not hold.
 
-    python benchmarks/pairs.py [--batch 8] [--repeats 3] [--only 0 1]
+    python benchmarks/pairs.py [--batch 16] [--repeats 3] [--only 0 1]
 """
 
 import argparse
@@ -54,7 +55,7 @@ Step = tuple[Callable[[], None], Callable[[], None]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", type=int, nargs="*", default=range(len(PAIRS)))
