@@ -5,19 +5,21 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+import mgd_ssl
 from mgd_ssl.streams import tolerant_streams
 
 COMMANDS = {
-    "pretrain": "distil a student from a teacher, or train plain MoCo",
+    "pretrain": "distill a student from a teacher, or train plain MoCo",
     "classify": "train a classifier, alone or distilled from a teacher",
     "detect": "train a detector, alone or distilled from a teacher",
-    "cache": "store a teacher's answers, so that training need not run it",
+    "cache": "store a teacher's answers, to train without running it",
     "report": "one page of runs: teacher, students, baselines side by side",
-    "pack": "write images of any kind as tar shards, which every command takes as DATA",
+    "pack": "write images of any kind as tar shards",
     "duplicates": "count validation images that are also training images",
     "export": "write a checkpoint in another project's layout",
     "knn-eval": "kNN accuracy and retrieval checks of a checkpoint",
     "linear-eval": "linear probe of a checkpoint",
+    "doctor": "versions, devices, memory, disk, and how to add what is missing",
 }
 
 
@@ -30,7 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: Sequence[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(_usage())
-        return 0 if args else 2
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(f"mgd_ssl {mgd_ssl.__version__}")
+        return 0
     if args[0] not in COMMANDS:
         near = difflib.get_close_matches(args[0], COMMANDS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
@@ -43,7 +48,8 @@ def _run(args: Sequence[str]) -> int:
 
 def _usage() -> str:
     lines = [f"  {name:<14}{what}" for name, what in COMMANDS.items()]
-    return "\n".join(["usage: mgd-ssl COMMAND [OPTIONS]", "", *lines])
+    more = "mgd-ssl COMMAND --help describes a command; mgd-ssl --version prints the version."
+    return "\n".join(["usage: mgd-ssl COMMAND [OPTIONS]", "", *lines, "", more])
 
 
 if __name__ == "__main__":

@@ -354,12 +354,6 @@ def test_a_misspelt_command_names_the_nearest(capsys: Capture) -> None:
     assert "no command 'pretrian'; did you mean pretrain?" in said and "usage: mgd-ssl" in said
 
 
-def test_no_command_and_help_print_the_commands(capsys: Capture) -> None:
-    assert main.main([]) == 2
-    assert main.main(["--help"]) == 0
-    assert capsys.readouterr().out.count("linear-eval") == 2
-
-
 def test_a_command_gets_the_rest_of_the_line(tmp_path: Path, capsys: Capture) -> None:
     assert main.main(["knn-eval", str(tmp_path / "nothing.pt")]) == 1
     assert "which is no file" in capsys.readouterr().err

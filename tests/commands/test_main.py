@@ -1,0 +1,22 @@
+"""``mgd-ssl`` without a command."""
+
+from importlib.metadata import version
+
+import pytest
+
+from mgd_ssl.commands.main import COMMANDS, main
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_alone_it_lists_each_command_in_a_line(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert listed == list(COMMANDS) and max(map(len, lines)) <= 80
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.split() == ["mgd_ssl", version("mgd_ssl")]
