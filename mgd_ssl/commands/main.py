@@ -48,7 +48,7 @@ def _run(args: Sequence[str]) -> int:
 
 def _usage() -> str:
     lines = [f"  {name:<14}{what}" for name, what in COMMANDS.items()]
-    more = "mgd-ssl COMMAND --help describes a command; mgd-ssl --version prints the version."
+    more = "mgd-ssl COMMAND --help describes one; mgd-ssl --version prints the version."
     return "\n".join(["usage: mgd-ssl COMMAND [OPTIONS]", "", *lines, "", more])
 
 

@@ -22,6 +22,7 @@ from mgd_ssl.settings.config_file import (
 from mgd_ssl.settings.effects import refusal, refuse_without_effect
 from mgd_ssl.settings.methods import METHODS
 from mgd_ssl.settings.options import places
+from mgd_ssl.settings.other_names import refuse_other_names
 from mgd_ssl.settings.settings import Settings
 from mgd_ssl.settings.words import (
     asks_for_help,
@@ -41,11 +42,11 @@ def parse(config: type[T], prog: str, argv: Sequence[str] | None = None) -> T:
 
     The words are read twice: at first to see what was chosen, then over the recipe of that choice,
     so that ``--help`` shows the defaults that go with it. Unknown options end the program with the
-    nearest known one named.
+    nearest known one named; those that other projects have, by `refuse_other_names`.
 
     Raises:
-        ValueError: a file is refused, a word is empty, a number NaN or infinite, options exclude
-            each other or have no effect.
+        ValueError: an option goes by another name here, a file is refused, a word is empty, a
+            number NaN or infinite, options exclude each other or have no effect.
     """
     words, file = take_config(sys.argv[1:] if argv is None else argv)
     require_text(words)
@@ -58,6 +59,8 @@ def parse(config: type[T], prog: str, argv: Sequence[str] | None = None) -> T:
         return _read(overlay(defaults, content, place), prog, words, quiet)
 
     widest, helps = config.widest(), asks_for_help(words)
+    if not helps:
+        refuse_other_names(widest, words)
     try:
         first = read(widest, without_help(words), quiet=helps)
     except SystemExit:
