@@ -101,7 +101,8 @@ class PretrainConfig(RunConfig):
     def recipe(cls, said: Mapping[str, Any]) -> Self:
         """The complete settings of a method, for a user's data or the embedded data."""
         embedded = not said.get("data")
-        name = said.get("method") or ("mgd-plus" if embedded or said.get("teacher") else "moco")
+        usual = "mgd-plus" if embedded or said.get("teacher") else "moco"
+        name = said.get("method") or usual
         method = METHODS[name]
         weighing = said.get("mgd_weighing", method.weighing)
         matched = weighing != "none"
@@ -112,7 +113,7 @@ class PretrainConfig(RunConfig):
         arch = None if start else said.get("arch", "resnet18")
         return cls(
             data=said.get("data", ()),
-            out=run_directory(said, arch),
+            out=run_directory(said, arch, suffix="" if name == usual else f"-{name}"),
             method=name,
             network=_network(said, embedded),
             teacher=TeacherOptions(teacher, teacher_size=said.get("teacher_size", 0)),

@@ -196,7 +196,19 @@ class RunConfig(Settings):
         self.optim.check()
 
 
-def run_directory(said: Mapping[str, Any], arch: str | None, prefix: str = "") -> Path:
-    """The directory of a run that names none: runs/ARCH."""
+def run_directory(
+    said: Mapping[str, Any], arch: str | None, prefix: str = "", suffix: str = ""
+) -> Path:
+    """The directory of a run that names none: runs/ARCH.
+
+    It depends on the options alone and not on the disk, so that all processes of a run and a later
+    --resume mean the same directory.
+
+    Args:
+        said: the options given.
+        arch: the architecture by default.
+        prefix: of the name, for the command.
+        suffix: of the name, for a method that is not the default.
+    """
     name = str(said.get("arch") or arch or "student").replace("/", "-").replace(":", "-")
-    return Path("runs") / f"{prefix}{name}"
+    return Path("runs") / f"{prefix}{name}{suffix}"

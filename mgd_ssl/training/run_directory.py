@@ -3,8 +3,10 @@
 import errno
 import fcntl
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,9 +69,10 @@ class RunDirectory:
         held = self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir())
         if held and not (resume or overwrite):
             self._require_begun()
+            other = shlex.quote(str(free(self.path)))
             raise ValueError(
                 f"out: {self.path} is not empty, expected a new directory; go on with --resume, "
-                "start anew with --overwrite, or name another with --out"
+                f"start anew with --overwrite, or name another with --out {other}"
             )
         if (self.path / LOCK).exists():  # a run at work is told before anything else
             self._acquire()
@@ -182,6 +185,11 @@ class RunDirectory:
         if self._lock:
             self._lock.close()
             self._lock = None
+
+
+def free(path: Path) -> Path:
+    """The first of NAME-2, NAME-3, … beside a directory that does not exist."""
+    return next(p for n in count(2) if not (p := path.with_name(f"{path.name}-{n}")).exists())
 
 
 def _named(names: Sequence[str]) -> str:

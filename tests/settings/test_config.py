@@ -34,6 +34,13 @@ def test_a_folder_gets_the_settings_of_the_papers() -> None:
     assert learning_rate(config.optim)(100, 0, 5) == pytest.approx(0.015)
 
 
+def test_a_method_that_is_not_the_default_is_part_of_the_directory() -> None:
+    assert read("--method", "simreg").out == Path("runs/resnet18-simreg")
+    assert read("--method", "mgd-plus").out == Path("runs/resnet18")
+    assert read("d", "--method", "simsiam", "-a", "resnet50").out == Path("runs/resnet50-simsiam")
+    assert read("--method", "simreg", "--out", "mine").out == Path("mine")
+
+
 def test_what_was_said_is_kept_on_the_embedded_data() -> None:
     argv = ["--method", "mgd", "--width", "0.25", "--epochs", "3", "--no-cos", "--schedule", "2"]
     config = read(*argv)

@@ -142,6 +142,15 @@ def test_a_directory_that_is_not_empty_needs_a_flag(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["config.yaml"]
 
 
+def test_a_directory_that_is_not_empty_is_answered_with_a_free_name_beside_it(
+    tmp_path: Path,
+) -> None:
+    run = write_run(tmp_path / "my run")
+    take(tmp_path / "my run-2")
+    with pytest.raises(ValueError, match=r"name another with --out '.*/my run-3'$"):
+        take(run)
+
+
 def test_overwrite_deletes_all_that_a_run_writes_and_what_was_measured_of_it(
     tmp_path: Path,
 ) -> None:
