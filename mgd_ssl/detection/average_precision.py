@@ -156,6 +156,6 @@ def coco_library() -> Any:
     except ImportError as error:
         raise ValueError(
             "faster-coco-eval, which computes COCO's average precision, is not installed. Run: "
-            "pip install 'mgd_ssl[detection]'"
+            "pip install faster-coco-eval"
         ) from error
     return faster_coco_eval

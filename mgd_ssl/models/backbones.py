@@ -199,9 +199,7 @@ def _build_timm(arch: str, options: Options) -> nn.Module:
     try:
         import timm
     except ImportError as error:
-        raise ValueError(
-            _unknown(arch, CLASSIFIERS) + "; more with pip install 'mgd_ssl[timm]'"
-        ) from error
+        raise ValueError(_unknown(arch, CLASSIFIERS) + "; more with pip install timm") from error
     if not is_timm(arch):
         raise ValueError(_unknown(arch, [*CLASSIFIERS, *timm.list_models()]))
     return build_timm(arch, options)

@@ -77,7 +77,7 @@ def published(name: str) -> dict[str, Any]:
     try:
         import timm
     except ImportError as error:
-        raise ValueError(f"weights: {name!r} needs timm; pip install 'mgd_ssl[timm]'") from error
+        raise ValueError(f"weights: {name!r} needs timm; pip install timm") from error
     if not is_timm(name):
         raise ValueError(f"weights: {name!r} is no network of timm; see timm.list_pretrained()")
     arch = faithful_name(timm_name(name))

@@ -14,7 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mgd_ssl.data import ImageLoader, ImageSource, eval_transform, make_loader, open_sources, subset
+from mgd_ssl.data import (
+    ImageLoader,
+    ImageSource,
+    NoValidationError,
+    eval_transform,
+    make_loader,
+    open_sources,
+    subset,
+)
 from mgd_ssl.evaluation.features import Features, collect_features
 from mgd_ssl.evaluation.picture import retrieval_picture
 from mgd_ssl.evaluation.retrieval import neighbors
@@ -115,16 +123,27 @@ def _classes(labels: Sequence[int], names: Sequence[str] | None) -> tuple[list[i
 def retrieval_examples(run: Run, count: int) -> bytes:
     """A PNG of queries with their six nearest neighbors among up to 5,000 training images.
 
+    The queries are images of val; without a val part, training images, each without itself.
+
     Args:
-        run: of pretrain.py or ``mgd-ssl classify``, on data with the parts train and val.
+        run: of pretrain.py or ``mgd-ssl classify``.
         count: number of queries, chosen with seed 0.
 
     Raises:
         ValueError: as `feature_map`, or too few images.
     """
-    _, queries, query_loader = _student_features(run, ("val",), count)
     _, bank, bank_loader = _student_features(run, ("train",), MAX_BANK)
-    found = neighbors(queries.features, bank.features, min(NEIGHBOURS, len(bank.features)))
+    own_rows = None
+    try:
+        _, queries, query_loader = _student_features(run, ("val",), count)
+    except NoValidationError:
+        order = torch.randperm(len(bank.features), generator=torch.Generator().manual_seed(0))
+        own_rows = order[:count]
+        features, labels, indices, _ = bank
+        queries = Features(features[own_rows], labels[own_rows], indices[own_rows], 0)
+        query_loader = bank_loader
+    most = len(bank.features) - (own_rows is not None)
+    found = neighbors(queries.features, bank.features, min(NEIGHBOURS, most), own_rows)
     known = bool((queries.labels >= 0).all() and (bank.labels >= 0).all())
     with tempfile.TemporaryDirectory() as folder:
         path = retrieval_picture(

@@ -79,12 +79,7 @@ class EvaluatedNetwork:
 
     def _open(self, split: str) -> ImageSource:
         config = self.config
-        source = open_sources(
-            config.data,
-            split,  # type: ignore[arg-type]
-            labelled=True,
-            **config.folders.opening,
-        )
+        source = _open_labelled(config, split)
         limit = config.limit if split == "train" else config.limit_val
         return subset(source, limit, config.seed) if limit else source
 
@@ -161,6 +156,19 @@ class EvaluatedNetwork:
             return choose_result_file(self.config.checkpoint, name, result, picture=picture)
         check_result_file(self.config.out, result, picture=picture)
         return self.config.out
+
+
+def _open_labelled(config: EvaluationConfig, split: str) -> ImageSource:
+    """A split with labels; what can be seen without labels is said where there are none."""
+    opening = config.folders.opening
+    try:
+        return open_sources(config.data, split, labelled=True, **opening)  # type: ignore[arg-type]
+    except ValueError as error:
+        open_sources(config.data, "train", **opening)  # what else is wrong is said alone
+        raise ValueError(
+            f"{error} To see the neighbors of images without labels: mgd-ssl report RUN --features "
+            "--retrieve 10"
+        ) from error
 
 
 def _one_process(options: ComputeOptions) -> Fabric:

@@ -16,6 +16,7 @@ from mgd_ssl.models import (
     without_head,
 )
 from mgd_ssl.objectives.objective import WithQueue
+from mgd_ssl.runs.next_steps import next_steps
 from mgd_ssl.runs.pretrain_evaluation import build_health, build_knn, choose_best, hold_out
 from mgd_ssl.runs.pretrain_networks import build_networks, build_task
 from mgd_ssl.settings.pretrain import PretrainConfig
@@ -194,6 +195,16 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
     def export(self, directory: Path) -> None:
         """The backbone without its head, under torchvision's or timm's keys."""
         export_backbone(self.config, self.task.student, directory, self.reports.provenance)
+
+    def next_steps(self) -> str:
+        """The commands that measure the student, and the lines that load it."""
+        spec = cast(BackboneSpec, self.task.student.spec)
+        own, loader = self.config.evaluation.eval_data, self.config.loader
+        folders = {"--train-folder": loader.train_folder, "--val-folder": loader.val_folder}
+        words = [str(own)] if own else [str(place) for place in self.config.data]
+        if not own:
+            words += [w for name, value in folders.items() if value for w in (name, str(value))]
+        return next_steps(self.directory.path, words, spec, labelled=self.knn is not None)
 
 
 def _renamed(key: str) -> str:

@@ -111,6 +111,10 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
     def export(self, directory: Path) -> None:
         """Write the student alone."""
 
+    def next_steps(self) -> str:
+        """What to do with the student, in words that the run ends with; nothing by default."""
+        return ""
+
     def train(self) -> None:
         """Train to the end, from the last checkpoint where ``--resume`` finds one.
 
@@ -145,6 +149,8 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
                 )
             student = directory.path / "student.safetensors"
             logger.info("done; the student is %s", student if student.exists() else directory.path)
+            if fabric.is_global_zero and (text := self.next_steps()):
+                print(text)  # as it is: the log would break the lines
 
     def set_up(self, directory: RunDirectory) -> None:
         """Restore the last checkpoint where there is one, and set the networks up to train."""

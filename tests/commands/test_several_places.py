@@ -139,4 +139,4 @@ def test_a_place_without_labels_is_named_where_labels_are_needed(
     words = [str(from_both), str(places[1]), str(plain), "--knn-k", "1"]
     assert knn_eval.main(words) == 1
     said = capsys.readouterr().err
-    assert f"{plain}: no labels" in said
+    assert f"{plain}: no labels" in said and "mgd-ssl report RUN --features --retrieve" in said

@@ -226,7 +226,7 @@ def test_the_package_is_asked_for_where_it_is_missing(
 ) -> None:
     path = table(tmp_path / "a.parquet", image=PHOTOS)
     monkeypatch.setattr(hugging_face.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r"datasets is not installed.*pip install 'mgd_ssl"):
+    with pytest.raises(ValueError, match=r"datasets is not installed.*pip install 'datasets"):
         open_source(path, "train")
 
 

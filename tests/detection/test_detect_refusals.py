@@ -62,7 +62,7 @@ def test_the_librarys_absence_is_told_before_the_directory_is_taken(
 ) -> None:
     monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
     message = said(options(tmp_path / "run"), capsys)
-    assert "pip install 'mgd_ssl[detection]'" in message and not (tmp_path / "run").exists()
+    assert "pip install faster-coco-eval" in message and not (tmp_path / "run").exists()
 
 
 def test_stages_that_do_not_exist_are_not_ignored(

@@ -88,7 +88,7 @@ def _open(place: Place, load: Callable[[Wanted], tuple[Any, str]], wanted: Wante
     if importlib.util.find_spec("datasets") is None:
         raise ValueError(
             f"{place.data}: the package datasets is not installed, which reads it; expected it. "
-            "pip install 'mgd_ssl[datasets]'"
+            "pip install 'datasets>=4'"
         )
     rows, name = load(wanted)
     if not len(rows):

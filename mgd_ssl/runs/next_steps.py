@@ -1,0 +1,66 @@
+"""What to do after pretraining: the command that measures the student, the lines that load it."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from mgd_ssl.models import BackboneSpec
+from mgd_ssl.models.timm_networks import is_timm, timm_name
+from mgd_ssl.models.torchvision_networks import CLASSIFIERS
+
+
+def next_steps(run: Path, data: Sequence[str], spec: BackboneSpec, labelled: bool) -> str:
+    """The text that a run ends with.
+
+    Args:
+        run: its directory.
+        data: words that name the run's images; none for the embedded images.
+        spec: of the student.
+        labelled: whether the images have labelled train and val parts.
+    """
+    commands = evaluations(run, data) if labelled else neighbor_sheet(run)
+    what = (
+        "Measure the student:" if labelled else "Look at the student's neighbors, without labels:"
+    )
+    lines = ["", what, *commands, "", "Load it:", *loading(run / "student.safetensors", spec)]
+    return "\n".join(f"    {line}" if line in commands else line for line in lines)
+
+
+def evaluations(run: Path, data: Sequence[str]) -> list[str]:
+    """The commands of the evaluators."""
+    words = [str(run / "checkpoints" / "last.pt"), *data]
+    return [f"mgd-ssl {name} {shlex.join(words)}" for name in ("knn-eval", "linear-eval")]
+
+
+def neighbor_sheet(run: Path) -> list[str]:
+    """The command that draws neighbors of images that need no labels."""
+    return [f"mgd-ssl report {shlex.quote(str(run))} --features --retrieve 10"]
+
+
+def loading(file: Path, spec: BackboneSpec) -> list[str]:
+    """Lines of Python that load the student as a network that returns features or classes.
+
+    With torchvision or timm alone where they build such a network; the head that the file lacks
+    stays random in torchvision's, and timm's has none.
+
+    Args:
+        file: ``student.safetensors``.
+        spec: of the student.
+    """
+    is_plain = spec.width == 1.0 and spec.stem == "imagenet" and ":" not in spec.arch
+    if is_plain and spec.arch in CLASSIFIERS:
+        library, made = "torchvision", f"torchvision.models.get_model({spec.arch!r})"
+        return _plain(library, made, file, ", strict=False")
+    if is_plain and is_timm(spec.arch):
+        options = "".join(f", {name}={value!r}" for name, value in dict(spec.options).items())
+        made = f"timm.create_model({timm_name(spec.arch)!r}, num_classes=0{options})"
+        return _plain("timm", made, file)
+    return ["import mgd_ssl", f"student, _ = mgd_ssl.load_backbone({str(file)!r})"]
+
+
+def _plain(library: str, made: str, file: Path, how: str = "") -> list[str]:
+    return [
+        f"import {library}; from safetensors.torch import load_file",
+        f"student = {made}",
+        f"student.load_state_dict(load_file({str(file)!r}){how})",
+    ]

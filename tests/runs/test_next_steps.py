@@ -1,0 +1,54 @@
+"""The lines that a run ends with do what they say."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mgd_ssl.commands.main import COMMANDS
+from mgd_ssl.models import BackboneSpec, create_backbone
+from mgd_ssl.models.backbones import backbone_state
+from mgd_ssl.runs.next_steps import loading, next_steps
+from mgd_ssl.settings.evaluation import KnnConfig, LinearEvalConfig
+from mgd_ssl.settings.parsing import parse
+from mgd_ssl.settings.report import ReportConfig
+from mgd_ssl.training.checkpoint import export_student
+
+SETTINGS = {"knn-eval": KnnConfig, "linear-eval": LinearEvalConfig, "report": ReportConfig}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        BackboneSpec("shufflenet_v2_x0_5"),
+        BackboneSpec("resnet18", width=0.125, stem="small"),
+        BackboneSpec("timm/resnet10t"),
+    ],
+)
+def test_the_lines_load_the_student(tmp_path: Path, spec: BackboneSpec) -> None:
+    torch.manual_seed(0)
+    own = create_backbone(spec.arch, width=spec.width, stem=spec.stem).eval()
+    expected, file = backbone_state(own), tmp_path / "it's" / "student.safetensors"
+    file.parent.mkdir()
+    export_student(file, expected, spec, {"mean": (0.5,) * 3, "std": (0.5,) * 3}, 32, {})
+    lines = loading(file, spec)
+    names: dict[str, nn.Module] = {}
+    exec("\n".join(lines), names)
+    state = names["student"].state_dict()
+    assert len(lines) <= 3 and expected.keys() <= state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in expected.items())
+
+
+@pytest.mark.parametrize(("labelled", "count"), [(True, 2), (False, 1)])
+def test_the_commands_are_commands(labelled: bool, count: int) -> None:
+    data = ["my images", "--val-folder", "held out"]
+    said = next_steps(Path("runs/a b"), data, BackboneSpec(), labelled)
+    commands = [shlex.split(line) for line in said.splitlines() if "mgd-ssl " in line]
+    assert len(commands) == count
+    for program, name, *words in commands:
+        assert program == "mgd-ssl" and name in COMMANDS
+        parsed = str(parse(SETTINGS[name], name, words))  # type: ignore[type-var]
+        expected = ("runs/a b", "my images", "held out") if labelled else ("runs/a b",)
+        assert all(text in parsed for text in expected)
