@@ -30,7 +30,7 @@ LOADED = {
         *("online", "online_health", "retrieval"),
     },
     "losses": {"blocks", "moco"},
-    "runs": {"pretrain", "pretrain_evaluation", "pretrain_networks"},
+    "runs": {"next_steps", "pretrain", "pretrain_evaluation", "pretrain_networks"},
     "tasks": {"pretraining", "task"},
 }
 

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +18,11 @@ from mgd_ssl.files import write_text
 
 logger = logging.getLogger("mgd_ssl")
 console = Console(markup=False)  # names of files and classes are no markup
+# What a line is not for, as ``extra`` of a call: the screen, a terminal with its bar, the file.
+SCREEN, TERMINAL, FILE = "screen", "terminal", "file"
+FILE_ONLY = {"not_for": (SCREEN, TERMINAL)}
+NOT_ON_TERMINAL = {"not_for": (TERMINAL,)}
+SCREEN_ONLY = {"not_for": (FILE,)}
 
 
 class _Early(logging.Handler):
@@ -45,6 +50,7 @@ def start_logging(path: Path | None = None) -> None:
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        file.addFilter(_lines_for(FILE))
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
         for record in early:
@@ -57,12 +63,20 @@ def _screen() -> logging.Handler:
     """One process speaks for all; of another only its own undecodable images are worth a line."""
     screen: logging.Handler = logging.StreamHandler()
     if console.is_terminal:
-        screen = RichHandler(console=console, show_path=False, show_level=False)
+        # train.log has the times; without them an epoch's line fits into 80 columns
+        screen = RichHandler(console=console, show_path=False, show_level=False, show_time=False)
+        screen.addFilter(_lines_for(TERMINAL))
     else:
+        screen.addFilter(_lines_for(SCREEN))
         screen.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     if distributed.launched_rank():
         screen.addFilter(logging.Filter("mgd_ssl.data.bad_files"))
     return screen
+
+
+def _lines_for(place: str) -> Callable[[logging.LogRecord], bool]:
+    """A filter that lets those lines through that are not kept from a place."""
+    return lambda record: place not in getattr(record, "not_for", ())
 
 
 class Writer(Protocol):

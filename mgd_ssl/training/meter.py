@@ -14,7 +14,15 @@ from torch import Tensor
 from mgd_ssl import distributed
 from mgd_ssl.errors import NonFiniteLossError
 from mgd_ssl.training.alarms import ConstantLoss
-from mgd_ssl.training.logging import Writer, format_duration, logger
+from mgd_ssl.training.epoch_line import epoch_line
+from mgd_ssl.training.logging import (
+    FILE_ONLY,
+    NOT_ON_TERMINAL,
+    SCREEN_ONLY,
+    Writer,
+    format_duration,
+    logger,
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class Meter:
     def __init__(self, epochs: int, steps: int, writer: Writer | None, optimizer: Any) -> None:
         self.epochs, self.steps, self.writer = epochs, steps, writer
         self.optimizer = optimizer
-        self.note = self._measured = ""
+        self.note = ""
         self._constant = ConstantLoss(steps)
         self.restart()
 
@@ -44,7 +52,7 @@ class Meter:
         self._pending: tuple[int, int, dict[str, Tensor]] | None = None
         self._sums = dict(summed.losses)
         self._count = summed.count
-        self._images = 0
+        self._images = self._steps = 0
         self._clock = self._last = time.perf_counter()
 
     @property
@@ -65,6 +73,7 @@ class Meter:
         self.check()
         self._pending = (epoch, step, {k: v.detach() for k, v in losses.items()})
         self._images += images * distributed.world_size()
+        self._steps += 1
         self._last = time.perf_counter()
 
     def check(self) -> None:
@@ -82,8 +91,8 @@ class Meter:
         if any(v != v or abs(v) == float("inf") for v in values.values()):
             terms = ", ".join(f"{k} {v:g}" for k, v in values.items())
             raise NonFiniteLossError(
-                f"epoch {epoch + 1}, step {step + 1}: the loss is not finite: {terms}; lower --lr, "
-                "raise --mgd-loss-factor, or use --precision 32. The last checkpoint is from before"
+                f"epoch {epoch + 1}, step {step + 1}: the loss is not finite: {terms}; lower --lr "
+                "or --mgd-strength, or use --precision 32. The last checkpoint is from before"
             )
         self._constant.add(sum(values.values()))
         for name, value in values.items():
@@ -97,30 +106,42 @@ class Meter:
     def report(self, epoch: int, step: int) -> None:
         """Log the means so far in this epoch, the speed and the time left."""
         self.check()
-        speed = self._images / (time.perf_counter() - self._clock)
-        per_step = self._images / max(self._count, 1)
-        left = (self.epochs - epoch) * self.steps - step - 1
-        self.note = f"{speed:.0f} images/s  {self._measured}"
-        parts = " ".join(f"{k.removeprefix('train_')} {v:.4f}" for k, v in self._means().items())
-        remaining = format_duration(left * per_step / max(speed, 1e-9))
+        seconds = time.perf_counter() - self._clock
+        speed, means = self._images / seconds, self._means()
+        self.note = f"loss {means['train_loss']:.4g}  {speed:.0f} images/s"
+        parts = " ".join(f"{k.removeprefix('train_')} {v:.4f}" for k, v in means.items())
         logger.info(
             "epoch %d/%d step %d/%d  %s  %s  %s left",
             *(epoch + 1, self.epochs, step + 1, self.steps),
-            *(parts, f"{speed:.0f} images/s", remaining),
+            *(parts, f"{speed:.0f} images/s", self._left(epoch, step, seconds)),
+            extra=NOT_ON_TERMINAL,
         )
+
+    def _left(self, epoch: int, step: int, seconds: float) -> str:
+        """Time that the steps after one take, if they are as fast as those of ``seconds``."""
+        steps = (self.epochs - epoch) * self.steps - step - 1
+        return format_duration(steps * seconds / max(self._steps, 1))
 
     def finish(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Log and write the epoch's means, with the metrics given."""
         self.check()
-        speed = self._images / max(self._last - self._clock, 1e-9)
+        seconds = self._last - self._clock
+        speed = self._images / max(seconds, 1e-9)
         rate = self.optimizer.param_groups[0]["lr"]
         row = {**self._means(), "lr": rate}
         row |= {"images_per_second": round(speed, 1)} if self._images else {}
         row |= {"peak_memory_gib": round(peak_memory(), 3), **metrics}
         text = "  ".join(f"{k} {_short(v)}" for k, v in row.items())
-        logger.info("epoch %d/%d done  %s", epoch + 1, self.epochs, text)
+        logger.info("epoch %d/%d done  %s", epoch + 1, self.epochs, text, extra=FILE_ONLY)
+        left = self._left(epoch, self.steps - 1, seconds) if epoch + 1 < self.epochs else ""
+        line = epoch_line(
+            *(epoch, self.epochs, self.steps, metrics),
+            loss=row["train_loss"],
+            speed=speed,
+            left=left if self._steps else "",
+        )
+        logger.info("%s", line, extra=SCREEN_ONLY)
         self.write(epoch, self.steps, row)
-        self._measured = "  ".join(f"{k} {v:.3g}" for k, v in metrics.items())
 
     def write(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
         """Write a row at a position."""
