@@ -4,8 +4,8 @@
 
 FOLDER has train/ and val/ of class folders, TEACHER is a convolutional network. A ViT is distilled
 from it first, by the defaults, and then teaches itself. Students are a ResNet-18 of a quarter's
-width, a MobileNetV3-small of half and that ViT. A run whose results exist is not repeated; --jobs
-starts so many of them at once.
+width, a MobileNetV3-small of half and that ViT. What a teacher says is cached once and serves all
+of its students. A run whose results exist is not repeated; --jobs starts so many of them at once.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import torch
 from tables import Row, evaluate, markdown, run_rows
 
 from mgd_ssl import stages
-from mgd_ssl.commands import pretrain
+from mgd_ssl.commands import cache, pretrain
 from mgd_ssl.training import distillation
 
 COLUMNS = {"knn20": "kNN, k 20", "linear": "linear"}
@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--vit-epochs", default="30")
     parser.add_argument("--vit-size", default="96", help="side of its images, in pixels")
     parser.add_argument("-j", "--workers", default="0")
+    parser.add_argument("--precision", default="32", help="of training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--rows", nargs="*", type=int, help="these rows alone, from 0")
@@ -73,6 +74,8 @@ def main() -> None:
         return
     names = [list(ROWS)[i] for i in options.rows or range(len(ROWS))]
     start(["conv teacher@0", "ViT teacher@0"], options)
+    for teacher, words, _ in ROWS.values():
+        cached(teacher, options.vit_size if VIT in words else SIZE, options)
     jobs = [f"{name}@{seed}" for seed in range(options.seeds) for name in names]
     start(jobs, options)
     table = [Row("conv teacher", ()), Row("ViT teacher", ())]
@@ -108,10 +111,31 @@ def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         out = train(name, seed, "conv", TOKENS, options, options.vit_epochs)
         return measure(name, out / "student.safetensors", options.vit_size, options)
     teacher, words, change = ROWS[name]
-    with planned(change):
-        out = train(name, seed, teacher, words, options, options.epochs)
     size = options.vit_size if VIT in words else SIZE
+    with planned(change):
+        answers = "--teacher-cache", str(cached(teacher, size, options))
+        out = train(name, seed, teacher, (*words, *answers), options, options.epochs)
     return measure(f"{name}-{seed}", out / "student.safetensors", size, options) | last(out)
+
+
+def taught(teacher: str, options: argparse.Namespace) -> list[str]:
+    """Options that name a teacher."""
+    if teacher == "conv":
+        named = ["--teacher-arch", options.teacher_arch] if options.teacher_arch else []
+        return ["--teacher", str(options.teacher), *named]
+    file = options.out / "run ViT teacher-0" / "student.safetensors"
+    return ["--teacher", str(file), "--teacher-size", options.vit_size]
+
+
+def cached(teacher: str, size: str, options: argparse.Namespace) -> Path:
+    """The folder of a teacher's answers to views of a size; made where it is not there."""
+    folder: Path = options.out / f"cache of {teacher} at {size}"
+    if not (folder / "cache.json").exists():
+        words = [str(options.data), *taught(teacher, options), "--size", size]
+        words += ["--views", options.epochs, "--out", str(folder), "-j", options.workers]
+        if status := cache.main([*words, "--precision", options.precision, "--channels-last"]):
+            raise SystemExit(status)
+    return folder
 
 
 def train(
@@ -120,14 +144,10 @@ def train(
     """Train a student; returns its run's directory."""
     out = options.out / f"run {name}-{seed}"
     argv = [str(options.data), *words, "-b", "128", "-j", options.workers, "--epochs", n]
+    argv += ["--precision", options.precision]
     argv += ["--size", options.vit_size] if VIT in words else []
     argv += ["--knn-every", "0", "--health-every", "0", "--seed", str(seed), "--out", str(out)]
-    if teacher == "conv":
-        argv += ["--teacher", str(options.teacher)]
-        argv += ["--teacher-arch", options.teacher_arch] if options.teacher_arch else []
-    else:
-        file = options.out / "run ViT teacher-0" / "student.safetensors"
-        argv += ["--teacher", str(file), "--teacher-size", options.vit_size]
+    argv += taught(teacher, options)
     if status := pretrain.main([*argv, "--resume"]):
         raise SystemExit(status)
     return out
