@@ -74,7 +74,7 @@ def main() -> None:
         return
     names = [list(ROWS)[i] for i in options.rows or range(len(ROWS))]
     start(["conv teacher@0", "ViT teacher@0"], options)
-    for teacher, words, _ in ROWS.values():
+    for teacher, words, _ in map(ROWS.__getitem__, names):
         cached(teacher, options.vit_size if VIT in words else SIZE, options)
     jobs = [f"{name}@{seed}" for seed in range(options.seeds) for name in names]
     start(jobs, options)
