@@ -180,7 +180,7 @@ def test_cub_fine_tunes_a_teacher_then_distils_and_prints_both(
     assert student.teacher.teacher == teacher.out / "checkpoints" / "last.pt"
     assert student.kd.kd
     for config in commands:
-        assert (config.loader.workers, config.data, config.resume) == (3, out / "data", True)
+        assert (config.loader.workers, config.data, config.resume) == (3, (out / "data",), True)
     printed = capsys.readouterr().out
     assert "| resnet50, alone | 20.50/5.75 | 20.02/6.06 |" in printed
     assert "| shufflenet_v2_x1_0 + kd | 20.50/5.75 | 25.18/7.87 |" in printed
