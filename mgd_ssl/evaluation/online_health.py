@@ -59,7 +59,7 @@ class OnlineHealth:
         if collapsed and distributed.rank() == 0:
             logger.warning(
                 "health: the student's features have collapsed (effective rank %.2f of %d, "
-                "deviation %.3f); lower --lr, match a teacher (--teacher, --mgd-weight), or take "
+                "deviation %.3f); lower --lr, match a teacher (--teacher, --mgd-weighing), or take "
                 "an objective with negatives (--method moco)",
                 *(rank, features.shape[1], deviation),
             )

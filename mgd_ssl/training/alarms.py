@@ -31,8 +31,8 @@ class ConstantLoss:
             self._warned = True
             logger.warning(
                 "the loss has been %g for %d steps, whatever the images: nothing is learnt from "
-                "it; look at the weights of its terms (--objective-weight, --mgd-weight, "
-                "--mgd-start, --mgd-loss-factor), at --lr, and whether the teacher fits the images",
+                "it; look at the weights of its terms (--objective-weight, "
+                "--mgd-strength), at --lr, and whether the teacher fits the images",
                 *(self._loss, self._count),
             )
 
@@ -55,7 +55,7 @@ class UnmovedStudent:
         if moved <= UNMOVED**2 * size:
             logger.warning(
                 "the student's weights have not moved in an epoch; raise --lr, and look whether a "
-                "term of the loss reaches the student (--objective-weight, --mgd-weight)"
+                "term of the loss reaches the student (--objective-weight, --mgd-strength)"
             )
 
     @staticmethod
