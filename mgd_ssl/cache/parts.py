@@ -48,21 +48,26 @@ def read_part(path: Path, identity: str, shapes: Shapes) -> dict[str, Tensor]:
     Raises:
         ValueError: the part is missing, cut short, of another cache, or not of these columns.
     """
-    columns, (written_for, _) = _open(path)
-    if written_for != identity:
-        raise ValueError(f"teacher cache: {path} is a part of another cache; make this part anew")
-    if {name: tuple(column.shape) for name, column in columns.items()} != shapes:
-        raise ValueError(f"teacher cache: {path} holds other columns than the cache; delete it")
-    return columns
+    return _read(path, identity, shapes)[0]
 
 
 def is_whole(path: Path, identity: str, shapes: Shapes) -> bool:
     """Whether a part is there, of this cache, and of the bytes that were written."""
     try:
-        columns = read_part(path, identity, shapes)
+        columns, checksum = _read(path, identity, shapes)
     except ValueError:
         return False
-    return str(_checksum(columns)) == _open(path)[1][1]
+    return str(_checksum(columns)) == checksum
+
+
+def _read(path: Path, identity: str, shapes: Shapes) -> tuple[dict[str, Tensor], str]:
+    """A part's columns, and the checksum that was written with them."""
+    columns, (written_for, checksum) = _open(path)
+    if written_for != identity:
+        raise ValueError(f"teacher cache: {path} is a part of another cache; make this part anew")
+    if {name: tuple(column.shape) for name, column in columns.items()} != shapes:
+        raise ValueError(f"teacher cache: {path} holds other columns than the cache; delete it")
+    return columns, checksum
 
 
 def _open(path: Path) -> tuple[dict[str, Tensor], tuple[str, str]]:

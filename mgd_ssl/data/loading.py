@@ -77,8 +77,7 @@ class ImageDataset(SourceDataset[Batch]):
 
     def __getitem__(self, index: int) -> Sample:
         """Image ``index`` in epoch 0; see :meth:`__getitems__`."""
-        where = self.source.in_whole(np.array([index]))
-        return self._sample(index, self.cropping.draw(0, where)[0])
+        return self._sample(index, self._draw(0, index), 0)
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """A whole batch of the epoch that :class:`Indices` say, or of epoch 0.
@@ -91,21 +90,31 @@ class ImageDataset(SourceDataset[Batch]):
         """
         wanted = np.asarray(indices, dtype=np.int64)
         epoch = indices.epoch if isinstance(indices, Indices) else 0
-        where = self.source.in_whole(wanted)
-        draws = self.cropping.draw(epoch, where)
-        batch = self._from_array(wanted, draws) if self.at_once else self._each(wanted, draws)
-        return batch._replace(stored=self.store.read(epoch, where)) if self.store else batch
+        draws = self.cropping.draw(epoch, self.source.in_whole(wanted))
+        if self.at_once:
+            batch = self._from_array(wanted, draws)
+        else:
+            batch = self._each(wanted, draws, epoch)
+        if self.store is None:
+            return batch
+        used = self.source.in_whole(batch.indices.numpy())
+        return batch._replace(stored=self.store.read(epoch, used))
 
-    def _each(self, indices: NDArray[np.int64], draws: list[Draws]) -> Batch:
+    def _each(self, indices: NDArray[np.int64], draws: list[Draws], epoch: int) -> Batch:
         each = zip(indices.tolist(), draws, strict=True)
-        samples = [self._sample(index, drawn) for index, drawn in each]
+        samples = [self._sample(index, drawn, epoch) for index, drawn in each]
         numbers = torch.tensor([(sample.label, sample.index, sample.failed) for sample in samples])
         labels, used, failed = numbers.unbind(1)
         return Batch(torch.stack([sample.image for sample in samples]), labels, used, failed)
 
-    def _sample(self, index: int, draws: Draws) -> Sample:
+    def _draw(self, epoch: int, index: int) -> Draws:
+        return self.cropping.draw(epoch, self.source.in_whole(np.array([index])))[0]
+
+    def _sample(self, index: int, draws: Draws, epoch: int) -> Sample:
         def read(used: int) -> Tensor:
-            return self.cropping.one(self.source.open(used, exif=self.exif), draws)
+            # what is stored of the replacement is of its own crops
+            own = self._draw(epoch, used) if self.store and used != index else draws
+            return self.cropping.one(self.source.open(used, exif=self.exif), own)
 
         image, used, failed = read_or_next(self.source, index, read)
         labels = self.source.labels

@@ -13,11 +13,12 @@ from tiny_runs import TRAINING, listing, read_last, start, stop_at, write_teache
 from mgd_ssl.cache.parts import part_path
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.commands import cache, pretrain
-from mgd_ssl.data import open_source
+from mgd_ssl.data import ImageDataset, open_source
 from mgd_ssl.models import load_backbone, pool
 from mgd_ssl.runs import cache as runs
 from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.tasks.task import TaughtView, Teacher
+from mgd_ssl.training.cached_data import Store
 
 Capture = pytest.CaptureFixture[str]
 IMAGES, VIEWS = 40, 2
@@ -117,6 +118,23 @@ def test_a_cached_run_in_lower_precision_reads_the_same_answers(
 ) -> None:
     more = ["--precision", "bf16", "-j", "0", "--epochs", "1", "--method", method]
     assert train(data, teacher, cached, tmp_path / "run", *more) == 0
+
+
+def test_the_replacement_of_a_damaged_image_comes_with_its_own_answers(
+    tmp_path: Path, teacher: Path
+) -> None:
+    class_tree(tmp_path / "data", {"cat": IMAGES})
+    source = open_source(tmp_path / "data", "train")
+    Path(source.describe(4)).write_bytes(b"damaged")
+    out = tmp_path / "cache"
+    assert make(tmp_path / "data", teacher, out, "--bad-images", "0.1") == 0
+    store = Store.of(TeacherCache.open(out))
+    some = source.select(np.array([1, 4, 9]))  # the next of the whole is not among them
+    batch = ImageDataset(some, store.views, True, store).__getitems__([1, 2])
+    assert batch.indices.tolist() == [2, 2] and batch.failed.tolist() == [1, -1]
+    assert batch.stored is not None and torch.equal(batch.images[0], batch.images[1])
+    for column in batch.stored.values():
+        assert torch.equal(column[0], column[1])
 
 
 def test_the_cache_sets_the_views_and_the_grid(
