@@ -4,8 +4,9 @@
 
 FOLDER has train/ and val/ of class folders, TEACHER is a convolutional network. A ViT is distilled
 from it first, by the defaults, and then teaches itself. Students are a ResNet-18 of a quarter's
-width, a MobileNetV3-small of half and that ViT. What a teacher says is cached once and serves all
-of its students. A run whose results exist is not repeated; --jobs starts so many of them at once.
+width, a MobileNetV3-small of half and that ViT; "alone" is MoCo v2 without a teacher. What a
+teacher says is cached once and serves all of its students. A run whose results exist is not
+repeated; --jobs starts so many of them at once.
 """
 
 import argparse
@@ -31,8 +32,9 @@ VIT, SIZE = "vit_tiny_patch16_224", "64"
 RESNET = ("-a", "resnet18", "--width", "0.25", "--size", SIZE)
 MOBILE = ("-a", "mobilenetv3_small_050", "--size", SIZE)
 TOKENS = ("-a", VIT)
+ALONE = ("--method", "moco")
 SIMREG = ("--method", "simreg", "--regression-head", "linear", "--optimizer", "adamw")
-# Row -> (teacher, options, how the plan is changed).
+# Row -> (teacher or none, options, how the plan is changed).
 ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "conv to ViT, linear regression": ("conv", (*TOKENS, *SIMREG), ""),
     "conv to ViT, mgd-plus": ("conv", TOKENS, ""),
@@ -48,6 +50,9 @@ ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "ViT to ResNet, mgd-plus": ("vit", RESNET, ""),
     "ViT to MobileNetV3, linear regression": ("vit", (*MOBILE, *SIMREG), ""),
     "ViT to MobileNetV3, mgd-plus": ("vit", MOBILE, ""),
+    "ViT alone": ("", (*TOKENS, *ALONE), ""),
+    "ResNet alone": ("", (*RESNET, *ALONE), ""),
+    "MobileNetV3 alone": ("", (*MOBILE, *ALONE), ""),
 }
 
 
@@ -75,7 +80,8 @@ def main() -> None:
     names = [list(ROWS)[i] for i in options.rows or range(len(ROWS))]
     start(["conv teacher@0", "ViT teacher@0"], options)
     for teacher, words, _ in map(ROWS.__getitem__, names):
-        cached(teacher, options.vit_size if VIT in words else SIZE, options)
+        if teacher:
+            cached(teacher, options.vit_size if VIT in words else SIZE, options)
     jobs = [f"{name}@{seed}" for seed in range(options.seeds) for name in names]
     start(jobs, options)
     table = [Row("conv teacher", ()), Row("ViT teacher", ())]
@@ -112,14 +118,17 @@ def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         return measure(name, out / "student.safetensors", options.vit_size, options)
     teacher, words, change = ROWS[name]
     size = options.vit_size if VIT in words else SIZE
+    if teacher:
+        words = (*words, "--teacher-cache", str(cached(teacher, size, options)))
     with planned(change):
-        answers = "--teacher-cache", str(cached(teacher, size, options))
-        out = train(name, seed, teacher, (*words, *answers), options, options.epochs)
+        out = train(name, seed, teacher, words, options, options.epochs)
     return measure(f"{name}-{seed}", out / "student.safetensors", size, options) | last(out)
 
 
 def taught(teacher: str, options: argparse.Namespace) -> list[str]:
-    """Options that name a teacher."""
+    """Options that name a teacher, if there is one."""
+    if not teacher:
+        return []
     if teacher == "conv":
         named = ["--teacher-arch", options.teacher_arch] if options.teacher_arch else []
         return ["--teacher", str(options.teacher), *named]
