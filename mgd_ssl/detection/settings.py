@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from tyro.conf import arg
 
@@ -60,6 +60,12 @@ class DetectConfig(RunConfig):
 
     Without DATA it uses scenes composed of the embedded sample of Fashion-MNIST.
     """
+
+    MAIN: ClassVar = (
+        *("data", "teacher", "arch", "student_weights", "backbone_weights", "unlabelled", "out"),
+        *("epochs", "batch_size", "lr", "workers", "devices", "resume", "evaluate"),
+    )
+    EXAMPLE: ClassVar = "mgd-ssl detect coco --backbone-weights runs/resnet18"
 
     evaluate: bool = False
     """Report the AP of --student-weights and of the teacher, then exit."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from tyro.conf import arg
 
@@ -21,6 +21,12 @@ class CacheConfig(FolderOptions, Settings):
     pretrain.py --teacher-cache then trains without running the teacher. Repeat a command that was
     stopped to continue it; with more --views it adds views.
     """
+
+    MAIN: ClassVar = (
+        *("data", "teacher", "out", "views", "maps", "grid", "size", "batch_size", "workers"),
+        *("devices", "precision"),
+    )
+    EXAMPLE: ClassVar = "mgd-ssl cache photos --teacher dinov2_vits14_pretrain.pth --out cache"
 
     data: Data = ()
     """Images in any form that the other commands accept, in one place or several. None: the

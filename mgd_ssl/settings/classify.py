@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_above, require_least
@@ -49,6 +49,12 @@ class ClassifyConfig(RunConfig):
     Without DATA it uses the embedded sample of Fashion-MNIST. The maps of a teacher are matched
     unless --mgd-weighing none is given.
     """
+
+    MAIN: ClassVar = (
+        *("data", "teacher", "arch", "student_weights", "label_fraction", "out", "size", "epochs"),
+        *("batch_size", "lr", "workers", "devices", "precision", "resume", "evaluate"),
+    )
+    EXAMPLE: ClassVar = "mgd-ssl classify photos --student-weights runs/resnet18 --epochs 30"
 
     evaluate: bool = False
     """Report top-1 and top-5 of --student-weights and of the teacher, then exit. Without --size

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
@@ -14,6 +14,8 @@ from mgd_ssl.settings.settings import Settings
 @dataclass(frozen=True)
 class DuplicatesConfig(FolderOptions, Settings):
     """Count the validation images of DATA that equal or resemble a training image."""
+
+    EXAMPLE: ClassVar = "mgd-ssl duplicates photos --out pairs.csv"
 
     data: Data = ()
     """Images in any form that the other commands accept, in one place or several. None: the

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import tyro
 from tyro.conf import Positional, arg
@@ -35,6 +35,7 @@ class EvaluationConfig(Settings):
     """Side of the network's input images, in pixels. 0: as recorded in the checkpoint, else 224 (32
     on embedded images)."""
     batch_size: Annotated[int, arg(aliases=["-b"])] = 256
+    """Images that the network sees at once."""
     workers: Annotated[int, arg(aliases=["-j"])] = 8
     """Decoding processes, at most the number of cores; none for data in memory."""
     exif: bool = True
@@ -44,6 +45,7 @@ class EvaluationConfig(Settings):
     limit_val: int | None = None
     """Use a fixed random subset of this many val images. None: all."""
     seed: int = 0
+    """Seed of everything random."""
     folders: FolderOptions = field(default_factory=FolderOptions)
     network: BackboneOptions = field(default_factory=BackboneOptions)
     device: ComputeOptions = field(default_factory=ComputeOptions)
@@ -74,7 +76,14 @@ class KnnConfig(EvaluationConfig):
     a class token take --features pooled.
     """
 
+    MAIN: ClassVar = (
+        *("checkpoint", "data", "protocol", "features", "knn_k", "retrieve", "size", "arch"),
+        *("out", "batch_size", "workers", "precision"),
+    )
+    EXAMPLE: ClassVar = "python knn_eval.py runs/resnet18/checkpoints/last.pt photos"
+
     protocol: Literal["moco", "dinov2"] = "moco"
+    """Features, k and T; see above."""
     knn_k: tuple[int, ...] = (1, 10, 20, 100, 200)
     """Numbers of neighbors that vote; defaults larger than the bank are left out."""
     knn_t: tuple[float, ...] = (0.1, 0.07)
@@ -115,8 +124,16 @@ class LinearEvalConfig(EvaluationConfig):
     at once; a held-out part of train chooses the rate.
     """
 
+    MAIN: ClassVar = (
+        *("checkpoint", "data", "protocol", "features", "epochs", "learning_rates", "lr"),
+        *("size", "arch", "out", "batch_size", "workers", "precision"),
+    )
+    EXAMPLE: ClassVar = "python linear_eval.py runs/resnet18/checkpoints/last.pt photos"
+
     protocol: Literal["cached", "moco"] = "cached"
+    """See above."""
     epochs: int = 100
+    """Passes over the training images, or their features."""
     lr: float = 30.0
     """moco: learning rate for batches of 256."""
     schedule: tuple[int, ...] = (60, 80)
@@ -126,6 +143,7 @@ class LinearEvalConfig(EvaluationConfig):
     holdout: float = 0.1
     """cached: share of each class of train that is held out to choose the rate."""
     weight_decay: float = 0.0
+    """Weight decay of the layer."""
     save_head: Path | None = None
     """moco: file for the trained layer."""
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -13,6 +13,8 @@ from mgd_ssl.settings.settings import Settings
 @dataclass(frozen=True)
 class ExportConfig(Settings):
     """Write a backbone or a RetinaNet for Detectron2: a .pkl, and its configuration beside it."""
+
+    EXAMPLE: ClassVar = "mgd-ssl export runs/resnet18/checkpoints/last.pt --to detectron2"
 
     checkpoint: Positional[Path] = tyro.MISSING
     """A backbone or a detector, from any file that the other commands accept."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import arg
 
@@ -17,6 +17,8 @@ class PackConfig(FolderOptions, Settings):
 
     Repeat a command that was stopped to continue it.
     """
+
+    EXAMPLE: ClassVar = "mgd-ssl pack photos --out shards --size 256"
 
     data: Data = ()
     """Images in any form that the other commands accept, in one place or several. None: the

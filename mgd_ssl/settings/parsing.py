@@ -1,8 +1,10 @@
 """From the words of a command line, and a config file, to complete settings."""
 
+import contextlib
 import dataclasses
+import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +26,9 @@ from mgd_ssl.settings.methods import METHODS
 from mgd_ssl.settings.options import places
 from mgd_ssl.settings.other_names import refuse_other_names
 from mgd_ssl.settings.settings import Settings
+from mgd_ssl.settings.short_help import short_help
 from mgd_ssl.settings.words import (
+    HELP_ALL,
     asks_for_help,
     options_in,
     positionals_first,
@@ -61,16 +65,16 @@ def parse(config: type[T], prog: str, argv: Sequence[str] | None = None) -> T:
     widest, helps = config.widest(), asks_for_help(words)
     if not helps:
         refuse_other_names(widest, words)
-    try:
-        first = read(widest, without_help(words), quiet=helps)
-    except SystemExit:
-        if helps:  # of a command line that is not whole
-            read(widest, ["--help"])
-        raise
-    said = _said(first, widest, words, content)
+    first = _read_for_help(read, widest, words) if helps else read(widest, words)
+    said = _said(first, widest, words, content) if first else {}
     require_own_words(options_in(widest, words), withheld, place)
     told = config.told(said)
     defaults = config.recipe({**told, **said})
+    if helps and HELP_ALL not in words:
+        print(short_help(overlay(defaults, content, place), prog, _whose(config, said, defaults)))
+        raise SystemExit(0)
+    if helps:
+        read(defaults, ["--help"])
     _refuse_other_objectives(defaults, said)
     settings = checked(read(defaults, words))
     settings.check()
@@ -116,13 +120,35 @@ def _read(defaults: T, prog: str, words: Sequence[str], quiet: bool = False) -> 
     parsed: T = tyro.cli(
         type(defaults),
         prog=prog,
-        description=(type(defaults).__doc__ or "").strip(),
+        description=inspect.cleandoc(type(defaults).__doc__ or ""),
         args=positionals_first(defaults, words),
         default=defaults,
         config=(OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
         console_outputs=not quiet,
     )
     return parsed
+
+
+def _read_for_help(read: Callable[..., T], widest: T, words: Sequence[str]) -> T | None:
+    """The options among words that ask for help; None where they are not whole."""
+    rest = without_help(words)
+    for attempt in (rest, [*rest, "CHECKPOINT"]):  # which the help does not need
+        with contextlib.suppress(SystemExit):
+            return read(widest, attempt, quiet=True)
+    return None
+
+
+def _whose(config: type[T], said: Mapping[str, Any], defaults: T) -> str:
+    """What to know of the defaults where they are those of the embedded images."""
+    if said.get("data") or not hasattr(defaults, "data"):
+        return ""
+    others = dataclasses.replace(config.recipe({**said, "data": (Path("DATA"),)}), data=())  # type: ignore[call-arg]
+    if others == defaults:
+        return ""
+    return (
+        "The defaults are those for the embedded images; name DATA, and what else you choose, "
+        "beside --help to see yours."
+    )
 
 
 def _said(

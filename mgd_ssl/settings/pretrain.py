@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.objectives import OBJECTIVES, Objective
@@ -64,6 +64,12 @@ class PretrainConfig(RunConfig):
 
     Without DATA it uses the embedded sample of Fashion-MNIST and the embedded teacher.
     """
+
+    MAIN: ClassVar = (
+        *("data", "teacher", "arch", "method", "out", "size", "epochs", "batch_size"),
+        *("workers", "devices", "precision", "resume", "dry_run"),
+    )
+    EXAMPLE: ClassVar = "python pretrain.py photos --teacher dinov2_vits14_pretrain.pth -a resnet18"
 
     method: Annotated[str, one_of(METHODS)] = "moco"
     """mgd-plus: matching and regression of the teacher's pooled features; mgd: matching and MoCo,

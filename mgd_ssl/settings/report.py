@@ -3,6 +3,7 @@
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from tyro.conf import Positional
 
@@ -15,6 +16,8 @@ class ReportConfig(Settings):
 
     Runs that differ only in the seed are averaged.
     """
+
+    EXAMPLE: ClassVar = "mgd-ssl report runs/resnet18 runs/resnet18-simreg --out report.html"
 
     runs: Positional[tuple[Path, ...]] = ()
     """Directories of runs of pretrain.py, mgd-ssl classify and mgd-ssl detect."""

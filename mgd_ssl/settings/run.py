@@ -114,6 +114,7 @@ class OptimizerOptions:
     """Optimizer and learning rate."""
 
     epochs: int = 200
+    """Passes over the training images."""
     batch_size: Annotated[int, arg(aliases=["-b"])] = 256
     """Images per step, over all processes."""
     accumulate: int = 1
@@ -124,6 +125,7 @@ class OptimizerOptions:
     lr: float = 0.03
     """Learning rate; it is not scaled with the batch size."""
     weight_decay: Annotated[float, arg(aliases=["--wd"])] = 1e-4
+    """Weight decay of the optimizer."""
     momentum: float = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
@@ -176,6 +178,7 @@ class RunConfig(Settings):
     overwrite: bool = False
     """Delete the run in --out first."""
     seed: int = 0
+    """Seed of everything random."""
     print_freq: Annotated[int, arg(aliases=["-p"])] = 50
     """Steps between log lines."""
     save_every: int = 0

@@ -2,14 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from mgd_ssl.settings.effects import Needs
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a command: complete, each option with a value that means what it says."""
+    """Settings of a command: complete, each option with a value that means what it says.
+
+    Attributes:
+        MAIN: the options that ``--help`` shows; all where there are none.
+        EXAMPLE: a command line.
+    """
+
+    MAIN: ClassVar[tuple[str, ...]] = ()
+    EXAMPLE: ClassVar[str] = ""
 
     @classmethod
     def widest(cls) -> Self:

@@ -10,7 +10,8 @@ from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from mgd_ssl.settings.config_file import leaves, reader_of
 
-HELP = ("-h", "--help")
+HELP_ALL = "--help-all"
+HELP = ("-h", "--help", HELP_ALL)
 OPTION = re.compile(r"--?[A-Za-z]")
 
 
@@ -113,11 +114,12 @@ def options_in(settings: Any, words: Sequence[str]) -> set[str]:
     known = dict[str, str]()
     for name, hint in leaves(settings):
         option = name.replace("_", "-")
-        known |= dict.fromkeys([f"--{option}", f"--no-{option}", *_aliases(hint)], name)
+        known |= dict.fromkeys([f"--{option}", f"--no-{option}", *aliases(hint)], name)
     return {known[option] for word in words if (option := option_name(word)) in known}
 
 
-def _aliases(hint: Any) -> Sequence[str]:
+def aliases(hint: Any) -> Sequence[str]:
+    """Short and other spellings of an option."""
     marks = getattr(hint, "__metadata__", ())
     return next((m.aliases for m in marks if getattr(m, "aliases", None)), ())
 
@@ -154,7 +156,7 @@ def _takers(settings: Any) -> dict[str, Taker]:
     for name, hint in leaves(settings):
         if Positional not in getattr(hint, "__metadata__", ()):
             option = name.replace("_", "-")
-            found |= dict.fromkeys([f"--{option}", *_aliases(hint)], _taker(hint))
+            found |= dict.fromkeys([f"--{option}", *aliases(hint)], _taker(hint))
             found[f"--no-{option}"] = _takes_none, 0
     return found
 

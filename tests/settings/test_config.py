@@ -119,7 +119,7 @@ def test_a_program_says_the_same_as_a_command_line() -> None:
 def test_help_shows_the_defaults_of_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
     def shown(*argv: str) -> str:
         with pytest.raises(SystemExit):
-            read(*argv, "--help")
+            read(*argv, "--help-all")
         return " ".join(capsys.readouterr().out.replace("│", " ").split())
 
     plus, seed = shown("d", "--teacher", "t"), shown("d", "--teacher", "t", "--method", "seed")
