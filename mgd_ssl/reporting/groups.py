@@ -10,9 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from mgd_ssl.reporting.runs import Role, Run, Series
+from mgd_ssl.settings.options import flat
 
 # Settings that do not affect the result.
-WITHOUT_EFFECT = ("out", "resume", "overwrite", "print_freq", "save_every", "seed")
+WITHOUT_EFFECT = ("out", "resume", "overwrite", "print_freq", "save_every", "seed", "logger")
 # Settings of the method: a run and its baseline are expected to differ in these.
 METHOD_SETTINGS = ("method", "teacher", "mgd", "moco", "objective", "kd", "levels")
 # Follows from whether there is a teacher; the last figures do not depend on it.
@@ -147,17 +148,10 @@ def baseline_of(group: Group, groups: Sequence[Group]) -> Group | None:
 
 def differences(group: Group, other: Group) -> list[str]:
     """Names of the settings in which two groups differ, except those of the method."""
-    one, two = (_flat(compared_settings(g.first)) for g in (group, other))
+    one, two = (dict(flat(compared_settings(g.first))) for g in (group, other))
     names = [k for k in dict.fromkeys([*one, *two]) if one.get(k) != two.get(k)]
     others = [name for name in names if name not in FOLLOWS_METHOD]
     return [name for name in others if name.split(".")[0] not in METHOD_SETTINGS]
-
-
-def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(settings, dict):
-        return {prefix: settings}
-    parts = (_flat(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in settings.items())
-    return {k: v for part in parts for k, v in part.items()}
 
 
 def _name(runs: Sequence[Run]) -> str:

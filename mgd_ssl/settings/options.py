@@ -1,7 +1,7 @@
 """Options shared by several commands: frozen dataclasses, one per section of the settings."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -197,6 +197,15 @@ class DeviceOptions(ComputeOptions):
     """Processes on this machine, one per device; torchrun and SLURM set their own number."""
     num_nodes: int = 1
     """Number of machines."""
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values of nested settings."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 from mgd_ssl.choices import REDUCERS, Adapter, AssignmentMode
+from mgd_ssl.loggers import LOGGERS, check_installed
 from mgd_ssl.ranges import require_least
 from mgd_ssl.settings.options import (
     Data,
@@ -183,6 +184,9 @@ class RunConfig(Settings):
     """Steps between log lines."""
     save_every: int = 0
     """Steps between checkpoints within an epoch. 0: one checkpoint per epoch."""
+    logger: tuple[Annotated[str, one_of(LOGGERS)], ...] = ()
+    """Loggers beside metrics.jsonl and TensorBoard, such as: --logger wandb mlflow. Each package is
+    installed and set up separately; see docs/report.md."""
     network: NetworkOptions = field(default_factory=NetworkOptions)
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
     mgd: MGDOptions = field(default_factory=MGDOptions)
@@ -195,6 +199,7 @@ class RunConfig(Settings):
         if self.resume and self.overwrite:
             raise ValueError("got --resume and --overwrite, expected one of them")
         require_least(self, print_freq=1, save_every=0)
+        check_installed(self.logger)
         self.mgd.check()
         self.optim.check()
 

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from mgd_ssl import distributed
 from mgd_ssl.files import write_text
+from mgd_ssl.loggers import Loggers
 
 logger = logging.getLogger("mgd_ssl")
 console = Console(markup=False)  # names of files and classes are no markup
@@ -94,14 +95,18 @@ class MetricWriter:
         enabled: whether this rank writes.
         keep: steps that a resumed run has behind it; rows after them are dropped, since the run
             writes them again.
+        others: the loggers of other projects, which get the same rows.
     """
 
-    def __init__(self, directory: Path, enabled: bool = True, keep: int = 0) -> None:
+    def __init__(
+        self, directory: Path, enabled: bool = True, keep: int = 0, others: Loggers | None = None
+    ) -> None:
         path = directory / "metrics.jsonl"
         if enabled and path.exists():
             _keep_rows(path, keep)
         self._file = path.open("a", encoding="utf-8") if enabled else None
         self._board = _board(directory, keep) if enabled else None
+        self._others = others
 
     def write(self, step: int, epoch: float, metrics: Mapping[str, float]) -> None:
         """Write one row; ``step`` counts optimizer steps, ``epoch`` is 1-based."""
@@ -113,10 +118,12 @@ class MetricWriter:
         if self._board:
             for name, value in metrics.items():
                 self._board.add_scalar(name, value, step)
+        if self._others:
+            self._others.write(step, epoch, metrics)
 
     def close(self) -> None:
-        """Flush both files."""
-        for file in (self._file, self._board):
+        """Flush both files, and end the others' runs."""
+        for file in (self._file, self._board, self._others):
             if file:
                 file.close()
 

@@ -13,8 +13,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
+from mgd_ssl.loggers import Loggers
 from mgd_ssl.models import undone_on_error
 from mgd_ssl.settings.config_file import saved
+from mgd_ssl.settings.options import flat
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.alarms import UnmovedStudent, measure_or_warn
@@ -129,7 +131,9 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             if self.start.step < self.steps:
                 self.unmoved = UnmovedStudent(self.task.student.parameters())
             done = self.steps_before(self.start)
-            writer = MetricWriter(directory.path, fabric.is_global_zero, keep=done)
+            writer = MetricWriter(
+                directory.path, fabric.is_global_zero, keep=done, others=self.loggers()
+            )
             with closing(writer):
                 if done == 0 and figures:
                     writer.write(0, 0.0, figures)
@@ -172,6 +176,12 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         if content:
             self.optimizer.load_state_dict(content["optimizer"])
             fabric.strategy.precision.load_state_dict(content["precision"])
+
+    def loggers(self) -> Loggers | None:
+        """The loggers that the user asked for, on the first process."""
+        if not self.fabric.is_global_zero:
+            return None
+        return Loggers(self.config.logger, self.directory.path, dict(flat(saved(self.config))))
 
     def steps_before(self, here: Position) -> int:
         """Steps of the run that were taken before a position."""

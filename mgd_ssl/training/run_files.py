@@ -11,7 +11,7 @@ LOCK, CONFIG = ".lock", "config.yaml"
 FOLDERS = ("checkpoints", "matching")
 SECTIONS = ("network", "teacher", "mgd", "optim", "loader", "device")
 WRITTEN = re.compile(
-    r"\.lock|config\.yaml|train\.log|metrics\.jsonl|student\.safetensors"
+    r"\.lock|config\.yaml|train\.log|metrics\.jsonl|loggers\.json|student\.safetensors"
     r"|events\.out\.tfevents\.[^/]+"
     r"|checkpoints/(last|best)\.pt"
     r"|matching/epoch_\d+(_step_\d+)?\.npz"

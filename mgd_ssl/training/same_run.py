@@ -15,7 +15,7 @@ from mgd_ssl.models import find_checkpoint
 from mgd_ssl.models.provenance import sha256_of
 from mgd_ssl.models.weights import files_of
 from mgd_ssl.settings.config_file import COMMAND, command_of, mapped, paths
-from mgd_ssl.settings.options import to_dict
+from mgd_ssl.settings.options import flat, to_dict
 from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks.task import Task
@@ -25,7 +25,7 @@ Config = TypeVar("Config", bound=RunConfig)
 # rounding on another device or number of processes. Where images and weights lie is no matter:
 # digests say whether they are the same.
 FREE_TO_CHANGE = {"data", "out", "resume", "overwrite", "dry_run", "print_freq", "save_every"}
-FREE_TO_CHANGE |= {"device", "evaluation", "workers", "bad_images"}
+FREE_TO_CHANGE |= {"device", "evaluation", "workers", "bad_images", "logger"}
 FREE_TO_CHANGE |= {"teacher.teacher", "teacher_cache", "student_weights", "backbone_weights"}
 BOUND = {"device.precision"}  # for all that its section is free
 COMMANDS = {
@@ -121,20 +121,11 @@ def _changed_options(
 
     An option that the checkpoint's version did not have stood at its default.
     """
-    before, defaults = dict(_flat(content)), dict(_flat(to_dict(defaults_of(config))))
-    for name, now in _flat(to_dict(config)):
+    before, defaults = dict(flat(content)), dict(flat(to_dict(defaults_of(config))))
+    for name, now in flat(to_dict(config)):
         was = before.get(name, defaults[name])
         if was != now and not _is_free(name):
             yield "--" + name.rpartition(".")[2].replace("_", "-"), (_said(was), _said(now))
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of nested settings."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _is_free(name: str) -> bool:
