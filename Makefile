@@ -22,7 +22,7 @@ env: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[timm,detection,datasets,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[timm,detection,datasets,onnx,dev]'
 	touch $(READY)
 
 clean:

@@ -47,3 +47,16 @@ OWN_MODES: Mapping[str, AssignmentMode] = {"sm": "sparse"}
 def usual_mode(reducer: str) -> AssignmentMode:
     """How channels are assigned for a reducer unless told otherwise."""
     return OWN_MODES.get(reducer, "balanced")
+
+
+# What `mgd-ssl export --to` writes.
+EXPORT_TARGETS = Registry(
+    {
+        "safetensors": "mgd_ssl.exporting.targets.safetensors:Safetensors",
+        "torchvision": "mgd_ssl.exporting.targets.torchvision:Torchvision",
+        "timm": "mgd_ssl.exporting.targets.timm:Timm",
+        "onnx": "mgd_ssl.exporting.targets.onnx:Onnx",
+        "pt2": "mgd_ssl.exporting.targets.pt2:Pt2",
+        "detectron2": "mgd_ssl.exporting.targets.detectron2:Detectron2",
+    }
+)

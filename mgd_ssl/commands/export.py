@@ -1,4 +1,4 @@
-"""``mgd-ssl export``: a checkpoint in the layout of another project."""
+"""``mgd-ssl export``: a checkpoint as a file of another library."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: ExportConfig) -> None:
     """Run it as parsed."""
-    from mgd_ssl.detection.export import (
+    from mgd_ssl.exporting.run import (
         run,  # torch loads only once the options are known to be good
     )
 

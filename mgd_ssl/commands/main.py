@@ -16,7 +16,7 @@ COMMANDS = {
     "report": "one page of runs: teacher, students, baselines side by side",
     "pack": "write images of any kind as tar shards",
     "duplicates": "count validation images that are also training images",
-    "export": "write a checkpoint in another project's layout",
+    "export": "write a network for torchvision, timm, ONNX and others",
     "knn-eval": "kNN accuracy and retrieval checks of a checkpoint",
     "linear-eval": "linear probe of a checkpoint",
     "doctor": "versions, devices, memory, disk, and how to add what is missing",

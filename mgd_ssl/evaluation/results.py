@@ -16,10 +16,10 @@ from mgd_ssl.files import write_text
 PACKAGES = ("mgd_ssl", "torch", "torchvision", "faiss-cpu", "numpy")
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the installed packages that figures depend on."""
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of Python and of those packages that are installed; by default, of PACKAGES."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -44,7 +44,7 @@ def build_timm(arch: str, options: Options) -> nn.Module:
     name, given = timm_name(arch), dict(options)
     try:
         network: nn.Module = timm.create_model(
-            name, pretrained=False, num_classes=0, **(_defaults(name) | given)
+            name, pretrained=False, num_classes=0, **(own_defaults(name) | given)
         )
     except (TypeError, AssertionError, ValueError, RuntimeError) as error:
         raise ValueError(
@@ -55,7 +55,7 @@ def build_timm(arch: str, options: Options) -> nn.Module:
     return adopt(network, name)
 
 
-def _defaults(name: str) -> dict[str, Any]:
+def own_defaults(name: str) -> dict[str, Any]:
     """Arguments of a network that this project sets for every user of it."""
     from timm.models import is_model_in_modules
 

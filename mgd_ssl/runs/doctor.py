@@ -21,6 +21,9 @@ USES = {
     "timm": "networks of timm",
     "datasets": "Parquet, Arrow, hf:NAME",
     "faster-coco-eval": "average precision",
+    "onnx": "mgd-ssl export --to onnx",
+    "onnxruntime": "mgd-ssl export --to onnx",
+    "onnxscript": "mgd-ssl export --to onnx",
     "umap-learn": "mgd-ssl report --umap",
 }
 LEFT_OUT = "dev"

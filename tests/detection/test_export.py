@@ -9,11 +9,12 @@ import torch
 import yaml
 
 from mgd_ssl.commands import export
-from mgd_ssl.detection import export as exporting
 from mgd_ssl.detection.checkpoints import load_body, load_detector
 from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
+from mgd_ssl.exporting.targets import detectron2 as exporting
 from mgd_ssl.models import backbone_state, create_backbone, load_backbone
 
+TO = ["--to", "detectron2"]
 SAMPLE = Path(__file__).parents[2] / "mgd_ssl/data/sample/teacher.pth.tar"
 
 
@@ -23,7 +24,8 @@ def detector():
     options = {"category_ids": (3, 7), "fpn_channels": 32, "head_convs": 2, "p6_from": "c5"}
     detector = create_detector(DetectorSpec("resnet50", 0.125, norm="frozen", **options))
     for value in detector.state_dict().values():
-        value.uniform_(0.5, 1)
+        if value.ndim == 1:  # of norms, and biases
+            value.uniform_(0.5, 1)
     return detector
 
 
@@ -71,7 +73,7 @@ def test_a_detector_is_written_beside_its_checkpoint_and_comes_back(checkpoint, 
 
 
 def test_the_configuration_says_how_detectron2_builds_it(checkpoint):
-    export.main([str(checkpoint)])
+    export.main([str(checkpoint), *TO])
     settings = yaml.safe_load(checkpoint.with_name("last.detectron2.yaml").read_text())
     model = settings["MODEL"]
     assert model["PIXEL_MEAN"] == [123.675, 116.28, 103.53]
@@ -90,7 +92,7 @@ def test_a_detector_on_msras_weights_takes_detectron2s_default_pixels(detector, 
     spec = DetectorSpec(**(detector.spec.to_dict() | {"stride_in_1x1": True}))
     content = {"detector": spec.to_dict(), "state_dict": detector.state_dict()}
     torch.save(content, tmp_path / "last.pt")
-    assert export.main([str(tmp_path / "last.pt")]) == 0
+    assert export.main([str(tmp_path / "last.pt"), *TO]) == 0
     settings = yaml.safe_load((tmp_path / "last.detectron2.yaml").read_text())
     assert settings["MODEL"]["PIXEL_MEAN"] == [103.53, 116.28, 123.675]
     assert settings["MODEL"]["PIXEL_STD"] == [1.0, 1.0, 1.0]
@@ -109,7 +111,7 @@ def test_a_file_that_reads_back_otherwise_is_an_error(checkpoint, monkeypatch, c
         write(file, {**content, "model": model})
 
     monkeypatch.setattr(exporting, "write_numpy_pickle", damage)
-    assert export.main([str(checkpoint)]) == 1
+    assert export.main([str(checkpoint), *TO]) == 1
     error = capsys.readouterr().err
     assert "1 entries read back differ" in error
     assert "backbone.bottom_up.stem.conv1.weight" in error
@@ -119,7 +121,7 @@ def test_what_detectron2_has_no_network_for_is_refused(tmp_path, capsys):
     state = create_backbone("mobilenet_v2", width=0.25).state_dict()
     content = {"backbone": {"arch": "mobilenet_v2", "width": 0.25}, "state_dict": state}
     torch.save(content, tmp_path / "a.pt")
-    assert export.main([str(tmp_path / "a.pt")]) == 1
+    assert export.main([str(tmp_path / "a.pt"), *TO]) == 1
     assert "expected those of a torchvision ResNet" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [tmp_path / "a.pt"]
 
@@ -139,7 +141,7 @@ def test_a_checkpoint_that_does_not_exist_is_one_message(capsys):
     ],
 )
 def test_bad_options_end_the_program(words, message, capsys):
-    assert export.main(words) == 1
+    assert export.main([*words, *TO]) == 1
     assert message in capsys.readouterr().err
 
 

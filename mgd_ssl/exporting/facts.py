@@ -1,0 +1,105 @@
+"""What a run's files say of the network that it trained, for its model card."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mgd_ssl.models import read_checkpoint
+from mgd_ssl.reporting.reading import plain, setting
+from mgd_ssl.reporting.results import Result, read_results
+from mgd_ssl.reporting.runs import Run, read_run
+
+# Settings of a run that a card names, and what it calls them.
+RECIPE = {
+    "method": "method",
+    "optim.epochs": "epochs",
+    "optim.batch_size": "batch size",
+    "optim.optimizer": "optimizer",
+    "optim.lr": "learning rate",
+    "optim.weight_decay": "weight decay",
+    "mgd.mgd_weighing": "weighing of the matching",
+    "mgd.mgd_strength": "strength of the matching",
+    "mgd.mgd_reducer": "reducer of the matching",
+    "loader.size": "image side in training",
+    "loader.limit": "images used",
+    "seed": "seed",
+}
+SAME = {"last.pt", "student.safetensors"}  # of one run: the same weights
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What is known of the training; empty where nothing is.
+
+    Attributes:
+        recipe: name of a setting, in words -> its value.
+        data: places of the images, without their folders: a card is made to be published.
+        results: of the evaluators, for the network and for its teacher.
+    """
+
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    data: Sequence[str] = ()
+    results: Sequence[Result] = ()
+
+
+def training_facts(checkpoint: Path) -> TrainingFacts:
+    """What a checkpoint of a run, and the run's directory, say.
+
+    Args:
+        checkpoint: the file; one that is of no run has no facts.
+    """
+    run = _run_of(checkpoint)
+    config = _config_in(checkpoint) or (run.config if run else {})
+    if not config:
+        return TrainingFacts()
+    return TrainingFacts(
+        dict(_recipe(config)), list(_data(config)), _results(run, checkpoint) if run else ()
+    )
+
+
+def _run_of(checkpoint: Path) -> Run | None:
+    inside = checkpoint.parent.name == "checkpoints"
+    try:
+        return read_run(checkpoint.parent.parent if inside else checkpoint.parent)
+    except (ValueError, OSError):  # another project's file
+        return None
+
+
+def _config_in(checkpoint: Path) -> Mapping[str, Any]:
+    """The settings that a checkpoint of a run carries."""
+    try:
+        config = plain(read_checkpoint(checkpoint)[0].get("config"))
+    except ValueError:  # a published name, or a pickle of NumPy arrays
+        return {}
+    return config if isinstance(config, Mapping) and "command" in config else {}
+
+
+def _recipe(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield "command", f"mgd-ssl {config['command']}"
+    for name, words in RECIPE.items():
+        value = setting(config, name)
+        if value is not None and not (name.startswith("mgd.") and not _is_matched(config)):
+            yield words, value
+
+
+def _is_matched(config: Mapping[str, Any]) -> bool:
+    return (
+        bool(setting(config, "teacher.teacher")) and setting(config, "mgd.mgd_weighing") != "none"
+    )
+
+
+def _data(config: Mapping[str, Any]) -> Iterator[str]:
+    places = config.get("data") or []
+    for place in places if isinstance(places, list) else [places]:
+        text = str(place)
+        yield text if text.startswith("hf:") else Path(text).name
+    if not places:
+        yield "embedded sample of Fashion-MNIST"
+
+
+def _results(run: Run, checkpoint: Path) -> list[Result]:
+    """Of this file, or of another with the same weights, and of its teacher."""
+    names = SAME if checkpoint.name in SAME else {checkpoint.name}
+    found, _ = read_results(run)
+    return [r for r in found if r.network == "teacher" or r.checkpoint in names]

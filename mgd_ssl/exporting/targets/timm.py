@@ -1,0 +1,40 @@
+"""``--to timm``: weights that timm's network of the same name loads."""
+
+from typing import Any, ClassVar
+
+from torch import nn
+
+from mgd_ssl.exporting.library import Library
+from mgd_ssl.exporting.original import Original
+from mgd_ssl.models.timm_networks import is_timm, own_defaults, timm_name
+
+
+class Timm(Library):
+    """``timm.create_model``; a backbone has no head."""
+
+    name, ending = "timm", ".timm.safetensors"
+    packages: ClassVar = {"timm": "timm>=1.0.15"}
+
+    def build(self, original: Original) -> nn.Module | None:
+        """Networks that timm knows by the same name, such as torchvision's ResNets, too."""
+        import timm
+
+        if not is_timm(original.spec.arch) or original.spec.width != 1:
+            return None
+        name = timm_name(original.spec.arch)
+        network: nn.Module = timm.create_model(name, pretrained=False, **_arguments(original))
+        return network
+
+    def loading(self, original: Original, file: str) -> list[str]:
+        """With timm alone, which loads strictly."""
+        given = "".join(f", {name}={value!r}" for name, value in _arguments(original).items())
+        name = timm_name(original.spec.arch)
+        return [
+            "import timm",
+            f"network = timm.create_model({name!r}{given}, checkpoint_path={file!r}).eval()",
+        ]
+
+
+def _arguments(original: Original) -> dict[str, Any]:
+    own, name = dict(original.spec.options), timm_name(original.spec.arch)
+    return {"num_classes": original.classes, **own_defaults(name), **own}

@@ -1,0 +1,61 @@
+"""``--to torchvision``: weights that torchvision's network of the same name loads."""
+
+import re
+from typing import Any
+
+import torchvision
+from torch import nn
+
+from mgd_ssl.exporting.library import Library
+from mgd_ssl.exporting.original import Original
+from mgd_ssl.models.torchvision_networks import CLASSIFIERS, INCEPTIONS
+
+
+class Torchvision(Library):
+    """``torchvision.models.get_model``; the head of a backbone is an identity."""
+
+    name, ending = "torchvision", ".torchvision.safetensors"
+
+    def build(self, original: Original) -> nn.Module | None:
+        """Width is an argument of MobileNet v2 alone."""
+        spec = original.spec
+        known = _name(original) in CLASSIFIERS and not spec.options
+        if not known or (spec.width != 1 and _name(original) != "mobilenet_v2"):
+            return None
+        network: nn.Module = torchvision.models.get_model(_name(original), **_arguments(original))
+        if not original.classes:
+            _remove(network, str(original.network.head_name))
+        return network
+
+    def loading(self, original: Original, file: str) -> list[str]:
+        """With torchvision and safetensors alone."""
+        given = "".join(f", {name}={value!r}" for name, value in _arguments(original).items())
+        head = re.sub(r"\.(\d+)", r"[\1]", str(original.network.head_name))
+        lines = [
+            "import torch, torchvision; from safetensors.torch import load_file",
+            f"network = torchvision.models.get_model({_name(original)!r}{given})",
+        ]
+        lines += [] if original.classes else [f"network.{head} = torch.nn.Identity()"]
+        return [*lines, f"network.load_state_dict(load_file({file!r})); network.eval()"]
+
+
+def _name(original: Original) -> str:
+    return original.spec.arch.removeprefix("timm/")
+
+
+def _arguments(original: Original) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if original.classes:
+        found["num_classes"] = original.classes
+    if original.spec.width != 1:
+        found["width_mult"] = original.spec.width
+    if _name(original) in INCEPTIONS:
+        found |= {"aux_logits": False, "init_weights": False}
+    return found
+
+
+def _remove(network: nn.Module, head: str) -> None:
+    try:
+        network.set_submodule(head, nn.Identity())
+    except AttributeError:  # another library's network: its weights differ, and that is said
+        return

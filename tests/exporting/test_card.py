@@ -1,0 +1,87 @@
+"""A model card is read by the hub's own reader, and says what the run's files say."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from official_files import dinov2_shapes, random_state
+from tiny_runs import arguments
+
+from mgd_ssl.commands import export, knn_eval, pretrain
+from mgd_ssl.models import create_backbone
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> Path:
+    """A run that was measured."""
+    out = tmp_path_factory.mktemp("card") / "run"
+    assert pretrain.main(arguments(out, teacher, "--epochs", "1")) == 0
+    last = str(out / "checkpoints/last.pt")
+    words = ["--limit", "64", "--limit-val", "50", "--knn-k", "5", "--knn-t", "0.1", "--size", "32"]
+    assert knn_eval.main([last, *words]) == 0
+    return out
+
+
+def card_of(path: Path, to: str = "safetensors") -> ModelCard:
+    assert export.main([str(path), "--to", to, "--out", str(path.parent / "a.safetensors")]) == 0
+    return ModelCard.load(path.parent / "a.safetensors.md")
+
+
+def test_a_card_names_the_teacher_the_recipe_and_the_figures_of_a_run(run, teacher):
+    card = card_of(run / "checkpoints/last.pt")
+    digest = hashlib.sha256(teacher.read_bytes()).hexdigest()
+    assert f"- Teacher: `{teacher.name}`, architecture `resnet18`" in card.text
+    assert f"SHA-256 of `{teacher.name}` `{digest}`" in card.text
+    assert "- Method: `mgd`" in card.text
+    assert "- Epochs: `1`" in card.text
+    assert "- Images used: `64`" in card.text
+    assert f"- Of the weights `{teacher.name}`: unknown" in card.text
+    assert card.data.license == "unknown"
+    assert card.data.library_name == "safetensors"
+    assert card.data.pipeline_tag == "image-feature-extraction"
+    measured = yaml.safe_load((run / "checkpoints/last.pt.knn.json").read_text())
+    (figure,) = card.data.eval_results
+    assert figure.metric_value == measured["knn"][0]["top1"]
+    assert figure.metric_name == "kNN, moco, k 5, T 0.1, size 32"
+    assert f"{figure.metric_value:.2f} | 64 train / 50 val |" in card.text
+
+
+def test_a_card_shows_no_folder_of_the_machine(run):
+    card = card_of(run / "student.safetensors")
+    assert str(run.parent) not in card.content
+
+
+def test_what_no_file_says_is_called_unknown(tmp_path):
+    torch.manual_seed(0)
+    torch.save(create_backbone("resnet18", width=0.125).state_dict(), tmp_path / "own.pt")
+    card = card_of(tmp_path / "own.pt")
+    assert "- Teacher: unknown" in card.text
+    assert "- Data: unknown" in card.text
+    assert "- Recipe: unknown" in card.text
+    assert card.text.count("Not measured") == 1
+    assert card.data.eval_results is None
+    assert "distillation" not in card.data.tags
+
+
+def test_terms_of_published_weights_are_stated_as_theirs(tmp_path):
+    path = tmp_path / "dinov2_vits14_pretrain.pth"
+    torch.save(random_state(dinov2_shapes(128, 2, side=4)), path)
+    words = [str(path), "--size", "28", "--out", str(tmp_path / "a.safetensors")]
+    assert export.main(words) == 0
+    card = ModelCard.load(tmp_path / "a.safetensors.md")
+    said = "`dinov2_vits14_pretrain.pth`: Apache-2.0 (weights that Meta publishes in this layout)"
+    assert said in card.text
+    assert card.data.license == "unknown"
+
+
+def test_names_in_a_file_are_no_markdown(tmp_path):
+    torch.manual_seed(0)
+    state = create_backbone("resnet18", width=0.125).state_dict()
+    said = {"teacher": {"source": "a`\n# b", "license": "c\n---\nd"}}
+    torch.save({"state_dict": state, "provenance": said}, tmp_path / "own.pt")
+    card = card_of(tmp_path / "own.pt")
+    assert "\n# b" not in card.content
+    assert "\n---\nd" not in card.content
