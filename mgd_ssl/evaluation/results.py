@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from mgd_ssl.files import write_text
+from mgd_ssl.screen import print_rows
 
 PACKAGES = ("mgd_ssl", "torch", "torchvision", "faiss-cpu", "numpy")
 
@@ -74,18 +73,16 @@ def print_table(
         settings: protocol and settings of all rows.
         console: the screen by default.
     """
-    caption = ", ".join(f"{name} {format_value(value)}" for name, value in (settings or {}).items())
-    table = Table(title=Text(title), title_justify="left")
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    for column in columns:
-        numeric = all(isinstance(row.get(column, 0), int | float) for row in rows)
-        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(format_value(row[c]) if c in row else "") for c in columns))
     console = console or Console(markup=False)  # names of files are not markup
-    console.print(table)
-    if caption:
-        console.print(caption, style="dim", highlight=False, markup=False)
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[format_value(row[c]) if c in row else "" for c in columns] for row in rows]
+    numeric = [all(isinstance(row.get(c, 0), int | float) for row in rows) for c in columns]
+    # a path stays in one piece
+    console.print(title, soft_wrap=True, highlight=False, markup=False)
+    print_rows(columns, cells, numeric, console)
+    if settings:
+        said = ", ".join(f"{name} {format_value(value)}" for name, value in settings.items())
+        console.print(said, style="dim", highlight=False, markup=False)
 
 
 def format_value(value: object) -> str:

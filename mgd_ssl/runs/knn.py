@@ -34,7 +34,7 @@ def run(config: KnnConfig) -> dict[str, Any]:
     )
     result: dict[str, Any] = {**recipe, **evaluated.settings(), "knn": rows}
     conditions = {name: result[name] for name in ("protocol", "features", "size")}
-    title = f"kNN accuracy, percent, {evaluated.images_used()}: {config.checkpoint}"
+    title = f"{config.checkpoint}:\nkNN accuracy, percent, {evaluated.images_used()}"
     print_table(title, rows, conditions)
     if config.retrieve:
         picture = path.with_suffix(".png")

@@ -36,7 +36,7 @@ def run(config: LinearEvalConfig) -> dict[str, Any]:
     settings = {k: result[k] for k in ("features", "learning_rate", *recipe) if k != "protocol"}
     for warning in figures.get("warnings", ()):
         logger.warning("%s", warning)
-    title = f"Linear accuracy, percent, {evaluated.images_used()}: {config.checkpoint}"
+    title = f"{config.checkpoint}:\nLinear accuracy, percent, {evaluated.images_used()}"
     print_table(title, [shown], settings)
     write_json(path, result)
     logger.info("written: %s", path)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
@@ -16,9 +15,9 @@ from torch.utils.tensorboard import SummaryWriter
 from mgd_ssl import distributed
 from mgd_ssl.files import write_text
 from mgd_ssl.loggers import Loggers
+from mgd_ssl.screen import console
 
 logger = logging.getLogger("mgd_ssl")
-console = Console(markup=False)  # names of files and classes are no markup
 # What a line is not for, as ``extra`` of a call: the screen, a terminal with its bar, the file.
 SCREEN, TERMINAL, FILE = "screen", "terminal", "file"
 FILE_ONLY = {"not_for": (SCREEN, TERMINAL)}

@@ -1,14 +1,16 @@
 """The plan of a run: what is matched to what."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from rich.padding import Padding
 from torch import nn
 
 from mgd_ssl import distributed
 from mgd_ssl.models import BackboneSpec, FeatureReader, KeyReport, Taps
+from mgd_ssl.screen import console, print_rows
 from mgd_ssl.stages import Side, Stage
 from mgd_ssl.tasks.task import FrozenTeacher
-from mgd_ssl.training.logging import console, logger
+from mgd_ssl.training.logging import logger
 
 
 def print_plan(
@@ -28,24 +30,40 @@ def print_plan(
     """
     if distributed.rank():
         return
+    console.print("matching, in channels of height×width:", highlight=False)
+    rows = [_row(stage, expands) for stage in stages]
+    print_rows(("stage", "student", "teacher", "groups of"), rows)
     norms = teacher.reader.norms(teacher.network)
-    console.print("stages: student <- teacher", highlight=False)
-    for stage in stages:
-        read = f"{_module(reader, stage.index)} <- {_module(teacher.reader, stage.teacher_index)}"
-        lines = [f"  {stage.index} {stage.name}: {_pair(stage)}"]
-        if not stage.ignored:
-            group = "1, expanded" if expands else _group(stage)
-            lines.append(f"groups of {group}; {_loss(stage, norms[stage.teacher_index])}")
-        lines.append("; ".join([f"reads {read}", *stage.warnings]))
-        console.print("\n      ".join(lines), highlight=False, markup=False)
+    losses = {s.name: _loss(s, norms[s.teacher_index]) for s in stages if not s.ignored}
+    lines = _by_value("loss: ", losses)
+    own = ", ".join(_module(reader, stage.index) for stage in stages)
+    theirs = ", ".join(_module(teacher.reader, stage.teacher_index) for stage in stages)
+    both = [f"student and teacher read {own}"]
+    lines += both if own == theirs else [f"student reads {own}", f"teacher reads {theirs}"]
+    lines += _by_value("", {s.name: "; ".join(s.warnings) for s in stages if s.warnings})
+    for line in lines:
+        console.print(Padding(line, (0, 0, 0, 2)), highlight=False)
 
 
-def _pair(stage: Stage) -> str:
+def _row(stage: Stage, expands: bool) -> tuple[str, str, str, str]:
     def said(channels: int, side: Side | None) -> str:
-        return f"{channels} channels" + (f" of {side[0]}×{side[1]}" if side else "")
+        return str(channels) + (f" of {side[0]}×{side[1]}" if side else "")
 
+    group = "ignored" if stage.ignored else "1, expanded" if expands else _group(stage)
     student = said(stage.student_channels, stage.student_side)
-    return f"{student} <- {said(stage.teacher_channels, stage.teacher_side)}"
+    teacher = said(stage.teacher_channels, stage.teacher_side)
+    return f"{stage.index} {stage.name}", student, teacher, group
+
+
+def _by_value(start: str, said: Mapping[str, str]) -> list[str]:
+    """A line for each text; the stages are named where they differ."""
+    texts = dict.fromkeys(said.values())
+    if len(texts) == 1 and start:
+        return [start + text for text in texts]
+    return [
+        f"{start}{', '.join(name for name, own in said.items() if own == text)}: {text}"
+        for text in texts
+    ]
 
 
 def _loss(stage: Stage, norm: nn.Module | None) -> str:
