@@ -32,11 +32,13 @@ class Option:
 
     Attributes:
         head: its spellings and what it takes.
-        text: its docstring, and the default.
+        text: its docstring.
+        default: as the command line takes it; empty where there is none.
     """
 
     head: str
     text: str
+    default: str = ""
 
 
 def short_help(settings: Settings, prog: str, note: str = "") -> str:
@@ -49,7 +51,7 @@ def short_help(settings: Settings, prog: str, note: str = "") -> str:
     """
     width = max(min(shutil.get_terminal_size().columns, WIDEST), NARROWEST)
     every = sorted(leaves(settings), key=lambda leaf: not _is_positional(leaf[1]))
-    options = [_option(settings, name) for name in settings.MAIN or dict(every)]
+    options = [option_of(settings, name) for name in settings.MAIN or dict(every)]
     about = inspect.cleandoc(type(settings).__doc__ or "").split("\n\n")
     more = MORE.format(len(every)) if settings.MAIN else ""
     paragraphs = [
@@ -59,6 +61,18 @@ def short_help(settings: Settings, prog: str, note: str = "") -> str:
         _filled(" ".join([note, more]), width),
     ]
     return "\n\n".join(filter(None, paragraphs))
+
+
+def option_of(settings: Settings, name: str) -> Option:
+    """An option, as the help and the reference pages show it.
+
+    Args:
+        settings: the defaults.
+        name: as in the settings, with underscores.
+    """
+    hint, value = dict(leaves(settings))[name], _value(settings, name)
+    head = _head(name, hint, switch=value is False)
+    return Option(head, text_of(settings, name), _spelled(name, hint, value))
 
 
 def text_of(settings: Any, name: str) -> str:
@@ -73,13 +87,6 @@ def text_of(settings: Any, name: str) -> str:
 def _usage(settings: Settings, prog: str) -> str:
     words = [_head(name, hint) for name, hint in leaves(settings) if _is_positional(hint)]
     return " ".join(["usage:", prog, *words, "[OPTIONS]"])
-
-
-def _option(settings: Settings, name: str) -> Option:
-    hint, value = dict(leaves(settings))[name], _value(settings, name)
-    default = _spelled(name, hint, value)
-    text = text_of(settings, name) + (f" (default: {default})" if default else "")
-    return Option(_head(name, hint, switch=value is False), text.strip())
 
 
 def _head(name: str, hint: Any, switch: bool = False) -> str:
@@ -109,13 +116,14 @@ def _is_positional(hint: Any) -> bool:
 
 
 def _lines(option: Option, width: int) -> list[str]:
-    """The head, and the text beside or below it."""
+    """The head, and the text with the default beside or below it."""
+    about = f"{option.text} (default: {option.default})" if option.default else option.text
     if width < NARROW:
         return [
             *_filled(option.head, width).split("\n"),
-            *_filled(option.text, width, 2).split("\n"),
+            *_filled(about.strip(), width, 2).split("\n"),
         ]
-    text = _filled(option.text, width, MARGIN).split("\n")
+    text = _filled(about.strip(), width, MARGIN).split("\n")
     head = f"  {option.head}"
     if len(head) > MARGIN - 2:
         return [*_filled(option.head, width, 2).split("\n"), *text]
