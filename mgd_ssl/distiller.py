@@ -24,6 +24,7 @@ from mgd_ssl.matching import (
     stage_weights,
     total_cost,
 )
+from mgd_ssl.progress import tracked
 from mgd_ssl.stages import Stage, at_most, gather_costs, same_side
 from mgd_ssl.targets import TeacherTargets
 
@@ -259,7 +260,9 @@ class FeatureDistiller(nn.Module):
         Args:
             costs: from `costs`, the same on every rank.
         """
-        results = [self._solve(stage, cost) for stage, cost in zip(self.stages, costs, strict=True)]
+        pairs = zip(self.stages, costs, strict=True)
+        shown = tracked(pairs, "assignments", len(self.stages), "stages")
+        results = [self._solve(stage, cost) for stage, cost in shown]
         self.solves += 1
         return results
 

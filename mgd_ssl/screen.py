@@ -8,6 +8,11 @@ from rich.text import Text
 
 console = Console(markup=False)  # names of files and classes are no markup
 GAP = "  "
+# What a line of the log is not for, as ``extra`` of a call: the screen, a terminal, the file.
+SCREEN, TERMINAL, FILE = "screen", "terminal", "file"
+FILE_ONLY = {"not_for": (SCREEN, TERMINAL)}
+NOT_ON_TERMINAL = {"not_for": (TERMINAL,)}
+SCREEN_ONLY = {"not_for": (FILE,)}
 
 
 def print_rows(

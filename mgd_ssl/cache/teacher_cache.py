@@ -14,6 +14,7 @@ from torch import Tensor
 from mgd_ssl.cache.answers import OUTPUT
 from mgd_ssl.cache.manifest import Manifest, read_manifest
 from mgd_ssl.cache.parts import is_whole, part_path, read_part
+from mgd_ssl.progress import tracked
 
 MOST_OPEN = 4096  # parts that are mapped at once; a process may map some 65,000 files
 THREADS = 4
@@ -72,7 +73,8 @@ class TeacherCache:
         """Views and parts that are not there, or not as they were written; reads every part."""
         every = list(self.every())
         with ThreadPoolExecutor(THREADS) as pool:
-            whole = list(pool.map(lambda where: self.is_whole(*where), every))
+            read = pool.map(lambda where: self.is_whole(*where), every)
+            whole = list(tracked(read, f"reading {self.folder}", len(every), "parts"))
         return [where for where, there in zip(every, whole, strict=True) if not there]
 
     def every(self) -> Iterator[tuple[int, int]]:

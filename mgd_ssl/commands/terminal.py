@@ -1,10 +1,11 @@
 """Errors of a command, without a traceback, and its exit status."""
 
+import contextlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mgd_ssl.commands.failures import again, await_turn, explained
 from mgd_ssl.commands.signals import stoppable
@@ -35,7 +36,7 @@ def guarded(run: Callable[[], object], command: str = "", argv: Sequence[str] | 
 
 def _status(run: Callable[[], object], command: str, argv: Sequence[str] | None) -> int:
     try:
-        with stoppable():
+        with stoppable(), no_bars_left():
             run()
     except KeyboardInterrupt as stop:
         if told_rank() == 0:
@@ -56,6 +57,17 @@ def _status(run: Callable[[], object], command: str, argv: Sequence[str] | None)
         end_children()
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def no_bars_left() -> Iterator[None]:
+    """Take what shows progress off the screen, before any message."""
+    try:
+        yield
+    finally:
+        progress = sys.modules.get("mgd_ssl.progress")
+        if progress is not None:
+            progress.clear()
 
 
 def end_children() -> None:

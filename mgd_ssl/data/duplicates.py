@@ -12,6 +12,7 @@ from PIL import Image
 
 from mgd_ssl.data.decoding import Picture
 from mgd_ssl.data.sources import ImageSource
+from mgd_ssl.progress import tracked
 
 SIDE = 8  # of the grid whose neighbours are compared: 64 bits across, 64 down
 BITS = 2 * SIDE * SIDE
@@ -93,7 +94,8 @@ def take_prints(source: ImageSource, workers: int = 1) -> Prints:
     digests, looks = np.zeros(count, f"V{DIGEST}"), np.zeros((count, BITS // 8), np.uint8)
     bad = list[int]()
     with ThreadPoolExecutor(workers) as pool:
-        for index, (digest, bits) in enumerate(_printed(pool, source)):
+        prints = tracked(_printed(pool, source), f"looking at {source.name}", count)
+        for index, (digest, bits) in enumerate(prints):
             digests[index] = digest
             if bits is None:
                 bad.append(index)

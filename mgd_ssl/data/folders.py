@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgd_ssl.data.formats import FOREIGN, extensions
+from mgd_ssl.progress import tracked
 
 # What systems, network drives and photo programs leave beside images.
 JUNK = {
@@ -57,7 +58,7 @@ def scan(root: Path) -> Scan:
     are left out; every other file is counted by its extension. No file is opened.
     """
     found = Scan()
-    for _ in _walk(str(root), found):
+    for _ in tracked(_walk(str(root), found), f"listing {root}"):
         pass
     found.paths.sort()
     return found

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mgd_ssl.data.sources import ImageSource
+from mgd_ssl.progress import tracked
 
 BLOCK = 4096
 THREADS = 16  # a network drive answers many questions at once
@@ -24,7 +25,13 @@ def data_digest(source: ImageSource) -> str:
     """
     digest = hashlib.sha256()
     with ThreadPoolExecutor(THREADS) as pool:
-        for part in _mapped(pool, source):
+        blocks = tracked(
+            _mapped(pool, source),
+            f"names and sizes of {source.name}",
+            len(source),
+            count=lambda _: BLOCK,
+        )
+        for part in blocks:
             digest.update(part)
     return digest.hexdigest()
 

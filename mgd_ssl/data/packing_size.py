@@ -10,6 +10,7 @@ import numpy as np
 
 from mgd_ssl.data.formats import printable
 from mgd_ssl.data.packing import Plan, beside, encode, size_in_tar
+from mgd_ssl.progress import tracked
 
 THREADS = 16  # a network drive answers many questions at once
 SAMPLED = 64  # images that are encoded to learn how large the others will be
@@ -40,7 +41,8 @@ def size_of_shards(plan: Plan) -> Size:
     known = plan.coding.size is None and not plan.source.in_memory
     chosen = np.arange(count) if known else np.linspace(0, count - 1, min(count, SAMPLED))
     with ThreadPoolExecutor(THREADS) as pool:
-        sizes = list(pool.map(lambda index: _size(plan, index, known), chosen.astype(int).tolist()))
+        found = pool.map(lambda index: _size(plan, index, known), chosen.astype(int).tolist())
+        sizes = list(tracked(found, f"sizes of {plan.source.name}", len(chosen)))
     missing = [int(index) for index, size in zip(chosen, sizes, strict=True) if size < 0]
     if missing:
         named = ", ".join(printable(plan.source.describe(index)) for index in missing[:3])

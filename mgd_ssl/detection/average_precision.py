@@ -13,6 +13,7 @@ from mgd_ssl import distributed
 from mgd_ssl.detection.loading import DetectionBatch
 from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.models import evaluating
+from mgd_ssl.progress import tracked_batches
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def _detect(
     """COCO's result entries of the loader's images, and the indices of undecodable images."""
     known, detections, unreadable = set(source.category_ids), list[dict[str, Any]](), list[int]()
     with evaluating(network):
-        for batch in loader:
+        for batch in tracked_batches(loader, "detections"):
             outputs = network([image.to(device).float().div_(255) for image in batch.images])
             rows = zip(outputs, batch.indices.tolist(), batch.failed.tolist(), strict=True)
             for output, index, failed in rows:

@@ -11,6 +11,7 @@ from mgd_ssl.detection.flips import flip_randomly
 from mgd_ssl.detection.loading import DetectionBatch, DetectionLoader, make_detection_loader
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.sources import DetectionSource
+from mgd_ssl.progress import tracked_batches
 from mgd_ssl.training.loaders import images_per_process, loader_options
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.training_data import CALIBRATION_BATCHES, TrainingData
@@ -54,7 +55,8 @@ class DetectionData(TrainingData):
         config = self.config
         seed = config.seed + here.epoch * len(self.loader) + here.step
         chosen = subset(self.source, config.mgd.mgd_update_images, seed)
-        for batch in make_loader(config, self.fabric, chosen):
+        loader = make_loader(config, self.fabric, chosen)
+        for batch in tracked_batches(loader, "images for the matching"):
             yield _unit(self.fabric.to_device(batch.images))
 
     def calibration_batches(self) -> Iterator[list[Tensor]]:

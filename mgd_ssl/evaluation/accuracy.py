@@ -11,6 +11,7 @@ from mgd_ssl import distributed
 from mgd_ssl.data import Batch
 from mgd_ssl.evaluation.features import Transform
 from mgd_ssl.models import evaluating
+from mgd_ssl.progress import tracked_batches
 
 
 class Accuracy(TypedDict):
@@ -68,7 +69,7 @@ def _count(
     """Numbers of images of this process (3,): right, right within the top five, all."""
     hits = torch.zeros(3, dtype=torch.int64, device=device)
     with evaluating(network):
-        for batch in loader:
+        for batch in tracked_batches(loader, "accuracy"):
             kept = batch.failed < 0
             logits = network(transform(batch.images[kept].to(device)))
             labels = batch.labels[kept].to(device)

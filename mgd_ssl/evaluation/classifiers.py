@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mgd_ssl.evaluation.accuracy import within_top
+from mgd_ssl.progress import tracked
 from mgd_ssl.training.schedules import LearningRate
 
 MOMENTUM = 0.9
@@ -81,7 +82,9 @@ def train_classifiers(
     rates = torch.tensor(learning_rates, device=device)[:, None]
     steps = math.ceil(len(rows) / batch_size)
     fall = LearningRate(1.0, epochs)
-    for step, batch in enumerate(_batches(rows, batch_size, epochs, generator)):
+    batches = _batches(rows, batch_size, epochs, generator)
+    what = f"linear probe, {count} learning rate{'s' if count > 1 else ''}"
+    for step, batch in enumerate(tracked(batches, what, steps * epochs, "steps")):
         # A classifier's rate is a factor of its gradient; SGD's own rate is the common cosine.
         weight.grad, bias.grad = _gradient(found, found.standardize(features[batch]), labels[batch])
         weight.grad.add_(weight, alpha=weight_decay).mul_(rates)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mgd_ssl import distributed
 from mgd_ssl.data import Batch
 from mgd_ssl.models import evaluating, pool
+from mgd_ssl.progress import tracked_batches
 
 logger = logging.getLogger(__name__)
 Transform = Callable[[Tensor], Tensor]
@@ -38,6 +39,7 @@ def collect_features(
     *,
     transform: Transform,
     device: torch.device | str,
+    what: str = "features",
 ) -> Features:
     """Features of all images, from one pass in eval mode and without gradient.
 
@@ -50,6 +52,7 @@ def collect_features(
         loader: batches of this process, which may have none.
         transform: uint8 images on the device to the network's normalized input.
         device: of the network.
+        what: they are features of, for the progress that is shown.
 
     Returns:
         The features, in the order of the images' source.
@@ -58,7 +61,7 @@ def collect_features(
         ValueError: a feature is not finite (the image is named), the output has another shape,
             or no image could be decoded; on every process.
     """
-    own = collect_own_features(network, loader, transform=transform, device=device)
+    own = collect_own_features(network, loader, transform=transform, device=device, what=what)
     features, labels, indices = (distributed.all_gather_rows(column) for column in own[:3])
     failed = torch.tensor(own.failed, device=distributed.collective_device())
     order = indices.argsort(stable=True)
@@ -81,12 +84,14 @@ def collect_own_features(
     *,
     transform: Transform,
     device: torch.device | str,
+    what: str = "features",
 ) -> Features:
     """`collect_features` of this process's images alone, of which there may be none.
 
     Every process must call it: an error on one of them is raised on all.
     """
-    return distributed.together(lambda: _collect(network, loader, transform, device))
+    shown = tracked_batches(loader, what)
+    return distributed.together(lambda: _collect(network, shown, transform, device))
 
 
 def _collect(

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import SupportsIndex
 
 import faiss
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -19,9 +20,12 @@ from mgd_ssl.evaluation.inputs import (
     normalize,
     numbered,
 )
+from mgd_ssl.progress import tracked
 
 # Rows in a block on the GPU: the similarities of a block are 1024 × 65,536 floats, 256 MiB.
 QUERY_BLOCK, BANK_BLOCK = 1024, 65_536
+FAISS_BLOCK = 4096  # queries that faiss takes at once; the last block may have up to twice as many
+KNN = "nearest neighbors"
 # Votes (queries × classes) held at once.
 VOTE_BLOCK = 1 << 24
 
@@ -58,13 +62,26 @@ def knn_search(
         )
     query, bank = normalize("query", query), normalize("bank", bank)
     if query.device.type == "cpu":
-        # faiss uses its own OpenMP, which ignores torch.set_num_threads.
-        faiss.omp_set_num_threads(torch.get_num_threads())
-        found = faiss.knn(query.numpy(), bank.numpy(), k, metric=faiss.METRIC_INNER_PRODUCT)
-        similarities, indices = (torch.from_numpy(x) for x in found)
+        similarities, indices = _search_by_faiss(query, bank, k)
     else:
         similarities, indices = _search_by_blocks(query, bank, k)
     return similarities.clamp_(-1, 1), indices  # rounding can lead past 1
+
+
+def _search_by_faiss(
+    query: Float[Tensor, "q d"], bank: Float[Tensor, "m d"], k: int
+) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
+    """Top k of unit rows on the CPU, in faiss's own blocks of queries, so that figures are its."""
+    # faiss uses its own OpenMP, which ignores torch.set_num_threads.
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    ends = [*range(FAISS_BLOCK, len(query) - FAISS_BLOCK + 1, FAISS_BLOCK), len(query)]
+    blocks = torch.tensor_split(query, ends[:-1])
+    found = [
+        faiss.knn(rows.numpy(), bank.numpy(), k, metric=faiss.METRIC_INNER_PRODUCT)
+        for rows in tracked(blocks, KNN, len(query), "queries", count=len)
+    ]
+    similarities, indices = (np.concatenate(column) for column in zip(*found, strict=True))
+    return torch.from_numpy(similarities), torch.from_numpy(indices)
 
 
 @contextmanager
@@ -89,7 +106,8 @@ def _search_by_blocks(
     """Top k of unit rows by blocks of queries and of the bank, on any device."""
     blocks = torch.split(query, query_block)
     with full_float32(query.device):
-        found = [_search_one_block(rows, bank, k, bank_block) for rows in blocks]
+        shown = tracked(blocks, KNN, len(query), "queries", count=len)
+        found = [_search_one_block(rows, bank, k, bank_block) for rows in shown]
     return torch.cat([s for s, _ in found]), torch.cat([i for _, i in found])
 
 

@@ -1,6 +1,7 @@
 """kNN accuracy of a network during training."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,8 +58,9 @@ class OnlineKnn:
             ValueError: a feature is not finite, or no query could be decoded.
         """
         transform = eval_transform(*normalization).to(self.device)
-        bank = collect_features(network, self.bank, transform=transform, device=self.device)
-        own = collect_own_features(network, self.queries, transform=transform, device=self.device)
+        options: Any = {"transform": transform, "device": self.device}
+        bank = collect_features(network, self.bank, **options, what="features of kNN's bank")
+        own = collect_own_features(network, self.queries, **options, what="features for kNN")
         correct = distributed.together(lambda: self._count_correct(bank, own))
         counts = (correct, len(own.labels), own.failed)
         sums = torch.tensor(counts, device=distributed.collective_device())

@@ -72,5 +72,5 @@ class OnlineHealth:
     def _features(self, network: nn.Module, normalization: Normalization) -> Tensor:
         transform = eval_transform(*normalization).to(self.device)
         return collect_features(
-            network, self.loader, transform=transform, device=self.device
+            network, self.loader, transform=transform, device=self.device, what="health"
         ).features

@@ -18,6 +18,7 @@ from mgd_ssl.evaluation.inputs import (
     normalize,
 )
 from mgd_ssl.evaluation.knn import full_float32, knn_search
+from mgd_ssl.progress import tracked
 
 # Similarities held at once: 32 MiB.
 RANK_BLOCK = 1 << 23
@@ -106,7 +107,8 @@ def retrieval_scores(
     query, bank = normalize("query", query), normalize("bank", bank)
     all_rows = torch.arange(len(query), device=bank.device)
     precisions, averages = [], []
-    for rows in torch.split(all_rows, max(1, RANK_BLOCK // len(bank))):
+    blocks = torch.split(all_rows, max(1, RANK_BLOCK // len(bank)))
+    for rows in tracked(blocks, "retrieval", len(query), "queries", count=len):
         own = None if own_rows is None else own_rows[rows]
         similarities = _similarities(query[rows], bank, own)
         relevant = bank_labels == query_labels[rows, None]

@@ -14,6 +14,7 @@ from mgd_ssl.data import ImageSource, data_digest, open_sources
 from mgd_ssl.data.packing_size import free_bytes
 from mgd_ssl.files import require_writable, write_text
 from mgd_ssl.models import KeyReport, Taps, load_backbone, probe
+from mgd_ssl.progress import format_duration
 from mgd_ssl.runs.cache_maker import Maker
 from mgd_ssl.runs.output_folder import LOCK, alone, gigabytes
 from mgd_ssl.settings.cache import CacheConfig
@@ -22,7 +23,7 @@ from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.checks import check_readable, check_teacher
 from mgd_ssl.training.devices import place, start_fabric
 from mgd_ssl.training.distillation import make_teacher
-from mgd_ssl.training.logging import format_duration, logger, start_logging
+from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.same_run import weights_digest
 
 PART_IMAGES = 1024

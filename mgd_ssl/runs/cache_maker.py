@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,13 +21,13 @@ from mgd_ssl.data.sampling import Indices
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.data.workers import initialize_worker, stop_signals_blocked
 from mgd_ssl.models import pool
+from mgd_ssl.progress import Progress
 from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.stages import at_most
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.cached_data import stored_views
-from mgd_ssl.training.logging import format_duration, logger
+from mgd_ssl.training.logging import logger
 
-SAYS_EVERY = 5.0  # seconds
 TRIED = 3  # batches that the speed is taken of, after one that warms up
 Where = tuple[int, int]  # a view and a part
 
@@ -59,12 +59,15 @@ class Maker:
         """
         mine = missing[self.fabric.global_rank :: self.fabric.world_size]
         whole = self.cache.manifest.views * self.cache.manifest.parts - len(missing)
-        progress = Progress(sum(len(self.cache.images(part)) for _, part in mine))
-        with _kept(lambda: whole + progress.parts):
+        made = 0
+        views = sum(len(self.cache.images(part)) for _, part in mine)
+        progress = Progress("teacher's answers", views, "views")
+        with _kept(lambda: whole + made), closing(progress):
             for where, columns in self._parts(mine):
                 path = part_path(self.cache.folder, *where)
                 write_part(path, columns, self.cache.manifest.identity)
-                progress.made(len(columns["output"]))
+                made += 1
+                progress.advance(len(columns["output"]))
 
     def images_per_second(self) -> float:
         """How many images the teacher sees a second in this process, measured, times processes."""
@@ -123,35 +126,6 @@ class Maker:
         pooled = [at_most(x.float(), self.config.grid) for x in maps]
         columns = Answers(pooled, pool(output)).encode()
         return {name: column.cpu() for name, column in columns.items()}
-
-
-@dataclass
-class Progress:
-    """Says from time to time how far it is.
-
-    Attributes:
-        total: images to see.
-        seen: images seen.
-        parts: parts made.
-    """
-
-    total: int
-    seen: int = 0
-    parts: int = 0
-    began: float = field(default_factory=time.monotonic)
-    said: float = field(default_factory=time.monotonic)
-
-    def made(self, images: int) -> None:
-        """Count a part."""
-        self.seen, self.parts, now = self.seen + images, self.parts + 1, time.monotonic()
-        if now - self.said > SAYS_EVERY:
-            self.said = now
-            rate = self.seen / (now - self.began)
-            logger.info(
-                "%s of %s views, %.0f images/s, %s left",
-                *(f"{self.seen:,}", f"{self.total:,}", rate),
-                format_duration((self.total - self.seen) / rate),
-            )
 
 
 @contextmanager

@@ -108,7 +108,11 @@ class EvaluatedNetwork:
     def features(self, split: str) -> Features:
         """Features of the center crops of a split."""
         return collect_features(
-            self.network, self.loader(split), transform=self.transform, device=self.device
+            self.network,
+            self.loader(split),
+            transform=self.transform,
+            device=self.device,
+            what=f"features of {split}",
         )
 
     def settings(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -24,13 +23,13 @@ from mgd_ssl.data.formats import printable
 from mgd_ssl.data.packing import Coding, Packed, Plan, is_of_plan, write_shard
 from mgd_ssl.data.packing_size import Size, free_bytes, size_of_shards, written_bytes
 from mgd_ssl.files import WriteError, require_writable, write_text
+from mgd_ssl.progress import tracked
 from mgd_ssl.runs.output_folder import LOCK, alone, gigabytes
 from mgd_ssl.settings.pack import PackConfig
-from mgd_ssl.training.logging import format_duration, logger, start_logging
+from mgd_ssl.training.logging import logger, start_logging
 
 MANIFEST, CLASSES = "packing.json", "classes.txt"
 SHARD_BYTES = 256 * 2**20
-SAYS_EVERY = 5.0  # seconds
 MOST_NAMED = 20
 
 
@@ -158,7 +157,7 @@ def _pack(plan: Plan, workers: int) -> None:
         stop = threading.Event()
         shards = [pool.submit(write_shard, plan, number, stop.is_set) for number in missing]
         with _stopped_with(stop, shards, plan):
-            _follow(plan, shards, len(plan) - len(missing))
+            _follow(plan, shards, missing)
 
 
 @contextmanager
@@ -179,23 +178,13 @@ def _stopped_with(
         raise error
 
 
-def _follow(plan: Plan, shards: Sequence["Future[Packed]"], done: int) -> None:
-    """Say from time to time how far it is."""
-    began = said = time.monotonic()
-    images = size = 0
+def _follow(plan: Plan, shards: Sequence["Future[Packed]"], missing: Sequence[int]) -> None:
+    """Wait for the shards, and say how far they are and what could not be decoded."""
     undecodable: list[int] = []
-    for number, shard in enumerate(as_completed(shards), start=1):
-        packed = shard.result()
-        images, size = images + packed.images, size + packed.size
-        undecodable += packed.undecodable
-        if time.monotonic() - said > SAYS_EVERY:
-            said = time.monotonic()
-            left = (said - began) / number * (len(shards) - number)
-            logger.info(
-                "%s: %d of %d shards, %.0f images/s, %s left",
-                *(plan.folder, done + number, len(plan), images / (said - began)),
-                format_duration(left),
-            )
+    images = sum(len(plan.images(number)) for number in missing)
+    packed = (shard.result() for shard in as_completed(shards))
+    for shard in tracked(packed, f"{plan.folder}", images, count=lambda shard: shard.images):
+        undecodable += shard.undecodable
     for index in sorted(undecodable)[:MOST_NAMED]:
         logger.warning(
             "cannot be decoded, kept as it is: %s", printable(plan.source.describe(index))

@@ -15,6 +15,7 @@ from mgd_ssl.cache.manifest import Manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import Batch, ImageLoader, ImageSource, RandomCrops, StoredViews, subset
 from mgd_ssl.data.views import to_unit
+from mgd_ssl.progress import tracked_batches
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.settings.views import ViewOptions
 from mgd_ssl.tasks.task import TaughtView
@@ -101,7 +102,7 @@ class CachedImageData(ImageData):
         chosen = subset(self.source, count, self.config.seed + here.epoch)
         loader = self._loader(chosen, train=False)
         loader.set_position(here.epoch)
-        yield from map(self._plain, loader)
+        yield from map(self._plain, tracked_batches(loader, "images for the matching"))
 
     def calibration_batches(self) -> Iterator[TaughtView]:
         """Stored views of the first steps' images, whole batches; colors unchanged."""

@@ -9,20 +9,14 @@ from pathlib import Path
 from typing import Protocol
 
 from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
 from mgd_ssl import distributed
 from mgd_ssl.files import write_text
 from mgd_ssl.loggers import Loggers
-from mgd_ssl.screen import console
+from mgd_ssl.screen import FILE, SCREEN, TERMINAL, console
 
 logger = logging.getLogger("mgd_ssl")
-# What a line is not for, as ``extra`` of a call: the screen, a terminal with its bar, the file.
-SCREEN, TERMINAL, FILE = "screen", "terminal", "file"
-FILE_ONLY = {"not_for": (SCREEN, TERMINAL)}
-NOT_ON_TERMINAL = {"not_for": (TERMINAL,)}
-SCREEN_ONLY = {"not_for": (FILE,)}
 
 
 class _Early(logging.Handler):
@@ -150,37 +144,3 @@ def _step_of(row: str) -> float:
         return float(json.loads(row)["step"])
     except (ValueError, KeyError):
         return float("inf")
-
-
-class StepProgress:
-    """A bar of the whole run on a terminal, with images a second and the time left."""
-
-    def __init__(self, total_steps: int, enabled: bool) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} steps"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=console,
-            disable=not (enabled and console.is_terminal),
-        )
-        self._task: TaskID = self._bar.add_task("training", total=total_steps, note="")
-
-    def __enter__(self) -> "StepProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update(self, step: int, epoch: int, note: str) -> None:
-        """Move the bar to ``step`` of the run."""
-        self._bar.update(self._task, completed=step, description=f"epoch {epoch}", note=note)
-
-
-def format_duration(seconds: float) -> str:
-    """``1:02:03`` or ``2:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

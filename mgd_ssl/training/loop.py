@@ -3,6 +3,7 @@
 import hashlib
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from mgd_ssl import distributed
 from mgd_ssl.errors import Interrupted
-from mgd_ssl.training.logging import StepProgress, Writer
+from mgd_ssl.progress import Progress
+from mgd_ssl.training.logging import Writer
 from mgd_ssl.training.meter import LossSums, Meter
 from mgd_ssl.training.schedules import LearningRate
 from mgd_ssl.training.stop_signal import StopNow, StopSignal
@@ -129,11 +131,14 @@ def fit(
         save(replace(here, summed=meter.summed if here.step else LossSums()))
         saved = here
 
-    with StopSignal() as stop, StepProgress(config.epochs * steps, fabric.is_global_zero) as bar:
+    bar = Progress("training", config.epochs * steps, "steps", logged=False)
+    bar.done = start.epoch * steps + start.step
+    with StopSignal() as stop, closing(bar):
         here = start
         try:
             for epoch in range(start.epoch, config.epochs):
                 first_step = start.step if epoch == start.epoch else 0
+                bar.what = f"epoch {epoch + 1}/{config.epochs}"
                 loader.set_position(epoch, first_step)
                 meter.restart(start.summed if first_step else LossSums())
                 for index, batch in enumerate(loader, first_step):
@@ -149,7 +154,7 @@ def fit(
                     meter.add(epoch, index, losses, len(batch.images))
                     if (index + 1) % config.print_freq == 0:
                         meter.report(epoch, index)
-                    bar.update(epoch * steps + index + 1, epoch + 1, meter.note)
+                    bar.advance(note=meter.note(epoch, index))
                     here, stopping = Position(epoch, index + 1), stop.agreed(index, steps)
                     due = config.save_every and (index + 1) % config.save_every == 0
                     if stopping or (due and index + 1 < steps):

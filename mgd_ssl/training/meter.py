@@ -13,16 +13,11 @@ from torch import Tensor
 
 from mgd_ssl import distributed
 from mgd_ssl.errors import NonFiniteLossError
+from mgd_ssl.progress import format_duration
+from mgd_ssl.screen import FILE_ONLY, NOT_ON_TERMINAL, SCREEN_ONLY
 from mgd_ssl.training.alarms import ConstantLoss
 from mgd_ssl.training.epoch_line import epoch_line
-from mgd_ssl.training.logging import (
-    FILE_ONLY,
-    NOT_ON_TERMINAL,
-    SCREEN_ONLY,
-    Writer,
-    format_duration,
-    logger,
-)
+from mgd_ssl.training.logging import Writer, logger
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,6 @@ class Meter:
     def __init__(self, epochs: int, steps: int, writer: Writer | None, optimizer: Any) -> None:
         self.epochs, self.steps, self.writer = epochs, steps, writer
         self.optimizer = optimizer
-        self.note = ""
         self._constant = ConstantLoss(steps)
         self.restart()
 
@@ -108,7 +102,6 @@ class Meter:
         self.check()
         seconds = time.perf_counter() - self._clock
         speed, means = self._images / seconds, self._means()
-        self.note = f"loss {means['train_loss']:.4g}  {speed:.0f} images/s"
         parts = " ".join(f"{k.removeprefix('train_')} {v:.4f}" for k, v in means.items())
         logger.info(
             "epoch %d/%d step %d/%d  %s  %s  %s left",
@@ -116,6 +109,13 @@ class Meter:
             *(parts, f"{speed:.0f} images/s", self._left(epoch, step, seconds)),
             extra=NOT_ON_TERMINAL,
         )
+
+    def note(self, epoch: int, step: int) -> str:
+        """Mean loss of the epoch so far, speed and time left of the run, in words."""
+        seconds = max(time.perf_counter() - self._clock, 1e-9)
+        loss = f"loss {self._means()['train_loss']:.4g}, " if self._count else ""
+        left = self._left(epoch, step, seconds)
+        return f"{loss}{self._images / seconds:.0f} images/s, {left} left"
 
     def _left(self, epoch: int, step: int, seconds: float) -> str:
         """Time that the steps after one take, if they are as fast as those of ``seconds``."""

@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 
 from mgd_ssl.data import Batch, ImageLoader, ImageSource, View, random_crops, subset
 from mgd_ssl.data.views import to_unit
+from mgd_ssl.progress import tracked_batches
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.settings.views import ViewOptions
 from mgd_ssl.training.loaders import build_loader
@@ -93,7 +94,8 @@ class ImageData(TrainingData):
         """(B,3,S,S) in [0,1] on the device: centers of a random choice that differs by epoch."""
         count = self.config.mgd.mgd_update_images
         chosen = subset(self.source, count, self.config.seed + here.epoch)
-        for batch in build_loader(self.config, self.fabric, chosen):
+        loader = build_loader(self.config, self.fabric, chosen)
+        for batch in tracked_batches(loader, "images for the matching"):
             yield to_unit(self.fabric.to_device(batch.images))
 
     def calibration_batches(self) -> Iterator[Any]:

@@ -2,6 +2,8 @@
 
 import math
 
+import faiss
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -211,3 +213,11 @@ def test_bad_votes_are_refused(changes: dict, message: str) -> None:
 def test_labels_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match=r"test labels: got shape \(3,\) for 4 rows"):
         knn_accuracy(BANK, LABELS, BANK, LABELS[:3], 2)
+
+
+def test_blocks_of_queries_find_what_one_search_finds() -> None:
+    query, bank = F.normalize(rows(2 * 4096 + 7, 32, 0)), F.normalize(rows(500, 32, 1))
+    cosines, nearest = faiss.knn(query.numpy(), bank.numpy(), 5, faiss.METRIC_INNER_PRODUCT)
+    similarities, indices = knn_search(query, bank, 5)
+    assert np.array_equal(indices.numpy(), nearest)
+    assert np.array_equal(similarities.numpy(), cosines.clip(-1, 1))

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mgd_ssl.errors import NonFiniteLossError
-from mgd_ssl.training.logging import MetricWriter, format_duration
+from mgd_ssl.progress import format_duration
+from mgd_ssl.training.logging import MetricWriter
 from mgd_ssl.training.loop import LoopConfig, seed_step
 from mgd_ssl.training.meter import Meter
 

@@ -15,6 +15,7 @@ from mgd_ssl.data.archives.array_file import ArrayFile, open_arrays, write_array
 from mgd_ssl.data.archives.entries import Entries, tabled
 from mgd_ssl.data.archives.index import Archive, ArchiveIndex, Part, index_content
 from mgd_ssl.files import WriteError
+from mgd_ssl.progress import tracked
 
 logger = logging.getLogger(__name__)
 THREADS = 16  # a network drive answers many questions at once
@@ -124,7 +125,8 @@ def _read_all(folder: Path, archives: Sequence[Archive], read: Read) -> dict[Arc
         return Part(tabled(entries), len(entries.names), dict(entries.skipped))
 
     with ThreadPoolExecutor(THREADS) as pool:
-        parts = list(pool.map(attempt, archives))
+        read_ones = pool.map(attempt, archives)
+        parts = list(tracked(read_ones, f"index of {folder}", len(archives), "archives"))
     if errors:
         more = f" ({len(errors)} of {len(archives)} cannot be used)" if len(errors) > 1 else ""
         raise ValueError("; ".join(sorted(errors)[:MOST_NAMED]) + more)
