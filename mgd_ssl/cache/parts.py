@@ -14,7 +14,7 @@ from mgd_ssl.files import write_whole
 # One entry, the cache's identity and a checksum: the order of several is not always the same.
 ENTRY = "cache"
 
-Shapes = Mapping[str, tuple[int, ...]]
+Shapes = Mapping[str, tuple[int, ...]] | None  # None: any
 
 
 def part_path(folder: Path, view: int, part: int) -> Path:
@@ -65,7 +65,8 @@ def _read(path: Path, identity: str, shapes: Shapes) -> tuple[dict[str, Tensor],
     columns, (written_for, checksum) = _open(path)
     if written_for != identity:
         raise ValueError(f"teacher cache: {path} is a part of another cache; make this part anew")
-    if {name: tuple(column.shape) for name, column in columns.items()} != shapes:
+    found = {name: tuple(column.shape) for name, column in columns.items()}
+    if shapes is not None and found != shapes:
         raise ValueError(f"teacher cache: {path} holds other columns than the cache; delete it")
     return columns, checksum
 

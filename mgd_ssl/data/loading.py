@@ -273,3 +273,23 @@ def make_loader(
     """
     dataset = ImageDataset(source, crops or CentreCrop(shorter_side(size), size), exif, store)
     return ImageLoader(dataset, batch_size, **options)
+
+
+def listed_loader(
+    dataset: ImageDataset, batches: Sequence[Sequence[int]], workers: int
+) -> DataLoader[Any]:
+    """The batches of these images, in this order.
+
+    Args:
+        dataset: reads the batches.
+        batches: indices of the images of each.
+        workers: decoding processes; 0 decodes in this one.
+    """
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # type: ignore[arg-type]  # lists, of which Indices are some
+        collate_fn=whole_batch,
+        num_workers=workers,
+        worker_init_fn=initialize_worker,
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -91,15 +91,19 @@ def collect_own_features(
     Every process must call it: an error on one of them is raised on all.
     """
     shown = tracked_batches(loader, what)
-    return distributed.together(lambda: _collect(network, shown, transform, device))
+    return distributed.together(
+        lambda: collect_alone(network, shown, transform=transform, device=device)
+    )
 
 
-def _collect(
+def collect_alone(
     network: nn.Module,
     loader: Iterable[Batch],
+    *,
     transform: Transform,
     device: torch.device | str,
 ) -> Features:
+    """`collect_own_features` without other processes: they need not call it."""
     none = torch.empty(0, dtype=torch.int64)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     failed = 0

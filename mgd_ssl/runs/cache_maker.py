@@ -1,8 +1,8 @@
 """Asking a teacher about the views of a data set, one part of a cache after the other."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +16,17 @@ from mgd_ssl.cache.parts import part_path, write_part
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import Batch, ImageDataset, ImageSource, decoding_workers
 from mgd_ssl.data.bad_files import make_guard
-from mgd_ssl.data.loading import whole_batch
+from mgd_ssl.data.loading import listed_loader
 from mgd_ssl.data.sampling import Indices
 from mgd_ssl.data.views import to_unit
-from mgd_ssl.data.workers import initialize_worker, stop_signals_blocked
+from mgd_ssl.data.workers import stop_signals_blocked
 from mgd_ssl.models import pool
 from mgd_ssl.progress import Progress
+from mgd_ssl.runs.output_folder import kept
 from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.stages import at_most
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.cached_data import stored_views
-from mgd_ssl.training.logging import logger
 
 TRIED = 3  # batches that the speed is taken of, after one that warms up
 Where = tuple[int, int]  # a view and a part
@@ -62,7 +62,7 @@ class Maker:
         made = 0
         views = sum(len(self.cache.images(part)) for _, part in mine)
         progress = Progress("teacher's answers", views, "views")
-        with _kept(lambda: whole + made), closing(progress):
+        with kept(lambda: whole + made), closing(progress):
             for where, columns in self._parts(mine):
                 path = part_path(self.cache.folder, *where)
                 write_part(path, columns, self.cache.manifest.identity)
@@ -104,16 +104,10 @@ class Maker:
         ]
 
     def _loader(self, batches: Sequence[Indices]) -> "DataLoader[Any]":
+        source = self.source
         crops = stored_views(self.cache.manifest)
-        workers = 0 if self.source.in_memory else decoding_workers(self.config.workers)
-        return DataLoader(
-            ImageDataset(self.source, crops, self.config.exif),
-            batch_sampler=batches,
-            collate_fn=whole_batch,
-            num_workers=workers,
-            worker_init_fn=initialize_worker,
-            pin_memory=torch.cuda.is_available(),
-        )
+        workers = 0 if source.in_memory else decoding_workers(self.config.workers)
+        return listed_loader(ImageDataset(source, crops, self.config.exif), batches, workers)
 
     @torch.no_grad()
     def _ask(self, batch: Batch) -> dict[str, Tensor]:
@@ -126,13 +120,3 @@ class Maker:
         pooled = [at_most(x.float(), self.config.grid) for x in maps]
         columns = Answers(pooled, pool(output)).encode()
         return {name: column.cpu() for name, column in columns.items()}
-
-
-@contextmanager
-def _kept(whole: Callable[[], int]) -> Iterator[None]:
-    """Whatever ends the making early, say how many parts stay."""
-    try:
-        yield
-    except BaseException:
-        logger.warning("%d parts are whole and stay; the same command goes on with them", whole())
-        raise

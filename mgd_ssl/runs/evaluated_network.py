@@ -11,26 +11,18 @@ from numpy.typing import NDArray
 
 from mgd_ssl.data import (
     DecodeGuard,
-    EvalTransform,
     ImageLoader,
     ImageSource,
     RandomCrops,
     data_line,
     decoding_workers,
-    eval_transform,
     make_loader,
     open_sources,
     subset,
 )
 from mgd_ssl.evaluation.features import Features, collect_features
-from mgd_ssl.models import (
-    Taps,
-    TokenFeatures,
-    find_checkpoint,
-    find_features,
-    load_backbone,
-    probe,
-)
+from mgd_ssl.models import find_checkpoint
+from mgd_ssl.runs.feature_network import load_network
 from mgd_ssl.runs.overwriting import check_result_file, choose_result_file
 from mgd_ssl.settings.evaluation import EvaluationConfig
 from mgd_ssl.settings.options import (
@@ -38,7 +30,7 @@ from mgd_ssl.settings.options import (
     DeviceOptions,
     named,
 )
-from mgd_ssl.training.devices import place, start_fabric
+from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.logging import logger
 
 
@@ -56,26 +48,11 @@ class EvaluatedNetwork:
         self.sources = {"train": self._open("train"), "val": self._open("val")}
         self._guards: dict[str, DecodeGuard] = {}
         logger.info(data_line(dict(zip(uses, self.sources.values(), strict=True))))
-        options = config.network
-        self.network, self.report = load_backbone(
-            config.checkpoint,
-            arch=options.arch,
-            width=options.width,
-            stem=options.stem,
-            stem_stride=options.stem_stride,
-        )
-        logger.info("%s", self.report)
-        self.size = config.size or self.report.size or (32 if not config.data else 224)
         self.fabric = _one_process(config.device)
         self.device = self.fabric.device
-        probe(self.network, Taps([]), self.size)  # a size that it cannot take is refused
-        reader = find_features(self.network, config.features, self.size)
-        place(self.network, config.device, self.device, reader)
-        if reader:
-            self.network = TokenFeatures(self.network, reader, self.size)
-        self.network = self.fabric.setup_module(self.network)  # runs in the precision
-        self.transform: EvalTransform = eval_transform(self.report.mean, self.report.std)
-        self.transform.to(self.device)
+        loaded = load_network(config, self.device)
+        self.report, self.size, self.transform = loaded.report, loaded.size, loaded.transform
+        self.network = self.fabric.setup_module(loaded.network)  # runs in the precision
 
     def _open(self, split: str) -> ImageSource:
         config = self.config

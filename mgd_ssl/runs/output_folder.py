@@ -1,10 +1,12 @@
 """A folder that a command fills with many files: one command at a time, sizes in words."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from mgd_ssl.training.logging import logger
 
 LOCK = ".lock"
 
@@ -31,6 +33,16 @@ def alone(out: Path, does: str) -> Iterator[None]:
     finally:
         (out / LOCK).unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def kept(whole: Callable[[], int]) -> Iterator[None]:
+    """Whatever ends the making of parts early, say how many stay."""
+    try:
+        yield
+    except BaseException:
+        logger.warning("%d parts are whole and stay; the same command goes on with them", whole())
+        raise
 
 
 def gigabytes(size: int) -> str:
