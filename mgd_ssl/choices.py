@@ -60,3 +60,12 @@ EXPORT_TARGETS = Registry(
         "detectron2": "mgd_ssl.exporting.targets.detectron2:Detectron2",
     }
 )
+
+# What `mgd-ssl embed --out` writes, by the ending of the file.
+FEATURE_FILES = Registry(
+    {
+        ".npz": "mgd_ssl.exporting.feature_files.npz:Npz",
+        ".parquet": "mgd_ssl.exporting.feature_files.parquet:Parquet",
+        ".safetensors": "mgd_ssl.exporting.feature_files.safetensors:SafetensorsTable",
+    }
+)

@@ -17,6 +17,7 @@ COMMANDS = {
     "pack": "write images of any kind as tar shards",
     "duplicates": "count validation images that are also training images",
     "export": "write a network for torchvision, timm, ONNX and others",
+    "embed": "write the features of images, with names and labels",
     "knn-eval": "kNN accuracy and retrieval checks of a checkpoint",
     "linear-eval": "linear probe of a checkpoint",
     "doctor": "versions, devices, memory, disk, and how to add what is missing",

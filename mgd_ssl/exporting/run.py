@@ -17,6 +17,7 @@ from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.exporting.card import model_card
 from mgd_ssl.exporting.comparison import Difference, compare
 from mgd_ssl.exporting.original import InputContract, Original
+from mgd_ssl.exporting.packages import require_packages
 from mgd_ssl.exporting.target import Target
 from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.models import Taps, find_checkpoint, load_classifier, probe
@@ -39,7 +40,7 @@ def run(config: ExportConfig) -> Path:
     """
     start_logging()
     target: Target = EXPORT_TARGETS[config.to]()
-    target.require_packages()
+    require_packages("to", target.name, target.packages)
     path = output_path(config, target)
     original = read_original(config)
     logger.info("%s", original.report)

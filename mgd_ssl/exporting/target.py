@@ -1,7 +1,5 @@
 """What each target of an export does: refuse, write, load again."""
 
-import importlib.util
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -63,17 +61,3 @@ class Target(ABC):
     def caveats(self, original: Original) -> list[str]:
         """What the library's user must set by hand."""
         return []
-
-    def require_packages(self) -> None:
-        """Refuse to start without what the target needs.
-
-        Raises:
-            ValueError: names the command that adds it.
-        """
-        missing = [m for m in self.packages if importlib.util.find_spec(m) is None]
-        if missing:
-            wanted = " ".join(f"'{requirement}'" for requirement in self.packages.values())
-            raise ValueError(
-                f"to: {self.name} needs {', '.join(self.packages)}, and {', '.join(missing)} "
-                f"is missing; add it: {sys.executable} -m pip install {wanted}"
-            )

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 
 from mgd_ssl.commands import export
-from mgd_ssl.exporting import target
+from mgd_ssl.exporting import packages
 from mgd_ssl.exporting.comparison import compare
 from mgd_ssl.exporting.targets import safetensors
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
@@ -138,7 +138,7 @@ def test_a_network_that_a_target_lacks_is_refused_with_those_that_have_it(
 
 
 def test_a_missing_package_is_named_with_the_command_that_adds_it(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(target.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
     assert export.main([str(tmp_path / "absent.pt"), "--to", "onnx"]) == 1
     error = capsys.readouterr().err
     assert "-m pip install 'onnx>=" in error

@@ -10,6 +10,7 @@ from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.config_file import leaves
 from mgd_ssl.settings.doctor import DoctorConfig
 from mgd_ssl.settings.duplicates import DuplicatesConfig
+from mgd_ssl.settings.embed import EmbedConfig
 from mgd_ssl.settings.evaluation import KnnConfig, LinearEvalConfig
 from mgd_ssl.settings.export import ExportConfig
 from mgd_ssl.settings.pack import PackConfig
@@ -29,6 +30,7 @@ COMMANDS = {
     "mgd-ssl pack": PackConfig,
     "mgd-ssl duplicates": DuplicatesConfig,
     "mgd-ssl export": ExportConfig,
+    "mgd-ssl embed": EmbedConfig,
     "mgd-ssl doctor": DoctorConfig,
 }
 DEFAULT = re.compile(r"^(?:-\w, )?(--[\w-]+).*?\(default: (.*?)\)$")
