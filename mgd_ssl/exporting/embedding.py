@@ -39,10 +39,10 @@ from mgd_ssl.exporting.feature_files.table import FeatureFile, FeatureTable
 from mgd_ssl.exporting.packages import require_packages
 from mgd_ssl.files import write_whole
 from mgd_ssl.models import find_checkpoint
+from mgd_ssl.progress import tracked
 from mgd_ssl.runs.feature_network import FeatureNetwork, load_network
-from mgd_ssl.runs.output_folder import LOCK, alone
+from mgd_ssl.runs.output_folder import LOCK, alone, kept
 from mgd_ssl.runs.overwriting import check_output_files
-from mgd_ssl.runs.parts_progress import Progress, kept
 from mgd_ssl.settings.embed import EmbedConfig
 from mgd_ssl.settings.options import named
 from mgd_ssl.training.devices import start_fabric
@@ -163,11 +163,11 @@ class Embedder:
         whole = len(self.parts) - len(missing)
         if whole and self.fabric.is_global_zero:
             logger.info("%d of %d parts are there", whole, len(self.parts))
-        progress = Progress(sum(len(self.parts[number]) for number in mine))
-        with kept(lambda: whole + progress.parts):
+        made = 0
+        with kept(lambda: whole + made):
             for number, columns in self._columns(mine):
                 write_part(self._path(number), columns, self.identity)
-                progress.made(len(self.parts[number]))
+                made += 1
 
     def finish(self, kind: type[FeatureFile]) -> None:
         """Put the parts together, and delete them.
@@ -238,7 +238,10 @@ class Embedder:
         guard = make_guard(self.source, 1.0, train=False, exif=config.exif)
         with stop_signals_blocked():
             found = iter(listed_loader(dataset, batches, workers))
-        for batch in found:
+        processes = self.fabric.world_size
+        total = processes * sum(map(len, batches))
+        shown = tracked(found, "features", total, count=lambda b: processes * len(b.images))
+        for batch in shown:
             guard.check(batch)
             yield batch
 

@@ -21,6 +21,7 @@ from mgd_ssl.exporting.packages import require_packages
 from mgd_ssl.exporting.target import Target
 from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.models import Taps, find_checkpoint, load_classifier, probe
+from mgd_ssl.models.provenance import sha256_of
 from mgd_ssl.runs.overwriting import check_output_files
 from mgd_ssl.settings.export import ExportConfig
 from mgd_ssl.settings.options import named
@@ -170,7 +171,8 @@ def _keep(
 ) -> None:
     """Put the file, and what stands beside it, in their places; each is whole or absent."""
     card = model_card(original, target, path, table)
-    write_json(_named(path, TABLE), table)
+    digest = sha256_of(written)[path.name]
+    write_json(_named(path, TABLE), {"file": path.name, "sha256": digest, **table})
     write_text(_named(path, CARD), card)
     for suffix, text in target.beside(original).items():
         write_text(path.with_suffix(suffix), text)
@@ -187,9 +189,10 @@ def _copy(source: Any) -> Callable[[Any], object]:
 
 
 def _is_own(path: Path, target: str) -> bool:
-    """Whether the table beside a file says that this command wrote it."""
+    """Whether the table beside a file says that this command wrote it, as it is now."""
     try:
         content = json.loads(_named(path, TABLE).read_bytes())
     except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and content.get("export") == target
+    written = isinstance(content, dict) and content.get("export") == target
+    return written and (not path.exists() or content.get("sha256") == sha256_of(path)[path.name])

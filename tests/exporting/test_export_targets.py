@@ -145,18 +145,6 @@ def test_a_missing_package_is_named_with_the_command_that_adds_it(tmp_path, caps
     assert "'onnxruntime>=" in error
 
 
-def test_only_its_own_file_is_written_over(tmp_path, capsys):
-    checkpoint = save(tmp_path, THIN)
-    words = [str(checkpoint), "--out", str(tmp_path / "a.safetensors")]
-    assert export.main(words) == 0
-    first = (tmp_path / "a.safetensors").stat().st_mtime_ns
-    assert export.main(words) == 0
-    assert (tmp_path / "a.safetensors").stat().st_mtime_ns > first
-    (tmp_path / "a.safetensors.json").unlink()
-    assert export.main(words) == 1
-    assert "a file that this command did not write" in capsys.readouterr().err
-
-
 def test_differences_are_those_of_hand_figures():
     wanted = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, 2.0]])
     got = torch.tensor([[3.0, 4.0], [0.0, 0.0], [1.5, 2.0]])

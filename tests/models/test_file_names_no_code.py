@@ -96,9 +96,9 @@ def test_a_detectors_file_names_no_code_and_its_caller_does(called, tmp_path):
 
 def test_a_run_of_ones_own_network_is_read_where_it_is_named_again(called, tmp_path, capsys):
     path = written(tmp_path, "backbone", OWN)
-    assert export.main([str(path), "--out", str(tmp_path / "a.pkl")]) == 1
+    assert export.main([str(path), "--out", str(tmp_path / "a.safetensors")]) == 1
     assert "--arch MODULE:FUNCTION" in capsys.readouterr().err
-    assert export.main([str(path), "--out", str(tmp_path / "a.pkl"), "--arch", OWN]) == 0
+    assert export.main([str(path), "--out", str(tmp_path / "a.safetensors"), "--arch", OWN]) == 0
     given = ["--limit", "8", "--limit-val", "8", "--knn-k", "1", "--size", "32"]
     assert knn_eval.main([str(path), *given]) == 1
     assert knn_eval.main([str(path), *given, "--arch", OWN]) == 0

@@ -165,7 +165,7 @@ def test_accuracies_of_another_checkpoint_are_kept(tmp_path: Path, capsys: Captu
 
 def test_an_export_is_written_over_an_export_alone(checkpoint: Path, capsys: Capture) -> None:
     folder = checkpoint.parent
-    argv = [str(checkpoint), "--out", str(folder / "config.pkl")]
+    argv = [str(checkpoint), "--to", "detectron2", "--out", str(folder / "config.pkl")]
     (folder / "config.yaml").write_text("mine: 1\n")
     assert export.main(argv) == 1
     assert "config.yaml holds a file that this command did not write" in capsys.readouterr().err

@@ -109,7 +109,7 @@ def test_a_runs_directory_stands_for_its_checkpoint_everywhere(tmp_path: Path) -
     given = ["--limit", "8", "--limit-val", "8", "--knn-k", "1", "--size", "32"]
     assert knn_eval.main([str(run), *given]) == 0
     assert (last.parent / "last.pt.knn.json").exists()
-    assert export.main([str(run)]) == 0
+    assert export.main([str(run), "--to", "detectron2"]) == 0
     assert (last.parent / "last.detectron2.pkl").exists()
     torch.save(create_classifier(3, width=0.125).state_dict(), last)
     assert load_classifier(run)[1].classes == 3
