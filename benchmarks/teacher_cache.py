@@ -95,7 +95,7 @@ def links(data: Path, folder: Path, count: int) -> Path:
 
 def stepper(config: PretrainConfig) -> Callable[[], None]:
     """A step of a run: the next batch from its files, both networks, the update."""
-    run = build(config, start_run(config))
+    run = build(*start_run(config))
     module, optimizer = run.fabric.setup(run.task, run.optimizer)
     run.module = module
     if run.task.distiller:

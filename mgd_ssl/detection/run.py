@@ -32,8 +32,7 @@ def run(config: DetectConfig) -> None:
     if config.evaluate:
         evaluate(config)
     else:
-        config = located(config)
-        build(config, start_run(config)).train()
+        build(*start_run(located(config))).train()
 
 
 def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":

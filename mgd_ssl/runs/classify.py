@@ -44,8 +44,7 @@ def run(config: ClassifyConfig) -> None:
     if config.evaluate:
         evaluate(config)
     else:
-        config = located(config)
-        build(config, start_run(config)).train()
+        build(*start_run(located(config))).train()
 
 
 def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":

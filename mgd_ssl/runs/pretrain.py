@@ -36,16 +36,16 @@ from mgd_ssl.training.training_data import ImageData, before_epochs
 OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective."))
 
 
-def run(config: PretrainConfig) -> None:
-    """Pretrain a student."""
-    config = located(config)
-    run = build(config, start_run(config))
+def run(config: PretrainConfig) -> Path:
+    """Pretrain a student; returns the run's directory."""
+    run = build(*start_run(located(config)))
     if config.dry_run:
         from mgd_ssl.runs.dry_run import dry_run
 
         dry_run(run)
     else:
         run.train()
+    return run.config.out
 
 
 def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":

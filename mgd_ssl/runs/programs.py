@@ -32,5 +32,4 @@ def pretrain(data: str | Path | Sequence[str | Path] | None = None, **options: A
     paths = {k: v for k, v in options.items() if k in PATHS}
     given = {k: None if v is None else Path(v) for k, v in paths.items()}
     config = complete(PretrainConfig, **(options | given), data=data)
-    runs.run(config)
-    return config.out
+    return runs.run(config)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
@@ -173,9 +173,11 @@ class RunConfig(Settings):
     """Images: folders, shards, archives, lists, Parquet or Arrow files, or hf:NAME; several are
     used as one. See docs/data.md. None: the embedded images."""
     out: Path = Path("runs/resnet18")
-    """Directory of the run."""
+    """Directory of the run. Default: runs/ARCH, with the method if it is not the usual one, and
+    with a number if that is taken."""
     resume: bool = False
-    """Resume from the last checkpoint of --out, if there is one."""
+    """Resume from the last checkpoint of --out, if there is one; without --out, of the last run
+    that has these settings."""
     overwrite: bool = False
     """Delete the run in --out first."""
     seed: int = 0
@@ -204,13 +206,16 @@ class RunConfig(Settings):
         self.optim.check()
 
 
+class UnnamedDirectory(PosixPath):
+    """A default directory; a run takes the first of NAME, NAME-2, NAME-3, … that is free."""
+
+
 def run_directory(
     said: Mapping[str, Any], arch: str | None, prefix: str = "", suffix: str = ""
-) -> Path:
-    """The directory of a run that names none: runs/ARCH.
+) -> UnnamedDirectory:
+    """The directory of a run that names none: runs/ARCH, with a number if that is taken.
 
-    It depends on the options alone and not on the disk, so that all processes of a run and a later
-    --resume mean the same directory.
+    It depends on the options alone and not on the disk; one process of the run adds the number.
 
     Args:
         said: the options given.
@@ -219,4 +224,4 @@ def run_directory(
         suffix: of the name, for a method that is not the default.
     """
     name = str(said.get("arch") or arch or "student").replace("/", "-").replace(":", "-")
-    return Path("runs") / f"{prefix}{name}{suffix}"
+    return UnnamedDirectory("runs", f"{prefix}{name}{suffix}")

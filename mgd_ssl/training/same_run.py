@@ -83,7 +83,7 @@ def check_same_run(
         ValueError: names each option that differs, its value in the checkpoint and now.
     """
     _check_command(config, content["config"])
-    changed = dict(_changed_options(config, content["config"]))
+    changed = dict(changed_options(config, content["config"]))
     others = _changed_sources(content, sources, steps_per_epoch)
     if list(changed) == ["--epochs"] and not others:
         _refuse_epochs(*changed["--epochs"])
@@ -114,7 +114,7 @@ def _refuse_epochs(before: Any, now: Any) -> None:
     )
 
 
-def _changed_options(
+def changed_options(
     config: RunConfig, content: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[Any, Any]]]:
     """Each option that differs, as the command line spells it: its value before and now.

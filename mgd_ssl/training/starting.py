@@ -1,16 +1,24 @@
 """What comes before a run is built: the log, the processes, the seed."""
 
+from typing import TypeVar
+
 import torch
 from lightning_fabric import Fabric
 
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.logging import start_logging
+from mgd_ssl.training.naming import with_directory
 from mgd_ssl.training.same_run import refuse_own_sources
 
+Config = TypeVar("Config", bound=RunConfig)
 
-def start_run(config: RunConfig) -> Fabric:
+
+def start_run(config: Config) -> tuple[Config, Fabric]:
     """Start the log, the processes and torch's generator; a run is built after it.
+
+    Returns:
+        The settings with the run's directory, and the processes.
 
     Raises:
         ValueError: ``--overwrite`` would delete what the run is to read.
@@ -20,4 +28,4 @@ def start_run(config: RunConfig) -> Fabric:
         refuse_own_sources(config)
     fabric = start_fabric(config.device)
     torch.manual_seed(config.seed)
-    return fabric
+    return with_directory(config, fabric), fabric

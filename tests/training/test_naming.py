@@ -1,0 +1,57 @@
+"""A run that names no directory gets a new one, and a resumed one finds its own."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lightning_fabric import Fabric
+
+from mgd_ssl.settings.config_file import saved
+from mgd_ssl.settings.parsing import parse
+from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.training.naming import with_directory
+from mgd_ssl.training.run_directory import RunDirectory
+
+FIRST, SECOND, THIRD = (Path(f"runs/resnet18{number}") for number in ("", "-2", "-3"))
+
+
+def read(*words: str) -> PretrainConfig:
+    return parse(PretrainConfig, "pretrain.py", words)
+
+
+@pytest.fixture
+def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Begins a run of some options: its directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def begun(*words: str) -> Path:
+        config = with_directory(read(*words), Fabric(accelerator="cpu"))
+        directory = RunDirectory(config.out)
+        directory.open(resume=config.resume, overwrite=config.overwrite)
+        directory.write_config(saved(replace(config, resume=False)))
+        directory.close()
+        return config.out
+
+    return begun
+
+
+def test_every_run_has_a_directory_of_its_own(begin: Callable[..., Path]) -> None:
+    assert [begin(), begin(), begin("--seed", "1")] == [FIRST, SECOND, THIRD]
+    assert begin("--method", "simreg") == Path("runs/resnet18-simreg")
+    assert begin("--overwrite") == FIRST
+
+
+def test_a_run_is_resumed_where_its_settings_are(begin: Callable[..., Path]) -> None:
+    assert begin("--resume") == FIRST  # as a first run
+    assert [begin("--seed", "1"), begin("--seed", "2")] == [SECOND, THIRD]
+    assert begin("--resume", "--seed", "1", "--print-freq", "3") == SECOND
+    assert begin("--resume") == FIRST
+    assert begin("--resume", "--seed", "3") == THIRD  # which is refused for its seed
+
+
+def test_a_directory_that_is_named_stays(begin: Callable[..., Path]) -> None:
+    assert begin("--out", "runs/resnet18") == FIRST
+    with pytest.raises(ValueError, match=r"runs/resnet18 is not empty.*runs/resnet18-2"):
+        begin("--out", "runs/resnet18")
+    assert begin("--out", "runs/resnet18", "--resume") == FIRST
