@@ -1,14 +1,16 @@
-"""Charts as SVG for a page: they load nothing, and take its width and its text color."""
+"""Charts, drawn once: as SVG for a page, whose width and text color they take, and as PNG."""
 
 import html
 import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
@@ -22,11 +24,16 @@ from mgd_ssl.reporting.runs import Series
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "os^DvPX*<>"
 DASHES = ("-", "--", "-.", ":")
+GRAY = "#8a8f98"  # shows on both pages
 INK = "#010203"  # replaced by the page's text color, which differs between light and dark
-WIDTH = 4.2  # inches: 9 points are 10 pixels on a page 360 pixels wide
-LONG_LABEL = 24  # characters; two longer ones do not fit side by side
-LONGEST_LABEL = 60
+WIDTH = 3.6  # inches: 9 points are 9.6 pixels in a column of 277
+BAR_WIDTH, BAR_HEIGHT = 4.6, 0.4  # inches
+VALUES = 1.26  # how much further than the longest bar the values reach
+LEGEND_LINE = 0.17  # inches
+SHORT_LABEL = 20  # characters; two longer ones do not fit side by side
+LONGEST_LABEL, LONGEST_BAR = 48, 44
 LOG_RATIO = 20  # of the largest to the smallest value; above it the axis is logarithmic
+DPI = 300  # of a PNG
 # Text stays text, ids are the same in every run, and $ in a name does not start a formula.
 OPTIONS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -35,72 +42,131 @@ OPTIONS: dict[Any, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class Bar:
+    """One network's figure, in percent.
+
+    Attributes:
+        label: its name.
+        mean: over runs.
+        std: over runs; None for a single one.
+        color: position among `COLORS`; None for gray, the teacher's and published networks'.
+    """
+
+    label: str
+    mean: float
+    std: float | None
+    color: int | None
+
+
+@matplotlib.rc_context(OPTIONS)
+def bar_chart(bars: Sequence[Bar], level: float | None) -> Figure:
+    """Horizontal bars from zero, each below its label and left of its value.
+
+    Args:
+        bars: from top to bottom.
+        level: of a vertical line, the teacher's figure.
+    """
+    figure = Figure(figsize=(BAR_WIDTH, BAR_HEIGHT * len(bars) + 0.1))
+    axes = _axes(figure)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 0.99)
+    axes.axis("off")
+    right = VALUES * (max([level or 0, *(bar.mean + (bar.std or 0) for bar in bars)]) or 1)
+    axes.set(xlim=(0, right), ylim=(len(bars) - 0.45, -0.55))
+    for y, bar in enumerate(bars):
+        color = GRAY if bar.color is None else COLORS[bar.color % len(COLORS)]
+        axes.barh(y + 0.2, bar.mean, 0.34, color=color)
+        if bar.std:
+            axes.errorbar(bar.mean, y + 0.2, xerr=bar.std, color=INK, capsize=2.5, linewidth=1)
+        value = f"{bar.mean:.1f}" if bar.std is None else f"{bar.mean:.1f} ± {bar.std:.1f}"
+        style: dict[str, Any] = {"va": "bottom", "color": INK, "fontsize": 9}
+        axes.text(0, y - 0.02, shortened(bar.label, LONGEST_BAR), **style)
+        axes.text(right, y + 0.2, value, ha="right", fontweight="bold", **style | {"va": "center"})
+    if level is not None:
+        axes.axvline(level, color=INK, linestyle=":", linewidth=1)
+    return figure
+
+
 @matplotlib.rc_context(OPTIONS)
 def line_chart(
-    name: str,
-    alt: str,
     lines: Mapping[str, Series],
     ylabel: str,
     xlabel: str = "epoch",
     level: float | None = None,
-) -> str:
+    colors: Mapping[str, int] | None = None,
+) -> Figure:
     """Values over epochs.
 
     Args:
-        name: unique in the page.
-        alt: description for readers who do not see it.
         lines: label -> epoch -> value.
         ylabel: the unit.
-        xlabel: name of the horizontal axis.
+        xlabel: name of the horizontal axis; "k" is logarithmic.
         level: of a horizontal line, the teacher's figure.
+        colors: label -> position among `COLORS`; one after the other by default.
     """
-    figure, axes = _figure(3.0)
-    for i, series in enumerate(lines.values()):
+    labels = [*lines] + ["teacher"] * (level is not None)
+    columns = 1 if max(map(len, labels)) > SHORT_LABEL else 2
+    rows = -(-len(labels) // columns) if len(labels) > 1 else 0
+    figure, axes = _figure(2.1 + LEGEND_LINE * rows)
+    for place, (label, series) in enumerate(lines.items()):
+        i = (colors or {}).get(label, place)
         axes.plot(
             [*series],
             [*series.values()],
-            color=COLORS[i % len(COLORS)],
+            color=GRAY if i < 0 else COLORS[i % len(COLORS)],
             marker=MARKERS[i % len(MARKERS)],
-            markersize=4,
+            markersize=3.5,
+            linewidth=1.3,
             markevery=max(1, len(series) // 10),
-            linestyle=DASHES[i // len(COLORS) % len(DASHES)],
+            linestyle=DASHES[max(0, i) // len(COLORS) % len(DASHES)],
         )
-    labels = [*lines]
     if level is not None:
         axes.axhline(level, color=INK, linestyle=":", linewidth=1)
-        labels.append("teacher")
-    values = [v for series in lines.values() for v in series.values()]
-    if min(values) > 0 and max(values) > LOG_RATIO * min(values):
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default one is a formula
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if xlabel == "k":
+        _scale_k(axes, sorted({k for series in lines.values() for k in series}))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _scale_values(axes, [v for series in lines.values() for v in series.values()])
     axes.set_xlabel(xlabel, color=INK)
     axes.set_ylabel(ylabel, color=INK)
-    _legend(figure, axes.get_lines(), labels, 2)
-    return _svg(figure, name, alt)
+    if rows:
+        _legend(figure, axes.get_lines(), labels, columns)
+    return figure
+
+
+def _scale_k(axes: Axes, values: Sequence[float]) -> None:
+    axes.set_xscale("log")
+    axes.set_xticks(values, [f"{value:g}" for value in values])
+    axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+def _scale_values(axes: Axes, values: Sequence[float]) -> None:
+    if min(values) <= 0 or max(values) <= LOG_RATIO * min(values):
+        return
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))  # the default one is a formula
 
 
 @matplotlib.rc_context(OPTIONS)
-def heat_map(name: str, alt: str, cost: NDArray[np.float64]) -> str:
+def heat_map(cost: NDArray[np.float64]) -> Figure:
     """A cost (C_s,C_t), student channels down."""
-    figure, axes = _figure(2.8)
+    figure, axes = _figure(2.4)
     image = axes.imshow(cost, aspect="auto", cmap="cividis", interpolation="nearest")
     axes.set_xlabel("teacher channels, by group", color=INK)
     axes.set_ylabel("student channels", color=INK)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5, integer=True))
     bar = figure.colorbar(image)
-    bar.set_label("cost", color=INK)
-    bar.ax.tick_params(colors=INK)
-    return _svg(figure, name, alt)
+    bar.ax.tick_params(colors=INK, labelsize=8)
+    return figure
 
 
 @matplotlib.rc_context(OPTIONS)
-def scatter(
-    name: str, alt: str, points: NDArray[Any], labels: Sequence[int], words: Sequence[str]
-) -> str:
+def scatter(points: NDArray[Any], labels: Sequence[int], words: Sequence[str]) -> Figure:
     """Points (N,2); each class has its own color and marker."""
-    figure, axes = _figure(4.0)
+    figure, axes = _figure(3.6)
     for i, label in enumerate(sorted(set(labels))):
         chosen = points[np.asarray(labels) == label]
         axes.scatter(
@@ -114,43 +180,73 @@ def scatter(
         )
     axes.set_xticks([])
     axes.set_yticks([])
-    _legend(figure, axes.collections, words, 3)
-    return _svg(figure, name, alt)
+    _legend(figure, axes.collections, words, 1 if max(map(len, words)) > SHORT_LABEL else 3)
+    return figure
 
 
 def _legend(figure: Figure, drawn: Any, labels: Sequence[str], columns: int) -> None:
-    """Above the axes, where it hides nothing; long names take a line each."""
-    columns = 1 if max(map(len, labels)) > LONG_LABEL else columns
+    """Above the axes, where it hides nothing."""
     figure.legend(
         drawn,
-        [_visible(label) for label in labels],
+        [_shown(label) for label in labels],
         frameon=False,
         labelcolor=INK,
-        fontsize=9,
-        loc="outside upper center",
+        fontsize=8.5,
+        loc="outside upper left",
         ncols=columns,
-        markerscale=1.5,
+        borderpad=0,
+        columnspacing=1,
+        labelspacing=0.25,
     )
 
 
-def _visible(label: str) -> str:
+def _shown(label: str) -> str:
     """A short label; matplotlib would omit one that starts with an underscore."""
-    text = visible(label if len(label) <= LONGEST_LABEL else f"{label[:LONGEST_LABEL]}…")
+    text = shortened(label, LONGEST_LABEL)
     return f"\u200b{text}" if text.startswith("_") else text
+
+
+def shortened(label: str, length: int) -> str:
+    """A label of at most ``length`` characters: names differ most often at their end."""
+    half = length // 2
+    return visible(label if len(label) <= length else f"{label[:half]}…{label[1 - half :]}")
 
 
 def _figure(height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return figure, _axes(figure)
+
+
+def _axes(figure: Figure) -> Axes:
     axes = figure.add_subplot()
     for part in (figure.patch, axes.patch):
         part.set_alpha(0)
-    for spine in axes.spines.values():
+    for name, spine in axes.spines.items():
         spine.set_edgecolor(INK)
+        spine.set_visible(name in ("left", "bottom"))
     axes.tick_params(colors=INK, labelsize=9)
-    return figure, axes
+    return axes
 
 
-def _svg(figure: Figure, name: str, alt: str) -> str:
+@matplotlib.rc_context(OPTIONS)
+def to_png(figure: Figure) -> bytes:
+    """A picture on white, for a paper."""
+    figure.patch.set(alpha=1, facecolor="white")
+    figure.set_dpi(DPI)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
+@matplotlib.rc_context(OPTIONS)
+def to_svg(figure: Figure, name: str, alt: str) -> str:
+    """An element of a page.
+
+    Args:
+        figure: a chart.
+        name: unique in the page, of letters, digits and hyphens.
+        alt: description for readers who do not see it.
+    """
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer)  # type: ignore[no-untyped-call]
     text = buffer.getvalue()
@@ -167,7 +263,6 @@ def _svg(figure: Figure, name: str, alt: str) -> str:
 
 def _own_ids(body: str, name: str) -> str:
     """Prefix ids that are referred to with the chart's name, and remove the others."""
-    slug = re.sub(r"\W+", "-", name)
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
-    body = re.sub(r' id="([^"]*)"', lambda m: f' id="{slug}-{m[1]}"' if m[1] in used else "", body)
-    return re.sub(r'(href="#|url\(#)', lambda m: f"{m[1]}{slug}-", body)
+    body = re.sub(r' id="([^"]*)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
+    return re.sub(r'(href="#|url\(#)', lambda m: f"{m[1]}{name}-", body)

@@ -1,85 +1,96 @@
 """A report as an HTML page and as Markdown, from the templates in templates/.
 
 sections.j2 holds what a report says. It is included by report.html.j2 and by report.md.j2, which
-define how a paragraph, a table or a figure looks in their format.
+define how a paragraph, a table or a picture looks in their format.
 """
 
-import base64
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from mgd_ssl.reporting.charts import heat_map, line_chart, scatter
 from mgd_ssl.reporting.escaping import escape_markdown, fenced, visible
-from mgd_ssl.reporting.features import FeatureMap
 from mgd_ssl.reporting.groups import Group
-from mgd_ssl.reporting.matching import read_matching
+from mgd_ssl.reporting.pictures import (
+    Picture,
+    Section,
+    bar_pictures,
+    curves,
+    matching_pictures,
+    more_curves,
+    named,
+    vote_curves,
+)
 from mgd_ssl.reporting.reading import is_number
-from mgd_ssl.reporting.runs import Series
 
 Summary = Mapping[str, Any]
-# Titles and units of charts, by the metric's name.
-METRICS = {
-    "val_knn_top1": ("kNN accuracy", "percent"),
-    "val_top1": ("Top-1 accuracy", "percent"),
-    "val_top5": ("Top-5 accuracy", "percent"),
-    "val_AP": ("Average precision", "percent"),
-    "health/effective_rank": ("Effective rank of the features", "dimensions"),
-    "health/deviation": ("Mean deviation of a feature", "deviation"),
-    "health/neighbour_overlap": ("Neighbors shared with the teacher", "share"),
-    "health/cka": ("Linear CKA with the teacher", "CKA"),
-}
+DIFFERENT = 12  # settings that differ and are shown at once
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A picture; Markdown shows its caption and numbers alone.
+class Document(NamedTuple):
+    """A report in both formats, and its pictures."""
 
-    Attributes:
-        caption: shown beneath it.
-        markup: SVG or an ``img`` element, safe as it is.
-        title: of the table of its numbers.
-        numbers: rows of the table, the first of which is the header; empty for no table.
-    """
-
-    caption: str
-    markup: Markup
-    title: str = ""
-    numbers: Sequence[Sequence[Any]] = ()
+    page: str
+    markdown: str
+    pictures: Sequence[Picture]
 
 
-# A title, and a picture of each group or the reason why there is none.
-Section = tuple[str, Sequence[Figure | str]]
-
-
-def render(
-    summary: Summary, groups: Sequence[Group], pictures: Sequence[Section] = ()
-) -> tuple[str, str]:
-    """The HTML page and the Markdown.
+def render(summary: Summary, groups: Sequence[Group], sections: Sequence[Section] = ()) -> Document:
+    """The HTML page, the Markdown and the pictures, each with a name of its own.
 
     Args:
         summary: of the groups, from `summary.summarize`.
         groups: in the order of the summary.
-        pictures: sections for which the networks were run.
+        sections: for which the networks were run.
     """
-    found = summary["groups"]
+    found, best = summary["groups"], summary["headline"]["best"]
+    taken = set[str]()
+    charts = _named(_charts(summary, groups).items(), taken)
+    sections = _named(sections, taken)
     content = {
         **summary,
+        "charts": dict(charts),
+        "sections": sections,
+        "matched": sorted((g for g in found if g["matching"]), key=lambda g: g["name"] != best),
+        "different": DIFFERENT,
         "repeated_seeds": [g for g in found if len(set(g["seeds"])) < len(g["seeds"])],
-        "metrics": [*_metric_charts(found, "val_"), *_relative_charts(found)],
-        "losses": [*_loss_charts(found)],
-        "health": [*_metric_charts(found, "health/")],
-        "without_health": [g for g in found if not _names([g], "health/")],
-        "matchings": [_matching(*pair) for pair in zip(found, groups, strict=True)],
-        "pictures": pictures,
+        "without_health": [g for g in found if not _has(g, "health/")],
     }
     page = _environment(escape).get_template("report.html.j2").render(content)
     markdown = _environment(escape_markdown).get_template("report.md.j2").render(content)
-    return visible(page.lstrip()), visible(markdown.lstrip())
+    shown = itertools.chain(*(some for _, some in [*charts, *sections]))
+    pictures = [one for one in shown if isinstance(one, Picture)]
+    return Document(visible(page.lstrip()), visible(markdown.lstrip()), pictures)
+
+
+def _charts(summary: Summary, groups: Sequence[Group]) -> dict[str, list[Picture]]:
+    """All charts by their place in the templates."""
+    found = summary["groups"]
+    charts = {
+        "bars": [*bar_pictures(summary)],
+        "curves": [*curves(found)],
+        "votes": [*vote_curves(found)],
+        "more_curves": [*more_curves(found)],
+    }
+    for group, runs in zip(found, groups, strict=True):
+        charts[f"matching of {group['name']}"] = [*matching_pictures(group, runs)]
+    return charts
+
+
+def _named(
+    sections: Iterable[tuple[str, Sequence[Picture | str]]], taken: set[str]
+) -> list[Section]:
+    return [
+        (title, [one if isinstance(one, str) else named(title, one, taken) for one in shown])
+        for title, shown in sections
+    ]
+
+
+def _has(group: Summary, prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in group["series"])
 
 
 def _environment(escape_value: Callable[[object], Markup]) -> Environment:
@@ -125,96 +136,3 @@ def pairs(values: Mapping[str, Any]) -> str:
             value = f"{value} of {value + missing}"
         found.append(f"{name} {cell(value)}")
     return ", ".join(found)
-
-
-def _names(groups: Sequence[Summary], prefix: str) -> list[str]:
-    names = (name for group in groups for name in group["series"] if name.startswith(prefix))
-    return list(dict.fromkeys(names))
-
-
-def _metric_charts(groups: Sequence[Summary], prefix: str) -> Iterator[Figure]:
-    for name in _names(groups, prefix):
-        if name.endswith("percent_of_teacher"):
-            continue  # `_relative_charts` has it for every command
-        figures = [g["figure"] for g in groups if g["figure"]["metric"] == name]
-        levels = [figure["teacher"]["mean"] for figure in figures if figure["teacher"]]
-        lines = {g["name"]: g["series"].get(name) for g in groups}
-        yield from _chart(*METRICS.get(name, (name, "")), lines, next(iter(levels), None))
-
-
-def _relative_charts(groups: Sequence[Summary]) -> Iterator[Figure]:
-    lines = {g["name"]: g["percent_of_teacher"] for g in groups}
-    yield from _chart("Validation metric relative to the teacher", "percent", lines, 100.0)
-
-
-def _loss_charts(groups: Sequence[Summary]) -> Iterator[Figure]:
-    for group in groups:
-        yield from _chart(f"Loss terms of {group['name']}", "loss", group["losses"])
-
-
-def _chart(
-    title: str, unit: str, lines: Mapping[str, Any], level: float | None = None
-) -> Iterator[Figure]:
-    """A chart of label -> pairs of epoch and value, if there are any."""
-    series: dict[str, Series] = {name: dict(pairs) for name, pairs in lines.items() if pairs}
-    if not series:
-        return
-    epochs = sorted({epoch for values in series.values() for epoch in values})
-    rows = [[epoch, *(values.get(epoch) for values in series.values())] for epoch in epochs]
-    ends = ", ".join(f"{name} {cell([*values.values()][-1])}" for name, values in series.items())
-    alt = f"{title} over epochs; at the end: {ends}"
-    svg = Markup(line_chart(title, alt, series, unit, level=level))
-    yield Figure(f"{title} over epochs; mean over seeds", svg, title, [["epoch", *series], *rows])
-
-
-def _matching(group: Summary, runs: Group) -> dict[str, Any]:
-    """The matching of a group's first run, which stands for the group."""
-    run = runs.first.path.absolute().name
-    return {
-        "group": group["name"],
-        "run": run,
-        "seed": cell(runs.first.setting("seed")),
-        "stages": group["matching"],
-        "figures": [*_matching_figures(group, run, runs.first.path)],
-    }
-
-
-def _matching_figures(group: Summary, run: str, path: Path) -> Iterator[Figure]:
-    if not group["matching"]:
-        return
-    costs = {name: _relative_cost(stage["solves"]) for name, stage in group["matching"].items()}
-    title = f"Total cost of {run} over its solves, relative to the first"
-    chart = line_chart(f"{title} {group['name']}", title, costs, "percent", "solve")
-    yield Figure(title, Markup(chart))
-    for stage, solves in read_matching(path).items():
-        caption = (
-            f"Cost of {run}, stage {stage}, at the last solve. Student channels are sorted by the "
-            "cost of their group, teacher channels by group, with those never chosen at the end"
-        )
-        svg = heat_map(f"cost {run} {group['name']} {stage}", caption, solves[-1].sorted()[0])
-        yield Figure(caption, Markup(svg))
-
-
-def _relative_cost(solves: Sequence[Summary]) -> Series:
-    first = solves[0]["total_cost"] or 1.0
-    return {float(i): 100 * s["total_cost"] / first for i, s in enumerate(solves, 1)}
-
-
-def feature_figure(name: str, found: FeatureMap) -> Figure:
-    """A run's features in two dimensions."""
-    text = f"{name}: {found.method} of the features of {len(found.points)} images, by {found.by}"
-    if found.share is not None:
-        text += f"; {found.share:.1f}% of the variance"
-    svg = scatter(f"map {name}", text, found.points, found.labels, found.words)
-    return Figure(text, Markup(svg))
-
-
-def retrieval_figure(name: str, png: bytes) -> Figure:
-    """A run's retrieval examples."""
-    text = (
-        f"{name}: each row is a query, framed in blue with a question mark, and its nearest "
-        "training images, framed in green with a check mark if they are of the same class, or in "
-        "red with a cross"
-    )
-    image = Markup('<img alt="{}" src="data:image/png;base64,{}">')
-    return Figure(text, image.format(text, base64.b64encode(png).decode()))

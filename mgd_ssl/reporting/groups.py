@@ -16,6 +16,8 @@ from mgd_ssl.settings.options import flat
 WITHOUT_EFFECT = ("out", "resume", "overwrite", "print_freq", "save_every", "seed", "logger")
 # Settings of the method: a run and its baseline are expected to differ in these.
 METHOD_SETTINGS = ("method", "teacher", "mgd", "moco", "objective", "kd", "levels")
+# A method brings its own; a report says where they differ.
+OF_RECIPE = {f"optim.{name}" for name in ("optimizer", "lr", "weight_decay", "momentum")}
 # Follows from whether there is a teacher; the last figures do not depend on it.
 FOLLOWS_METHOD = ("evaluation.best",)
 
@@ -113,7 +115,7 @@ def _mean_series(runs: Sequence[Series]) -> Series:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """Group runs that differ only in their seed; students first, baselines last."""
+    """Group runs that differ only in their seed: students first, the best of them before others."""
     found: dict[str, list[Run]] = {}
     for run in runs:
         key = json.dumps([run.role, compared_settings(run)], sort_keys=True)
@@ -123,7 +125,11 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         members.sort(key=lambda run: run.seed)
         groups.append(Group(_free_name(_name(members), groups), members))
     order: tuple[Role, ...] = ("distilled", "alone", "baseline")
-    return sorted(groups, key=lambda group: order.index(group.role))
+    return sorted(groups, key=lambda group: (order.index(group.role), -_last(group)))
+
+
+def _last(group: Group) -> float:
+    return group.figure.mean if group.figure else -math.inf
 
 
 def compared_settings(run: Run) -> dict[str, Any]:
@@ -138,12 +144,13 @@ def compared_settings(run: Run) -> dict[str, Any]:
 def baseline_of(group: Group, groups: Sequence[Group]) -> Group | None:
     """The group to compare with: the best of the given baselines.
 
-    If none was given, it is the best of the groups trained without a teacher and otherwise alike.
+    If none was given, it is the best of the groups trained without a teacher and otherwise alike,
+    but for the optimizer that a method brings.
     """
     same = [g for g in groups if g.first.command == group.first.command and g is not group]
     given = [g for g in same if g.role == "baseline"]
-    alike = [g for g in same if g.role == "alone" and not differences(group, g)]
-    return max(given or alike, key=lambda g: g.figure.mean if g.figure else -math.inf, default=None)
+    alike = [g for g in same if g.role == "alone" and {*differences(group, g)} <= OF_RECIPE]
+    return max(given or alike, key=_last, default=None)
 
 
 def differences(group: Group, other: Group) -> list[str]:

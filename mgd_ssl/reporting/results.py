@@ -59,6 +59,26 @@ def read_results(run: Run) -> tuple[list[Result], list[str]]:
     return results, notes
 
 
+def read_published(paths: Sequence[Path]) -> list[Result]:
+    """Results of weights that others published, from the evaluators' JSON files.
+
+    Raises:
+        ValueError: a file holds no such result.
+    """
+    return [result for path in paths for result in _published(path)]
+
+
+def _published(path: Path) -> list[Result]:
+    notes = list[str]()
+    found = _results(path, content, "published", notes) if (content := _read(path, notes)) else []
+    if not found:
+        raise ValueError(
+            f"published: got {path}, expected the JSON file of knn_eval.py or linear_eval.py"
+            f"{''.join(f' ({note})' for note in notes)}; evaluate the weights with --out FILE"
+        )
+    return found
+
+
 def _next_to_teacher(run: Run) -> list[Path]:
     """Files that may be results of the teacher, if they name its checkpoint."""
     teacher = to_path(run.setting("teacher.teacher"))

@@ -10,35 +10,32 @@ from statistics import median
 from typing import Any
 
 from mgd_ssl.evaluation.results import versions
-from mgd_ssl.reporting.groups import Group, Spread, spread
+from mgd_ssl.reporting.groups import Group, Spread, compared_settings, spread
+from mgd_ssl.reporting.headline import headline
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 from mgd_ssl.reporting.origins import origins, read_provenance
 from mgd_ssl.reporting.results import Result, read_results
 from mgd_ssl.reporting.runs import Run, Series
 from mgd_ssl.reporting.verdict import metric_words, verdict
-from mgd_ssl.settings.options import named
+from mgd_ssl.settings.options import flat, named
 
-SETTINGS = {
-    "method": "method",
-    "network": "network.arch",
-    "width": "network.width",
-    "data": "data",
-    "size": "loader.size",
-    "images": "loader.limit",
-    "epochs": "optim.epochs",
-    "batch": "optim.batch_size",
-    "lr": "optim.lr",
-    "teacher": "teacher.teacher",
-    "student weights": "student_weights",
-    "reducer": "mgd.mgd_reducer",
-    "kNN k": "evaluation.knn_k",
-    "kNN T": "evaluation.knn_t",
-    "kNN bank": "evaluation.knn_bank",
-}
+# Shown first among the settings in which runs differ.
+FIRST = (
+    *("method", "network.arch", "network.width", "data", "loader.size", "loader.limit"),
+    *("optim.epochs", "optim.batch_size", "optim.optimizer", "optim.lr", "teacher.teacher"),
+    *("student_weights", "mgd.mgd_weighing", "mgd.mgd_strength", "mgd.mgd_reducer"),
+)
 
 
-def summarize(title: str, groups: Sequence[Group]) -> dict[str, Any]:
+def summarize(
+    title: str, groups: Sequence[Group], published: Sequence[Result] = ()
+) -> dict[str, Any]:
     """The figures of a report.
+
+    Args:
+        title: of the report.
+        groups: of runs.
+        published: results of weights that others published.
 
     Raises:
         ValueError: a file of a run's matching is damaged.
@@ -46,7 +43,9 @@ def summarize(title: str, groups: Sequence[Group]) -> dict[str, Any]:
     results = {group.name: grouped_results(group) for group in groups}
     return {
         "title": title,
+        "headline": headline(groups, results, published),
         "verdict": verdict(groups, results),
+        "settings": _settings(groups),
         "groups": [_group(group, results[group.name]) for group in groups],
         "runs": [_run(run, group.name) for group in groups for run in group.runs],
         "versions": versions(),
@@ -72,6 +71,23 @@ def _pairs(series: Series) -> list[list[float]]:
     return [[epoch, short(value)] for epoch, value in series.items()]
 
 
+def _settings(groups: Sequence[Group]) -> dict[str, Any]:
+    """Settings in which groups differ, with a value for each group, and those that they share."""
+    found = [_flat_settings(group) for group in groups]
+    names = list(dict.fromkeys([*FIRST, *(name for settings in found for name in settings)]))
+    values = {name: [settings.get(name) for settings in found] for name in names}
+    differ = {k: v for k, v in values.items() if any(value != v[0] for value in v)}
+    shared = {k: v[0] for k, v in values.items() if k not in differ and v[0] is not None}
+    return {"differ": differ, "shared": shared}
+
+
+def _flat_settings(group: Group) -> dict[str, Any]:
+    settings = {**compared_settings(group.first)}
+    settings["data"] = named(group.first.setting("data"), "embedded images")
+    parts = ((k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in flat(settings))
+    return {name: None if value == "" else value for name, value in parts}
+
+
 def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     run = group.first
     losses = [n for n in group.names if n.startswith("train_loss/")]
@@ -82,8 +98,6 @@ def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "role": group.role,
         "command": run.command.line,
         "seeds": group.seeds,
-        "settings": {k: run.setting(v) for k, v in SETTINGS.items()}
-        | {"data": named(run.setting("data"), "embedded images")},
         "figure": {
             "metric": run.metric,
             "name": metric_words(group),
@@ -91,12 +105,14 @@ def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             "teacher": _spread(group.teacher),
             "percent_of_teacher": _spread(group.percent),
         },
+        "loss": _pairs(group.series("train_loss")),
         "losses": {n.removeprefix("train_loss/"): _pairs(group.series(n)) for n in losses},
         "series": {n: _pairs(group.series(n)) for n in measured},
         "percent_of_teacher": _pairs(group.percent_series),
         "images_per_second": _spread(spread((r.seed, _speed(r)) for r in group.runs)),
         "peak_memory_gib": _spread(memory),
         "results": list(results),
+        "matched_run": run.path.absolute().name,
         "matching": _matching(run),
     }
 

@@ -18,11 +18,21 @@ def verdict(groups: Sequence[Group], results: Results) -> list[str]:
         groups: of the report.
         results: evaluators' figures by a group's name, as `summary.grouped_results` gives them.
     """
-    distilled = [group for group in groups if group.role == "distilled"]
+    distilled = [group for group in ranked(groups, results) if group.role == "distilled"]
     if not distilled:
         return [*_without_distilled(groups)]
-    ranked = sorted(distilled, key=lambda g: g.figure.mean if g.figure else -1.0, reverse=True)
-    return [line for group in ranked for line in _lines(group, groups, results)]
+    return [line for group in distilled for line in _lines(group, groups, results)]
+
+
+def ranked(groups: Sequence[Group], results: Results) -> list[Group]:
+    """Distilled groups first, the best of them at the top: in training, or by an evaluator."""
+
+    def place(group: Group) -> tuple[bool, bool, float]:
+        rows = results.get(group.name, ())
+        figures = [group.figure.mean] if group.figure else [row["top1"]["mean"] for row in rows[:1]]
+        return group.role == "distilled", bool(figures), sum(figures)
+
+    return sorted(groups, key=place, reverse=True)
 
 
 def _without_distilled(groups: Sequence[Group]) -> Iterator[str]:
@@ -56,7 +66,7 @@ def _lines(group: Group, groups: Sequence[Group], results: Results) -> list[str]
     lines += _result_lines(group, baseline, results)
     if not lines:
         return [f"{group.name} was measured neither in training nor by an evaluator."]
-    lines[-1] += "".join(f" {caution}" for caution in _cautions(group, baseline))
+    lines[-1] += "".join(f" {caution}" for caution in cautions(group, baseline))
     return lines
 
 
@@ -89,8 +99,8 @@ def _comparison(baseline: Group, mine: Spread, theirs: Spread, here: Row, there:
             f"{k} is {_said(there.get(k))} instead of {_said(here.get(k))}" for k in unlike[:3]
         )
         listed += ", …" if len(unlike) > 3 else ""
-        return f" ({evidence(mine)}). Not comparable with {_described(baseline)}: {listed}."
-    text = compared(mine, theirs, _described(baseline))
+        return f" ({evidence(mine)}). Not comparable with {described(baseline)}: {listed}."
+    text = compared(mine, theirs, described(baseline))
     return f", {text} ({evidence(mine, theirs)})."
 
 
@@ -130,7 +140,8 @@ def _runs(figure: Spread) -> str:
     return text if seeds == runs else f"{runs} runs of {text}"
 
 
-def _described(baseline: Group) -> str:
+def described(baseline: Group) -> str:
+    """A baseline in words."""
     if not baseline.first.setting("teacher.teacher"):
         return f"{baseline.name}, trained without a teacher"
     return f"the baseline {baseline.name}"
@@ -143,14 +154,14 @@ def _result_lines(group: Group, baseline: Group | None, results: Results) -> Ite
         if row["protocol"].startswith("linear") or not group.figure:
             found.setdefault(row["protocol"], []).append(row)
     for protocol in sorted(found):
-        row, note = _headline(found[protocol], group)
+        row, note = headline_row(found[protocol], group)
         others = results.get(baseline.name, ()) if baseline else ()
         others = [other for other in others if other["protocol"] == protocol]
-        cautions = "".join(f" Caution: {warning}." for warning in row["warnings"])
-        yield f"{group.name}, {_result(row)}{_against(row, baseline, others)}{cautions}{note}"
+        warned = "".join(f" Caution: {warning}." for warning in row["warnings"])
+        yield f"{group.name}, {_result(row)}{_against(row, baseline, others)}{warned}{note}"
 
 
-def _headline(rows: Sequence[Row], group: Group) -> tuple[Row, str]:
+def headline_row(rows: Sequence[Row], group: Group) -> tuple[Row, str]:
     """The row that stands for a protocol, and a note if it is not at the default settings.
 
     For kNN it is the one at the run's own k and T. Otherwise the figure of the most runs comes
@@ -178,12 +189,16 @@ def _rank(row: Row) -> tuple[Any, ...]:
     return -row["top1"]["runs"], place, name, str(row["settings"])
 
 
-def _result(row: Row) -> str:
-    """As ``kNN, k 20, T 0.1, last.pt: 61.4% top-1, 76.0% of the teacher's``."""
+def described_row(row: Row) -> str:
+    """A measurement, as ``kNN, k 20, T 0.1, last.pt``."""
     shown = ("features", "k", "T", "epochs")
     settings = [f"{k} {row['settings'][k]}" for k in shown if k in row["settings"]]
-    text = ", ".join([row["protocol"], *settings, row["checkpoint"]])
-    text += f": {row['top1']['mean']:.1f}% top-1"
+    return ", ".join([row["protocol"], *settings, row["checkpoint"]])
+
+
+def _result(row: Row) -> str:
+    """As ``kNN, k 20, T 0.1, last.pt: 61.4% top-1, 76.0% of the teacher's``."""
+    text = f"{described_row(row)}: {row['top1']['mean']:.1f}% top-1"
     if row["percent_of_teacher"]:
         text += f", {row['percent_of_teacher']['mean']:.1f}% of the teacher's"
     return text
@@ -193,16 +208,16 @@ def _against(row: Row, baseline: Group | None, others: Sequence[Row]) -> str:
     """The end of the sentence: how a result compares with the baseline's of the same protocol."""
     if baseline is None or not others:
         return f" ({evidence(_top1(row))})."
-    here = _conditions(row)
-    nearest = min(others, key=lambda r: (_count_differences(here, _conditions(r)), _rank(r)))
-    return _comparison(baseline, _top1(row), _top1(nearest), here, _conditions(nearest))
+    here = conditions(row)
+    nearest = min(others, key=lambda r: (_count_differences(here, conditions(r)), _rank(r)))
+    return _comparison(baseline, _top1(row), _top1(nearest), here, conditions(nearest))
 
 
 def _top1(row: Row) -> Spread:
     return Spread(row["top1"]["mean"], row["top1"]["std"], row["seeds"])
 
 
-def _conditions(row: Row) -> dict[str, Any]:
+def conditions(row: Row) -> dict[str, Any]:
     """Settings that a figure was measured with; last.pt and the export hold the same weights."""
     name = row["checkpoint"]
     same = CHECKPOINTS[0] if name in CHECKPOINTS[:2] else name
@@ -213,7 +228,7 @@ def _count_differences(one: Row, two: Row) -> int:
     return sum(one.get(k) != two.get(k) for k in {*one, *two})
 
 
-def _cautions(group: Group, baseline: Group | None) -> Iterator[str]:
+def cautions(group: Group, baseline: Group | None) -> Iterator[str]:
     """Reasons to trust the lines about a group less."""
     both = [group, baseline] if baseline else [group]
     if any(len(set(g.seeds)) < len(g.seeds) for g in both):

@@ -23,8 +23,13 @@ class ReportConfig(Settings):
     """Directories of runs of pretrain.py, mgd-ssl classify and mgd-ssl detect."""
     baseline: tuple[Path, ...] = ()
     """Runs to compare with. Default: runs among those given without a teacher, otherwise alike."""
+    published: tuple[Path, ...] = ()
+    """Evaluators' JSON files of published weights, shown beside the students: knn_eval.py
+    resnet18 DATA --out FILE."""
     out: Path = Path("report.html")
     """File for the page; .md and .json of the same name are written beside it."""
+    png: Path | None = None
+    """Folder for the pictures as PNG files."""
     title: str = "Report of runs"
     features: bool = False
     """Draw the students' features of up to 1,000 validation images; runs the networks."""

@@ -41,7 +41,7 @@ def test_page_and_markdown_name_both_files_with_digest_and_terms(tmp_path: Path)
         "Initial weights: mobilenet_v2, mobilenet_v2",
     ]
     assert summary["runs"][0]["origins"] == expected
-    page, markdown = render(summary, groups)
+    page, markdown, _ = render(summary, groups)
     parsed = check_page(page)
     assert [parsed.words.count(f"{line}.") for line in expected] == [1, 1]  # of two runs
     assert "b" not in parsed.tags and markdown.count("no commercial use") == 1

@@ -11,8 +11,9 @@ from pages import Page, check_page, numbers, numbers_in
 from written_runs import ALONE, write_run, write_solve
 
 from mgd_ssl.reporting import group_runs, read_runs, summarize
-from mgd_ssl.reporting.document import feature_figure, render, retrieval_figure
+from mgd_ssl.reporting.document import render
 from mgd_ssl.reporting.features import FeatureMap, cluster, principal
+from mgd_ssl.reporting.pictures import feature_picture, retrieval_picture
 
 NASTY = '<script>alert("1")</script> & | `a` *b* $x_1$ _'
 
@@ -28,16 +29,18 @@ def written(tmp_path: Path, title: str = "Title") -> tuple[dict[str, Any], str, 
     (students[1] / "last.pt.knn.json").write_text(json.dumps({**result, "versions": {"a": "1"}}))
     groups = group_runs(read_runs(students, [alone]))
     summary = summarize(title, groups)
-    return summary, *render(summary, groups)
+    return summary, *render(summary, groups)[:2]
 
 
 def test_the_page_is_whole_and_needs_nothing_beside_it(tmp_path: Path) -> None:
     summary, page, _ = written(tmp_path)
     parsed = check_page(page)
-    assert summary["verdict"][0] in "".join(parsed.words)
+    words = "".join(parsed.words)
+    assert summary["headline"]["sentence"] in words and summary["verdict"][0] in words
     assert "prefers-color-scheme: dark" in page and "width=device-width" in page
-    # accuracy, % of the teacher, two runs' losses, CKA, total cost, one stage's heat map
-    assert parsed.tags.count("svg") == 7
+    # bars of kNN in training and by the evaluator; loss, accuracy, CKA; accuracy relative to the
+    # teacher, two groups' loss terms; total cost, one stage's heat map
+    assert parsed.tags.count("svg") == parsed.tags.count("h3") == 10
     assert {f"#{name}" for name in parsed.values("aria-labelledby")} <= {*parsed.values("href")}
     assert parsed.values("lang") == ["en"]
 
@@ -53,9 +56,9 @@ def test_every_number_of_the_json_is_in_markdown_and_page(tmp_path: Path) -> Non
 
 def test_what_comes_from_files_is_escaped(tmp_path: Path) -> None:
     run = write_run(tmp_path / "_<b>&amp;$x$", method=NASTY, data="</code><img src=x>")
-    groups = group_runs(read_runs([run]))
+    groups = group_runs(read_runs([run, write_run(tmp_path / "other")]))
     summary = summarize(NASTY, groups)
-    page, markdown = render(summary, groups)
+    page, markdown, _ = render(summary, groups)
     parsed = check_page(page)
     assert "b" not in parsed.tags and "img" not in parsed.tags
     assert NASTY in parsed.words and "</code><img src=x>" in parsed.words
@@ -63,7 +66,7 @@ def test_what_comes_from_files_is_escaped(tmp_path: Path) -> None:
         r"(?<!\\)<(script|img|b>)", markdown.replace(summary["runs"][0]["reproduce"], "")
     )
     rows = [line for line in markdown.splitlines() if line.startswith("| method")]
-    assert len(re.findall(r"(?<!\\)\|", rows[0])) == 3
+    assert len(re.findall(r"(?<!\\)\|", rows[0])) == 4
 
 
 HOSTILE = (
@@ -106,10 +109,11 @@ def test_no_text_of_a_runs_files_does_anything(tmp_path: Path, text: str) -> Non
     run = hostile_run(tmp_path / "run", text)
     groups = group_runs(read_runs([run]))
     summary = summarize(text, groups)
-    page, markdown = render(summary, groups, [("Features", [text])])
+    page, markdown, _ = render(summary, groups, [("Features", [text])])
     assert page.encode() and not re.search(r"[\x00-\x08\x0b-\x1f\u202e]", page + markdown)
     parsed = Page(page)
     allowed = {"html", "head", "meta", "title", "style", "body", "header", "h1", "div", "p", "nav"}
+    allowed |= {"h3"}
     allowed |= {"ul", "li", "a", "main", "section", "h2", "table", "caption", "thead", "tbody"}
     allowed |= {"tr", "th", "td", "details", "summary", "figure", "figcaption", "pre", "code"}
     allowed |= {"footer", "svg", "g", "defs", "path", "text", "use", "rect", "clippath", "image"}
@@ -120,8 +124,9 @@ def test_no_text_of_a_runs_files_does_anything(tmp_path: Path, text: str) -> Non
     prose = markdown.replace(summary["runs"][0]["reproduce"], "")
     for mark in (r"<\w", r"\]\(", r"!\[", r"https?:", r"www\.", r"\w@", r"\$\{", r"`a"):
         assert not re.search(r"(?<!\\)" + mark, prose), mark
-    headings = [line for line in prose.splitlines() if line.startswith("#")]
-    assert len(headings) == 1 + parsed.tags.count("h2") == 9
+    headings = [line.split()[0] for line in prose.splitlines() if line.startswith("#")]
+    assert headings.count("#") == 1 and headings.count("##") == parsed.tags.count("h2") == 6
+    assert headings.count("###") == page.count("<details") - page.count('<details class="numbers"')
     json.dumps(summary, allow_nan=False)
 
 
@@ -132,7 +137,7 @@ def test_missing_parts_are_said_to_be_missing(tmp_path: Path) -> None:
     bare = [{k: v for k, v in row.items() if not k.startswith("health")} for row in rows]
     metrics.write_text("".join(json.dumps(row) + "\n" for row in bare[:1]))
     groups = group_runs(read_runs([run]))
-    page, markdown = render(summarize("Title", groups), groups)
+    page, markdown, _ = render(summarize("Title", groups), groups)
     for said in (
         "No run was distilled from a teacher, and none has a validation figure yet.",
         "No validation metric was measured in training: run.",
@@ -167,8 +172,8 @@ def test_clusters_part_what_lies_apart() -> None:
 
 def test_a_map_and_a_photograph_tell_what_they_show() -> None:
     found = FeatureMap(np.zeros((3, 2)), [0, 1, 1], ["_a", "b<"], "class", "PCA", 61.25)
-    drawn = feature_figure("run", found)
+    drawn = feature_picture("run", found)
     assert "PCA of the features of 3 images, by class; 61.2% of the variance" in drawn.caption
     assert "b&lt;" in drawn.markup and 'role="img"' in drawn.markup
-    photograph = retrieval_figure("<run>", b"\x89PNG")
+    photograph = retrieval_picture("<run>", b"\x89PNG")
     assert photograph.markup.startswith('<img alt="&lt;run&gt;: each row is a query')

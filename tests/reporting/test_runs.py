@@ -286,6 +286,6 @@ def test_images_that_could_not_be_read_stand_beside_a_result(tmp_path: Path) -> 
     summary = summarize("Title", groups)
     assert summary["groups"][0]["results"][0]["settings"]["val_unreadable"] == 2
     assert (summary["runs"][0]["val_images"], summary["runs"][0]["val_unreadable"]) == (97, 3)
-    _, markdown = render(summary, groups)
+    _, markdown, _ = render(summary, groups)
     assert "val\\_images 98 of 100" in markdown and "train\\_images 50," in markdown
     assert "| 97 of 100 |" in markdown
