@@ -1,0 +1,121 @@
+"""The first sentence and the bars, against figures taken by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from written_runs import ALONE, SETTINGS, write_run
+
+from mgd_ssl.reporting import group_runs, read_runs, summarize
+from mgd_ssl.reporting.results import read_published
+
+
+def headline(paths: list[Path], published: list[Path] | None = None) -> dict[str, Any]:
+    found = summarize("t", group_runs(read_runs(paths)), read_published(published or []))
+    return found["headline"]  # type: ignore[no-any-return]
+
+
+def seeds(folder: Path, name: str, *figures: float, **more: Any) -> list[Path]:
+    pairs = enumerate(figures)
+    return [write_run(folder / f"{name}-{s}", figure, s, **more) for s, figure in pairs]
+
+
+def measure(run: Path, top1: float, network: str = "last.pt", **more: Any) -> Path:
+    """A kNN result of a run's network, or of the network at another path."""
+    path = run / f"{Path(network).name}.knn.json"
+    content = {"protocol": "kNN, moco", "checkpoint": str(run / network), "val_images": 10}
+    rows = [{"k": k, "temperature": 0.1, "top1": top1 - (k == 1)} for k in (1, 20)]
+    path.write_text(json.dumps({**content, "knn": rows, **more}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "said"),
+    [
+        ((60, 61, 62), (50, 51, 52), "Yes: against moco, trained without a teacher, mgd is 10.0 "),
+        ((50, 51, 52), (60, 61, 62), "No: against moco, trained without a teacher, mgd is 10.0 "),
+        ((60, 64), (60.5, 61.5), "Not shown: against moco, trained without a teacher, mgd is 1.0 "),
+        ((60.5,), (60,), "Not shown: against moco-0, trained without a teacher, mgd-0 is 0.5 "),
+        ((60,), (58,), "Probably: against moco-0, trained without a teacher, mgd-0 is 2.0 "),
+        ((58,), (60,), "Probably not: against moco-0, trained without a teacher, mgd-0 is 2.0 "),
+    ],
+)
+def test_the_answer_weighs_the_difference_against_the_spread_or_a_point_of_one_seed(
+    tmp_path: Path, mine: tuple[float, ...], theirs: tuple[float, ...], said: str
+) -> None:
+    paths = seeds(tmp_path, "mgd", *mine) + seeds(tmp_path, "moco", *theirs, **ALONE)
+    assert headline(paths)["sentence"].startswith(said)
+
+
+def test_the_sentence_gives_each_measurement_and_the_share_of_the_teacher(tmp_path: Path) -> None:
+    mgd = seeds(tmp_path, "mgd", 60, 62)
+    moco = seeds(tmp_path, "moco", 50, 52, **ALONE)
+    linear = {"protocol": "linear, cached", "knn": [{"top1": 70.0}]}
+    for run in mgd:
+        measure(run, 0, **linear)
+    for run in moco:
+        measure(run, 0, **linear | {"knn": [{"top1": 73.0}]})
+    assert headline([*mgd, *moco])["sentence"] == (
+        "In part: against moco, trained without a teacher, mgd is 10.0 points higher in kNN "
+        "accuracy and 3.0 points lower in linear accuracy; it keeps 76.2% of the teacher's kNN "
+        "accuracy (2 seeds each)."
+    )
+
+
+def test_the_answer_is_not_known_without_something_to_compare(tmp_path: Path) -> None:
+    (mgd,) = seeds(tmp_path, "mgd", 60)
+    assert headline([mgd])["sentence"] == (
+        "Not known: none of these runs was trained without a teacher and otherwise alike. mgd-0 "
+        "keeps 75.0% of the teacher's kNN accuracy."
+    )
+    longer = SETTINGS["optim"] | {"epochs": 1}
+    (alone,) = seeds(tmp_path, "moco", 50, **ALONE, optim=longer)
+    assert headline([mgd, alone])["sentence"].startswith("Not known: none of these runs")
+    assert headline([alone])["sentence"] == "Not known: no run was distilled from a teacher."
+    unmeasured = write_run(tmp_path / "new", None)
+    assert headline([unmeasured])["sentence"].startswith("Not known: new was measured neither in")
+
+
+def test_a_student_alone_may_have_its_methods_optimizer_and_the_page_says_so(
+    tmp_path: Path,
+) -> None:
+    adamw = SETTINGS["optim"] | {"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.05}
+    paths = seeds(tmp_path, "mgd", 60, 61, optim=adamw) + seeds(tmp_path, "moco", 50, 51, **ALONE)
+    found = headline(paths)
+    assert found["sentence"].startswith("Yes: against moco")
+    differ = "optim.lr, optim.optimizer, optim.weight_decay"
+    assert found["cautions"] == [f"The two groups also differ in {differ}."]
+
+
+def test_bars_are_of_figures_that_were_measured_alike(tmp_path: Path) -> None:
+    (tmp_path / "zoo").mkdir()
+    teacher = tmp_path / "zoo" / "teacher.pt"
+    of = {"teacher": {"teacher": str(teacher)}}
+    mgd, *_ = seeds(tmp_path, "mgd", 60, **of)
+    moco, other = seeds(tmp_path, "moco", 50, 40, **ALONE)
+    measure(tmp_path / "zoo", 80.0, "teacher.pt", size=64)  # the teacher's images may be larger
+    measure(mgd, 61.0, size=32)
+    measure(moco, 51.0, size=32)
+    measure(other, 41.0, size=32, val_images=9)
+    weights = measure(tmp_path, 70.0, "resnet18", size=224)
+    elsewhere = measure(tmp_path, 75.0, "resnet50", size=224, data="elsewhere")
+    (panel,) = headline([mgd, moco, other], [weights, elsewhere])["panels"]
+    assert (panel["words"], panel["conditions"]) == (
+        "kNN accuracy",
+        "kNN, moco, k 20, T 0.1, last.pt",
+    )
+    bars = [(bar["name"], bar["role"], bar["mean"], bar["seeds"]) for bar in panel["bars"]]
+    assert bars == [
+        ("teacher", "teacher", 80.0, 1),
+        ("mgd-0", "distilled", 61.0, 1),
+        ("resnet18", "published", 70.0, 1),
+        ("moco", "alone", 51.0, 1),  # of seed 0; seed 1 was measured on fewer images
+    ]
+    assert (panel["teacher"], panel["apart"]) == (80.0, [])
+
+
+def test_a_file_that_is_no_result_is_refused_as_published(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text('{"title": 1}')
+    with pytest.raises(ValueError, match=r"published: got .*x.json, expected the JSON file of knn"):
+        read_published([tmp_path / "x.json"])
