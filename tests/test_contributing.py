@@ -49,9 +49,9 @@ def test_the_objective_is_zero_where_the_student_points_where_its_teacher_does(
     layer = objective.build(SimpleNamespace(num_features=3), 3)
     layer.load_state_dict({"weight": 2 * torch.eye(3), "bias": torch.zeros(3)})
     step = SimpleNamespace(student=features, teacher=features)
-    assert float(objective.losses(layer, step)["cosine"]) == pytest.approx(0, abs=1e-6)
+    assert objective.losses(layer, step)["cosine"].item() == pytest.approx(0, abs=1e-6)
     step.teacher = features.roll(1, 0)
-    assert float(objective.losses(layer, step)["cosine"]) == pytest.approx(1)
+    assert objective.losses(layer, step)["cosine"].item() == pytest.approx(1)
 
 
 def test_the_data_format_opens_an_array(examples: SimpleNamespace, tmp_path: Path) -> None:
