@@ -12,16 +12,14 @@ from numpy.typing import NDArray
 from mgd_ssl.data import (
     DecodeGuard,
     ImageLoader,
-    ImageSource,
     RandomCrops,
     data_line,
     decoding_workers,
     make_loader,
-    open_sources,
-    subset,
 )
 from mgd_ssl.evaluation.features import Features, collect_features
 from mgd_ssl.models import find_checkpoint
+from mgd_ssl.runs.evaluated_images import open_images
 from mgd_ssl.runs.feature_network import load_network
 from mgd_ssl.runs.overwriting import check_result_file, choose_result_file
 from mgd_ssl.settings.evaluation import EvaluationConfig
@@ -40,12 +38,16 @@ class EvaluatedNetwork:
     Args:
         config: of the evaluator.
         uses: what the train and the val images are used for, in words.
+        unlabelled: whether images without labels are of use.
     """
 
-    def __init__(self, config: EvaluationConfig, uses: tuple[str, str]) -> None:
+    def __init__(
+        self, config: EvaluationConfig, uses: tuple[str, str], unlabelled: bool = False
+    ) -> None:
         config = replace(config, checkpoint=find_checkpoint(config.checkpoint))
         self.config = config
-        self.sources = {"train": self._open("train"), "val": self._open("val")}
+        train, val, self.split = open_images(config, unlabelled=unlabelled)
+        self.sources = {"train": train, "val": val}
         self._guards: dict[str, DecodeGuard] = {}
         logger.info(data_line(dict(zip(uses, self.sources.values(), strict=True))))
         self.fabric = _one_process(config.device)
@@ -54,11 +56,10 @@ class EvaluatedNetwork:
         self.report, self.size, self.transform = loaded.report, loaded.size, loaded.transform
         self.network = self.fabric.setup_module(loaded.network)  # runs in the precision
 
-    def _open(self, split: str) -> ImageSource:
-        config = self.config
-        source = _open_labelled(config, split)
-        limit = config.limit if split == "train" else config.limit_val
-        return subset(source, limit, config.seed) if limit else source
+    @property
+    def has_labels(self) -> bool:
+        """Whether the images have labels."""
+        return self.sources["train"].labels is not None
 
     def labels(self, split: str) -> NDArray[np.int64]:
         """Classes (N,) of a split."""
@@ -103,6 +104,7 @@ class EvaluatedNetwork:
             "limit": self.config.limit,
             "limit_val": self.config.limit_val,
             **self.config.folders.opening,
+            **({"split": self.split} if self.split else {}),
             **self.counts(),
             "size": self.size,
             "exif": self.config.exif,
@@ -137,19 +139,6 @@ class EvaluatedNetwork:
             return choose_result_file(self.config.checkpoint, name, result, picture=picture)
         check_result_file(self.config.out, result, picture=picture)
         return self.config.out
-
-
-def _open_labelled(config: EvaluationConfig, split: str) -> ImageSource:
-    """A split with labels; what can be seen without labels is said where there are none."""
-    opening = config.folders.opening
-    try:
-        return open_sources(config.data, split, labelled=True, **opening)  # type: ignore[arg-type]
-    except ValueError as error:
-        open_sources(config.data, "train", **opening)  # what else is wrong is said alone
-        raise ValueError(
-            f"{error} To see the neighbors of images without labels: mgd-ssl report RUN --features "
-            "--retrieve 10"
-        ) from error
 
 
 def _one_process(options: ComputeOptions) -> Fabric:

@@ -11,6 +11,7 @@ from mgd_ssl.evaluation.knn import knn_sweep
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.evaluation.retrieval import neighbors, retrieval_scores
 from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
+from mgd_ssl.runs.unlabelled import figures_without_labels
 from mgd_ssl.settings.evaluation import KnnConfig
 from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.training.logging import logger, start_logging
@@ -19,7 +20,12 @@ from mgd_ssl.training.logging import logger, start_logging
 def run(config: KnnConfig) -> dict[str, Any]:
     """Measure, print, draw and write the JSON; returns its content."""
     start_logging()
-    evaluated = EvaluatedNetwork(config, ("the bank", "kNN"))
+    evaluated = EvaluatedNetwork(config, ("the bank", "kNN"), unlabelled=True)
+    measure = _measure_votes if evaluated.has_labels else _look
+    return measure(config, evaluated)
+
+
+def _measure_votes(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
     ks = _vote_sizes(config, len(evaluated.sources["train"]))
     recipe = {"protocol": f"kNN, {config.protocol}"}
     path = evaluated.result_file("knn", recipe, picture=config.retrieve > 0)
@@ -40,6 +46,27 @@ def run(config: KnnConfig) -> dict[str, Any]:
         picture = path.with_suffix(".png")
         result["retrieval"] = retrieve(config, evaluated, bank, queries, picture)
         print_table("Retrieval, percent", [result["retrieval"]])
+    return _written(path, result)
+
+
+def _look(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
+    """What can be said without labels; pictures of neighbors, where they are wanted."""
+    _check_neighbours(config, len(evaluated.sources["train"]))
+    recipe = {"protocol": "neighbors without labels"}
+    path = evaluated.result_file("knn", recipe, picture=config.retrieve > 0)
+    bank = evaluated.features("train")
+    figures = figures_without_labels(evaluated, bank)
+    result = {**recipe, **evaluated.settings(), "unlabelled": figures}
+    conditions = {name: result[name] for name in ("protocol", "features", "size")}
+    print_table(f"{config.checkpoint}:\nWithout labels", [figures], conditions)
+    if config.retrieve:
+        draw(config, evaluated, bank, evaluated.features("val"), path.with_suffix(".png"))
+    else:
+        logger.info("to see neighbors of some images, add --retrieve 10")
+    return _written(path, result)
+
+
+def _written(path: Path, result: dict[str, Any]) -> dict[str, Any]:
     write_json(path, result)
     logger.info("written: %s", path)
     return result
@@ -56,27 +83,40 @@ def _vote_sizes(config: KnnConfig, bank: int) -> tuple[int, ...]:
     if ks == usual and max(ks) > bank and min(ks) <= bank:
         ks = tuple(k for k in ks if k <= bank)
         logger.info("kNN at k %s: the bank holds %d images", ", ".join(map(str, ks)), bank)
-    for name, most in (
-        ("knn_k", max(ks)),
-        ("neighbours", config.neighbours * (config.retrieve > 0)),
-    ):
-        if most > bank:
-            raise ValueError(
-                f"{name}: got {most} neighbors and a bank of {bank} images, expected 1 to "
-                f"{bank}; give smaller --{name.replace('_', '-')}"
-            )
+    _check_bank("knn_k", max(ks), bank)
+    _check_neighbours(config, bank)
     if min(ks) < 1:
         raise ValueError(f"knn_k: got {min(ks)} neighbors, expected 1 or more")
     return ks
 
 
+def _check_neighbours(config: KnnConfig, bank: int) -> None:
+    _check_bank("neighbours", config.neighbours * (config.retrieve > 0), bank)
+
+
+def _check_bank(name: str, most: int, bank: int) -> None:
+    if most > bank:
+        raise ValueError(
+            f"{name}: got {most} neighbors and a bank of {bank} images, expected 1 to "
+            f"{bank}; give smaller --{name.replace('_', '-')}"
+        )
+
+
 def retrieve(
     config: KnnConfig, evaluated: EvaluatedNetwork, bank: Features, queries: Features, path: Path
 ) -> dict[str, float]:
-    """Scores over all queries, and a picture of some of them, chosen by the seed."""
+    """Scores over all queries, and a picture of some of them."""
+    scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels)
+    draw(config, evaluated, bank, queries, path)
+    return scores
+
+
+def draw(
+    config: KnnConfig, evaluated: EvaluatedNetwork, bank: Features, queries: Features, path: Path
+) -> None:
+    """A picture of some queries, chosen by the seed, with their neighbors."""
     from mgd_ssl.evaluation.picture import retrieval_picture  # loads matplotlib
 
-    scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels)
     generator = torch.Generator().manual_seed(config.seed)
     shown = torch.randperm(len(queries.labels), generator=generator)[: config.retrieve]
     found = neighbors(queries.features[shown], bank.features, config.neighbours)
@@ -84,11 +124,10 @@ def retrieve(
     retrieval_picture(
         _images(evaluated, "val", queries.indices[shown]),
         torch.stack(pictures),
-        bank.labels[found.indices] == queries.labels[shown, None],
+        bank.labels[found.indices] == queries.labels[shown, None] if evaluated.has_labels else None,
         path,
     )
     logger.info("written: %s", path)
-    return scores
 
 
 def _images(evaluated: EvaluatedNetwork, split: str, indices: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ def next_steps(run: Path, data: Sequence[str], spec: BackboneSpec, labelled: boo
         run: its directory.
         data: words that name the run's images; none for the embedded images.
         spec: of the student.
-        labelled: whether the images have labelled train and val parts.
+        labelled: whether the images have labels.
     """
-    commands = evaluations(run, data) if labelled else neighbor_sheet(run)
+    commands = evaluations(run, data) if labelled else neighbor_sheet(run, data)
     what = (
         "Measure the student:" if labelled else "Look at the student's neighbors, without labels:"
     )
@@ -32,9 +32,10 @@ def evaluations(run: Path, data: Sequence[str]) -> list[str]:
     return [f"mgd-ssl {name} {shlex.join(words)}" for name in ("knn-eval", "linear-eval")]
 
 
-def neighbor_sheet(run: Path) -> list[str]:
+def neighbor_sheet(run: Path, data: Sequence[str]) -> list[str]:
     """The command that draws neighbors of images that need no labels."""
-    return [f"mgd-ssl report {shlex.quote(str(run))} --features --retrieve 10"]
+    words = [str(run / "checkpoints" / "last.pt"), *data, "--retrieve", "10"]
+    return [f"mgd-ssl knn-eval {shlex.join(words)}"]
 
 
 def loading(file: Path, spec: BackboneSpec) -> list[str]:

@@ -204,7 +204,8 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         words = [str(own)] if own else [str(place) for place in self.config.data]
         if not own:
             words += [w for name, value in folders.items() if value for w in (name, str(value))]
-        return next_steps(self.directory.path, words, spec, labelled=self.knn is not None)
+        labelled = self.knn is not None or self.data.source.labels is not None
+        return next_steps(self.directory.path, words, spec, labelled)
 
 
 def _renamed(key: str) -> str:

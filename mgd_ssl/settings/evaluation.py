@@ -24,8 +24,8 @@ class EvaluationConfig(Settings):
     checkpoint: Positional[Path] = tyro.MISSING
     """Any checkpoint that --teacher of pretrain.py accepts, such as a run's last.pt."""
     data: Data = ()
-    """Labeled images with train and val parts, in one place or several; see docs/data.md. None: the
-    embedded images."""
+    """Images, in one place or several; see docs/data.md. Without a val part a fifth of them serves
+    as val. None: the embedded images."""
     features: Features = "pooled"
     """pooled: what the network pools; cls: the class token; cls+patches: the class token and the
     mean of the patch tokens. The last two need a network with a class token, such as DINOv2."""
@@ -45,7 +45,7 @@ class EvaluationConfig(Settings):
     limit_val: int | None = None
     """Use a fixed random subset of this many val images. None: all."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of everything random, such as the choice of val where there is none."""
     folders: FolderOptions = field(default_factory=FolderOptions)
     network: BackboneOptions = field(default_factory=BackboneOptions)
     device: ComputeOptions = field(default_factory=ComputeOptions)
@@ -73,7 +73,8 @@ class KnnConfig(EvaluationConfig):
 
     moco: the features that the network pools, at each k and T of the lists. dinov2: the class
     token, k 10, 20, 100 and 200, T 0.07; DINOv2's headline figure is that of k 20. Networks without
-    a class token take --features pooled.
+    a class token take --features pooled. Of images without labels it tells how the features spread,
+    and --retrieve draws neighbors.
     """
 
     MAIN: ClassVar = (

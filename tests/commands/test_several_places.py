@@ -10,7 +10,7 @@ from image_files import class_tree
 from test_resume import assert_same_end, differences
 from tiny_runs import arguments, read_last, signal_at, start
 
-from mgd_ssl.commands import classify, duplicates, knn_eval, pack, pretrain
+from mgd_ssl.commands import classify, duplicates, knn_eval, linear_eval, pack, pretrain
 from mgd_ssl.data import open_source, open_sources
 
 RUN = ("--epochs", "2", "--save-every", "1", "-p", "1", "--knn-every", "1", "--knn-k", "3")
@@ -136,7 +136,6 @@ def test_a_place_without_labels_is_named_where_labels_are_needed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     plain = class_tree(tmp_path / "plain", {"": 3})
-    words = [str(from_both), str(places[1]), str(plain), "--knn-k", "1"]
-    assert knn_eval.main(words) == 1
+    assert linear_eval.main([str(from_both), str(places[1]), str(plain)]) == 1
     said = capsys.readouterr().err
-    assert f"{plain}: no labels" in said and "mgd-ssl report RUN --features --retrieve" in said
+    assert f"{plain}: no labels" in said and "knn_eval.py CHECKPOINT DATA --retrieve" in said

@@ -1,0 +1,55 @@
+"""What can be said of a network on images without labels: spread, agreement, duplicates."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mgd_ssl.data import decoding_workers
+from mgd_ssl.data.duplicates import find_duplicates
+from mgd_ssl.evaluation.features import Features
+from mgd_ssl.evaluation.health import effective_rank, feature_deviation
+from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
+from mgd_ssl.training.logging import logger
+
+AGREEMENT = "health/neighbour_overlap"
+
+
+def figures_without_labels(evaluated: EvaluatedNetwork, bank: Features) -> dict[str, Any]:
+    """Spread of the bank's features, agreement with the teacher as the run measured it, duplicates.
+
+    The duplicates are val images that equal or resemble a train image: they have an easy neighbor.
+    """
+    found = find_duplicates(
+        evaluated.sources["val"],
+        evaluated.sources["train"],
+        workers=max(1, decoding_workers(evaluated.config.workers)),
+    )
+    agreement = recorded_agreement(evaluated.config.checkpoint)
+    figures = {
+        "effective_rank": effective_rank(bank.features),
+        "deviation": feature_deviation(bank.features),
+        "same_as_train": len(found.exact),
+        "like_train": len(found.near),
+    }
+    if agreement is None:
+        logger.info("agreement with a teacher: none is recorded beside the checkpoint")
+        return figures
+    return {"agreement_with_teacher": 100 * agreement, **figures}
+
+
+def recorded_agreement(checkpoint: Path) -> float | None:
+    """The share of neighbors that student and teacher have in common, as the run last measured it.
+
+    None where the checkpoint is in no run's directory, or the run measured none.
+    """
+    metrics = checkpoint.resolve().parent.parent / "metrics.jsonl"
+    if not metrics.is_file():
+        return None
+    for line in reversed(metrics.read_text("utf-8", errors="replace").splitlines()):
+        try:
+            value = json.loads(line).get(AGREEMENT)
+        except ValueError:  # half a row, of a killed run
+            continue
+        if isinstance(value, float):
+            return value
+    return None
