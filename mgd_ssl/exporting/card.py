@@ -41,7 +41,7 @@ def model_card(original: Original, target: Target, file: Path, table: Mapping[st
     )
     sections = {
         "Use": _use(original, target, file),
-        "Origin": _origin(original),
+        "Origin": _origin(original, facts),
         "Training": _training(facts),
         "Figures": _figures(facts.results),
         "Export": _export(table),
@@ -55,11 +55,12 @@ def front_matter(original: Original, target: Target, facts: TrainingFacts) -> di
     """The entries that hubs read, and those that are known alone."""
     task = "image-classification" if original.classes else "image-feature-extraction"
     task = "object-detection" if original.is_detector else task
+    distilled = _is_distilled(original) or facts.teacher not in ("", "none")
     entries: dict[str, Any] = {
         "library_name": target.name,
         "license": UNKNOWN,
         "pipeline_tag": task,
-        "tags": ["mgd_ssl", original.spec.arch, *(["distillation"] * _is_distilled(original))],
+        "tags": ["mgd_ssl", original.spec.arch, *(["distillation"] * distilled)],
     }
     hub = [place.removeprefix(HUB) for place in facts.data if place.startswith(HUB)]
     entries |= {"datasets": hub} if hub else {}
@@ -106,13 +107,14 @@ def _names(names: Sequence[str] | None) -> str:
     return f": {', '.join(code(name) for name in names)}" if names and len(names) <= 20 else ""
 
 
-def _origin(original: Original) -> Iterator[str]:
+def _origin(original: Original, facts: TrainingFacts) -> Iterator[str]:
     provenance = original.provenance
     for name, title in PARTS.items():
         if name in provenance:
             yield f"- {title}: {'; '.join(_facts(provenance[name]))}"
     if not _is_distilled(original):
-        yield f"- Teacher: {UNKNOWN}; the file names none."
+        named = f"{code(facts.teacher)}, by the run's settings" if facts.teacher else UNKNOWN
+        yield "- Teacher: none" if facts.teacher == "none" else f"- Teacher: {named}"
 
 
 def _facts(part: Mapping[str, Any]) -> Iterator[str]:

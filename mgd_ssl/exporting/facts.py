@@ -36,11 +36,14 @@ class TrainingFacts:
         recipe: name of a setting, in words -> its value.
         data: places of the images, without their folders: a card is made to be published.
         results: of the evaluators, for the network and for its teacher.
+        teacher: name of the teacher's file by the settings; "none" where there was none, and empty
+            where nothing is known.
     """
 
     recipe: Mapping[str, Any] = field(default_factory=dict)
     data: Sequence[str] = ()
     results: Sequence[Result] = ()
+    teacher: str = ""
 
 
 def training_facts(checkpoint: Path) -> TrainingFacts:
@@ -50,11 +53,19 @@ def training_facts(checkpoint: Path) -> TrainingFacts:
         checkpoint: the file; one that is of no run has no facts.
     """
     run = _run_of(checkpoint)
-    config = _config_in(checkpoint) or (run.config if run else {})
+    config, epoch = _config_in(checkpoint)
+    config = config or (run.config if run else {})
     if not config:
         return TrainingFacts()
+    recipe = dict(_recipe(config))
+    if epoch is not None and epoch < _epochs(config):
+        recipe["epochs"] = f"{epoch} of {_epochs(config)}"
+    teacher = setting(config, "teacher.teacher")
     return TrainingFacts(
-        dict(_recipe(config)), list(_data(config)), _results(run, checkpoint) if run else ()
+        recipe,
+        list(_data(config)),
+        _results(run, checkpoint) if run else (),
+        Path(str(teacher)).name if teacher else "none",
     )
 
 
@@ -66,13 +77,22 @@ def _run_of(checkpoint: Path) -> Run | None:
         return None
 
 
-def _config_in(checkpoint: Path) -> Mapping[str, Any]:
-    """The settings that a checkpoint of a run carries."""
+def _config_in(checkpoint: Path) -> tuple[Mapping[str, Any], int | None]:
+    """The settings that a checkpoint of a run carries, and its finished epochs."""
     try:
-        config = plain(read_checkpoint(checkpoint)[0].get("config"))
+        content = read_checkpoint(checkpoint)[0]
+        config, epoch = plain(content.get("config")), content.get("epoch")
     except ValueError:  # a published name, or a pickle of NumPy arrays
-        return {}
-    return config if isinstance(config, Mapping) and "command" in config else {}
+        return {}, None
+    known = isinstance(config, Mapping) and "command" in config
+    return (config, epoch if isinstance(epoch, int) else None) if known else ({}, None)
+
+
+def _epochs(config: Mapping[str, Any]) -> int:
+    """Epochs of the whole run; classify counts its warm-up separately."""
+    warmup = setting(config, "optim.warmup_epochs") if config["command"] == "classify" else 0
+    found = (setting(config, "optim.epochs"), warmup)
+    return sum(value for value in found if isinstance(value, int))
 
 
 def _recipe(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

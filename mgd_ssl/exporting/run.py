@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mgd_ssl.exporting.target import Target
 from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.models import Taps, find_checkpoint, load_classifier, probe
 from mgd_ssl.models.provenance import sha256_of
+from mgd_ssl.models.weights import files_of
 from mgd_ssl.runs.overwriting import check_output_files
 from mgd_ssl.settings.export import ExportConfig
 from mgd_ssl.settings.options import named
@@ -86,6 +88,7 @@ def read_original(config: ExportConfig) -> Original:
     """The network in the checkpoint, with its classifier where it has one."""
     if is_detector(config.checkpoint):
         detector, report = load_detector(config.checkpoint, arch=config.network.arch)
+        report = replace(report, sha256=sha256_of(*files_of(report.path)))
         size = config.size or detector.spec.min_size
         return Original(detector, report, InputContract(size, report.mean, report.std))
     network, report = load_classifier(config.checkpoint, **config.network.spec)

@@ -28,7 +28,8 @@ class DinoV2Transformer(VisionTransformer):  # type: ignore[misc]
         positions = self.pos_embed
         if (rows, columns) != tuple(self.patch_embed.grid_size):
             positions = resized(positions, self.patch_embed.grid_size, (rows, columns))
-        tokens = torch.cat([self.cls_token.expand(len(x), -1, -1), x.flatten(1, 2)], dim=1)
+        # not len(x): an exported program would keep it as a constant
+        tokens = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x.flatten(1, 2)], dim=1)
         out: Tensor = self.pos_drop(tokens + positions)
         return out
 
@@ -49,3 +50,8 @@ def adopt(network: nn.Module, name: str) -> nn.Module:
     if known and network.reg_token is None and not network.no_embed_class:
         network.__class__ = DinoV2Transformer
     return network
+
+
+def own_side(network: nn.Module) -> int | None:
+    """The side at which timm computes what the network does; None where it does at any."""
+    return int(network.patch_embed.img_size[0]) if isinstance(network, DinoV2Transformer) else None

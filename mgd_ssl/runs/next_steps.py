@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mgd_ssl.models import BackboneSpec
-from mgd_ssl.models.timm_networks import is_timm, timm_name
+from mgd_ssl.models.timm_networks import is_timm, own_defaults, timm_name
 from mgd_ssl.models.torchvision_networks import CLASSIFIERS
 
 
@@ -53,7 +53,8 @@ def loading(file: Path, spec: BackboneSpec) -> list[str]:
         library, made = "torchvision", f"torchvision.models.get_model({spec.arch!r})"
         return _plain(library, made, file, ", strict=False")
     if is_plain and is_timm(spec.arch):
-        options = "".join(f", {name}={value!r}" for name, value in dict(spec.options).items())
+        given = {**own_defaults(timm_name(spec.arch)), **dict(spec.options)}
+        options = "".join(f", {name}={value!r}" for name, value in given.items())
         made = f"timm.create_model({timm_name(spec.arch)!r}, num_classes=0{options})"
         return _plain("timm", made, file)
     return ["import mgd_ssl", f"student, _ = mgd_ssl.load_backbone({str(file)!r})"]

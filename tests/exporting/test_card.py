@@ -54,6 +54,16 @@ def test_a_card_shows_no_folder_of_the_machine(run):
     assert str(run.parent) not in card.content
 
 
+def test_a_run_that_is_not_at_its_end_says_so(run, tmp_path):
+    content = torch.load(run / "checkpoints/last.pt", weights_only=True)
+    content["config"]["optim"]["epochs"] = 3
+    content.pop("provenance")
+    torch.save(content, tmp_path / "early.pt")
+    card = card_of(tmp_path / "early.pt")
+    assert "- Epochs: `1 of 3`" in card.text
+    assert "- Teacher: `teacher.pth.tar`, by the run's settings" in card.text
+
+
 def test_what_no_file_says_is_called_unknown(tmp_path):
     torch.manual_seed(0)
     torch.save(create_backbone("resnet18", width=0.125).state_dict(), tmp_path / "own.pt")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from official_files import dinov2_shapes, random_state
 from safetensors import safe_open
 
 from mgd_ssl.commands import export
@@ -53,7 +54,7 @@ def loaded(said: str, images: torch.Tensor) -> torch.Tensor:
         ("timm", {"arch": "timm/test_vit", "options": {"img_size": SIZE}}, ()),
         ("timm", {"arch": "timm/test_resnet"}, ("cat", "dog", "fish")),
         ("onnx", THIN, ("cat", "dog", "fish")),
-        ("pt2", {"arch": "timm/test_vit", "options": {"img_size": SIZE}}, ()),
+        ("pt2", THIN, ()),
     ],
 )
 def test_the_printed_lines_load_the_same_network_of_the_input_that_the_file_states(
@@ -135,6 +136,15 @@ def test_a_network_that_a_target_lacks_is_refused_with_those_that_have_it(
     assert reason in error
     assert fitting in error.partition("export it --to ")[2]
     assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+def test_dinov2_is_traced_for_any_batch_and_goes_to_timm_at_its_own_size_alone(tmp_path, capsys):
+    path = tmp_path / "dinov2_vits14_pretrain.pth"
+    torch.save(random_state(dinov2_shapes(128, 2, side=4)), path)
+    assert export.main([str(path), "--to", "pt2", "--size", "28"]) == 0
+    assert export.main([str(path), "--to", "timm", "--size", "28"]) == 1
+    assert "at --size 56 both are the same" in capsys.readouterr().err
+    assert export.main([str(path), "--to", "timm", "--size", "56"]) == 0
 
 
 def test_a_missing_package_is_named_with_the_command_that_adds_it(tmp_path, capsys, monkeypatch):

@@ -40,6 +40,15 @@ def test_the_lines_load_the_student(tmp_path: Path, spec: BackboneSpec) -> None:
     assert all(torch.equal(value, state[name]) for name, value in expected.items())
 
 
+def test_a_transformer_is_loaded_for_images_of_other_sizes_too(tmp_path: Path) -> None:
+    spec, file = BackboneSpec("timm/test_vit"), tmp_path / "student.safetensors"
+    own, images = create_backbone(spec.arch).eval(), torch.randn(2, 3, 64, 64)
+    export_student(file, backbone_state(own), spec, {"mean": (0.5,) * 3, "std": (0.5,) * 3}, 64)
+    names: dict[str, nn.Module] = {}
+    exec("\n".join(loading(file, spec)), names)
+    torch.testing.assert_close(names["student"].eval()(images), own(images))
+
+
 @pytest.mark.parametrize(("labelled", "count"), [(True, 2), (False, 1)])
 def test_the_commands_are_commands(labelled: bool, count: int) -> None:
     data = ["my images", "--val-folder", "held out"]

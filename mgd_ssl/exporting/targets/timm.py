@@ -15,6 +15,18 @@ class Timm(Library):
     name, ending = "timm", ".timm.safetensors"
     packages: ClassVar = {"timm": "timm>=1.0.15"}
 
+    def refusal(self, original: Original) -> str:
+        """DINOv2's positions at another size than theirs, too, which timm resizes otherwise."""
+        from mgd_ssl.models.dinov2_positions import own_side
+
+        side, size = own_side(original.network), original.contract.size
+        if side not in (None, size):
+            return (
+                f"timm resizes its positions otherwise than DINOv2's authors at {size} pixels; "
+                f"at --size {side} both are the same"
+            )
+        return super().refusal(original)
+
     def build(self, original: Original) -> nn.Module | None:
         """Networks that timm knows by the same name, such as torchvision's ResNets, too."""
         import timm
