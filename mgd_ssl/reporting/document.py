@@ -46,7 +46,7 @@ def render(summary: Summary, groups: Sequence[Group], sections: Sequence[Section
         groups: in the order of the summary.
         sections: for which the networks were run.
     """
-    found, best = summary["groups"], summary["headline"]["best"]
+    found, best = summary["groups"], summary["verdict"][0]["group"]
     taken = set[str]()
     charts = _named(_charts(summary, groups).items(), taken)
     sections = _named(sections, taken)

@@ -92,7 +92,7 @@ def named(section: str, picture: Picture, taken: set[str]) -> Picture:
 def bar_pictures(summary: Summary) -> Iterator[Picture]:
     """The panels of the headline."""
     colors = _colors(summary["groups"])
-    for panel in summary["headline"]["panels"]:
+    for panel in summary["panels"]:
         bars = [
             Bar(
                 f"{bar['name']}{ROLES.get(bar['role'], '')}",

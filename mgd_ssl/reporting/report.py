@@ -39,9 +39,8 @@ def run(config: ReportConfig) -> list[Path]:
         paths += write_pictures(config.png, document.pictures)
     for note in (note for run in summary["runs"] for note in run["left_out"]):
         logger.warning("left out: %s", visible(note))
-    logger.info("%s", visible(summary["headline"]["sentence"]))
     for line in summary["verdict"]:
-        logger.info("%s", visible(line))
+        logger.info("%s", visible(" ".join([line["sentence"], *line["cautions"]])))
     pictures = f" and {len(paths) - 3} pictures in {config.png}" if config.png else ""
     logger.info("written: %s%s", ", ".join(map(str, paths[:3])), pictures)
     return paths

@@ -11,12 +11,12 @@ from typing import Any
 
 from mgd_ssl.evaluation.results import versions
 from mgd_ssl.reporting.groups import Group, Spread, compared_settings, spread
-from mgd_ssl.reporting.headline import headline
+from mgd_ssl.reporting.headline import Headline
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
+from mgd_ssl.reporting.measures import trained_metric
 from mgd_ssl.reporting.origins import origins, read_provenance
 from mgd_ssl.reporting.results import Result, read_results
 from mgd_ssl.reporting.runs import Run, Series
-from mgd_ssl.reporting.verdict import metric_words, verdict
 from mgd_ssl.settings.options import flat, named
 
 # Shown first among the settings in which runs differ.
@@ -41,10 +41,11 @@ def summarize(
         ValueError: a file of a run's matching is damaged.
     """
     results = {group.name: grouped_results(group) for group in groups}
+    said = Headline(groups, results, published)
     return {
         "title": title,
-        "headline": headline(groups, results, published),
-        "verdict": verdict(groups, results),
+        "verdict": said.verdict(),
+        "panels": said.panels(),
         "settings": _settings(groups),
         "groups": [_group(group, results[group.name]) for group in groups],
         "runs": [_run(run, group.name) for group in groups for run in group.runs],
@@ -100,7 +101,7 @@ def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "seeds": group.seeds,
         "figure": {
             "metric": run.metric,
-            "name": metric_words(group),
+            "name": trained_metric(group),
             "student": _spread(group.figure),
             "teacher": _spread(group.teacher),
             "percent_of_teacher": _spread(group.percent),

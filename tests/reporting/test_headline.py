@@ -1,6 +1,7 @@
 """The first sentence and the bars, against figures taken by hand."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from mgd_ssl.reporting import group_runs, read_runs, summarize
 from mgd_ssl.reporting.results import read_published
 
 
-def headline(paths: list[Path], published: list[Path] | None = None) -> dict[str, Any]:
-    found = summarize("t", group_runs(read_runs(paths)), read_published(published or []))
-    return found["headline"]  # type: ignore[no-any-return]
+def headline(
+    paths: list[Path], published: Sequence[Path] = (), baseline: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """The first group's sentence and cautions, and the panels."""
+    found = summarize("t", group_runs(read_runs(paths, baseline)), read_published(published))
+    return {**found["verdict"][0], "panels": found["panels"]}
 
 
 def seeds(folder: Path, name: str, *figures: float, **more: Any) -> list[Path]:
@@ -65,16 +69,84 @@ def test_the_sentence_gives_each_measurement_and_the_share_of_the_teacher(tmp_pa
 
 def test_the_answer_is_not_known_without_something_to_compare(tmp_path: Path) -> None:
     (mgd,) = seeds(tmp_path, "mgd", 60)
-    assert headline([mgd])["sentence"] == (
-        "Not known: none of these runs was trained without a teacher and otherwise alike. mgd-0 "
-        "keeps 75.0% of the teacher's kNN accuracy."
+    unknown = "Not known: no student alone to compare mgd-0 with."
+    kept = "mgd-0 keeps 75.0% of the teacher's kNN accuracy."
+    assert headline([mgd])["sentence"] == f"{unknown} {kept}"
+    (alone,) = seeds(tmp_path, "moco", 50, **ALONE, optim=SETTINGS["optim"] | {"epochs": 1})
+    assert headline([mgd, alone])["sentence"] == f"{unknown} {kept}"  # it trained for less long
+    given = headline([mgd], baseline=[alone])
+    assert given["sentence"].startswith("Probably: against moco-0, trained without a teacher")
+    assert given["cautions"] == ["The two groups also differ in optim.epochs."]
+    assert headline([alone])["sentence"] == (
+        "Not known: no run was distilled from a teacher. moco-0 has a kNN accuracy of 50.0%."
     )
-    longer = SETTINGS["optim"] | {"epochs": 1}
-    (alone,) = seeds(tmp_path, "moco", 50, **ALONE, optim=longer)
-    assert headline([mgd, alone])["sentence"].startswith("Not known: none of these runs")
-    assert headline([alone])["sentence"] == "Not known: no run was distilled from a teacher."
     unmeasured = write_run(tmp_path / "new", None)
     assert headline([unmeasured])["sentence"].startswith("Not known: new was measured neither in")
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"evaluation": {"knn_k": 200, "knn_t": 0.1}}, "evaluation.knn_k is 200 instead of 20"),
+        ({"data": "elsewhere"}, "data is elsewhere instead of None"),
+    ],
+)
+def test_figures_of_another_k_or_other_data_are_not_compared(
+    tmp_path: Path, more: dict[str, Any], said: str
+) -> None:
+    (mgd,), (alone,) = seeds(tmp_path, "mgd", 60), seeds(tmp_path, "moco", 50, **ALONE, **more)
+    found = headline([mgd], baseline=[alone])
+    assert found["sentence"].startswith(
+        f"Not known: moco-0, trained without a teacher, was not measured as mgd-0 was: {said}."
+    )
+    (panel,) = found["panels"]
+    assert [bar["name"] for bar in panel["bars"]] == ["teacher", "mgd-0"]
+    assert panel["apart"] == ["moco-0"]
+
+
+def test_a_baseline_may_choose_its_best_epoch_otherwise(tmp_path: Path) -> None:
+    """By default best.pt is chosen by agreement with the teacher, where there is one."""
+    knn = {"knn_k": 20, "knn_t": 0.1}
+    mgd = write_run(tmp_path / "mgd", 60.0, evaluation={**knn, "best": "agreement"})
+    moco = write_run(tmp_path / "moco", 50.0, evaluation={**knn, "best": "last"}, **ALONE)
+    found = headline([mgd, moco])
+    assert "10.0 points higher" in found["sentence"] and not found["cautions"]
+
+
+def test_shared_seeds_and_unfinished_runs_are_said(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, seed=s) for name, s in (("b", 3), ("c", 3), ("d", 4))]
+    shared = "Two runs share a seed, so the spread is underestimated."
+    assert headline(runs)["cautions"] == [shared]
+    metrics = runs[2] / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().splitlines()[0] + "\n")
+    assert headline(runs[2:])["cautions"] == ["d is not finished: epoch 1 of 2."]
+
+
+def test_the_most_relevant_figure_stands_for_a_protocol(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "mgd", None)
+    rows = [{"k": k, "temperature": t, "top1": k / 10} for t in (0.07, 0.1) for k in (1, 10, 200)]
+    result = measure(run, 0, knn=[*rows, {"k": 20, "temperature": 0.1, "top1": 2.5}])
+    measure(run, 0, "best.pt", protocol="linear, cached", knn=[{"top1": 9.0}])
+    measure(run, 0, "student.safetensors", protocol="linear, cached", knn=[{"top1": 8.0}])
+    found = headline([run])
+    assert [(p["conditions"], p["bars"][-1]["mean"]) for p in found["panels"]] == [
+        ("kNN, moco, k 20, T 0.1, last.pt", 2.5),  # at the run's own k and T
+        ("linear, cached, student.safetensors", 8.0),  # the last checkpoint
+    ]
+    result.write_text(result.read_text().replace('"k": 20,', '"k": 7,'))
+    found = headline([run])
+    assert found["panels"][0]["conditions"] == "kNN, moco, k 200, T 0.1, last.pt"
+    assert found["cautions"] == ["kNN at the default k 20, T 0.1 was not measured."]
+
+
+def test_the_last_checkpoint_and_the_export_hold_the_same_weights(tmp_path: Path) -> None:
+    mgd, moco = write_run(tmp_path / "mgd", None), write_run(tmp_path / "moco", None, **ALONE)
+    measure(mgd, 60.0)
+    best = measure(moco, 55.0, "best.pt")
+    assert headline([mgd, moco])["sentence"].endswith("checkpoint is best.pt instead of last.pt.")
+    best.unlink()
+    measure(moco, 55.0, "student.safetensors")
+    assert "5.0 points higher in kNN accuracy" in headline([mgd, moco])["sentence"]
 
 
 def test_a_student_alone_may_have_its_methods_optimizer_and_the_page_says_so(

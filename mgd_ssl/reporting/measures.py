@@ -1,0 +1,130 @@
+"""The figures of a group, each with the conditions that another must share to be compared."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mgd_ssl.reporting.groups import Group, Spread
+from mgd_ssl.reporting.results import Result
+
+Row = Mapping[str, Any]
+# Files of the same weights, the most relevant first; others come after them by name.
+CHECKPOINTS = ("last.pt", "student.safetensors", "best.pt")
+IN_TRAINING = " in training"
+SHOWN = ("features", "k", "T", "epochs")  # of an evaluator's settings
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One figure of a group.
+
+    Attributes:
+        words: what was measured, as "kNN accuracy".
+        text: how, as "kNN, moco, k 20, T 0.1, last.pt".
+        kind: the protocol; figures of two kinds are never compared.
+        conditions: settings that the figure depends on, besides the network.
+        figure: in percent.
+        teacher: the teacher's figure, in percent; None if it is not known.
+    """
+
+    words: str
+    text: str
+    kind: str
+    conditions: Mapping[str, Any]
+    figure: Spread
+    teacher: float | None
+
+    def differences(self, other: "Measure") -> list[str]:
+        """Names of the conditions in which two figures of a kind differ."""
+        one, two = self.conditions, other.conditions
+        return [name for name in dict.fromkeys([*one, *two]) if one.get(name) != two.get(name)]
+
+
+def measures(group: Group, rows: Sequence[Row]) -> list[Measure]:
+    """All figures of a group: its evaluators', the most relevant first, and that of training."""
+    ranked = sorted(rows, key=lambda row: _rank(group, row))
+    return [*(_evaluated(row) for row in ranked), *_trained(group)]
+
+
+def chosen(found: Sequence[Measure]) -> list[Measure]:
+    """The most relevant figure of each kind: kNN before linear, an evaluator's before training."""
+    kinds = dict[str, Measure]()
+    for measure in found:
+        kinds.setdefault(measure.kind, measure)
+    return sorted(kinds.values(), key=lambda m: (m.words, m.kind.endswith(IN_TRAINING), m.kind))
+
+
+def alike(measure: Measure, others: Sequence[Measure]) -> Measure | None:
+    """The figure that was measured as another one was."""
+    same = (o for o in others if o.kind == measure.kind and not measure.differences(o))
+    return next(same, None)
+
+
+def unlike(measure: Measure, others: Sequence[Measure]) -> str:
+    """How the nearest figure of a kind was measured otherwise; empty if there is none."""
+    kind = [other for other in others if other.kind == measure.kind]
+    if not kind:
+        return ""
+    nearest = min(kind, key=lambda other: len(measure.differences(other)))
+    names = measure.differences(nearest)
+    said = [
+        f"{name} is {_said(nearest.conditions.get(name))} instead of "
+        f"{_said(measure.conditions.get(name))}"
+        for name in names[:3]
+    ]
+    return ", ".join([*said, *("…" for _ in names[3:4])])
+
+
+def as_measured(measure: Measure, result: Result) -> bool:
+    """Whether published weights were measured as a figure was; their images may differ in size."""
+    here, there = dict(measure.conditions), dict(result.settings)
+    for name in ("size", "checkpoint"):
+        here.pop(name, None)
+        there.pop(name, None)
+    return (measure.kind, here) == (result.protocol, there)
+
+
+def _said(value: object) -> object:
+    """A setting in words; of a list its parts."""
+    return (" + ".join(map(str, value)) or None) if isinstance(value, list) else value
+
+
+def _trained(group: Group) -> Iterator[Measure]:
+    run = group.first
+    if group.figure:
+        words, text = run.command.words, f"{trained_metric(group)}, in training"
+        teacher = group.teacher.mean if group.teacher else None
+        kind = words + IN_TRAINING
+        yield Measure(words, text, kind, run.measured_with, group.figure, teacher)
+
+
+def trained_metric(group: Group) -> str:
+    """The validation metric's name, for kNN with the k and T that it was measured at."""
+    run, (k, t) = group.first, group.first.knn
+    settings = f", k {k}, T {t}" if run.config["command"] == "pretrain" else ""
+    return run.command.words + settings
+
+
+def _evaluated(row: Row) -> Measure:
+    """An evaluator's figure; last.pt and the export hold the same weights."""
+    settings, name = row["settings"], row["checkpoint"]
+    shown = [f"{k} {settings[k]}" for k in SHOWN if k in settings]
+    same = CHECKPOINTS[0] if name in CHECKPOINTS[:2] else name
+    return Measure(
+        f"{row['protocol'].partition(',')[0]} accuracy",
+        ", ".join([row["protocol"], *shown, name]),
+        row["protocol"],
+        {**settings, "checkpoint": same},
+        Spread(row["top1"]["mean"], row["top1"]["std"], row["seeds"]),
+        row["teacher_top1"],
+    )
+
+
+def _rank(group: Group, row: Row) -> tuple[Any, ...]:
+    """At the run's own k and T, of the most runs, of the last checkpoint, of the largest k."""
+    name, settings, (k, t) = row["checkpoint"], row["settings"], group.first.knn
+    place = CHECKPOINTS.index(name) if name in CHECKPOINTS else len(CHECKPOINTS)
+    votes = settings.get("k", 0)
+    size = -float(votes) if isinstance(votes, int | float) else 0.0
+    defaults = settings.get("T", t) != t, settings.get("k", k) != k
+    return *reversed(defaults), -row["top1"]["runs"], place, name, size, str(settings)
