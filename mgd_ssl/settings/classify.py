@@ -9,9 +9,16 @@ from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.inherited import told_by_start, told_by_teacher
-from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions
+from mgd_ssl.settings.options import LoaderOptions, TeacherOptions
 from mgd_ssl.settings.rules import shared_rules
-from mgd_ssl.settings.run import IGNORED, MGDOptions, OptimizerOptions, RunConfig, run_directory
+from mgd_ssl.settings.run import (
+    IGNORED,
+    MGDOptions,
+    OptimizerOptions,
+    RunConfig,
+    run_directory,
+    student_network,
+)
 from mgd_ssl.settings.views import PresetViews, preset
 
 SMALL = 96  # pixels of a side, below which a crop of a twelfth of the area holds too little
@@ -96,7 +103,7 @@ class ClassifyConfig(RunConfig):
         return cls(
             data=said.get("data", ()),
             out=run_directory(said, arch, "classify-"),
-            network=_network(said, embedded),
+            network=student_network(said, embedded),
             teacher=TeacherOptions(said.get("teacher")),
             mgd=MGDOptions(
                 mgd_weighing=weighing,
@@ -132,15 +139,6 @@ class ClassifyConfig(RunConfig):
     def rules(self) -> list[Needs]:
         """What options need to have an effect."""
         return RULES
-
-
-def _network(said: Mapping[str, Any], embedded: bool) -> NetworkOptions:
-    if said.get("student_weights"):  # the file says what it holds
-        return NetworkOptions()
-    width, stem, stride = (0.125, "small", 2) if embedded else (1.0, "imagenet", 1)
-    return NetworkOptions(
-        "resnet18", width, said.get("stem", stem), said.get("stem_stride", stride)
-    )
 
 
 def _optim(embedded: bool) -> ClassifyOptimizer:

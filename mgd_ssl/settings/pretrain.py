@@ -17,9 +17,16 @@ from mgd_ssl.settings.inherited import (
     told_by_teacher,
 )
 from mgd_ssl.settings.methods import METHODS, OPTIMIZERS, STRENGTHS, Method
-from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions, one_of
+from mgd_ssl.settings.options import LoaderOptions, TeacherOptions, one_of
 from mgd_ssl.settings.rules import shared_rules
-from mgd_ssl.settings.run import IGNORED, MGDOptions, OptimizerOptions, RunConfig, run_directory
+from mgd_ssl.settings.run import (
+    IGNORED,
+    MGDOptions,
+    OptimizerOptions,
+    RunConfig,
+    run_directory,
+    student_network,
+)
 from mgd_ssl.settings.views import PresetViews, preset
 
 LEAST_HEALTH_IMAGES = 8  # fewer say nothing of a network's health
@@ -121,7 +128,7 @@ class PretrainConfig(RunConfig):
             data=said.get("data", ()),
             out=run_directory(said, arch, suffix="" if name == usual else f"-{name}"),
             method=name,
-            network=_network(said, embedded),
+            network=student_network(said, embedded),
             teacher=TeacherOptions(teacher, teacher_size=said.get("teacher_size", 0)),
             teacher_cache=said.get("teacher_cache"),
             mgd=MGDOptions(
@@ -182,15 +189,6 @@ class PretrainConfig(RunConfig):
     def rules(self) -> list[Needs]:
         """What options need to have an effect."""
         return RULES
-
-
-def _network(said: Mapping[str, Any], embedded: bool) -> NetworkOptions:
-    if said.get("student_weights"):  # the file says what it holds
-        return NetworkOptions()
-    width, stem, stride = (0.125, "small", 2) if embedded else (1.0, "imagenet", 1)
-    return NetworkOptions(
-        "resnet18", width, said.get("stem", stem), said.get("stem_stride", stride)
-    )
 
 
 def _optim(said: Mapping[str, Any], method: Method, embedded: bool) -> OptimizerOptions:

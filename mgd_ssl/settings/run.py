@@ -20,6 +20,9 @@ from mgd_ssl.settings.options import (
 )
 from mgd_ssl.settings.settings import Settings
 
+# Networks that can be made thinner, and those that can have a stem for small images.
+THINNABLE = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2")
+SMALL_STEMMED = (*THINNABLE, "shufflenet_v2_x1_0")
 Weighing = Literal["none", "published", "mean", "start"]
 # Stages that the papers leave out, by the student's architecture.
 IGNORED = {"mobilenet_v2": (0,), "shufflenet_v2_x1_0": (0,)}
@@ -204,6 +207,26 @@ class RunConfig(Settings):
         check_installed(self.logger)
         self.mgd.check()
         self.optim.check()
+
+
+def student_network(said: Mapping[str, Any], embedded: bool) -> NetworkOptions:
+    """The student by default: thin and for small images on the embedded data, where it can be.
+
+    Args:
+        said: the options given; with ``student_weights`` the file says what it holds.
+        embedded: whether the images are the embedded ones.
+    """
+    if said.get("student_weights"):
+        return NetworkOptions()
+    arch = said.get("arch", "resnet18")
+    thin, small = embedded and arch in THINNABLE, embedded and arch in SMALL_STEMMED
+    stem, stride = ("small", 2) if small else ("imagenet", 1)
+    return NetworkOptions(
+        "resnet18",
+        0.125 if thin else 1.0,
+        said.get("stem", stem),
+        said.get("stem_stride", stride),
+    )
 
 
 class UnnamedDirectory(PosixPath):

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from mgd_ssl.models import create_backbone
 from mgd_ssl.settings.parsing import complete, parse
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER, PretrainConfig
+from mgd_ssl.settings.run import SMALL_STEMMED, THINNABLE
 from mgd_ssl.training.schedules import learning_rate
 
 
@@ -134,3 +136,11 @@ def test_a_file_of_settings_says_which_command_it_belongs_to(tmp_path: Path) -> 
     file.write_text("command: detect\nseed: 3\n")
     with pytest.raises(ValueError, match="command: got settings of 'detect', expected those of"):
         read("--config", str(file))
+
+
+@pytest.mark.parametrize("arch", ["mobilenet_v3_small", "regnet_y_400mf", "swin_t", *SMALL_STEMMED])
+def test_any_network_has_settings_for_the_embedded_images(arch: str) -> None:
+    network = read("-a", arch).network
+    assert (network.width < 1) == (arch in THINNABLE)
+    assert (network.stem == "small") == (arch in SMALL_STEMMED)
+    assert create_backbone(**network.spec)
