@@ -22,8 +22,9 @@ from mgd_ssl.runs.pretrain_networks import build_networks, build_task
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.tasks.task import Teacher
+from mgd_ssl.training.alarms import warn_of_guessing
 from mgd_ssl.training.checkpoint import export_backbone
-from mgd_ssl.training.checks import check_batch, check_queue
+from mgd_ssl.training.checks import check_batch, check_enlarged, check_queue
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
@@ -52,6 +53,7 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     """The parts of a run, each checked."""
     source, held_out = open_images(config)
     check_batch(config, source, fabric.world_size)
+    check_enlarged(source, config.loader.size)
     student, reports, distillation = build_networks(config, source)
     task = build_task(config, fabric, student, reports.teacher, distillation)
     if isinstance(config.objective, WithQueue):
@@ -139,6 +141,7 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
                 self.teacher_top1 = self.knn(teacher.network, normalisation)
                 conditions = self.knn.conditions
                 logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, conditions)
+                warn_of_guessing(self.teacher_top1, self.knn.queries.guard.source)
                 return {"teacher_knn_top1": self.teacher_top1}
         return {}
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
+import numpy as np
 from torch import Tensor, nn
 
+from mgd_ssl.data import ImageSource
 from mgd_ssl.training.logging import logger
 
 SAME = 1e-6  # of the loss: two batches never agree so closely by chance
@@ -61,6 +63,25 @@ class UnmovedStudent:
     @staticmethod
     def _copies(parameters: Iterable[Tensor]) -> list[Tensor]:
         return [parameter.detach().cpu().clone() for parameter in parameters]
+
+
+def warn_of_guessing(top1: float, queries: ImageSource) -> None:
+    """Warn of a teacher whose neighbors are hardly better than always naming the commonest class.
+
+    Args:
+        top1: its kNN accuracy, in percent.
+        queries: the images that it was measured on, with labels.
+    """
+    if queries.labels is None:
+        return
+    guessing = 100 * float(np.bincount(queries.labels).max()) / len(queries)
+    if top1 < min(2 * guessing, (100 + guessing) / 2):
+        logger.warning(
+            "the teacher's kNN top-1 of %.1f %% is hardly better than guessing, %.1f %%: a student "
+            "learns little from it; look at the keys that were matched, at --teacher-size, and "
+            "whether the teacher was trained on images of this kind",
+            *(top1, guessing),
+        )
 
 
 def measure_or_warn(

@@ -1,6 +1,7 @@
 """What can be known of data, batch and teacher before the first step is checked before it."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from mgd_ssl.training.logging import logger
 
 TRIED = 32  # images of a source
 SHOWN = 8  # to a teacher
+ENLARGED = 2  # times the side of the images
 CONSTANT = 1e-6  # of the largest feature
 
 
@@ -36,6 +38,28 @@ def check_readable(source: ImageSource, use: str, exif: bool = True) -> None:
         f"{source.name}: got {len(places)} images for {use} of which none can be decoded, among "
         f"them {first}; expected image files that Pillow reads. Repair or remove them"
     )
+
+
+def check_enlarged(source: ImageSource, size: int) -> None:
+    """Warn where most images are much smaller than what the networks see of them.
+
+    Args:
+        source: training images.
+        size: side of the views in pixels.
+    """
+    places = np.unique(np.linspace(0, len(source) - 1, min(TRIED, len(source))).astype(int))
+    sides = list[int]()
+    for index in places.tolist():
+        with suppress(Exception):  # decoders raise anything on damaged files
+            sides.append(min(source.open(index).size))
+    side = int(np.median(sides)) if sides else size
+    if size >= ENLARGED * side:
+        logger.warning(
+            "images of %d pixels are enlarged to %d: %.0f times the work for the same content; "
+            "give --size %d (with --stem small where -a has one), and --teacher-size %d if the "
+            "teacher needs it",
+            *(side, size, (size / side) ** 2, side, size),
+        )
 
 
 def check_batch(config: RunConfig, source: ImageSource, processes: int) -> None:

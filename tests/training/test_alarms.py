@@ -2,12 +2,15 @@
 
 import logging
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from mgd_ssl.data import ArraySource
 from mgd_ssl.models import keeping_buffers
-from mgd_ssl.training.alarms import ConstantLoss, UnmovedStudent
+from mgd_ssl.training.alarms import ConstantLoss, UnmovedStudent, warn_of_guessing
+from mgd_ssl.training.checks import check_enlarged
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +65,29 @@ def test_a_look_in_training_mode_leaves_statistics_as_they_were() -> None:
         assert norm.num_batches_tracked == 1
     for name, value in norm.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def images(side: int, labels: list[int]) -> ArraySource:
+    return ArraySource(np.zeros((len(labels), side, side), np.uint8), np.array(labels))
+
+
+def test_small_images_that_are_enlarged_are_said_with_their_cost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    check_enlarged(images(32, [0] * 40), 48)
+    check_enlarged(images(256, [0]), 224)
+    assert caplog.messages == []
+    check_enlarged(images(32, [0] * 40), 224)
+    assert "32 pixels are enlarged to 224: 49 times the work" in caplog.messages[0]
+    assert "--size 32" in caplog.messages[0] and "--teacher-size 224" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "top1", "warned"),
+    [([0, 1, 2, 3], 45.0, True), ([0, 1, 2, 3], 55.0, False), ([0, 0, 0, 1], 80.0, True)],
+)
+def test_a_teacher_hardly_better_than_guessing_is_said(
+    labels: list[int], top1: float, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_of_guessing(top1, images(8, labels))
+    assert ["hardly better than guessing" in text for text in caplog.messages] == [True] * warned
