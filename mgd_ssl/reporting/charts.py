@@ -197,6 +197,7 @@ def _legend(figure: Figure, drawn: Any, labels: Sequence[str], columns: int) -> 
         borderpad=0,
         columnspacing=1,
         labelspacing=0.25,
+        markerscale=1.4,
     )
 
 
