@@ -109,8 +109,8 @@ def run(bench: Bench, name: str, budget: float) -> dict[str, Any]:
 
 def speed_of(bench: Bench, name: str) -> dict[str, float]:
     """CPU seconds of an epoch, its cached view among them, and of all else, from two short runs."""
-    one, three = (train(bench, name, n, bench.out / f"{name}-try{n}") for n in (1, 3))
-    epoch = (three - one) / 2
+    one, two = (train(bench, name, n, bench.out / f"{name}-try{n}") for n in (1, 2))
+    epoch = two - one
     return {"epoch": epoch, "fixed": one - epoch}
 
 
