@@ -144,6 +144,8 @@ class FeatureDistiller(nn.Module):
     def calibrate(self, pairs: Iterable[tuple[Maps, Maps]], start: float = 0.03) -> list[float]:
         """Choose each stage's scale so that its loss begins at ``start``; free of resolution.
 
+        A stage with a borrowed map of the teacher begins at its `Stage.share` of that.
+
         Args:
             pairs: (student maps, teacher maps) of a few batches, this rank's share; the matching
                 is solved.
@@ -165,7 +167,8 @@ class FeatureDistiller(nn.Module):
                     f"stage {stage.name}: its loss is {total} over {batches:.0f} batches, expected "
                     f"above 0 and finite; --ignore {stage.index}, or give published weights"
                 )
-        self.scales = [start * batches / total for total in totals]
+        each = zip(self.stages, totals, strict=True)
+        self.scales = [stage.share * start * batches / total for stage, total in each]
         return self.scales
 
     def _loss(self, stage: Stage, scale: float, student: Tensor, teacher: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from mgd_ssl.matching.margins import batchnorm_margin, is_batch_norm
 
 UNBOUNDED = -1e30  # finite, so that means over a group stay finite
 FARTHEST = 2.5  # ratio of sides up to which a map of another side is matched: 16 and 7
+BORROWED_SHARE = 1 / 30  # of the strength with which `FeatureDistiller.calibrate` begins a stage
 Side = tuple[int, int]
 # What a teacher's map is: before an activation that cuts negative values off (its margin says how
 # deep they count); without one, compared as it is where it is larger (a pyramid's levels); or
@@ -36,6 +37,8 @@ class Stage:
         form: what the teacher's map is.
         student_side: (H, W) of the student's map, where it was probed.
         teacher_side: (H, W) of the teacher's map, where it was probed.
+        borrowed: whether the teacher has fewer maps than the student has stages, so that it lends
+            this one the map of the nearest side.
         ignored: whether the stage takes no part; then it has no adapter and no assignment.
     """
 
@@ -47,11 +50,17 @@ class Stage:
     form: Form = "rectified"
     student_side: Side | None = None
     teacher_side: Side | None = None
+    borrowed: bool = False
     ignored: bool = False
 
     def __post_init__(self) -> None:
         if self.teacher_index < 0:
             object.__setattr__(self, "teacher_index", self.index)
+
+    @property
+    def share(self) -> float:
+        """Part of the strength with which the stage's loss begins."""
+        return BORROWED_SHARE if self.borrowed else 1.0
 
     @property
     def warnings(self) -> list[str]:
@@ -106,8 +115,15 @@ def plan_stages(
         [*ignore, *(far if len(far) < len(names) else ())],
         [forms[j] if forms else "rectified" for j in found],
     )
+    borrowed = len(teacher_maps) < len(student_maps)
     return [
-        replace(s, teacher_index=j, student_side=sides[0][s.index], teacher_side=sides[1][j])
+        replace(
+            s,
+            teacher_index=j,
+            student_side=sides[0][s.index],
+            teacher_side=sides[1][j],
+            borrowed=borrowed,
+        )
         for s, j in zip(stages, found, strict=True)
     ]
 

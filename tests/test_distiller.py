@@ -307,6 +307,23 @@ def test_calibrated_stages_begin_at_the_same_loss_and_come_back_from_a_checkpoin
     assert again.scales == distiller.scales and again.scales[0] != again.scales[1]
 
 
+def test_a_stage_with_a_borrowed_map_begins_at_a_thirtieth():
+    generator = torch.Generator().manual_seed(0)
+    teacher = [torch.randn(2, 8, 4, 4, generator=generator)]
+    student = [torch.randn(2, 4, side, side, generator=generator) for side in (8, 4)]
+    stages = plan_stages(teacher, student, ["a", "b"])
+    distiller = FeatureDistiller(stages, [torch.zeros(8)] * 2, adapter="group", reduction="element")
+    distiller.solve([torch.rand(4, 8).double()] * 2)
+    distiller.calibrate([(student, teacher)], start=30)
+    losses = {name: float(loss) for name, loss in distiller(student, teacher).items()}
+    assert losses == pytest.approx({"matching/a": 1.0, "matching/b": 1.0}, rel=1e-5)
+
+
+def test_one_map_of_a_student_that_meets_several_of_its_teacher_is_not_borrowed():
+    teacher = [torch.zeros(2, 8, side, side) for side in (8, 4)]
+    assert [s.borrowed for s in plan_stages(teacher, [torch.zeros(2, 4, 4, 4)], ["a"])] == [False]
+
+
 def test_a_stage_without_loss_cannot_be_calibrated():
     distiller = FeatureDistiller([Stage(0, "a", 2, 2)], [torch.zeros(2)], adapter="group")
     distiller.solve([torch.rand(2, 2).double()])

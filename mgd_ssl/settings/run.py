@@ -35,7 +35,8 @@ class MGDOptions:
     mgd_weighing: Weighing = "published"
     """How the stages' losses are weighed. published: each stage's summed loss per image times the
     strength, which suits one resolution; mean: its mean over elements times the strength; start:
-    scaled so that it starts at the strength. mean and start do not depend on the resolution. none:
+    scaled so that it starts at the strength, or at a thirtieth of it if the teacher has fewer maps
+    than the student has stages, as a ViT has. mean and start do not depend on the resolution. none:
     no maps are matched."""
     mgd_strength: float = 1e-4
     """Strength of the matching; see --mgd-weighing."""
