@@ -105,7 +105,8 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         held_out: ImageSource | None,
         reports: Reports,
     ) -> None:
-        rate, freq = learning_rate(config.optim), config.mgd.mgd_update_freq
+        rate = learning_rate(config.optim, len(data.loader))
+        freq = config.mgd.mgd_update_freq
         epochs = (
             evenly_spaced_epochs(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)
         )

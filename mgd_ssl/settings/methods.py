@@ -49,10 +49,10 @@ METHODS: dict[str, Method] = {
     "mgd": Method("moco", weighing="published"),
     **{name: Method(name) for name in OBJECTIVES},
 }
-# Learning rate and weight decay of an optimizer, unless the method has its own.
+# Learning rate and weight decay of an optimizer, unless the method has its own; 0: by the steps.
 OPTIMIZERS: dict[str, dict[str, float]] = {
     "sgd": {"lr": 0.03, "weight_decay": 1e-4},
-    "adamw": {"lr": 2e-3, "weight_decay": 0.05},
+    "adamw": {"lr": 0.0, "weight_decay": 0.05},
 }
 # Default strength of the matching, by --mgd-weighing; published: for 224 pixels.
 STRENGTHS: dict[Weighing, float] = {"none": 0.0, "published": 1e-4, "mean": 1.0, "start": 30.0}

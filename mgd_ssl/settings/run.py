@@ -128,7 +128,8 @@ class OptimizerOptions:
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Each has its own default learning rate and weight decay."""
     lr: float = 0.03
-    """Learning rate; it is not scaled with the batch size."""
+    """Learning rate; it is not scaled with the batch size. 0, with AdamW: found from the number of
+    steps of the run, higher where they are few."""
     weight_decay: Annotated[float, arg(aliases=["--wd"])] = 1e-4
     """Weight decay of the optimizer."""
     momentum: float = 0.9
@@ -155,6 +156,11 @@ class OptimizerOptions:
         """Refuse values out of range."""
         require_least(self, epochs=1, batch_size=1, momentum=0, weight_decay=0, warmup_epochs=0)
         require_least(self, accumulate=1, ema=0)
+        if self.lr == 0 and self.optimizer != "adamw":
+            raise ValueError(
+                f"lr: got 0, which finds a rate for AdamW alone, with the optimizer "
+                f"{self.optimizer}; expected a number above 0"
+            )
         if self.clip_grad is not None and not self.clip_grad > 0:
             raise ValueError(f"clip_grad: got {self.clip_grad}, expected above 0")
         if self.ema is not None and not self.ema < 1:

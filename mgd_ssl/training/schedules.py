@@ -7,6 +7,8 @@ from typing import Literal
 
 from mgd_ssl.settings.run import OptimizerOptions
 
+MOST, REACH = 8e-3, 2000  # AdamW's rate of runs of up to REACH steps; longer runs have less
+WARMUP = 0.05  # part of the run over which a rate that was found rises from 0
 Kind = Literal["cosine", "cosine_per_epoch", "steps"]
 
 
@@ -49,22 +51,34 @@ class LearningRate:
         return self.base * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def adamw_rate(steps: int) -> float:
+    """A learning rate of AdamW that suits a run of so many steps, by docs/log.md's measurements."""
+    return MOST * min(math.sqrt(REACH / steps), 1.0)
+
+
 def learning_rate(
-    options: OptimizerOptions, *, extend: bool = False, warmup: float | None = None
+    options: OptimizerOptions,
+    steps: int,
+    *,
+    extend: bool = False,
+    warmup: float | None = None,
 ) -> LearningRate:
     """The schedule that the options say.
 
     Args:
         options: of the run.
+        steps: of an epoch.
         extend: let the warm-up come before the schedule, and the run be longer by it.
         warmup: epochs, or parts of one, instead of ``warmup_epochs``.
     """
     cosine: Kind = "cosine_per_epoch" if options.cos_per_epoch else "cosine"
     later = options.warmup_epochs if extend else 0
+    if warmup is None:
+        warmup = options.warmup_epochs or (0 if options.lr else WARMUP * options.epochs)
     return LearningRate(
-        options.lr,
+        options.lr or adamw_rate(options.epochs * steps),
         options.epochs + later,
         cosine if options.cos else "steps",
         [milestone + later for milestone in options.schedule],
-        warmup=options.warmup_epochs if warmup is None else warmup,
+        warmup=warmup,
     )

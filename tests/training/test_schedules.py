@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mgd_ssl.training.schedules import LearningRate
+from mgd_ssl.settings.run import OptimizerOptions
+from mgd_ssl.training.schedules import LearningRate, learning_rate
 
 
 @pytest.mark.parametrize(
@@ -55,3 +56,26 @@ def test_a_rate_that_is_not_above_zero_is_refused(base: float) -> None:
 def test_a_warm_up_as_long_as_the_run_is_refused(warmup: int) -> None:
     with pytest.raises(ValueError, match=f"warmup: got {warmup} of 10 epochs, expected fewer"):
         LearningRate(0.1, 10, warmup=warmup)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "expected"),
+    [(1, 10, 8e-3), (20, 100, 8e-3), (80, 100, 4e-3), (320, 100, 2e-3)],
+)
+def test_adamw_finds_its_rate_from_the_steps_of_the_run(
+    epochs: int, steps: int, expected: float
+) -> None:
+    options = OptimizerOptions(epochs=epochs, optimizer="adamw", lr=0.0)
+    rate = learning_rate(options, steps)
+    assert (rate.base, rate.warmup) == pytest.approx((expected, epochs / 20))
+
+
+def test_a_rate_that_is_given_stays() -> None:
+    options = OptimizerOptions(epochs=1, optimizer="adamw", lr=1e-3)
+    rate = learning_rate(options, 10)
+    assert (rate.base, rate.warmup) == (1e-3, 0)
+
+
+def test_sgd_does_not_find_a_rate() -> None:
+    with pytest.raises(ValueError, match="lr: got 0, which finds a rate for AdamW alone"):
+        OptimizerOptions(lr=0.0).check()
