@@ -19,6 +19,7 @@ K, TEMPERATURE = 20, 0.1
 STUDENTS = {
     "student, mgd-plus": "mgd-plus",
     "student, mgd of 2021": "mgd",
+    "student, simreg": "simreg",
     "student, alone (moco)": "moco",
 }
 
@@ -27,14 +28,14 @@ def main() -> None:
     """Train the students, evaluate all networks, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/demo"))
-    parser.add_argument("--epochs", default=None, help="epochs of each student")
+    parser.add_argument("--epochs", default="6", help="epochs of each student")
     options = parser.parse_args()
     started = time.monotonic()
     networks = {"teacher": EMBEDDED_TEACHER}
     for name, method in STUDENTS.items():
         run = options.out / method
-        arguments = ["--method", method, "--out", str(run), "--overwrite"]
-        arguments += ["--epochs", options.epochs] if options.epochs else []
+        arguments = ["--method", method, "--epochs", options.epochs]
+        arguments += ["--out", str(run), "--overwrite"]
         if status := pretrain.main(arguments):
             raise SystemExit(status)
         networks[name] = run / "student.safetensors"
