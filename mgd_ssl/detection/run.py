@@ -83,7 +83,10 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
     ) -> None:
         steps = len(data.loader)
         warmup = min(config.optim.warmup_steps / steps, config.optim.epochs - 1)
-        rate, freq = learning_rate(config.optim, steps, warmup=warmup), config.mgd.mgd_update_freq
+        rate, freq = (
+            learning_rate(config.optim, steps, task.student, warmup=warmup),
+            config.mgd.mgd_update_freq,
+        )
         total = rate.epochs * steps
         solve_at = range(0, total, freq) if freq else detection_iterations(total)
         super().__init__(config, fabric, task, data, rate, solve_at)

@@ -179,7 +179,7 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
         teacher: tuple[nn.Module, KeyReport] | None,
         reports: Reports,
     ) -> None:
-        rate = learning_rate(config.optim, len(data.loader), extend=True)
+        rate = learning_rate(config.optim, len(data.loader), task.student, extend=True)
         epochs = evenly_spaced_epochs(rate.epochs, config.mgd.mgd_update_freq or 2)
         super().__init__(config, fabric, task, data, rate, before_epochs(epochs, data.loader))
         self.teacher, self.reports = teacher, reports

@@ -62,6 +62,9 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     run = PretrainRun(config, fabric, task, data, held_out, reports)
     if fabric.is_global_zero:
         logger.info(data_line(run.uses(held_out)))
+        if not config.optim.lr:
+            total = run.learning_rate.epochs * len(data.loader)
+            logger.info("learning rate %.2g, for %s steps", run.learning_rate.base, f"{total:,}")
     return run
 
 
@@ -105,7 +108,7 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         held_out: ImageSource | None,
         reports: Reports,
     ) -> None:
-        rate = learning_rate(config.optim, len(data.loader))
+        rate = learning_rate(config.optim, len(data.loader), task.student)
         freq = config.mgd.mgd_update_freq
         epochs = (
             evenly_spaced_epochs(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)

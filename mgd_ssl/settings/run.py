@@ -129,7 +129,7 @@ class OptimizerOptions:
     """Each has its own default learning rate and weight decay."""
     lr: float = 0.03
     """Learning rate; it is not scaled with the batch size. 0, with AdamW: found from the number of
-    steps of the run, higher where they are few."""
+    steps and from whether the student has batch norms, with a warm-up of a twentieth of the run."""
     weight_decay: Annotated[float, arg(aliases=["--wd"])] = 1e-4
     """Weight decay of the optimizer."""
     momentum: float = 0.9

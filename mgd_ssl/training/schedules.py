@@ -5,9 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import nn
+
+from mgd_ssl.matching.margins import is_batch_norm
 from mgd_ssl.settings.run import OptimizerOptions
 
-MOST, REACH = 8e-3, 2000  # AdamW's rate of runs of up to REACH steps; longer runs have less
+# AdamW's rate of runs of up to REACH steps, for a student with batch norms and without; docs/log.md
+WITH_BATCH_NORM, WITHOUT, REACH = 8e-3, 2e-3, 2000
 WARMUP = 0.05  # part of the run over which a rate that was found rises from 0
 Kind = Literal["cosine", "cosine_per_epoch", "steps"]
 
@@ -51,14 +55,16 @@ class LearningRate:
         return self.base * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def adamw_rate(steps: int) -> float:
-    """A learning rate of AdamW that suits a run of so many steps, by docs/log.md's measurements."""
-    return MOST * min(math.sqrt(REACH / steps), 1.0)
+def adamw_rate(steps: int, student: nn.Module) -> float:
+    """A learning rate of AdamW that suits a run of so many steps, and a student."""
+    short = WITH_BATCH_NORM if any(map(is_batch_norm, student.modules())) else WITHOUT
+    return short * min(math.sqrt(REACH / steps), 1.0)
 
 
 def learning_rate(
     options: OptimizerOptions,
     steps: int,
+    student: nn.Module,
     *,
     extend: bool = False,
     warmup: float | None = None,
@@ -68,6 +74,7 @@ def learning_rate(
     Args:
         options: of the run.
         steps: of an epoch.
+        student: that is trained.
         extend: let the warm-up come before the schedule, and the run be longer by it.
         warmup: epochs, or parts of one, instead of ``warmup_epochs``.
     """
@@ -76,7 +83,7 @@ def learning_rate(
     if warmup is None:
         warmup = options.warmup_epochs or (0 if options.lr else WARMUP * options.epochs)
     return LearningRate(
-        options.lr or adamw_rate(options.epochs * steps),
+        options.lr or adamw_rate(options.epochs * steps, student),
         options.epochs + later,
         cosine if options.cos else "steps",
         [milestone + later for milestone in options.schedule],

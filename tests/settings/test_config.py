@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from mgd_ssl.models import create_backbone
 from mgd_ssl.settings.parsing import complete, parse
@@ -33,7 +34,7 @@ def test_a_folder_gets_the_settings_of_the_papers() -> None:
     optim = config.optim
     assert (optim.epochs, optim.batch_size, optim.lr, optim.weight_decay) == (200, 256, 0.03, 1e-4)
     assert config.loader.size == 224 and config.views.preset == "moco_v2"
-    assert learning_rate(config.optim, 5)(100, 0, 5) == pytest.approx(0.015)
+    assert learning_rate(config.optim, 5, nn.Identity())(100, 0, 5) == pytest.approx(0.015)
 
 
 def test_a_method_that_is_not_the_default_is_part_of_the_directory() -> None:
@@ -47,7 +48,7 @@ def test_what_was_said_is_kept_on_the_embedded_data() -> None:
     argv = ["--method", "mgd", "--width", "0.25", "--epochs", "3", "--no-cos", "--schedule", "2"]
     config = read(*argv)
     assert (config.network.width, config.optim.epochs, config.optim.lr) == (0.25, 3, 0.06)
-    assert learning_rate(config.optim, 5)(2, 0, 5) == pytest.approx(0.006)
+    assert learning_rate(config.optim, 5, nn.Identity())(2, 0, 5) == pytest.approx(0.006)
 
 
 def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:

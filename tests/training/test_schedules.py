@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from mgd_ssl.settings.run import OptimizerOptions
 from mgd_ssl.training.schedules import LearningRate, learning_rate
@@ -59,20 +60,27 @@ def test_a_warm_up_as_long_as_the_run_is_refused(warmup: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("epochs", "steps", "expected"),
-    [(1, 10, 8e-3), (20, 100, 8e-3), (80, 100, 4e-3), (320, 100, 2e-3)],
+    ("epochs", "steps", "norm", "expected"),
+    [
+        (1, 10, nn.BatchNorm2d, 8e-3),
+        (20, 100, nn.BatchNorm2d, 8e-3),
+        (80, 100, nn.SyncBatchNorm, 4e-3),
+        (320, 100, nn.BatchNorm2d, 2e-3),
+        (20, 100, nn.LayerNorm, 2e-3),
+        (80, 100, nn.LayerNorm, 1e-3),
+    ],
 )
-def test_adamw_finds_its_rate_from_the_steps_of_the_run(
-    epochs: int, steps: int, expected: float
+def test_adamw_finds_its_rate_from_the_steps_of_the_run_and_the_norms_of_the_student(
+    epochs: int, steps: int, norm: type[nn.Module], expected: float
 ) -> None:
     options = OptimizerOptions(epochs=epochs, optimizer="adamw", lr=0.0)
-    rate = learning_rate(options, steps)
+    rate = learning_rate(options, steps, nn.Sequential(nn.ReLU(), norm(4)))
     assert (rate.base, rate.warmup) == pytest.approx((expected, epochs / 20))
 
 
 def test_a_rate_that_is_given_stays() -> None:
     options = OptimizerOptions(epochs=1, optimizer="adamw", lr=1e-3)
-    rate = learning_rate(options, 10)
+    rate = learning_rate(options, 10, nn.Identity())
     assert (rate.base, rate.warmup) == (1e-3, 0)
 
 
