@@ -5,6 +5,7 @@
 
 import ast
 import dataclasses
+import functools
 import inspect
 import shutil
 import textwrap
@@ -159,6 +160,7 @@ def _value(settings: Any, name: str) -> Any:
     return next(getattr(s, name) for s in _sections(settings) if name in _own_names(s))
 
 
+@functools.cache
 def _docstrings(owner: type) -> dict[str, str]:
     """Field -> the string that stands after it in the source of a class."""
     body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
