@@ -37,20 +37,38 @@ def _run(args: Sequence[str]) -> int:
     if args[0] in ("-V", "--version"):
         print(f"mgd_ssl {mgd_ssl.__version__}")
         return 0
+    if args[0].partition("=")[0] == "--completion":
+        return _completion(args)
     if args[0] not in COMMANDS:
         near = difflib.get_close_matches(args[0], COMMANDS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         print(f"error: no command {args[0]!r}{hint}\n\n{_usage()}", file=sys.stderr)
         return 2
-    module = importlib.import_module(f"mgd_ssl.commands.{args[0].replace('-', '_')}")
-    status: int = module.main(args[1:])
+    status: int = importlib.import_module(module_of(args[0])).main(args[1:])
     return status
+
+
+def module_of(command: str) -> str:
+    """The module of a command."""
+    return f"mgd_ssl.commands.{command.replace('-', '_')}"
+
+
+def _completion(args: Sequence[str]) -> int:
+    from mgd_ssl.commands.completion import SHELLS, print_completion
+
+    shell = "".join(args).removeprefix("--completion").removeprefix("=")
+    if shell not in SHELLS:
+        print(f"error: completion: got {shell!r}, expected {', '.join(SHELLS)}", file=sys.stderr)
+        return 2
+    print_completion(shell)
+    return 0
 
 
 def _usage() -> str:
     lines = [f"  {name:<14}{what}" for name, what in COMMANDS.items()]
     more = "mgd-ssl COMMAND --help describes one; mgd-ssl --version prints the version."
-    return "\n".join(["usage: mgd-ssl COMMAND [OPTIONS]", "", *lines, "", more])
+    tab = 'Completion on Tab: eval "$(mgd-ssl --completion bash)"; also for zsh and fish.'
+    return "\n".join(["usage: mgd-ssl COMMAND [OPTIONS]", "", *lines, "", more, tab])
 
 
 if __name__ == "__main__":

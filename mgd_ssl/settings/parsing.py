@@ -39,6 +39,7 @@ from mgd_ssl.settings.words import (
 )
 
 T = TypeVar("T", bound=Settings)
+COMPLETION = 'To complete options on Tab: eval "$(mgd-ssl --completion bash)" (or zsh, fish).'
 
 
 def parse(config: type[T], prog: str, argv: Sequence[str] | None = None) -> T:
@@ -120,7 +121,7 @@ def _read(defaults: T, prog: str, words: Sequence[str], quiet: bool = False) -> 
     parsed: T = tyro.cli(
         type(defaults),
         prog=prog,
-        description=inspect.cleandoc(type(defaults).__doc__ or ""),
+        description=f"{inspect.cleandoc(type(defaults).__doc__ or '')}\n\n{COMPLETION}",
         args=positionals_first(defaults, words),
         default=defaults,
         config=(OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),
