@@ -63,9 +63,8 @@ def read() -> tuple[dict[str, float], list[Bar]]:
     for teacher, student, form, knn, _ in rows_of(SECTION):
         kind = form if form in FORMS else "`mgd-plus`" if "default" in form else ""
         mean, _, spread = knn.strip("* ").partition(" ± ")
-        if teacher == "–":
-            name = "ViT" if student.startswith("ViT") else "Lite0"
-            teachers[name] = float(mean)
+        if student.endswith("teacher"):
+            teachers["ViT" if student.startswith("ViT") else "Lite0"] = float(mean)
         elif kind:
             bars.append(Bar(teacher, student, kind, float(mean), float(spread)))
     return teachers, bars
@@ -109,10 +108,11 @@ def _legend() -> list[str]:
 
 
 def _pair(y: int, pair: tuple[str, str], bars: list[Bar], teacher: float) -> list[str]:
-    names = [f'<text x="20" y="{y + 22}">{pair[1].split(" of ")[0]}</text>']
+    names = [f'<text x="20" y="{y + 22}">{re.split(" of | at ", pair[1])[0]}</text>']
     width = pair[1].partition(" of ")[2]
+    what = f"of {width}, " if width else ""
     from_teacher = {"Lite0": "EfficientNet-Lite0", "ViT": "ViT-Ti/16"}[pair[0]]
-    about = f"of {width}, from {from_teacher}"
+    about = f"{what}from {from_teacher}"
     names.append(f'<text class="small" x="20" y="{y + 38}">{about}</text>')
     parts = [part for place, bar in enumerate(bars) for part in _bar(y + 6 + 20 * place, bar)]
     x = LEFT + SCALE * teacher
