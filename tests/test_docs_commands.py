@@ -1,6 +1,6 @@
 """README and docs/: command lines parse, options and links exist, Python compiles, figures agree.
 
-Nothing is trained and no network is built; `make docs-run` runs the blocks of the guides.
+Nothing is trained and no network is built.
 """
 
 import ast
