@@ -4,14 +4,16 @@
 
 FOLDER has train/ and val/ of class folders of image files. Each row trains the same thin ResNet-18
 at 64 pixels, on one thread, decoding in the process that trains; a schedule of its own length fills
-each budget. Counted are the CPU seconds of the whole command, from the start of Python to the
-student's file, and the making of the cache where there is one: other work on the machine disturbs
-them less than the clock. kNN (k 20, T 0.1) and linear accuracy are measured after. A row whose
-results exist is not repeated. lightly-train is under the AGPL-3.0 and runs in a Python of its own.
+each budget. A cache has a view for every three epochs. Counted are the CPU seconds of the whole
+command, from the start of Python to the student's file, and those of making the cache: other work
+on the machine disturbs them less than the clock. kNN (k 20, T 0.1) and linear accuracy are measured
+after. A row whose results exist is not repeated. lightly-train is under the AGPL-3.0 and runs in a
+Python of its own.
 """
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -32,7 +34,8 @@ sys.path.append(str(Path(__file__).parents[1] / "recipes"))
 from tables import evaluate
 
 ROOT = Path(__file__).parents[1]
-SIZE, BATCH, WIDTH, MOST_VIEWS = 64, 128, 0.25, 20
+SIZE, BATCH, WIDTH = 64, 128, 0.25
+MOST_VIEWS, EPOCHS_A_VIEW = 20, 3
 STUDENT = BackboneSpec("resnet18", WIDTH, "imagenet", 1)
 OURS: dict[str, list[str]] = {
     "mgd-plus": [],
@@ -100,33 +103,41 @@ def kept(bench: Bench, name: str, measured: Callable[[], dict[str, Any]]) -> dic
 def run(bench: Bench, name: str, budget: float) -> dict[str, Any]:
     """Train for a budget, and measure."""
     speed = kept(bench, f"{name}-speed", lambda: speed_of(bench, name))
-    epochs = max(1, int((budget - speed["fixed"]) / speed["epoch"]))
+
+    def expected(epochs: int) -> float:
+        making = speed["view"] * views_of(epochs) if name.endswith("cached") else 0.0
+        return speed["fixed"] + speed["epoch"] * epochs + making
+
+    epochs = max((n for n in range(1, 10_000) if expected(n) <= budget), default=1)
     out = bench.out / f"{name}-{budget:.0f}-{bench.seed}"
     seconds = train(bench, name, epochs, out)
     figures = measure(bench, out.name, out / "student.safetensors")
     return figures | {"epochs": epochs, "cpu": seconds}
 
 
+def views_of(epochs: int) -> int:
+    """Views of an image that a cache holds for so many epochs."""
+    return min(math.ceil(epochs / EPOCHS_A_VIEW), MOST_VIEWS)
+
+
 def speed_of(bench: Bench, name: str) -> dict[str, float]:
-    """CPU seconds of an epoch, its cached view among them, and of all else, from two short runs."""
-    one, two = (train(bench, name, n, bench.out / f"{name}-try{n}") for n in (1, 2))
-    epoch = two - one
-    return {"epoch": epoch, "fixed": one - epoch}
+    """CPU seconds of an epoch, of making a view of the cache, and of all else, from short runs."""
+    tries = [bench.out / f"{name}-try{epochs}" for epochs in (1, 2)]
+    view = make_cache(bench, tries[0], 1) if name.endswith("cached") else 0.0
+    one, two = (train(bench, name, n, out, tries[0]) for n, out in enumerate(tries, 1))
+    return {"epoch": two - one, "view": view, "fixed": one - (two - one)}
 
 
-def train(bench: Bench, name: str, epochs: int, out: Path) -> float:
-    """Train a student; returns the CPU seconds of all processes."""
+def train(bench: Bench, name: str, epochs: int, out: Path, cache: Path | None = None) -> float:
+    """Train a student; returns the CPU seconds of all processes.
+
+    A cache is made first, and counted, unless the run whose cache serves is given.
+    """
     before = cpu_seconds()
     if name in OURS:
-        words = [str(bench.data), "--teacher", str(bench.teacher), "--size", str(SIZE)]
-        words += ["--teacher-arch", bench.arch] if bench.arch else []
-        more = ["-b", str(BATCH), "-j", "0", "--epochs", str(epochs), "--seed", str(bench.seed)]
-        more += ["-a", "resnet18", "--width", str(WIDTH), "--knn-every", "0", "--health-every", "0"]
-        if name.endswith("cached"):
-            cache = ["--out", f"{out}-cache", "--views", str(min(epochs, MOST_VIEWS)), "-j", "0"]
-            command("-m", "mgd_ssl", "cache", *words, *cache)
-            more += ["--teacher-cache", f"{out}-cache"]
-        command("pretrain.py", *words, *more, *OURS[name], "--out", str(out), "--overwrite")
+        if name.endswith("cached") and cache is None:
+            make_cache(bench, out, views_of(epochs))
+        ours(bench, name, epochs, out, cache or out)
     else:
         assert bench.lightly
         images = bench.data / "train"
@@ -134,6 +145,28 @@ def train(bench: Bench, name: str, epochs: int, out: Path) -> float:
         place = images, bench.teacher, STUDENT, views, SIZE, BATCH, epochs, 1, bench.arch
         lightly_rows.train(bench.lightly, name, bench.seed, Setting(*place), out)
     return cpu_seconds() - before
+
+
+def ours(bench: Bench, name: str, epochs: int, out: Path, cache: Path) -> None:
+    """Train one of this project's students."""
+    words = ["-b", str(BATCH), "-j", "0", "--epochs", str(epochs), "--seed", str(bench.seed)]
+    words += ["-a", "resnet18", "--width", str(WIDTH), "--knn-every", "0", "--health-every", "0"]
+    words += ["--teacher-cache", f"{cache}-cache"] if name.endswith("cached") else []
+    command("pretrain.py", *taught(bench), *words, *OURS[name], "--out", str(out), "--overwrite")
+
+
+def make_cache(bench: Bench, out: Path, views: int) -> float:
+    """Store the teacher's answers to so many views beside a run; returns the CPU seconds."""
+    before = cpu_seconds()
+    words = ["--out", f"{out}-cache", "--views", str(views), "-j", "0"]
+    command("-m", "mgd_ssl", "cache", *taught(bench), *words)
+    return cpu_seconds() - before
+
+
+def taught(bench: Bench) -> list[str]:
+    """Data, teacher and size, as words of a command line."""
+    words = [str(bench.data), "--teacher", str(bench.teacher), "--size", str(SIZE)]
+    return words + (["--teacher-arch", bench.arch] if bench.arch else [])
 
 
 def command(*words: str) -> None:
