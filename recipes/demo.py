@@ -41,9 +41,9 @@ def main() -> None:
         networks[name] = run / "student.safetensors"
     rows = [{"network": name, **evaluate(path, options.out)} for name, path in networks.items()]
     for row in rows:
-        row["kNN, % of teacher"] = 100 * row["kNN top-1"] / rows[0]["kNN top-1"]
-        row["linear, % of teacher"] = 100 * row["linear top-1"] / rows[0]["linear top-1"]
-    print_table("Accuracy on the embedded sample of Fashion-MNIST, percent", rows)
+        row["kNN, % of teacher"] = 100 * row["kNN"] / rows[0]["kNN"]
+        row["linear, % of teacher"] = 100 * row["linear"] / rows[0]["linear"]
+    print_table("Top-1 accuracy on the embedded sample of Fashion-MNIST, percent", rows)
     print(
         f"kNN: k {K}, T {TEMPERATURE}. Linear: cached protocol. {time.monotonic() - started:.0f} s"
     )
@@ -58,7 +58,7 @@ def evaluate(checkpoint: Path, out: Path) -> dict[str, Any]:
     votes = knn.run(parse(KnnConfig, "knn_eval.py", near))
     probed = [str(checkpoint), "--out", str(out / f"{name}-linear.json")]
     probe = linear.run(parse(LinearEvalConfig, "linear_eval.py", probed))
-    return {"kNN top-1": votes["knn"][0]["top1"], "linear top-1": probe["top1"]}
+    return {"kNN": votes["knn"][0]["top1"], "linear": probe["top1"]}
 
 
 if __name__ == "__main__":

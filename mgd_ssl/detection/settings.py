@@ -1,7 +1,7 @@
 """Settings of ``mgd-ssl detect``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -100,6 +100,8 @@ class DetectConfig(RunConfig):
         strengths = {"none": 0.0, "published": 2e-8, "mean": 1.0, "start": 0.03}
         width = 0.25 if embedded else 1.0
         optim = EMBEDDED_OPTIM if embedded else DetectOptimizer()
+        if said.get("optimizer") == "adamw":  # the rate of SGD would be too high
+            optim = replace(optim, optimizer="adamw", lr=EMBEDDED_OPTIM.lr)
         return cls(
             data=said.get("data", ()),
             out=run_directory(said, arch, "detect-"),

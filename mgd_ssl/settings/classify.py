@@ -1,7 +1,7 @@
 """Settings of ``mgd-ssl classify``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -112,7 +112,7 @@ class ClassifyConfig(RunConfig):
                 mgd_update_freq=2,
                 ignore=said.get("ignore", IGNORED.get(arch or "", ())),
             ),
-            optim=_optim(embedded),
+            optim=_optim(said, embedded),
             loader=LoaderOptions(size=0 if said.get("evaluate") else size),
             views=preset(said.get("preset", "weak" if size < SMALL else "linear")),
         )
@@ -141,10 +141,13 @@ class ClassifyConfig(RunConfig):
         return RULES
 
 
-def _optim(embedded: bool) -> ClassifyOptimizer:
+def _optim(said: Mapping[str, Any], embedded: bool) -> ClassifyOptimizer:
+    optim = ClassifyOptimizer()
     if embedded:
-        return ClassifyOptimizer(epochs=10, batch_size=128, weight_decay=5e-4)
-    return ClassifyOptimizer()
+        optim = ClassifyOptimizer(epochs=10, batch_size=128, weight_decay=5e-4)
+    if said.get("optimizer") == "adamw":  # the rate of SGD would be far too high
+        return replace(optim, optimizer="adamw", lr=1e-3, weight_decay=0.05)
+    return optim
 
 
 # Options that --evaluate does not use.

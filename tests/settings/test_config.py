@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.models import create_backbone
+from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.parsing import complete, parse
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER, PretrainConfig
 from mgd_ssl.settings.run import SMALL_STEMMED, THINNABLE
@@ -77,6 +79,14 @@ def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
 )
 def test_earlier_spellings_say_the_same(earlier: list[str], now: list[str]) -> None:
     assert read("d", "--teacher", "t", *earlier) == read("d", "--teacher", "t", *now)
+
+
+@pytest.mark.parametrize("data", [["images"], []])
+def test_adamw_does_not_take_the_rate_of_sgd(data: list[str]) -> None:
+    classify = parse(ClassifyConfig, "mgd-ssl classify", [*data, "--optimizer", "adamw"]).optim
+    assert (classify.optimizer, classify.lr, classify.weight_decay) == ("adamw", 1e-3, 0.05)
+    detect = parse(DetectConfig, "mgd-ssl detect", [*data, "--optimizer", "adamw"]).optim
+    assert (detect.optimizer, detect.lr) == ("adamw", 1e-3)
 
 
 @pytest.mark.parametrize(
