@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mgd_ssl import distributed
 from mgd_ssl.adapters import make_adapter
 from mgd_ssl.choices import Adapter, AssignmentMode, usual_mode
+from mgd_ssl.grouping import Grouping
 from mgd_ssl.matching import (
     REDUCERS,
     float64_device,
@@ -95,7 +96,7 @@ class FeatureDistiller(nn.Module):
         self.expands: bool = adapter == "expand"
         self.stages = [stage for stage in stages if not stage.ignored]
         self.reducer, self.reduction, self.grid = reducer, reduction, grid
-        self.mode = mode or usual_mode(reducer)
+        self.grouping = Grouping(mode or usual_mode(reducer), self.expands)
         stage_scale = stage_scale or stage_weights(len(stages), images=1, factor=1.0).__getitem__
         self.scales = [scale * stage_scale(stage.index) for stage in self.stages]
         self.adapters = nn.ModuleDict(
@@ -107,7 +108,7 @@ class FeatureDistiller(nn.Module):
         self.solves = 0
         self.targets = TeacherTargets(self.stages, margins)
         for stage in self.stages:
-            empty = torch.full((self._rows(stage), self._group_size(stage)), -1)
+            empty = torch.full((self.grouping.rows(stage), self.grouping.size(stage)), -1)
             self.register_buffer(f"assignment_{stage.name}", empty)
 
     def forward(
@@ -180,7 +181,7 @@ class FeatureDistiller(nn.Module):
             assignment,
             margin,
             self.reducer,
-            full=self._is_full(stage),
+            full=self.grouping.is_full(stage),
             two_sided=stage.form == "standard",
         )
         divisor = {"sum": 1, "image": student.shape[0], "element": adapted.numel()}[self.reduction]
@@ -236,7 +237,7 @@ class FeatureDistiller(nn.Module):
             (C_s,C_t) float64 each, (C_t,C_t) where the student's maps are expanded first.
         """
         rows = [
-            replace(s, index=i, student_channels=self._rows(s), teacher_index=i)
+            replace(s, index=i, student_channels=self.grouping.rows(s), teacher_index=i)
             for i, s in enumerate(self.stages)
         ]
         matched = (self._compared(student, teacher) for student, teacher in pairs)
@@ -273,7 +274,7 @@ class FeatureDistiller(nn.Module):
         assignment = self.assignment(stage)
         before = owners(assignment, stage.teacher_channels)
         if distributed.rank() == 0:
-            assignment.copy_(share_channels(cost, self.mode))
+            assignment.copy_(share_channels(cost, self.grouping.mode))
         distributed.broadcast(assignment)
         after = owners(assignment, stage.teacher_channels)
         changed = int((before != after).sum()) if self.solves else 0
@@ -289,22 +290,6 @@ class FeatureDistiller(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Counterpart of `get_extra_state`."""
         self.solves, self.scales = state["solves"], state.get("scales", self.scales)
-
-    def _group_size(self, stage: Stage) -> int:
-        if self.mode == "sparse" or self._rows(stage) > stage.teacher_channels:
-            return 1
-        whole, rest = divmod(stage.teacher_channels, self._rows(stage))
-        return whole + (rest > 0 and self.mode == "balanced")
-
-    def _is_full(self, stage: Stage) -> bool:
-        """Whether no group of the assignment holds a pad."""
-        if self.mode != "balanced" or self._rows(stage) > stage.teacher_channels:
-            return True
-        return stage.teacher_channels % self._rows(stage) == 0
-
-    def _rows(self, stage: Stage) -> int:
-        """Channels that teacher channels are assigned to."""
-        return stage.teacher_channels if self.expands else stage.student_channels
 
 
 def _check_options(reducer: str, mode: str | None, adapter: str, reduction: str) -> None:

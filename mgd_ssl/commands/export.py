@@ -14,9 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: ExportConfig) -> None:
     """Run it as parsed."""
-    from mgd_ssl.exporting.run import (
-        run,  # torch loads only once the options are known to be good
-    )
+    from mgd_ssl.exporting.run import run  # torch loads once the options are good
 
     run(config)
 

@@ -1,5 +1,6 @@
 """From a source to batches of uint8 images of one size: order, position."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Protocol, Required, TypedDict, TypeVar, Unpack, cast
 
@@ -33,7 +34,7 @@ class Store(Protocol):
         """Of B images' V crops in an epoch: name -> (B, V, ...)."""
 
 
-class SourceDataset(Dataset[Any], Generic[AnyBatch]):
+class SourceDataset(Dataset[Any], ABC, Generic[AnyBatch]):
     """Whole batches of a source's images, which subclasses read in ``__getitems__``.
 
     Args:
@@ -48,9 +49,9 @@ class SourceDataset(Dataset[Any], Generic[AnyBatch]):
         """Number of images."""
         return len(self.source)
 
+    @abstractmethod
     def __getitems__(self, indices: Sequence[int]) -> AnyBatch:
         """The batch of ``indices``."""
-        raise NotImplementedError
 
 
 class ImageDataset(SourceDataset[Batch]):

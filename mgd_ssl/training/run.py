@@ -1,6 +1,5 @@
 """A training run: what every training command does around the loop, and only once."""
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -20,18 +19,17 @@ from mgd_ssl.settings.options import flat
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.alarms import UnmovedStudent, measure_or_warn
-from mgd_ssl.training.average import UNAVERAGED, StudentAverage
+from mgd_ssl.training.average import StudentAverage
 from mgd_ssl.training.checkpoint import BEST, LAST, read_last, save_checkpoint
 from mgd_ssl.training.devices import compile_task
 from mgd_ssl.training.logging import MetricWriter, logger
 from mgd_ssl.training.loop import LoopConfig, Position, fit
 from mgd_ssl.training.memory_check import check_memory
-from mgd_ssl.training.meter import LossSums
 from mgd_ssl.training.optimizer import build_optimizer
-from mgd_ssl.training.restoring import check_average, check_optimizer, restore_module
+from mgd_ssl.training.restoring import restore_module
+from mgd_ssl.training.run_content import content_of, restore_run
 from mgd_ssl.training.run_directory import RunDirectory, taken_directory
-from mgd_ssl.training.run_files import CONFIG
-from mgd_ssl.training.same_run import check_same_run, identify
+from mgd_ssl.training.same_run import identify
 from mgd_ssl.training.schedules import LearningRate
 from mgd_ssl.training.solving import solve_matching
 from mgd_ssl.training.training_data import TrainingData
@@ -163,7 +161,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         self.sources = identify(config, self.task, self.data.source)
         content = read_last(directory.checkpoints) if config.resume else None
         if content:
-            self.start = self._restore(content)
+            self.start = restore_run(self, content)
         if fabric.is_global_zero:  # a refused resumption has left the run's own settings there
             directory.write_config(saved(replace(config, resume=False, overwrite=False)))
         if config.device.channels_last:
@@ -252,58 +250,10 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         self.begun = True
         if self.fabric.is_global_zero:
             with self.averaged():
-                content = self._content(position)
+                content = content_of(self, position)
                 save_checkpoint(self.directory.checkpoints / LAST, content)
                 if self.is_best:
                     save_checkpoint(self.directory.checkpoints / BEST, content)
                 self.export(self.directory.path)
         self.is_best = False
         self.fabric.barrier()
-
-    def _content(self, position: Position) -> dict[str, Any]:
-        distiller = self.task.distiller
-        average = {UNAVERAGED: self.average.state()} if self.average else {}
-        return (
-            self.networks()
-            | average
-            | {
-                "config": saved(self.config),
-                "distiller": distiller.state_dict() if distiller else None,
-                "epoch": position.epoch,
-                "optimizer": self.optimizer.state_dict(),
-                "precision": self.fabric.strategy.precision.state_dict(),
-                "progress": {
-                    "epoch": position.epoch,
-                    "step": position.step,
-                    "summed": dataclasses.asdict(position.summed),
-                    "best": self.best,
-                    "metric": self.metric,
-                },
-                "steps_per_epoch": self.steps,
-                **self.sources,
-            }
-        )
-
-    def _restore(self, content: dict[str, Any]) -> Position:
-        path = self.directory.path / CONFIG
-        check_same_run(self.config, content, self.sources, self.steps, path)
-        self.restore(content)
-        last = self.directory.checkpoints / LAST
-        if self.average:
-            check_average(last, content)
-            self.average.resume(content[UNAVERAGED]["steps"])
-            restore_module(
-                self.task.student, content[UNAVERAGED]["student"], last, f"{UNAVERAGED}.student"
-            )
-        if self.task.distiller:
-            state = content["distiller"] or {}
-            restore_module(self.task.distiller, state, last, "distiller", finite=False)
-        check_optimizer(self.optimizer, content["optimizer"], last)
-        progress = content["progress"]
-        if progress.get("metric", type(self).metric) == self.metric:
-            self.best = progress["best"]
-        position = Position(
-            progress["epoch"], progress["step"], LossSums(**progress.get("summed", {}))
-        )
-        logger.info("resumed at %s", position)
-        return position

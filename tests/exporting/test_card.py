@@ -40,7 +40,7 @@ def test_a_card_names_the_teacher_the_recipe_and_the_figures_of_a_run(run, teach
     assert "- Images used: `64`" in card.text
     assert f"- Of the weights `{teacher.name}`: unknown" in card.text
     assert card.data.license == "unknown"
-    assert card.data.library_name == "safetensors"
+    assert card.data.to_dict()["library_name"] == "safetensors"
     assert card.data.pipeline_tag == "image-feature-extraction"
     measured = yaml.safe_load((run / "checkpoints/last.pt.knn.json").read_text())
     (figure,) = card.data.eval_results

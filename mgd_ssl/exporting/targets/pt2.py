@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from mgd_ssl.exporting.original import Original
+from mgd_ssl.exporting.original import Original, outputs_of
 from mgd_ssl.exporting.target import Runnable, Target
 from mgd_ssl.exporting.tracing import trace
 
@@ -21,12 +21,7 @@ class Pt2(Target):
     def load(self, original: Original, path: Path) -> Runnable:
         """Load the program."""
         program = torch.export.load(path).module()
-
-        def run(images: torch.Tensor) -> dict[str, torch.Tensor]:
-            with torch.no_grad():
-                return {original.output: program(images)}
-
-        return run
+        return lambda images: outputs_of(program, images, original.output)
 
     def loading(self, original: Original, file: str) -> list[str]:
         """With torch alone."""

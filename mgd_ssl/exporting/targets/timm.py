@@ -4,12 +4,12 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from mgd_ssl.exporting.library import Library
+from mgd_ssl.exporting.built_by_name import BuiltByName
 from mgd_ssl.exporting.original import Original
 from mgd_ssl.models.timm_networks import is_timm, own_defaults, timm_name
 
 
-class Timm(Library):
+class Timm(BuiltByName):
     """``timm.create_model``; a backbone has no head."""
 
     name, ending = "timm", ".timm.safetensors"

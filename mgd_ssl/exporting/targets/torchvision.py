@@ -6,12 +6,12 @@ from typing import Any
 import torchvision
 from torch import nn
 
-from mgd_ssl.exporting.library import Library
+from mgd_ssl.exporting.built_by_name import BuiltByName
 from mgd_ssl.exporting.original import Original
 from mgd_ssl.models.torchvision_networks import CLASSIFIERS, INCEPTIONS
 
 
-class Torchvision(Library):
+class Torchvision(BuiltByName):
     """``torchvision.models.get_model``; the head of a backbone is an identity."""
 
     name, ending = "torchvision", ".torchvision.safetensors"

@@ -12,8 +12,8 @@ from mgd_ssl.exporting.target import Runnable
 from mgd_ssl.exporting.targets.safetensors import Safetensors
 
 
-class Library(Safetensors):
-    """A library that builds networks by name."""
+class BuiltByName(Safetensors):
+    """A target whose own code builds the network, which then loads the weights strictly."""
 
     @abstractmethod
     def build(self, original: Original) -> nn.Module | None:

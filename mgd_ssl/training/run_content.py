@@ -1,0 +1,70 @@
+"""What a run's checkpoint holds beside the networks, and the run as a checkpoint left it."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mgd_ssl.settings.config_file import saved
+from mgd_ssl.training.average import UNAVERAGED
+from mgd_ssl.training.checkpoint import LAST
+from mgd_ssl.training.logging import logger
+from mgd_ssl.training.loop import Position
+from mgd_ssl.training.meter import LossSums
+from mgd_ssl.training.restoring import check_average, check_optimizer, restore_module
+from mgd_ssl.training.run_files import CONFIG
+from mgd_ssl.training.same_run import check_same_run
+
+if TYPE_CHECKING:
+    from mgd_ssl.training.run import TrainingRun
+
+
+def content_of(run: "TrainingRun[Any, Any]", position: Position) -> dict[str, Any]:
+    """The checkpoint of a run at a position."""
+    distiller = run.task.distiller
+    average = {UNAVERAGED: run.average.state()} if run.average else {}
+    return (
+        run.networks()
+        | average
+        | {
+            "config": saved(run.config),
+            "distiller": distiller.state_dict() if distiller else None,
+            "epoch": position.epoch,
+            "optimizer": run.optimizer.state_dict(),
+            "precision": run.fabric.strategy.precision.state_dict(),
+            "progress": {
+                "epoch": position.epoch,
+                "step": position.step,
+                "summed": asdict(position.summed),
+                "best": run.best,
+                "metric": run.metric,
+            },
+            "steps_per_epoch": run.steps,
+            **run.sources,
+        }
+    )
+
+
+def restore_run(run: "TrainingRun[Any, Any]", content: dict[str, Any]) -> Position:
+    """Counterpart of `content_of`, but for the optimizer, which is set up later.
+
+    Raises:
+        ValueError: the checkpoint is of another run, or does not fit.
+    """
+    check_same_run(run.config, content, run.sources, run.steps, run.directory.path / CONFIG)
+    run.restore(content)
+    last = run.directory.checkpoints / LAST
+    if run.average:
+        check_average(last, content)
+        run.average.resume(content[UNAVERAGED]["steps"])
+        unaveraged = content[UNAVERAGED]["student"]
+        restore_module(run.task.student, unaveraged, last, f"{UNAVERAGED}.student")
+    if run.task.distiller:
+        state = content["distiller"] or {}
+        restore_module(run.task.distiller, state, last, "distiller", finite=False)
+    check_optimizer(run.optimizer, content["optimizer"], last)
+    progress = content["progress"]
+    if progress.get("metric", type(run).metric) == run.metric:
+        run.best = progress["best"]
+    summed = LossSums(**progress.get("summed", {}))
+    position = Position(progress["epoch"], progress["step"], summed)
+    logger.info("resumed at %s", position)
+    return position
