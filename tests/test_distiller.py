@@ -160,7 +160,12 @@ def test_a_state_dict_carries_all_that_the_loss_depends_on(reducer, tmp_path):
             adapter.bias.uniform_(-1, 1)
     distiller(student, teacher)  # moves the adapters' running statistics
     torch.save(distiller.state_dict(), tmp_path / "state.pt")
-    options = {"reducer": reducer, "mode": distiller.grouping.mode, "reduction": "sum", "scale": 1.0}
+    options = {
+        "reducer": reducer,
+        "mode": distiller.grouping.mode,
+        "reduction": "sum",
+        "scale": 1.0,
+    }
     blank = [torch.zeros(stage.teacher_channels) for stage in distiller.stages]
     fresh = FeatureDistiller(distiller.stages, blank, **options)
     fresh.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True), strict=True)

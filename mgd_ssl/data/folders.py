@@ -165,7 +165,7 @@ def label_paths(root: Path, found: Scan, train: Path | None) -> tuple[list[str],
     if "" in names or len(classes) < 2:
         got = f"{found.paths[first.index('')]} outside one" if "" in names else f"only {names[0]}/"
         raise ValueError(
-            f"{root}: no labels, as class folders are wanted and there is {got}; expected two or "
+            f"{root}: no labels: labels are class folders, and there is {got}; expected two or "
             "more with every image in one. Sort the images, or use a command without labels."
         )
     _check_barren(root, found)

@@ -62,5 +62,5 @@ def _open_train(config: EvaluationConfig, unlabelled: bool) -> ImageSource:
                 "DATA --retrieve 10"
             ) from error
         why = str(error).partition(";")[0]
-        logger.warning("no accuracy is measured, for want of labels: %s", why)
+        logger.warning("no accuracy is measured: %s", why)
         return source

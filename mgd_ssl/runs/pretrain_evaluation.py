@@ -73,7 +73,8 @@ def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
     except ValueError as error:
         if options.eval_data:
             raise
-        logger.info("no kNN as training goes, for want of labelled train and val parts: %s", error)
+        why = str(error).partition(";")[0]
+        logger.info("no kNN accuracy is measured as training goes: %s", why)
         return None
     bank = subset(bank, options.knn_bank, config.seed)
     check_readable(queries, "kNN", config.loader.exif)

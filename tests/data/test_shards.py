@@ -159,7 +159,7 @@ def test_more_labels_than_names_of_classes_are_refused(shards: Path) -> None:
         (["0", None, "1"], "1 of 3 images have no label; expected one for each, or none"),
         (["0", "dog", "1"], "labels are numbers and names, such as 0 and dog; expected one"),
         (["dog", "dog", "dog"], "there is only dog; expected two or more"),
-        ([None, None, "-1"], "no labels, as class folders are wanted"),
+        ([None, None, "-1"], "no labels: labels are class folders"),
     ],
 )
 def test_mixed_labels_are_refused_where_labels_are_wanted(

@@ -76,7 +76,7 @@ def _folder_classes(
     if "" in present:
         got = "images outside one" if len(present) > 1 else "none"
         raise ValueError(
-            f"{where}: no labels, as class folders are wanted and there is {got}; expected two or "
+            f"{where}: no labels: labels are class folders, and there is {got}; expected two or "
             "more with every image in one, or a label beside each image."
         )
     number = {name: i for i, name in enumerate(present)}
