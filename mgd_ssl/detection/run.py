@@ -18,13 +18,15 @@ from mgd_ssl.detection.task import Detection
 from mgd_ssl.detection.training_data import DetectionData, make_loader
 from mgd_ssl.matching import detection_iterations
 from mgd_ssl.training.checkpoint import export_student
-from mgd_ssl.training.checks import check_batch
+from mgd_ssl.training.checks import with_batch
 from mgd_ssl.training.devices import convert_sync_bn
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
 from mgd_ssl.training.schedules import learning_rate
 from mgd_ssl.training.starting import start_run
+
+WARMUP = 0.1  # of a run, at most
 
 
 def run(config: DetectConfig) -> None:
@@ -38,7 +40,7 @@ def run(config: DetectConfig) -> None:
 def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
     """Open the data, build the networks and check that they fit each other."""
     source, val = open_sources(config)
-    check_batch(config, source, fabric.world_size)
+    config = with_batch(config, source, fabric.world_size)
     if fabric.is_global_zero:
         uses = {"training": source} | ({"average precision": val} if val else {})
         logger.info(data_line(uses))
@@ -82,7 +84,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         val: DetectionSource | None,
     ) -> None:
         steps = len(data.loader)
-        warmup = min(config.optim.warmup_steps / steps, config.optim.epochs - 1)
+        warmup = min(config.optim.warmup_steps / steps, config.optim.epochs * WARMUP)
         rate, freq = (
             learning_rate(config.optim, steps, task.student, warmup=warmup),
             config.mgd.mgd_update_freq,

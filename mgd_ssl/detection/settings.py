@@ -51,7 +51,7 @@ class DetectOptimizer(OptimizerOptions):
     schedule: tuple[int, ...] = (8, 11)
     """With --no-cos: epochs, from 0, at which the rate drops."""
     warmup_steps: int = 1000
-    """Steps over which the rate rises from 0."""
+    """Steps over which the rate rises from 0; a tenth of the run at most."""
 
 
 @dataclass(frozen=True)

@@ -87,13 +87,14 @@ class Objective(ABC):
 class WithQueue(Objective):
     """An objective that keeps embeddings of earlier batches."""
 
-    moco_k: int = 65536
-    """Embeddings in the queue, divisible by the batch."""
+    moco_k: int = 0
+    """Embeddings in the queue, divisible by the batch. 0: 65,536, or as many as there are training
+    images."""
 
     def check(self) -> None:
         """Refuse options out of range."""
         super().check()
-        require_least(self, moco_k=1)
+        require_least(self, moco_k=0)
 
 
 @dataclass(frozen=True)

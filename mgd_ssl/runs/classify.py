@@ -25,11 +25,11 @@ from mgd_ssl.tasks.classification import Classification
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import (
-    check_batch,
     check_enlarged,
     check_norms,
     check_readable,
     check_teacher,
+    with_batch,
 )
 from mgd_ssl.training.class_names import Names, count_classes, match_classes
 from mgd_ssl.training.devices import convert_sync_bn
@@ -56,7 +56,7 @@ def run(config: ClassifyConfig) -> None:
 def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     """The parts of a run, each checked."""
     source, val = open_labelled(config)
-    check_batch(config, source, fabric.world_size)
+    config = with_batch(config, source, fabric.world_size)
     check_enlarged(source, config.loader.size)
     check_readable(val, "top-1", config.loader.exif)
     classes = count_classes(source, val)

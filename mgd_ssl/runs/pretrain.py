@@ -24,7 +24,7 @@ from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.alarms import warn_of_guessing
 from mgd_ssl.training.checkpoint import export_backbone
-from mgd_ssl.training.checks import check_batch, check_enlarged, check_queue
+from mgd_ssl.training.checks import check_enlarged, check_queue, with_batch
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
@@ -33,6 +33,7 @@ from mgd_ssl.training.starting import start_run
 from mgd_ssl.training.student_weights import Reports
 from mgd_ssl.training.training_data import ImageData, before_epochs
 
+MOST_KEYS = 65536  # in a queue; MoCo v2's
 # What keys began with in checkpoints that did not have every student as module.encoder_q.
 OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective."))
 
@@ -52,7 +53,7 @@ def run(config: PretrainConfig) -> Path:
 def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     """The parts of a run, each checked."""
     source, held_out = open_images(config)
-    check_batch(config, source, fabric.world_size)
+    config = with_queue(with_batch(config, source, fabric.world_size), len(source))
     check_enlarged(source, config.loader.size)
     student, reports, distillation = build_networks(config, source)
     task = build_task(config, fabric, student, reports.teacher, distillation)
@@ -64,8 +65,18 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
         logger.info(data_line(run.uses(held_out)))
         if not config.optim.lr:
             total = run.learning_rate.epochs * len(data.loader)
-            logger.info("learning rate %.2g, for %s steps", run.learning_rate.base, f"{total:,}")
+            said = (run.learning_rate.base, f"{total:,}", config.optim.batch_size)
+            logger.info("learning rate %.2g, for %s steps of %d images", *said)
     return run
+
+
+def with_queue(config: PretrainConfig, images: int) -> PretrainConfig:
+    """The settings with a queue that holds no image twice, if they name none."""
+    objective, batch = config.objective, config.optim.batch_size
+    if not isinstance(objective, WithQueue) or objective.moco_k:
+        return config
+    queue = min(MOST_KEYS, images) // batch * batch
+    return replace(config, objective=replace(objective, moco_k=queue))
 
 
 def build_data(

@@ -198,7 +198,7 @@ def _optim(said: Mapping[str, Any], method: Method, embedded: bool) -> Optimizer
     if optimizer == method.optimizer == "sgd":
         rates["lr"] = objective.embedded_lr if embedded else objective.lr
         rates["weight_decay"] = 5e-4 if embedded else rates["weight_decay"]
-    length = {"epochs": 10, "batch_size": 128} if embedded else {"epochs": 200, "batch_size": 256}
+    length = {"epochs": 10, "batch_size": 128} if embedded else {"epochs": 200, "batch_size": 0}
     return OptimizerOptions(optimizer=optimizer, **length, **rates)  # type: ignore[arg-type]
 
 

@@ -120,8 +120,9 @@ class OptimizerOptions:
 
     epochs: int = 200
     """Passes over the training images."""
-    batch_size: Annotated[int, arg(aliases=["-b"])] = 256
-    """Images per step, over all processes."""
+    batch_size: Annotated[int, arg(aliases=["-b"])] = 0
+    """Images per step, over all processes. 0: 256, or a quarter of the training images, down to a
+    power of two, if these are fewer than 1,024."""
     accumulate: int = 1
     """Compute a step in this many parts, one after the other, and add their gradients: takes less
     memory than the whole batch at once. Batch norms take their statistics of a part."""
@@ -154,7 +155,7 @@ class OptimizerOptions:
 
     def check(self) -> None:
         """Refuse values out of range."""
-        require_least(self, epochs=1, batch_size=1, momentum=0, weight_decay=0, warmup_epochs=0)
+        require_least(self, epochs=1, batch_size=0, momentum=0, weight_decay=0, warmup_epochs=0)
         require_least(self, accumulate=1, ema=0)
         if self.lr == 0 and self.optimizer != "adamw":
             raise ValueError(

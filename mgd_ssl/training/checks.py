@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks.task import Task, Teacher
 from mgd_ssl.training.logging import logger
 
+Config = TypeVar("Config", bound=RunConfig)
+MOST, LEAST = 256, 8  # images of a batch that is found
 TRIED = 32  # images of a source
 SHOWN = 8  # to a teacher
 ENLARGED = 2  # times the side of the images
@@ -62,14 +66,18 @@ def check_enlarged(source: ImageSource, size: int) -> None:
         )
 
 
-def check_batch(config: RunConfig, source: ImageSource, processes: int) -> None:
-    """Refuse a batch that the training images do not fill, or that its parts do not divide.
+def with_batch(config: Config, source: ImageSource, processes: int) -> Config:
+    """The settings with a batch size that suits the training images, if they name none.
 
     Raises:
-        ValueError: names a batch size that fits.
+        ValueError: the images do not fill the batch, or its parts do not divide it; names a batch
+            size that fits.
     """
-    batch, images = config.optim.batch_size, len(source)
-    parts = processes * config.optim.accumulate
+    images, parts = len(source), processes * config.optim.accumulate
+    if not config.optim.batch_size:
+        found = fitting_batch(images, parts)
+        config = replace(config, optim=replace(config.optim, batch_size=found))
+    batch = config.optim.batch_size
     if config.optim.accumulate > 1 and batch % parts:
         raise ValueError(
             f"batch_size: got {batch} on {processes} processes in {config.optim.accumulate} parts, "
@@ -82,6 +90,14 @@ def check_batch(config: RunConfig, source: ImageSource, processes: int) -> None:
             f"batch_size: got {batch} and {images} images to train on, expected no more than there "
             f"are; give --batch-size {fitting} or less, or more images"
         )
+    return config
+
+
+def fitting_batch(images: int, parts: int) -> int:
+    """256, or a quarter of the images down to a power of two; a multiple of the parts."""
+    wanted = max(min(images // 4, MOST), min(images, LEAST))
+    batch = 2 ** (wanted.bit_length() - 1)
+    return max(batch // parts, 1) * parts
 
 
 def check_queue(queue: int, batch: int, source: ImageSource) -> None:

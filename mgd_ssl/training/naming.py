@@ -17,6 +17,7 @@ from mgd_ssl.training.run_files import CONFIG, LOCK, holds_settings
 from mgd_ssl.training.same_run import changed_options
 
 Config = TypeVar("Config", bound=RunConfig)
+FOUND = {"--batch-size", "--moco-k"}  # from the images if 0, and written as they were found
 
 
 def with_directory(config: Config, fabric: Fabric) -> Config:
@@ -62,4 +63,6 @@ def _fits(config: RunConfig, run: Path) -> bool:
     """Whether a run's own settings are those of a run that would go on with it."""
     content = yaml.safe_load((run / CONFIG).read_bytes())
     own = command_of(type(config))
-    return content.get(COMMAND, own) == own and not any(changed_options(config, content))
+    changed = dict(changed_options(config, content))
+    others = [name for name, (_, now) in changed.items() if name not in FOUND or now != "0"]
+    return content.get(COMMAND, own) == own and not others

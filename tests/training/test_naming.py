@@ -50,6 +50,13 @@ def test_a_run_is_resumed_where_its_settings_are(begin: Callable[..., Path]) -> 
     assert begin("--resume", "--seed", "3") == THIRD  # which is refused for its seed
 
 
+def test_a_run_is_resumed_by_what_its_images_told(begin: Callable[..., Path]) -> None:
+    assert begin("photos", "-b", "16") == FIRST  # as it is written once 16 is found
+    assert begin("photos", "-b", "32", "--seed", "1") == SECOND
+    assert begin("--resume", "photos") == FIRST
+    assert begin("--resume", "photos", "--seed", "1") == SECOND
+
+
 def test_a_directory_that_is_named_stays(begin: Callable[..., Path]) -> None:
     assert begin("--out", "runs/resnet18") == FIRST
     with pytest.raises(ValueError, match=r"runs/resnet18 is not empty.*runs/resnet18-2"):
