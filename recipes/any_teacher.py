@@ -34,6 +34,7 @@ MOBILE = ("-a", "mobilenetv3_small_050", "--size", SIZE)
 TOKENS = ("-a", VIT)
 ALONE = ("--method", "moco")
 SIMREG = ("--method", "simreg", "--regression-head", "linear", "--optimizer", "adamw")
+OTHERS = ("simreg", "seed", "compress", "disco", "mgd")
 # Row -> (teacher or none, options, how the plan is changed).
 ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "conv to ViT, linear regression": ("conv", (*TOKENS, *SIMREG), ""),
@@ -53,7 +54,7 @@ ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "ViT alone": ("", (*TOKENS, *ALONE), ""),
     "ResNet alone": ("", (*RESNET, *ALONE), ""),
     "MobileNetV3 alone": ("", (*MOBILE, *ALONE), ""),
-}
+} | {f"conv to ResNet, {method}": ("conv", (*RESNET, "--method", method), "") for method in OTHERS}
 
 
 def main() -> None:

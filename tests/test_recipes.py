@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from torch import nn
 
 from mgd_ssl.commands import classify
 from mgd_ssl.data import open_source
@@ -66,7 +65,7 @@ def test_imagenets_command_line_is_the_published_schedule(recipe, student, teach
     assert (optim.batch_size, optim.optimizer, optim.momentum) == (256, "sgd", 0.9)
     assert (optim.nesterov, optim.weight_decay) == (True, 1e-4)
     assert (mgd.mgd_reducer, mgd.mgd_update_freq, mgd.mgd_strength) == ("amp", 1, 1e-4)
-    rate = learning_rate(optim, 5, nn.Identity(), extend=True)
+    rate = learning_rate(optim, 5, 1.0, extend=True)
     assert (rate.base, rate.epochs, rate.kind, rate.warmup) == (0.1, 130, "steps", 10)
     assert list(rate.milestones) == [40, 70, 90]
     alone = read(arguments(Path("imagenet"), student, alone=True))
@@ -77,7 +76,7 @@ def test_imagenets_command_line_is_the_published_schedule(recipe, student, teach
 def test_cubs_command_line_is_the_published_schedule(recipe):
     arguments = recipe("cub200").arguments
     config = read(arguments(Path("cub"), "mobilenet_v2", Path("teacher/last.pt"), kd=True))
-    rate = learning_rate(config.optim, 5, nn.Identity(), extend=True)
+    rate = learning_rate(config.optim, 5, 1.0, extend=True)
     assert (rate.base, rate.epochs, rate.warmup, config.optim.batch_size) == (0.01, 120, 0, 64)
     assert config.optim.nesterov
     assert (config.mgd.mgd_update_freq, config.mgd.mgd_reducer) == (2, "amp")

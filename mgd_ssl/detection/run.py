@@ -26,6 +26,7 @@ from mgd_ssl.training.same_run import located
 from mgd_ssl.training.schedules import learning_rate
 from mgd_ssl.training.starting import start_run
 
+ADAMW = 1e-3  # rate of a short run; docs/log.md
 WARMUP = 0.1  # of a run, at most
 
 
@@ -86,7 +87,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         steps = len(data.loader)
         warmup = min(config.optim.warmup_steps / steps, config.optim.epochs * WARMUP)
         rate, freq = (
-            learning_rate(config.optim, steps, task.student, warmup=warmup),
+            learning_rate(config.optim, steps, ADAMW, warmup=warmup),
             config.mgd.mgd_update_freq,
         )
         total = rate.epochs * steps

@@ -44,10 +44,11 @@ class DetectOptimizer(OptimizerOptions):
     epochs: int = 12
     batch_size: Annotated[int, arg(aliases=["-b"])] = 16
     """Images per step, over all processes."""
-    lr: float = 0.01
-    """Learning rate; it is not scaled with the batch size."""
-    cos: bool = False
-    """Cosine schedule; --no-cos multiplies the rate by 0.1 at each epoch of --schedule."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """Each has its own default learning rate."""
+    lr: float = 0.0
+    """Learning rate; it is not scaled with the batch size. 0, with AdamW: 0.001, less in runs of
+    more than 2,000 steps."""
     schedule: tuple[int, ...] = (8, 11)
     """With --no-cos: epochs, from 0, at which the rate drops."""
     warmup_steps: int = 1000
@@ -100,8 +101,8 @@ class DetectConfig(RunConfig):
         strengths = {"none": 0.0, "published": 2e-8, "mean": 1.0, "start": 0.03}
         width = 0.25 if embedded else 1.0
         optim = EMBEDDED_OPTIM if embedded else DetectOptimizer()
-        if said.get("optimizer") == "adamw":  # the rate of SGD would be too high
-            optim = replace(optim, optimizer="adamw", lr=EMBEDDED_OPTIM.lr)
+        if said.get("optimizer") == "sgd":
+            optim = replace(optim, optimizer="sgd", lr=0.01)
         return cls(
             data=said.get("data", ()),
             out=run_directory(said, arch, "detect-"),
@@ -160,7 +161,7 @@ class DetectConfig(RunConfig):
         return RULES
 
 
-EMBEDDED_OPTIM = DetectOptimizer(batch_size=8, optimizer="adamw", lr=1e-3, warmup_steps=50)
+EMBEDDED_OPTIM = DetectOptimizer(batch_size=8, warmup_steps=50)
 
 
 def _detector(said: Mapping[str, Any], embedded: bool) -> DetectorOptions:

@@ -44,6 +44,8 @@ from mgd_ssl.training.starting import start_run
 from mgd_ssl.training.student_weights import Reports, refuse_teachers_own, say_start
 from mgd_ssl.training.training_data import ImageData, before_epochs
 
+ADAMW = 1e-3  # rate of a short run; docs/log.md
+
 
 def run(config: ClassifyConfig) -> None:
     """Train a classifier, or with ``--evaluate`` measure one."""
@@ -179,7 +181,7 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
         teacher: tuple[nn.Module, KeyReport] | None,
         reports: Reports,
     ) -> None:
-        rate = learning_rate(config.optim, len(data.loader), task.student, extend=True)
+        rate = learning_rate(config.optim, len(data.loader), ADAMW, extend=True)
         epochs = evenly_spaced_epochs(rate.epochs, config.mgd.mgd_update_freq or 2)
         super().__init__(config, fabric, task, data, rate, before_epochs(epochs, data.loader))
         self.teacher, self.reports = teacher, reports

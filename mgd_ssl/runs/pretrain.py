@@ -28,7 +28,7 @@ from mgd_ssl.training.checks import check_enlarged, check_queue, with_batch
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
-from mgd_ssl.training.schedules import learning_rate
+from mgd_ssl.training.schedules import learning_rate, pretraining_rate
 from mgd_ssl.training.starting import start_run
 from mgd_ssl.training.student_weights import Reports
 from mgd_ssl.training.training_data import ImageData, before_epochs
@@ -119,7 +119,7 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         held_out: ImageSource | None,
         reports: Reports,
     ) -> None:
-        rate = learning_rate(config.optim, len(data.loader), task.student)
+        rate = learning_rate(config.optim, len(data.loader), pretraining_rate(task.student))
         freq = config.mgd.mgd_update_freq
         epochs = (
             evenly_spaced_epochs(rate.epochs, freq) if freq else unsupervised_epochs(rate.epochs)

@@ -146,7 +146,7 @@ def _optim(said: Mapping[str, Any], embedded: bool) -> ClassifyOptimizer:
     if embedded:
         optim = ClassifyOptimizer(epochs=10, batch_size=128, weight_decay=5e-4)
     if said.get("optimizer") == "adamw":  # the rate of SGD would be far too high
-        return replace(optim, optimizer="adamw", lr=1e-3, weight_decay=0.05)
+        return replace(optim, optimizer="adamw", lr=0.0, weight_decay=0.05)
     return optim
 
 

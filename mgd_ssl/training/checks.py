@@ -96,7 +96,7 @@ def with_batch(config: Config, source: ImageSource, processes: int) -> Config:
 def fitting_batch(images: int, parts: int) -> int:
     """256, or a quarter of the images down to a power of two; a multiple of the parts."""
     wanted = max(min(images // 4, MOST), min(images, LEAST))
-    batch = 2 ** (wanted.bit_length() - 1)
+    batch: int = 1 << (wanted.bit_length() - 1)
     return max(batch // parts, 1) * parts
 
 

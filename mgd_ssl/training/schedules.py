@@ -55,16 +55,15 @@ class LearningRate:
         return self.base * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def adamw_rate(steps: int, student: nn.Module) -> float:
-    """A learning rate of AdamW that suits a run of so many steps, and a student."""
-    short = WITH_BATCH_NORM if any(map(is_batch_norm, student.modules())) else WITHOUT
-    return short * min(math.sqrt(REACH / steps), 1.0)
+def pretraining_rate(student: nn.Module) -> float:
+    """AdamW's rate of a short run of pretraining that suits a student."""
+    return WITH_BATCH_NORM if any(map(is_batch_norm, student.modules())) else WITHOUT
 
 
 def learning_rate(
     options: OptimizerOptions,
     steps: int,
-    student: nn.Module,
+    short: float,
     *,
     extend: bool = False,
     warmup: float | None = None,
@@ -74,7 +73,8 @@ def learning_rate(
     Args:
         options: of the run.
         steps: of an epoch.
-        student: that is trained.
+        short: rate of a run of up to 2,000 steps, where the options say 0; it falls with the root
+            of the steps of a longer run.
         extend: let the warm-up come before the schedule, and the run be longer by it.
         warmup: epochs, or parts of one, instead of ``warmup_epochs``.
     """
@@ -82,8 +82,9 @@ def learning_rate(
     later = options.warmup_epochs if extend else 0
     if warmup is None:
         warmup = options.warmup_epochs or (0 if options.lr else WARMUP * options.epochs)
+    found = short * min(math.sqrt(REACH / (options.epochs * steps)), 1.0)
     return LearningRate(
-        options.lr or adamw_rate(options.epochs * steps, student),
+        options.lr or found,
         options.epochs + later,
         cosine if options.cos else "steps",
         [milestone + later for milestone in options.schedule],

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from torch import nn
 
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.models import create_backbone
@@ -36,7 +35,7 @@ def test_a_folder_gets_the_settings_of_the_papers() -> None:
     optim = config.optim
     assert (optim.epochs, optim.batch_size, optim.lr, optim.weight_decay) == (200, 0, 0.03, 1e-4)
     assert config.loader.size == 224 and config.views.preset == "moco_v2"
-    assert learning_rate(config.optim, 5, nn.Identity())(100, 0, 5) == pytest.approx(0.015)
+    assert learning_rate(config.optim, 5, 1.0)(100, 0, 5) == pytest.approx(0.015)
 
 
 def test_a_method_that_is_not_the_default_is_part_of_the_directory() -> None:
@@ -50,7 +49,7 @@ def test_what_was_said_is_kept_on_the_embedded_data() -> None:
     argv = ["--method", "mgd", "--width", "0.25", "--epochs", "3", "--no-cos", "--schedule", "2"]
     config = read(*argv)
     assert (config.network.width, config.optim.epochs, config.optim.lr) == (0.25, 3, 0.06)
-    assert learning_rate(config.optim, 5, nn.Identity())(2, 0, 5) == pytest.approx(0.006)
+    assert learning_rate(config.optim, 5, 1.0)(2, 0, 5) == pytest.approx(0.006)
 
 
 def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
@@ -84,9 +83,11 @@ def test_earlier_spellings_say_the_same(earlier: list[str], now: list[str]) -> N
 @pytest.mark.parametrize("data", [["images"], []])
 def test_adamw_does_not_take_the_rate_of_sgd(data: list[str]) -> None:
     classify = parse(ClassifyConfig, "mgd-ssl classify", [*data, "--optimizer", "adamw"]).optim
-    assert (classify.optimizer, classify.lr, classify.weight_decay) == ("adamw", 1e-3, 0.05)
-    detect = parse(DetectConfig, "mgd-ssl detect", [*data, "--optimizer", "adamw"]).optim
-    assert (detect.optimizer, detect.lr) == ("adamw", 1e-3)
+    assert (classify.optimizer, classify.lr, classify.weight_decay) == ("adamw", 0, 0.05)
+    detect = parse(DetectConfig, "mgd-ssl detect", data).optim
+    assert (detect.optimizer, detect.lr) == ("adamw", 0)
+    detect = parse(DetectConfig, "mgd-ssl detect", [*data, "--optimizer", "sgd"]).optim
+    assert (detect.optimizer, detect.lr) == ("sgd", 0.01)
 
 
 @pytest.mark.parametrize(

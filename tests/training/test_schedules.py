@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mgd_ssl.settings.run import OptimizerOptions
-from mgd_ssl.training.schedules import LearningRate, learning_rate
+from mgd_ssl.training.schedules import LearningRate, learning_rate, pretraining_rate
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,14 @@ def test_adamw_finds_its_rate_from_the_steps_of_the_run_and_the_norms_of_the_stu
     epochs: int, steps: int, norm: type[nn.Module], expected: float
 ) -> None:
     options = OptimizerOptions(epochs=epochs, optimizer="adamw", lr=0.0)
-    rate = learning_rate(options, steps, nn.Sequential(nn.ReLU(), norm(4)))
+    short = pretraining_rate(nn.Sequential(nn.ReLU(), norm(4)))
+    rate = learning_rate(options, steps, short)
     assert (rate.base, rate.warmup) == pytest.approx((expected, epochs / 20))
 
 
 def test_a_rate_that_is_given_stays() -> None:
     options = OptimizerOptions(epochs=1, optimizer="adamw", lr=1e-3)
-    rate = learning_rate(options, 10, nn.Identity())
+    rate = learning_rate(options, 10, 8e-3)
     assert (rate.base, rate.warmup) == (1e-3, 0)
 
 
