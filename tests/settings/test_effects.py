@@ -121,7 +121,7 @@ def test_an_option_that_nothing_reads_is_refused_by_name(config: type, line: str
         (PretrainConfig, "--optimizer adamw --knn-k 5 --health-images 9 --stem-stride 1"),
         (ClassifyConfig, "d --optimizer adamw --wd 0.1 --no-cos --schedule 3"),
         (ClassifyConfig, "d --evaluate --student-weights w --precision bf16 --size 32 -b 8"),
-        (DetectConfig, "d --teacher t --levels c2 c3 --mgd-start 0.1 --optimizer sgd --momentum 0.5"),
+        (DetectConfig, "d --teacher t --levels c2 --mgd-start 0.1 --optimizer sgd --momentum 0.5"),
         (LinearEvalConfig, "t.pt --protocol moco --lr 3 --epochs 90 --schedule 60"),
         (KnnConfig, "t.pt --retrieve 3 --neighbours 3 --precision bf16 --stem small"),
     ],
