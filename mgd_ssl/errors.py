@@ -1,4 +1,4 @@
-"""Ends of a run that a command answers; known before torch loads."""
+"""Errors that a command answers; known before torch loads."""
 
 import signal
 
@@ -19,3 +19,11 @@ class Interrupted(Exception):  # noqa: N818
 
 class NonFiniteLossError(RuntimeError):
     """A loss is NaN or infinite."""
+
+
+class WorkerError(ValueError):
+    """An error that reads the same where a decoding process sends it."""
+
+    def __init__(self, message: str) -> None:
+        # a loader raises a worker's error again with the worker's traceback before the message
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].rstrip())

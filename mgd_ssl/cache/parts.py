@@ -1,20 +1,28 @@
 """Parts of a cache: some images' answers to one view, a file each, whole or absent."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mgd_ssl.errors import WorkerError
 from mgd_ssl.files import write_whole
 
 # One entry, the cache's identity and a checksum: the order of several is not always the same.
 ENTRY = "cache"
+REMEDY = "repeat the mgd-ssl cache command that began it, which makes the part again"
 
 Shapes = Mapping[str, tuple[int, ...]] | None  # None: any
+
+
+class PartError(WorkerError):
+    """A part is not there, or not as it was written."""
 
 
 def part_path(folder: Path, view: int, part: int) -> Path:
@@ -37,51 +45,60 @@ def write_part(path: Path, columns: Mapping[str, Tensor], identity: str) -> None
     write_whole(path, lambda file: file.write(content))
 
 
-def read_part(path: Path, identity: str, shapes: Shapes) -> dict[str, Tensor]:
+def read_part(path: Path, identity: str, shapes: Shapes, *, check: bool) -> dict[str, Tensor]:
     """A part's columns, mapped into memory.
 
     Args:
         path: of the part.
         identity: of the cache.
         shapes: of the columns.
+        check: compare the checksum too, which reads the whole part.
 
     Raises:
-        ValueError: the part is missing, cut short, of another cache, or not of these columns.
+        PartError: the part is missing, cut short, changed, of another cache, or not of these
+            columns.
     """
-    return _read(path, identity, shapes)[0]
+    with _opened(path, identity, shapes) as (file, checksum):
+        columns = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if check and str(_checksum(columns)) != checksum:
+        raise PartError(f"teacher cache: {path} is not as it was written; {REMEDY}")
+    return columns
+
+
+def is_there(path: Path, identity: str, shapes: Shapes) -> bool:
+    """Whether a part of this cache and of its whole length is there; reads the header alone."""
+    try:
+        with _opened(path, identity, shapes):
+            return True
+    except PartError:
+        return False
 
 
 def is_whole(path: Path, identity: str, shapes: Shapes) -> bool:
     """Whether a part is there, of this cache, and of the bytes that were written."""
     try:
-        columns, checksum = _read(path, identity, shapes)
-    except ValueError:
+        return bool(read_part(path, identity, shapes, check=True))
+    except PartError:
         return False
-    return str(_checksum(columns)) == checksum
 
 
-def _read(path: Path, identity: str, shapes: Shapes) -> tuple[dict[str, Tensor], str]:
-    """A part's columns, and the checksum that was written with them."""
-    columns, (written_for, checksum) = _open(path)
-    if written_for != identity:
-        raise ValueError(f"teacher cache: {path} is a part of another cache; make this part anew")
-    found = {name: tuple(column.shape) for name, column in columns.items()}
-    if shapes is not None and found != shapes:
-        raise ValueError(f"teacher cache: {path} holds other columns than the cache; delete it")
-    return columns, checksum
-
-
-def _open(path: Path) -> tuple[dict[str, Tensor], tuple[str, str]]:
-    """A part's columns, the identity of its cache and its checksum."""
+@contextmanager
+def _opened(path: Path, identity: str, shapes: Shapes) -> Iterator[tuple[Any, str]]:
+    """A part's file, whose header was compared with all that is known, and its checksum."""
     try:
-        with safe_open(path, "pt") as file:
-            names, metadata = file.keys(), file.metadata() or {}
-            identity, _, checksum = metadata.get(ENTRY, "").partition(" ")
-            return {name: file.get_tensor(name) for name in names}, (identity, checksum)
+        with safe_open(path, "pt") as file:  # refuses another length than the header's
+            written_for, _, checksum = (file.metadata() or {}).get(ENTRY, "").partition(" ")
+            if written_for != identity:
+                raise PartError(f"teacher cache: {path} is a part of another cache; {REMEDY}")
+            names = file.keys()
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in names}
+            if shapes is not None and found != shapes:
+                raise PartError(f"teacher cache: {path} holds other columns; {REMEDY}")
+            yield file, checksum
     except FileNotFoundError as error:
-        raise ValueError(f"teacher cache: {path} is missing; make the cache again") from error
+        raise PartError(f"teacher cache: {path} is missing; {REMEDY}") from error
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"teacher cache: {path} is damaged ({error}); delete it") from error
+        raise PartError(f"teacher cache: {path} is damaged ({error}); {REMEDY}") from error
 
 
 def _checksum(columns: Mapping[str, Tensor]) -> int:

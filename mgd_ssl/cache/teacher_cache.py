@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mgd_ssl.cache.answers import OUTPUT
 from mgd_ssl.cache.manifest import Manifest, read_manifest
-from mgd_ssl.cache.parts import is_whole, part_path, read_part
+from mgd_ssl.cache.parts import is_there, is_whole, part_path, read_part
 from mgd_ssl.progress import tracked
 
 MOST_OPEN = 4096  # parts that are mapped at once; a process may map some 65,000 files
@@ -23,6 +23,8 @@ THREADS = 4
 class TeacherCache:
     """A folder of a teacher's answers.
 
+    A part's checksum is compared when the part is first read, by whichever process reads it.
+
     Args:
         folder: of the cache.
         manifest: what it was made from.
@@ -31,6 +33,9 @@ class TeacherCache:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
         self._open: OrderedDict[tuple[int, int], dict[str, Tensor]] = OrderedDict()
+        # whether each part was compared; processes that are started later share it
+        self._compared = torch.zeros(manifest.views, manifest.parts, dtype=torch.bool)
+        self._compared.share_memory_()  # type: ignore[no-untyped-call]
 
     @classmethod
     def open(cls, folder: Path) -> "TeacherCache":
@@ -54,7 +59,7 @@ class TeacherCache:
             maps: read the maps too, not the pooled output alone.
 
         Raises:
-            ValueError: a part is missing or damaged.
+            PartError: a part is missing or damaged.
         """
         parts, rows = np.divmod(images, self.manifest.part_images)
         found: dict[str, Tensor] = {}
@@ -69,24 +74,24 @@ class TeacherCache:
                 found[name][here] = column[wanted]
         return found
 
-    def missing(self) -> list[tuple[int, int]]:
-        """Views and parts that are not there, or not as they were written; reads every part."""
+    def missing(self, *, checksums: bool) -> list[tuple[int, int]]:
+        """Views and parts that are not there, or not as they were written.
+
+        Args:
+            checksums: read every part whole; otherwise its length and header alone are compared.
+        """
         every = list(self.every())
+        is_good = is_whole if checksums else is_there
         with ThreadPoolExecutor(THREADS) as pool:
-            read = pool.map(lambda where: self.is_whole(*where), every)
-            whole = list(tracked(read, f"reading {self.folder}", len(every), "parts"))
-        return [where for where, there in zip(every, whole, strict=True) if not there]
+            read = pool.map(lambda where: is_good(*self._described(*where)), every)
+            found = list(tracked(read, f"reading {self.folder}", len(every), "parts"))
+        return [where for where, good in zip(every, found, strict=True) if not good]
 
     def every(self) -> Iterator[tuple[int, int]]:
         """Each view with each of its parts, in the order of making."""
         for view in range(self.manifest.views):
             for part in range(self.manifest.parts):
                 yield view, part
-
-    def is_whole(self, view: int, part: int) -> bool:
-        """Whether a part is there as it was written."""
-        path = part_path(self.folder, view, part)
-        return is_whole(path, self.manifest.identity, self.shapes(part))
 
     def shapes(self, part: int) -> dict[str, tuple[int, ...]]:
         """Shapes of a part's columns."""
@@ -102,11 +107,16 @@ class TeacherCache:
         first = part * self.manifest.part_images
         return range(first, min(first + self.manifest.part_images, self.manifest.images))
 
+    def _described(self, view: int, part: int) -> tuple[Path, str, dict[str, tuple[int, ...]]]:
+        """Where a part is, its cache's identity, and its columns' shapes."""
+        return part_path(self.folder, view, part), self.manifest.identity, self.shapes(part)
+
     def _part(self, view: int, part: int) -> dict[str, Tensor]:
         where = view, part
         if where not in self._open:
-            path = part_path(self.folder, view, part)
-            self._open[where] = read_part(path, self.manifest.identity, self.shapes(part))
+            check = not self._compared[where]
+            self._open[where] = read_part(*self._described(view, part), check=check)
+            self._compared[where] = True
             while len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)
         self._open.move_to_end(where)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mgd_ssl.data.formats import explain, printable
 from mgd_ssl.data.sources import ImageSource
-from mgd_ssl.data.workers import WorkerError
+from mgd_ssl.errors import WorkerError
 
 logger = logging.getLogger(__name__)
 MOST_BAD_IN_A_ROW = 1000

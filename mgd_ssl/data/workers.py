@@ -17,19 +17,12 @@ from torch import Tensor
 from torch._utils import ExceptionWrapper
 
 from mgd_ssl import process
+from mgd_ssl.errors import WorkerError
 
 logger = logging.getLogger(__name__)
 SHARED_MEMORY = Path("/dev/shm")
 MOST = 8
 REMEDY = "give it more (docker run --shm-size=8g), or fewer decoding processes with -j, 0 for none"
-
-
-class WorkerError(ValueError):
-    """An error that reads the same where a decoding process sends it."""
-
-    def __init__(self, message: str) -> None:
-        # a loader raises a worker's error again with the worker's traceback before the message
-        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].rstrip())
 
 
 def decoding_workers(asked: int) -> int:

@@ -247,7 +247,7 @@ class Embedder:
 
     def _read(self) -> Iterator[dict[str, Tensor]]:
         for number in range(len(self.parts)):
-            yield read_part(self._path(number), self.identity, None)
+            yield read_part(self._path(number), self.identity, None, check=False)
 
     def _rows(self) -> Iterator[NDArray[np.float32]]:
         return (part["features"].numpy() for part in self._read() if len(part["features"]))

@@ -126,7 +126,7 @@ def missing_parts(cache: TeacherCache, fabric: Fabric) -> list[tuple[int, int]]:
     if cache.folder.is_dir() and fabric.is_global_zero:
         for file in cache.folder.glob("view_*/.*.tmp"):
             file.unlink()  # of a command that was killed
-    found = [cache.missing()] if fabric.is_global_zero else []
+    found = [cache.missing(checksums=True)] if fabric.is_global_zero else []
     return distributed.gather_list(found)[0]
 
 

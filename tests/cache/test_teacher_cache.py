@@ -2,15 +2,17 @@
 
 import json
 import pickle
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from mgd_ssl.cache import parts, teacher_cache
 from mgd_ssl.cache.answers import Answers
 from mgd_ssl.cache.manifest import MANIFEST, Manifest, StoredMap, read_manifest
-from mgd_ssl.cache.parts import part_path, write_part
+from mgd_ssl.cache.parts import PartError, part_path, write_part
 from mgd_ssl.cache.teacher_cache import TeacherCache
 
 IMAGES, VIEWS, FEATURES = 10, 3, 5
@@ -84,7 +86,7 @@ def test_the_bytes_of_a_view_are_counted(cache: TeacherCache) -> None:
 
 
 def test_a_whole_cache_misses_nothing(cache: TeacherCache) -> None:
-    assert cache.missing() == []
+    assert cache.missing(checksums=True) == []
 
 
 def cut(path: Path) -> None:
@@ -100,21 +102,60 @@ def garble(path: Path) -> None:
 @pytest.mark.parametrize("damage", [Path.unlink, cut, garble, lambda path: path.write_bytes(b"")])
 def test_a_part_that_is_not_as_it_was_written_is_missing(cache: TeacherCache, damage) -> None:
     damage(part_path(cache.folder, 1, 2))
-    assert cache.missing() == [(1, 2)]
+    assert cache.missing(checksums=True) == [(1, 2)]
+
+
+def test_a_short_part_is_found_without_being_read_and_a_changed_one_as_it_is_read(
+    cache: TeacherCache,
+) -> None:
+    short, changed = part_path(cache.folder, 1, 2), part_path(cache.folder, 2, 0)
+    cut(short)
+    garble(changed)
+    assert cache.missing(checksums=False) == [(1, 2)]
+    cache.read(2, np.arange(4, IMAGES))
+    for view, image, path in ((1, 8, short), (2, 3, changed), (2, 3, changed)):
+        with pytest.raises(PartError, match=f"{path} is .*; repeat the mgd-ssl cache command"):
+            cache.read(view, np.array([image]))
+
+
+def test_every_changed_byte_is_found(cache: TeacherCache) -> None:
+    path = part_path(cache.folder, 0, 0)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(PartError, match=str(path)):
+            cache.read(0, np.array([0]))
+
+
+def test_a_part_is_compared_once_by_all_processes_together(
+    cache: TeacherCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+    checksum = parts._checksum
+    monkeypatch.setattr(parts, "_checksum", lambda c: compared.append(1) or checksum(c))
+    monkeypatch.setattr(teacher_cache, "MOST_OPEN", 1)
+    for _ in range(2):
+        cache.read(0, np.arange(IMAGES))
+    assert len(compared) == cache.manifest.parts
+    reader = get_context("fork").Process(target=cache.read, args=(1, np.arange(IMAGES)))
+    reader.start()
+    reader.join()
+    cache.read(1, np.arange(IMAGES))
+    assert len(compared) == cache.manifest.parts
 
 
 def test_a_part_of_another_cache_is_missing_and_refused(cache: TeacherCache) -> None:
     path = part_path(cache.folder, 0, 1)
     write_part(path, cache.read(0, np.arange(4, 8)), "another")
-    assert cache.missing() == [(0, 1)]
+    assert cache.missing(checksums=True) == [(0, 1)]
     with pytest.raises(ValueError, match="is a part of another cache"):
         TeacherCache.open(cache.folder).read(0, np.array([5]))
 
 
 def test_a_part_that_stands_for_another_of_other_length_is_missing(cache: TeacherCache) -> None:
     part_path(cache.folder, 0, 0).rename(part_path(cache.folder, 0, 2))
-    assert cache.missing() == [(0, 0), (0, 2)]
-    with pytest.raises(ValueError, match="is missing; make the cache again"):
+    assert cache.missing(checksums=True) == [(0, 0), (0, 2)]
+    with pytest.raises(ValueError, match=r"is missing; repeat the mgd-ssl cache command"):
         cache.read(0, np.array([0]))
     with pytest.raises(ValueError, match="holds other columns"):
         cache.read(0, np.array([9]))

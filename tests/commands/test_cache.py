@@ -1,6 +1,7 @@
 """A teacher is asked once; training from its answers is training with it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -313,6 +314,24 @@ def test_a_cache_that_is_cut_short_is_refused_with_what_completes_it(
     said = refused(capsys, train(data, teacher, out, tmp_path / "run"))
     assert "1 of 6 parts" in said and "the first of view 1, part 0" in said
     assert "repeat the mgd-ssl cache command" in said
+
+
+def test_a_changed_part_ends_a_run_as_it_is_first_read_and_costs_no_bit(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path, capsys: Capture
+) -> None:
+    assert train(data, teacher, cached, tmp_path / "whole") == 0
+    out = shutil.copytree(cached, tmp_path / "cache")
+    changed = part_path(out, 1, 0)
+    changed.write_bytes(changed.read_bytes()[:-1] + b"\x55")
+    said = refused(capsys, train(data, teacher, out, tmp_path / "run"))
+    assert f"{changed} is not as it was written; repeat the mgd-ssl cache command" in said
+    assert read_last(tmp_path / "run")["progress"]["epoch"] == 1
+    again = refused(capsys, train(data, teacher, out, tmp_path / "run", "--resume"))
+    assert again == said
+    assert make(data, teacher, out) == 0 and listing(out) == listing(cached)
+    assert train(data, teacher, out, tmp_path / "run", "--resume") == 0
+    ends = [read_last(tmp_path / name)["state_dict"] for name in ("run", "whole")]
+    assert differences(*ends) == []
 
 
 def test_answers_that_the_teacher_does_not_give_are_refused(

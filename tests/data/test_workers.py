@@ -11,7 +11,8 @@ import torch
 
 from mgd_ssl import process
 from mgd_ssl.data import ArraySource, loading, make_loader, workers
-from mgd_ssl.data.workers import WorkerError, decoding_workers, tensor_bytes, workers_that_fit
+from mgd_ssl.data.workers import decoding_workers, tensor_bytes, workers_that_fit
+from mgd_ssl.errors import WorkerError
 
 MIB = 2**20
 
