@@ -10,7 +10,9 @@ from PIL import Image
 
 from mgd_ssl.commands import classify
 from mgd_ssl.data import open_source
+from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.classify import ClassifyConfig
+from mgd_ssl.settings.evaluation import KnnConfig, LinearEvalConfig
 from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.training.schedules import learning_rate
@@ -71,6 +73,32 @@ def test_imagenets_command_line_is_the_published_schedule(recipe, student, teach
     alone = read(arguments(Path("imagenet"), student, alone=True))
     assert alone.teacher.teacher is None
     assert alone.optim == optim
+
+
+def test_imagenets_pretraining_is_cached_trained_and_measured(
+    recipe, tmp_path, monkeypatch, capsys
+):
+    called = []
+    done = argparse.Namespace(returncode=0)
+    monkeypatch.setattr("subprocess.run", lambda words, cwd: called.append(words[1:]) or done)
+    main = recipe("imagenet_pretraining").main
+    out = ["--out", str(tmp_path / "out"), "--devices", "8", "--epochs", "50"]
+    main(["imagenet", "resnet50", *out, "-a", "resnet34", "--", "--seed", "3"])
+    (_, _, _, *caching), (_, *training), (_, *near), (_, *probing) = called
+    made = parse(CacheConfig, "mgd-ssl cache", caching)
+    assert (made.out, made.views, made.size) == (tmp_path / "out/cache", 20, 224)
+    run = parse(PretrainConfig, "pretrain.py", [w for w in training if "cache" not in w])
+    assert (run.method, run.network.arch) == ("mgd-plus", "resnet34")
+    assert (run.optim.epochs, run.seed) == (50, 3)
+    assert str(tmp_path / "out/cache") in training
+    student = tmp_path / "out/resnet34"
+    assert parse(KnnConfig, "knn_eval.py", near).checkpoint == student
+    assert parse(LinearEvalConfig, "linear_eval.py", probing).checkpoint == student
+    called.clear()
+    main(["imagenet", "dinov2", "--dry-run"])
+    assert [words[0] for words in called] == ["pretrain.py"]
+    assert "--dry-run" in called[0]
+    assert capsys.readouterr().out.count("python linear_eval.py") == 2
 
 
 def test_cubs_command_line_is_the_published_schedule(recipe):
