@@ -75,8 +75,9 @@ def students(teacher: Path, factor: str, seeds: tuple[int, ...]) -> list[Row]:
 
 def shares(seeds: tuple[int, ...]) -> list[Row]:
     """1 % and 10 % of the labels, from scratch and from a student of pretrain.py."""
-    few = ("--label-fraction", "0.01", "--epochs", "100", "-b", "32", "--lr", "0.02")
-    more = ("--label-fraction", "0.1", "--epochs", "30", "-b", "32", "--lr", "0.02")
+    sgd = ("-b", "32", "--optimizer", "sgd", "--lr", "0.02")
+    few = ("--label-fraction", "0.01", "--epochs", "100", *sgd)
+    more = ("--label-fraction", "0.1", "--epochs", "30", *sgd)
     starts = ("scratch", "pretrained")
     return [Row(f"{s}, {n}", o, seeds) for n, o in (("1 %", few), ("10 %", more)) for s in starts]
 

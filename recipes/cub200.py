@@ -33,7 +33,8 @@ PUBLISHED: dict[str, Errors] = {  # with absolute max pooling
 }
 
 SCHEDULE = ["--epochs", "120", "--no-cos", "--schedule", "30", "60", "80"]
-OPTIMISER = ["-b", "64", "--lr", "0.01", "--momentum", "0.9", "--nesterov", "--wd", "1e-4"]
+OPTIMISER = ["--optimizer", "sgd", "--lr", "0.01", "--momentum", "0.9", "--nesterov"]
+OPTIMISER += ["-b", "64", "--wd", "1e-4"]
 MATCHING = ["--mgd-reducer", "amp", "--mgd-update-freq", "2", "--mgd-loss-factor", "1e4"]
 
 

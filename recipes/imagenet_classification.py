@@ -30,7 +30,8 @@ ALONE: dict[str, Errors] = {"mobilenet_v1": (31.13, 11.24)}
 DISTILLED: dict[str, Errors] = {"mobilenet_v1": (28.53, 9.67)}  # absolute max pooling
 
 SCHEDULE = ["--epochs", "120", "--warmup-epochs", "10", "--no-cos", "--schedule", "30", "60", "80"]
-OPTIMISER = ["-b", "256", "--lr", "0.1", "--momentum", "0.9", "--nesterov", "--wd", "1e-4"]
+OPTIMISER = ["--optimizer", "sgd", "--lr", "0.1", "--momentum", "0.9", "--nesterov"]
+OPTIMISER += ["-b", "256", "--wd", "1e-4"]
 MATCHING = ["--mgd-reducer", "amp", "--mgd-update-freq", "1", "--mgd-loss-factor", "1e4"]
 
 

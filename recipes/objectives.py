@@ -28,7 +28,7 @@ DISTILLED = {  # method, its learning rate, and what it is told beside them
     "compress": ("compress", "0.3"),
     "disco": ("disco", "0.3"),
     "simsiam + matching": ("simsiam", "0.3", "--mgd-start", "0.3"),
-    "mgd-plus": ("mgd-plus", "1.0", "--optimizer", "sgd", "--mgd-start", "0.3"),
+    "mgd-plus": ("mgd-plus", "1.0", "--mgd-start", "0.3"),
 }
 
 
@@ -63,7 +63,7 @@ def rows(options: argparse.Namespace) -> list[Row]:
     named |= {name: (given, *row) for name, row in DISTILLED.items()}
     found = []
     for name, (source, method, rate, *more) in named.items():
-        told = (*source, "--method", method, *more)
+        told = (*source, "--method", method, "--optimizer", "sgd", *more)
         if options.rates:
             found += [Row(f"{name} @{r}", (*told, "--lr", r)) for r in options.rates]
         else:  # the slowest rows, of heads as wide as 2048, have one seed

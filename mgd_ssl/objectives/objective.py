@@ -39,6 +39,7 @@ class Objective(ABC):
         contrasts: whether it compares the images of a batch with each other.
         views: random views of each image in a step.
         encodings: times that the student encodes an image in a step, with its gradient.
+        optimizer: that suits it.
         lr: learning rate of SGD on a user's images.
         embedded_lr: learning rate of SGD on the embedded images.
     """
@@ -47,6 +48,7 @@ class Objective(ABC):
     contrasts: ClassVar[bool] = False
     views: ClassVar[int] = 1
     encodings: ClassVar[int] = 1
+    optimizer: ClassVar[str] = "sgd"
     lr: ClassVar[float] = 0.03
     embedded_lr: ClassVar[float] = 0.06
 

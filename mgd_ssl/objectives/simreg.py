@@ -14,6 +14,7 @@ class SimReg(Objective):
     """simreg: regression of the teacher's pooled features. See `mgd_ssl.losses.SimReg`."""
 
     needs_teacher: ClassVar[bool] = True
+    optimizer: ClassVar[str] = "adamw"
     lr: ClassVar[float] = 0.05
     embedded_lr: ClassVar[float] = 1.0
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_above, require_least
@@ -41,8 +41,12 @@ class ClassifyOptimizer(OptimizerOptions):
     """Optimizer and learning rate."""
 
     epochs: int = 120
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Each has its own default learning rate and weight decay. Default: adamw with
+    --student-weights, else sgd."""
     lr: float = 0.1
-    """Learning rate; it is not scaled with the batch size."""
+    """Learning rate; it is not scaled with the batch size. 0, with AdamW: 0.001, less in runs of
+    more than 2,000 steps, after a warm-up of a twentieth."""
     nesterov: bool = True
     """Nesterov momentum, with SGD."""
     schedule: tuple[int, ...] = (30, 60, 80)
@@ -145,7 +149,8 @@ def _optim(said: Mapping[str, Any], embedded: bool) -> ClassifyOptimizer:
     optim = ClassifyOptimizer()
     if embedded:
         optim = ClassifyOptimizer(epochs=10, batch_size=128, weight_decay=5e-4)
-    if said.get("optimizer") == "adamw":  # the rate of SGD would be far too high
+    usual = "adamw" if said.get("student_weights") else "sgd"
+    if said.get("optimizer", usual) == "adamw":
         return replace(optim, optimizer="adamw", lr=0.0, weight_decay=0.05)
     return optim
 

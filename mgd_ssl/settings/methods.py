@@ -47,7 +47,7 @@ METHODS: dict[str, Method] = {
     ),
     # The method of 2021: MoCo v2, and the matching in groups.
     "mgd": Method("moco", weighing="published"),
-    **{name: Method(name) for name in OBJECTIVES},
+    **{name: Method(name, optimizer=each.optimizer) for name, each in OBJECTIVES.items()},
 }
 # Learning rate and weight decay of an optimizer, unless the method has its own; 0: by the steps.
 OPTIMIZERS: dict[str, dict[str, float]] = {

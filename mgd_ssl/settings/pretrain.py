@@ -195,7 +195,7 @@ def _optim(said: Mapping[str, Any], method: Method, embedded: bool) -> Optimizer
     objective = OBJECTIVES[method.objective]
     optimizer = said.get("optimizer", method.optimizer)
     rates = dict(OPTIMIZERS[optimizer])
-    if optimizer == method.optimizer == "sgd":
+    if optimizer == "sgd":
         rates["lr"] = objective.embedded_lr if embedded else objective.lr
         rates["weight_decay"] = 5e-4 if embedded else rates["weight_decay"]
     length = {"epochs": 10, "batch_size": 128} if embedded else {"epochs": 200, "batch_size": 0}

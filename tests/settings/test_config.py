@@ -94,9 +94,11 @@ def test_adamw_does_not_take_the_rate_of_sgd(data: list[str]) -> None:
     ("argv", "expected"),
     [
         (["--teacher", "t"], ("adamw", 0.0, 0.05)),
-        (["--teacher", "t", "--optimizer", "sgd"], ("sgd", 0.03, 1e-4)),
+        (["--teacher", "t", "--optimizer", "sgd"], ("sgd", 0.05, 1e-4)),
         (["--teacher", "t", "--optimizer", "sgd", "--lr", "7"], ("sgd", 7, 1e-4)),
-        (["--teacher", "t", "--method", "simreg"], ("sgd", 0.05, 1e-4)),
+        (["--teacher", "t", "--method", "simreg"], ("adamw", 0.0, 0.05)),
+        (["--teacher", "t", "--method", "seed", "--optimizer", "sgd"], ("sgd", 0.03, 1e-4)),
+        (["--teacher", "t", "--method", "mgd"], ("sgd", 0.03, 1e-4)),
         (["--method", "moco"], ("sgd", 0.03, 1e-4)),
         (["--method", "moco", "--optimizer", "adamw"], ("adamw", 0.0, 0.05)),
     ],
@@ -136,9 +138,9 @@ def test_help_shows_the_defaults_of_the_choice(capsys: pytest.CaptureFixture[str
             read(*argv, "--help-all")
         return " ".join(capsys.readouterr().out.replace("│", " ").split())
 
-    plus, seed = shown("d", "--teacher", "t"), shown("d", "--teacher", "t", "--method", "seed")
+    plus, disco = shown("d", "--teacher", "t"), shown("d", "--teacher", "t", "--method", "disco")
     assert "(default: 30.0)" in plus and "(default: adamw)" in plus and "--seed-t" not in plus
-    assert "--seed-t FLOAT" in seed and "(default: sgd)" in seed
+    assert "--disco-hidden INT" in disco and "(default: sgd)" in disco
 
 
 def test_a_file_of_settings_says_which_command_it_belongs_to(tmp_path: Path) -> None:
