@@ -1,6 +1,8 @@
 """``mgd-ssl --completion SHELL``: a script that completes commands and options on Tab."""
 
+import contextlib
 import importlib
+import io
 from typing import Annotated, Any, Union
 
 import tyro
@@ -10,28 +12,45 @@ from mgd_ssl.commands.main import COMMANDS, module_of
 from mgd_ssl.settings.settings import Settings
 
 SHELLS = ("bash", "zsh", "fish")
+ALONE = "for completion in completions:"
+OR_FILES = 'for completion in completions or ["__TYRO_COMPLETE_FILES__"]:'
+# What is changed in tyro's scripts. A word that is no option or command is the name of a file, as
+# DATA is. zsh's script is for a folder of fpath; under eval it has to register itself.
+CHANGES = {
+    "bash": {ALONE: OR_FILES, 'compgen -f -- "$cur"': 'compgen -f -- "${COMP_WORDS[COMP_CWORD]}"'},
+    "zsh": {ALONE: OR_FILES, '\n_tyro_mgd_ssl "$@"': "\ncompdef _tyro_mgd_ssl mgd-ssl"},
+    "fish": {"complete --no-files ": "complete "},
+}
 
 
 def print_completion(shell: str) -> None:
-    """Print the script for a shell; it ends the program.
+    """Print the script for a shell."""
+    script = script_of(shell)
+    for tyros, ours in CHANGES[shell].items():
+        script = script.replace(tyros, ours)
+    print(script)
 
-    Raises:
-        SystemExit: when it is printed.
-    """
+
+def script_of(shell: str) -> str:
+    """Tyro's script for a shell."""
     subcommands = tuple(
         Annotated[
             settings_of(command),
-            tyro.conf.subcommand(command, default=settings_of(command).widest()),
+            tyro.conf.subcommand(
+                command, default=settings_of(command).widest(), description=description
+            ),
         ]
-        for command in COMMANDS
+        for command, description in COMMANDS.items()
     )
     every: Any = Union[subcommands]  # noqa: UP007  # a tuple of types
-    tyro.cli(
-        every,
-        prog="mgd-ssl",
-        args=["--tyro-print-completion", shell],
-        config=(OmitArgPrefixes, OmitSubcommandPrefixes, HelptextFromCommentsOff),
-    )
+    with contextlib.redirect_stdout(io.StringIO()) as script, contextlib.suppress(SystemExit):
+        tyro.cli(
+            every,
+            prog="mgd-ssl",
+            args=["--tyro-print-completion", shell],
+            config=(OmitArgPrefixes, OmitSubcommandPrefixes, HelptextFromCommentsOff),
+        )
+    return script.getvalue()
 
 
 def settings_of(command: str) -> type[Settings]:
