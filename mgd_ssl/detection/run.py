@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, cast
 
-from lightning_fabric import Fabric
 from torchvision.models.detection import RetinaNet
 
 from mgd_ssl.data import data_line, subset
@@ -16,6 +15,7 @@ from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.sources import DetectionSource
 from mgd_ssl.detection.task import Detection
 from mgd_ssl.detection.training_data import DetectionData, make_loader
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.matching import detection_iterations
 from mgd_ssl.training.checkpoint import export_student
 from mgd_ssl.training.checks import with_batch

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator
 
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from mgd_ssl.data import subset
@@ -11,6 +10,7 @@ from mgd_ssl.detection.flips import flip_randomly
 from mgd_ssl.detection.loading import DetectionBatch, DetectionLoader, make_detection_loader
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.sources import DetectionSource
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.progress import tracked_batches
 from mgd_ssl.training.loaders import images_per_process, loader_options
 from mgd_ssl.training.loop import Position

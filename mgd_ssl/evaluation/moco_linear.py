@@ -6,7 +6,6 @@ from typing import Any, TypedDict, cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl.data import Batch
@@ -14,6 +13,7 @@ from mgd_ssl.errors import Interrupted, NonFiniteLossError
 from mgd_ssl.evaluation.accuracy import within_top
 from mgd_ssl.evaluation.features import Features, Transform, collect_features
 from mgd_ssl.evaluation.inputs import as_labels
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import evaluating, pool
 from mgd_ssl.training.loop import Loader, LoopConfig, fit
 from mgd_ssl.training.schedules import LearningRate

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -37,6 +36,7 @@ from mgd_ssl.data.workers import stop_signals_blocked
 from mgd_ssl.evaluation.features import collect_alone
 from mgd_ssl.exporting.feature_files.table import FeatureFile, FeatureTable
 from mgd_ssl.exporting.packages import require_packages
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.files import write_whole
 from mgd_ssl.models import find_checkpoint
 from mgd_ssl.progress import tracked

@@ -5,13 +5,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from lightning_fabric import Fabric
-
 from mgd_ssl import distributed
 from mgd_ssl.cache.manifest import MANIFEST, Manifest, StoredMap, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import ImageSource, data_digest, open_sources
 from mgd_ssl.data.packing_size import free_bytes
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.files import require_writable, write_text
 from mgd_ssl.models import KeyReport, Taps, load_backbone, probe
 from mgd_ssl.progress import format_duration

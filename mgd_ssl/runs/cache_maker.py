@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -20,6 +19,7 @@ from mgd_ssl.data.loading import listed_loader
 from mgd_ssl.data.sampling import Indices
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.data.workers import stop_signals_blocked
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import pool
 from mgd_ssl.progress import Progress
 from mgd_ssl.runs.output_folder import kept

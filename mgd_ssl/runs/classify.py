@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any, cast
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from mgd_ssl.data import ImageSource, Normalize, data_line, eval_transform, open_sources, subset
 from mgd_ssl.data.fractions import label_fraction
 from mgd_ssl.evaluation.accuracy import Accuracy, classifier_accuracy
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.matching import evenly_spaced_epochs
 from mgd_ssl.models import (
     BackboneSpec,

@@ -4,11 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
-
 from mgd_ssl.data import ImageSource, data_line, eval_transform, open_sources
 from mgd_ssl.evaluation.accuracy import classifier_accuracy
 from mgd_ssl.evaluation.results import print_table, write_json
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import load_classifier
 from mgd_ssl.runs.overwriting import check_result_file
 from mgd_ssl.settings.classify import ClassifyConfig

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,6 +17,7 @@ from mgd_ssl.data import subset
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.evaluation.health import effective_rank
 from mgd_ssl.evaluation.knn import knn_accuracy
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import evaluating, pool
 from mgd_ssl.runs.pretrain import PretrainRun
 from mgd_ssl.training.loaders import build_loader

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from mgd_ssl.data import (
@@ -18,6 +17,7 @@ from mgd_ssl.data import (
     make_loader,
 )
 from mgd_ssl.evaluation.features import Features, collect_features
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import find_checkpoint
 from mgd_ssl.runs.evaluated_images import open_images
 from mgd_ssl.runs.feature_network import load_network

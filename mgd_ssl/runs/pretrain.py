@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from mgd_ssl.data import ImageSource, data_line, open_sources, subset
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.losses.moco import MoCo
 from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
 from mgd_ssl.models import (

@@ -1,10 +1,9 @@
 """What is measured as pretraining goes, and which figure chooses best.pt."""
 
-from lightning_fabric import Fabric
-
 from mgd_ssl.data import ImageSource, NoValidationError, open_sources, split_off, subset
 from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.settings.pretrain import EMBEDDED_KNN_K, KNN_K, LEAST_HEALTH_IMAGES, PretrainConfig
 from mgd_ssl.training.checks import check_readable
 from mgd_ssl.training.loaders import build_loader

@@ -2,10 +2,10 @@
 
 from typing import cast
 
-from lightning_fabric import Fabric
 from torch import nn
 
 from mgd_ssl.data import ImageSource, Normalize
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,

@@ -6,7 +6,6 @@ from itertools import islice
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from mgd_ssl.cache.manifest import Manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import Batch, ImageLoader, ImageSource, RandomCrops, StoredViews, subset
 from mgd_ssl.data.views import to_unit
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.progress import tracked_batches
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.settings.views import ViewOptions

@@ -5,12 +5,11 @@ import logging
 import os
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mgd_ssl import process
+from mgd_ssl.fabric import DDPStrategy, Fabric
 from mgd_ssl.models import FeatureReader
 from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.settings.options import ComputeOptions, DeviceOptions

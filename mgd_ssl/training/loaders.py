@@ -1,7 +1,5 @@
 """Loaders of a run: each process takes its share of every batch."""
 
-from lightning_fabric import Fabric
-
 from mgd_ssl.data import (
     Cropping,
     ImageLoader,
@@ -12,6 +10,7 @@ from mgd_ssl.data import (
 )
 from mgd_ssl.data.loading import LoaderOptions
 from mgd_ssl.data.sampling import Blocks
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.settings.run import RunConfig
 
 

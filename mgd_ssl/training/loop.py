@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from mgd_ssl import distributed
 from mgd_ssl.errors import Interrupted
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.progress import Progress
 from mgd_ssl.training.logging import Writer
 from mgd_ssl.training.meter import LossSums, Meter

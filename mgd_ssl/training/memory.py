@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import evaluating
 from mgd_ssl.tasks.task import Task
 

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 
 from mgd_ssl import distributed
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.process import group_folders, read_or_empty
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks.task import Task

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from lightning_fabric import Fabric
 
 from mgd_ssl import distributed
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.settings.config_file import COMMAND, command_of
 from mgd_ssl.settings.run import RunConfig, UnnamedDirectory
 from mgd_ssl.training.logging import logger

@@ -5,13 +5,12 @@ import os
 import socket
 from dataclasses import dataclass
 
-from lightning_fabric.plugins.environments import (
+from mgd_ssl import process
+from mgd_ssl.fabric import (
     ClusterEnvironment,
     LightningEnvironment,
     SLURMEnvironment,
 )
-
-from mgd_ssl import process
 
 logger = logging.getLogger(__name__)
 MEETING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")

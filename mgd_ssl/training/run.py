@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.loggers import Loggers
 from mgd_ssl.models import undone_on_error
 from mgd_ssl.settings.config_file import saved

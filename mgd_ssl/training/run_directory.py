@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import yaml
-from lightning_fabric import Fabric
 
 from mgd_ssl import distributed
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.files import write_text
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.checkpoint import BEST, LAST

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from mgd_ssl import distributed
 from mgd_ssl.distiller import StageMatching
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.files import write_whole
 from mgd_ssl.models import keeping_buffers
 from mgd_ssl.tasks.task import Task

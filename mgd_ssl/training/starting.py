@@ -3,8 +3,8 @@
 from typing import TypeVar
 
 import torch
-from lightning_fabric import Fabric
 
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.logging import start_logging

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from lightning_fabric import Fabric
-
 from mgd_ssl.data import Batch, ImageLoader, ImageSource, View, random_crops, subset
 from mgd_ssl.data.views import to_unit
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.progress import tracked_batches
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.settings.views import ViewOptions

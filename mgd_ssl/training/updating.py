@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lightning_fabric import Fabric
 from torch import Tensor
 
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.training.average import StudentAverage
 
 
