@@ -42,7 +42,7 @@ class DetectOptimizer(OptimizerOptions):
     """Optimizer and learning rate."""
 
     epochs: int = 12
-    batch_size: Annotated[int, arg(aliases=["-b"])] = 16
+    batch_size: Annotated[int, arg(aliases=["-b"])] = 8
     """Images per step, over all processes."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """Each has its own default learning rate."""
@@ -152,7 +152,7 @@ class DetectConfig(RunConfig):
         if self.student_weights and self.backbone_weights:
             raise ValueError("got --student-weights and --backbone-weights, expected one of them")
         require_least(self, val_every=1)
-        require_least(self.optim, warmup_steps=0)
+        require_least(self.optim, batch_size=1, warmup_steps=0)
         if not self.levels or len(set(self.levels)) < len(self.levels):
             raise ValueError(f"levels: got {self.levels}, expected one or more, each once")
 
@@ -161,7 +161,7 @@ class DetectConfig(RunConfig):
         return RULES
 
 
-EMBEDDED_OPTIM = DetectOptimizer(batch_size=8, warmup_steps=50)
+EMBEDDED_OPTIM = DetectOptimizer(warmup_steps=50)
 
 
 def _detector(said: Mapping[str, Any], embedded: bool) -> DetectorOptions:
