@@ -16,7 +16,7 @@ from mgd_ssl.models.resnets import RESNETS, ThinResNet
 from mgd_ssl.models.specs import BackboneSpec as BackboneSpec
 from mgd_ssl.models.specs import Options
 from mgd_ssl.models.timm_networks import build_timm, is_timm
-from mgd_ssl.models.torchvision_networks import CLASSIFIERS, build_torchvision
+from mgd_ssl.models.torchvision_networks import CLASSIFIERS, build_torchvision, other_task
 
 # Networks of torchvision that can be made thinner, or whose stem can be made small.
 TORCHVISION = [*RESNETS, "mobilenet_v2", "shufflenet_v2_x1_0"]
@@ -206,6 +206,8 @@ def _build_timm(arch: str, options: Options) -> nn.Module:
 
 
 def _unknown(arch: str, known: Sequence[str]) -> str:
+    if other_task(arch):
+        return f"arch: {other_task(arch)}"
     near = difflib.get_close_matches(arch.removeprefix("timm/"), known, n=3) or TORCHVISION
     return f"arch: got {arch!r}, which is no known network; nearest: {', '.join(near)}"
 

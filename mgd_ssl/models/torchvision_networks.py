@@ -23,6 +23,17 @@ HALVES = (0.5, 0.5, 0.5)
 INCEPTIONS = ("googlenet", "inception_v3")
 
 
+def other_task(name: str) -> str:
+    """What is said of torchvision's networks that are no classifiers; "" of any other name."""
+    if name in CLASSIFIERS or name not in torchvision.models.list_models():
+        return ""
+    task = torchvision.models.get_model_builder(name).__module__.split(".")[2].replace("_", " ")
+    return (
+        f"{name} is torchvision's network for {task}, expected a classifier, such as resnet50; "
+        "mgd-ssl detect has detectors"
+    )
+
+
 def build_torchvision(arch: str) -> nn.Module:
     """A classifier with random weights, without auxiliary outputs; its head's place is said."""
     extra: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import re
 import tempfile
 import warnings
@@ -16,7 +17,7 @@ from mgd_ssl.models import timm_networks, torchvision_networks
 from mgd_ssl.models.file_kinds import is_safetensors, what_else
 from mgd_ssl.models.sharded import is_index, joined, shards_of
 from mgd_ssl.models.timm_networks import timm_name
-from mgd_ssl.models.torchvision_networks import CLASSIFIERS
+from mgd_ssl.models.torchvision_networks import CLASSIFIERS, other_task
 
 # What a directory means: a run's last checkpoint, or a network as Hugging Face saves it.
 CHECKPOINTS = (
@@ -91,10 +92,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         ValueError: the file is missing, truncated, or holds pickled objects.
     """
     if not path.is_file():
-        raise ValueError(
-            f"checkpoint: got {path}, which is no file; expected a checkpoint's path, or a name "
-            "such as resnet50 or timm/resnet50.a1_in1k"
-        )
+        raise ValueError(f"checkpoint: {_no_file(path)}")
     if is_index(path):
         return joined(path, {shard: read_checkpoint(shard)[0] for shard in shards_of(path)}), {}
     try:
@@ -110,6 +108,16 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             "save network.state_dict() instead"
         )
     return dict(content), {}
+
+
+def _no_file(path: Path) -> str:
+    if other_task(str(path)):
+        return other_task(str(path))
+    near = ", ".join(difflib.get_close_matches(str(path), CLASSIFIERS, n=3))
+    return (
+        f"got {path}, which is no file; expected a checkpoint's path, or a name such as "
+        f"{near or 'resnet50'} or timm/resnet50.a1_in1k"
+    )
 
 
 def _load(path: Path) -> Any:

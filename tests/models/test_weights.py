@@ -95,8 +95,24 @@ def test_an_unknown_version_is_answered_with_the_known_ones():
 
 
 def test_an_unknown_name_is_taken_for_a_file_that_is_not_there():
-    with pytest.raises(ValueError, match=r"got resnet19, which is no file; .* a name such as"):
+    with pytest.raises(ValueError, match=r"got resnet19, which is no file; .* such as resnet18, "):
         load_classifier("resnet19")
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("fasterrcnn_resnet50_fpn", "detection"),
+        ("deeplabv3_resnet50", "segmentation"),
+        ("raft_large", "optical flow"),
+        ("r3d_18", "video"),
+    ],
+)
+@pytest.mark.parametrize("build", [create_classifier, load_classifier])
+def test_a_network_of_another_task_is_called_so(name, task, build):
+    classes = (3,) if build is create_classifier else ()
+    with pytest.raises(ValueError, match=f"{name} is torchvision's network for {task}, expected a"):
+        build(*classes, name)
 
 
 def test_a_file_wins_over_the_name_that_it_has(cache, tmp_path, monkeypatch):
