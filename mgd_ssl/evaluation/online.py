@@ -24,7 +24,7 @@ class OnlineKnn:
     Attributes:
         bank: loader of labeled training images, this process's share.
         queries: loader of labeled validation images, this process's share.
-        k: number of neighbors that vote, at most the bank's size.
+        k: number of neighbors that vote; where fewer images of the bank can be decoded, all do.
         temperature: of their votes.
         device: of the network.
         counts: numbers of images of the last figure, and of those that could not be decoded.
@@ -45,7 +45,8 @@ class OnlineKnn:
             used = self.counts[f"{name}_images"]
             total = used + self.counts[f"{name}_unreadable"]
             parts.append(f"{used:,.0f} of {total:,.0f} {name}")
-        return f"k {self.k}, T {self.temperature}; {' and '.join(parts)} images"
+        k = min(self.k, int(self.counts["bank_images"]))
+        return f"k {k}, T {self.temperature}; {' and '.join(parts)} images"
 
     def __call__(self, network: nn.Module, normalization: Normalization) -> float:
         """The accuracy in percent.
@@ -90,6 +91,6 @@ class OnlineKnn:
             bank.labels,
             queries.features.to(device),
             queries.labels,
-            self.k,
+            min(self.k, len(bank.labels)),
             self.temperature,
         )[0]

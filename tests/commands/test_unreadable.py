@@ -69,7 +69,7 @@ def test_a_run_says_how_many_images_its_figures_are_over(data: Path, tmp_path: P
     assert (row["val_images"], row["val_unreadable"]) == (13, 3)
     log = (run / "train.log").read_text()
     assert "cannot be decoded, left out" in log and "cannot be decoded, replaced" in log
-    more = ["--epochs", "1", "--knn-every", "1", "--knn-k", "5", *given]
+    more = ["--epochs", "1", "--knn-every", "1", *given]  # k: all of the bank
     assert pretrain.main([str(data), *arguments(tmp_path / "moco", None, *more)]) == 0
     row = read_rows(tmp_path / "moco")[-1]
     assert (row["bank_images"], row["bank_unreadable"]) == (42, 6)
