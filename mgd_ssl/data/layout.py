@@ -144,7 +144,7 @@ def _one(path: Path, found: Sequence[str], part: str) -> Path | None:
     if len(found) > 1:
         whole = ", or all of the tree: --train-folder ." if part == "train" else ""
         raise ValueError(
-            f"{path}: {_listed(found)} are all called like its {part} part; expected one. Name it: "
+            f"{path}: {listed(found)} are all called like its {part} part; expected one. Name it: "
             f"--{part}-folder {found[0]}{whole}"
         )
     return path / found[0] if found else None
@@ -196,31 +196,12 @@ def _check_guess(path: Path, layout: Layout, kinds: dict[str, str], labelled: bo
         return
     options = " or ".join(f"--train-folder {n}" for n in [*parts, *(u[:-1] for u in unlabelled)])
     raise ValueError(
-        f"{path}: images in {_listed(parts)} and in {', '.join(others[:5])}; expected train/ and "
+        f"{path}: images in {listed(parts)} and in {', '.join(others[:5])}; expected train/ and "
         "val/ alone, or folders of which none is called like a part of a data set. Say which "
         f"images to train on: {options}, or all of the tree: --train-folder ."
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """``a/, b/``."""
     return ", ".join(f"{name}/" for name in names)
-
-
-def check_no_parts_below(root: Path, trees: dict[str, list[str]]) -> None:
-    """Refuse a tree that holds the parts of data sets further down.
-
-    Args:
-        root: of the tree.
-        trees: names of the folders beside each other, under the folder that they are in.
-
-    Raises:
-        ValueError: a training and a validation folder are beside each other somewhere.
-    """
-    for folder, names in trees.items():
-        kinds = split_kinds(names)
-        if folder and TRAIN in kinds.values() and {VAL, TEST} & set(kinds.values()):
-            raise ValueError(
-                f"{root}: {folder}/ holds {_listed(list(kinds))}, so that validation images would "
-                f"be trained on; expected the parts at the top. Name {root / folder} as the data, "
-                "or say that all of the tree is meant: --train-folder ."
-            )

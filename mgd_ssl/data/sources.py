@@ -24,6 +24,7 @@ class ImageSource(ABC):
         in_memory: True where reading is cheap and worker processes would only cost time.
         skipped: what was left out of the folder, in words, or "".
         unused: what else holds images beside the folder.
+        several: what makes the folder look like several data sets, in words, or "".
     """
 
     name: str
@@ -32,6 +33,7 @@ class ImageSource(ABC):
     in_memory: bool = False
     skipped: str = ""
     unused: tuple[str, ...] = ()
+    several: str = ""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -111,6 +113,7 @@ class WrappedSource(ImageSource):
     def __init__(self, source: ImageSource) -> None:
         self.source, self.name, self.in_memory = source, source.name, source.in_memory
         self.skipped, self.unused = source.skipped, source.unused
+        self.several = source.several
 
     def position(self, index: int) -> int:
         """Where image ``index`` is in the other source."""

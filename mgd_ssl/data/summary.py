@@ -15,15 +15,17 @@ def data_line(uses: Mapping[str, ImageSource]) -> str:
         uses: the images of each use, such as "training" or "kNN".
     """
     folders: dict[str, list[str]] = {}
-    unused, left_out = dict[str, None](), dict[str, str]()
+    unused, left_out, several = dict[str, None](), dict[str, str](), dict[str, None]()
     for use, source in uses.items():
         folders.setdefault(source.whole.contents, []).append(f"{len(source):,} for {use}")
         unused |= dict.fromkeys(source.unused)
+        several |= dict.fromkeys([source.several] if source.several else [])
         if source.skipped:
             left_out[source.name] = source.skipped
     parts = [f"{folder}: {', '.join(served)}" for folder, served in folders.items()]
     parts += [f"not used: {_some(list(unused))}"] if unused else []
     parts += [f"skipped in {name}: {reasons}" for name, reasons in left_out.items()]
+    parts += several
     return printable(f"data: {'; '.join(parts)}")
 
 

@@ -136,6 +136,32 @@ def test_parts_further_down_are_not_trained_on_together(tmp_path: Path) -> None:
     assert len(open_source(tmp_path, "train", train_folder="archive/train")) == 1
 
 
+def test_data_sets_beside_each_other_are_to_be_named_one_by_one(tmp_path: Path) -> None:
+    tree(tmp_path, coco__train2017=1, imagenet__train=1, imagenet__val=2)
+    said = (
+        r"coco/ holds train2017/; imagenet/ holds train/, val/.* 2 data sets: .*/coco \S+/imagenet"
+    )
+    with pytest.raises(ValueError, match=said):
+        open_source(tmp_path, "train")
+
+
+def test_folders_of_class_folders_are_said_to_look_like_data_sets(tmp_path: Path) -> None:
+    tree(tmp_path, cars__a=1, cars__b=1, flowers__a=1, flowers__b=1)
+    source = open_source(tmp_path, "train", labelled=True)
+    assert source.classes == ["cars", "flowers"]
+    line = data_line({"training": subset(source, 3, seed=0)})
+    assert f"if these are 2 data sets, name one, or one after the other: {tmp_path}/cars" in line
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [["cars/a", "cars/b"], ["2023/01", "2023/02", "2024/01", "2024/02"], ["cars/a", "cars/b", "x"]],
+)
+def test_other_trees_do_not_look_like_data_sets(folders: list[str], tmp_path: Path) -> None:
+    tree(tmp_path, **{folder.replace("/", "__"): 1 for folder in folders})
+    assert "data sets" not in data_line({"training": open_source(tmp_path, "train")})
+
+
 def test_an_empty_validation_folder_is_none(tmp_path: Path) -> None:
     tree(tmp_path, train=2, val=0)
     assert find_layout(tmp_path) == Layout(tmp_path / "train")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.folders import Scan, counted, label_paths, scan
-from mgd_ssl.data.layout import check_no_parts_below, find_layout, split_folder
+from mgd_ssl.data.layout import find_layout, split_folder
 from mgd_ssl.data.reader import Opener, Reader, Wanted
+from mgd_ssl.data.several import check_no_parts_below, class_trees
 
 
 def find(path: Path) -> Opener | None:
@@ -39,6 +40,7 @@ def _open(path: Path, wanted: Wanted) -> FolderSource:
             raise
     source = FolderSource(root, found.paths, labels, classes, wanted.max_pixels)
     source.skipped, source.unused = _left_out(found), layout.unused
+    source.several = class_trees(root, found.trees) if root == path else ""
     return source
 
 
