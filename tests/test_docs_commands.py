@@ -142,6 +142,11 @@ def test_every_relative_link_leads_to_a_file(page):
     assert not [link for link, path in paths.items() if not path.exists() and path not in generated]
 
 
+@pytest.mark.parametrize("page", LIST_OF_PAGES)
+def test_no_page_is_drawn_by_a_script_that_the_site_would_load(page):
+    assert "mermaid" not in {block.head for block in blocks_of(page)}
+
+
 def python_blocks():
     found = [block for page in LIST_OF_PAGES for block in blocks_of(page)]
     return [b for b in found if b.head.startswith("python") and not b.is_of_others]
