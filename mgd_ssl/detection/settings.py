@@ -48,7 +48,7 @@ class DetectOptimizer(OptimizerOptions):
     """Each has its own default learning rate."""
     lr: float = 0.0
     """Learning rate; it is not scaled with the batch size. 0, with AdamW: 0.001, less in runs of
-    more than 2,000 steps."""
+    more than 4,000 steps."""
     schedule: tuple[int, ...] = (8, 11)
     """With --no-cos: epochs, from 0, at which the rate drops."""
     warmup_steps: int = 1000

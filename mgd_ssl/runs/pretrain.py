@@ -65,8 +65,9 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
         logger.info(data_line(run.uses(held_out)))
         if not config.optim.lr:
             total = run.learning_rate.epochs * len(data.loader)
-            said = (run.learning_rate.base, f"{total:,}", config.optim.batch_size)
-            logger.info("learning rate %.2g, for %s steps of %d images", *said)
+            decay = run.optimizer.param_groups[0]["weight_decay"]
+            said = (run.learning_rate.base, decay, f"{total:,}", config.optim.batch_size)
+            logger.info("learning rate %.2g, weight decay %.2g: for %s steps of %d images", *said)
     return run
 
 

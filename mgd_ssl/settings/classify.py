@@ -46,7 +46,7 @@ class ClassifyOptimizer(OptimizerOptions):
     --student-weights, else sgd."""
     lr: float = 0.1
     """Learning rate; it is not scaled with the batch size. 0, with AdamW: 0.001, less in runs of
-    more than 2,000 steps, after a warm-up of a twentieth."""
+    more than 4,000 steps, after a warm-up of a tenth."""
     nesterov: bool = True
     """Nesterov momentum, with SGD."""
     schedule: tuple[int, ...] = (30, 60, 80)

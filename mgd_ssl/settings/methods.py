@@ -50,9 +50,9 @@ METHODS: dict[str, Method] = {
     **{name: Method(name, optimizer=each.optimizer) for name, each in OBJECTIVES.items()},
 }
 # Learning rate and weight decay of an optimizer, unless the method has its own; 0: by the steps.
-OPTIMIZERS: dict[str, dict[str, float]] = {
+OPTIMIZERS: dict[str, dict[str, float | None]] = {
     "sgd": {"lr": 0.03, "weight_decay": 1e-4},
-    "adamw": {"lr": 0.0, "weight_decay": 0.05},
+    "adamw": {"lr": 0.0, "weight_decay": None},
 }
 # Default strength of the matching, by --mgd-weighing; published: for 224 pixels.
 STRENGTHS: dict[Weighing, float] = {"none": 0.0, "published": 1e-4, "mean": 1.0, "start": 30.0}

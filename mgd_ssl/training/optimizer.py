@@ -6,7 +6,7 @@ from torch import nn
 from mgd_ssl.settings.run import RunConfig
 
 
-def build_optimizer(config: RunConfig, task: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(config: RunConfig, task: nn.Module, decay: float) -> torch.optim.Optimizer:
     """SGD or AdamW over all that is trained: the student, its head and the adapters.
 
     All weights change in one pass over memory ("fused"), which benchmarks/optimizers.py measures.
@@ -16,12 +16,12 @@ def build_optimizer(config: RunConfig, task: nn.Module) -> torch.optim.Optimizer
     # A fused optimizer takes the scale off fp16 gradients itself, too late for their norm.
     fused = not (config.device.precision == "fp16" and optim.clip_grad is not None)
     if optim.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, optim.lr, weight_decay=optim.weight_decay, fused=fused)
+        return torch.optim.AdamW(parameters, optim.lr, weight_decay=decay, fused=fused)
     return torch.optim.SGD(
         parameters,
         optim.lr,
         optim.momentum,
-        weight_decay=optim.weight_decay,
+        weight_decay=decay,
         nesterov=optim.nesterov,
         fused=fused,
     )

@@ -30,7 +30,7 @@ from mgd_ssl.training.restoring import restore_module
 from mgd_ssl.training.run_content import content_of, restore_run
 from mgd_ssl.training.run_directory import RunDirectory, taken_directory
 from mgd_ssl.training.same_run import identify
-from mgd_ssl.training.schedules import LearningRate
+from mgd_ssl.training.schedules import LearningRate, weight_decay
 from mgd_ssl.training.solving import solve_matching
 from mgd_ssl.training.training_data import TrainingData
 from mgd_ssl.training.updating import in_parts, update_weights
@@ -79,9 +79,10 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         self.loop_config = LoopConfig(
             learning_rate.epochs, config.seed, config.print_freq, config.save_every
         )
-        self.optimizer: Any = build_optimizer(config, self.task)
-        decay = config.optim.ema
-        self.average = None if decay is None else StudentAverage(self.task.student, decay)
+        decay = weight_decay(config.optim, learning_rate, self.steps, self.task.student)
+        self.optimizer: Any = build_optimizer(config, self.task, decay)
+        ema = config.optim.ema
+        self.average = None if ema is None else StudentAverage(self.task.student, ema)
         self.sources: dict[str, Any] = {}
         self.unmoved: UnmovedStudent | None = None
         self.best, self.is_best = float("-inf"), False

@@ -11,8 +11,11 @@ from mgd_ssl.matching.margins import is_batch_norm
 from mgd_ssl.settings.run import OptimizerOptions
 
 # AdamW's rate of runs of up to REACH steps, for a student with batch norms and without; docs/log.md
-WITH_BATCH_NORM, WITHOUT, REACH = 8e-3, 2e-3, 2000
-WARMUP = 0.05  # part of the run over which a rate that was found rises from 0
+WITH_BATCH_NORM, WITHOUT, REACH = 16e-3, 2e-3, 4000
+WARMUP = 0.1  # part of the run over which a rate that was found rises from 0
+# Batch norms make the scale of a weight immaterial: what counts is how often a run forgets it, the
+# product of rate, decay and steps.
+FORGETTING, MOST_DECAY, DECAY = 2.0, 0.5, 0.05
 Kind = Literal["cosine", "cosine_per_epoch", "steps"]
 
 
@@ -57,7 +60,29 @@ class LearningRate:
 
 def pretraining_rate(student: nn.Module) -> float:
     """AdamW's rate of a short run of pretraining that suits a student."""
-    return WITH_BATCH_NORM if any(map(is_batch_norm, student.modules())) else WITHOUT
+    return WITH_BATCH_NORM if _has_batch_norm(student) else WITHOUT
+
+
+def weight_decay(
+    options: OptimizerOptions, rate: LearningRate, steps: int, student: nn.Module
+) -> float:
+    """The weight decay that the options say, or one that suits rate, length and student.
+
+    Args:
+        options: of the run.
+        rate: of the run.
+        steps: of an epoch.
+        student: that is trained.
+    """
+    if options.weight_decay is not None:
+        return options.weight_decay
+    if not _has_batch_norm(student):
+        return DECAY
+    return min(FORGETTING / (rate.base * rate.epochs * steps), MOST_DECAY)
+
+
+def _has_batch_norm(student: nn.Module) -> bool:
+    return any(map(is_batch_norm, student.modules()))
 
 
 def learning_rate(
@@ -73,7 +98,7 @@ def learning_rate(
     Args:
         options: of the run.
         steps: of an epoch.
-        short: rate of a run of up to 2,000 steps, where the options say 0; it falls with the root
+        short: rate of a run of up to 4,000 steps, where the options say 0; it falls with the root
             of the steps of a longer run.
         extend: let the warm-up come before the schedule, and the run be longer by it.
         warmup: epochs, or parts of one, instead of ``warmup_epochs``.

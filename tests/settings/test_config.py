@@ -93,18 +93,18 @@ def test_adamw_does_not_take_the_rate_of_sgd(data: list[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["--teacher", "t"], ("adamw", 0.0, 0.05)),
+        (["--teacher", "t"], ("adamw", 0.0, None)),
         (["--teacher", "t", "--optimizer", "sgd"], ("sgd", 0.05, 1e-4)),
         (["--teacher", "t", "--optimizer", "sgd", "--lr", "7"], ("sgd", 7, 1e-4)),
-        (["--teacher", "t", "--method", "simreg"], ("adamw", 0.0, 0.05)),
+        (["--teacher", "t", "--method", "simreg"], ("adamw", 0.0, None)),
         (["--teacher", "t", "--method", "seed", "--optimizer", "sgd"], ("sgd", 0.03, 1e-4)),
         (["--teacher", "t", "--method", "mgd"], ("sgd", 0.03, 1e-4)),
         (["--method", "moco"], ("sgd", 0.03, 1e-4)),
-        (["--method", "moco", "--optimizer", "adamw"], ("adamw", 0.0, 0.05)),
+        (["--method", "moco", "--optimizer", "adamw"], ("adamw", 0.0, None)),
     ],
 )
 def test_an_optimizer_has_a_rate_and_a_decay_of_its_own(
-    argv: list[str], expected: tuple[str, float, float]
+    argv: list[str], expected: tuple[str, float, float | None]
 ) -> None:
     optim = read("images", *argv).optim
     assert (optim.optimizer, optim.lr, optim.weight_decay) == expected

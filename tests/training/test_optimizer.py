@@ -25,6 +25,10 @@ def network() -> nn.Module:
     return layers
 
 
+def decay(options: dict[str, object]) -> float:
+    return float(str(options["weight_decay"]))
+
+
 def plain(options: dict[str, object], trained: list[nn.Parameter]) -> torch.optim.Optimizer:
     kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[str(options["optimizer"])]
     given = {name: value for name, value in options.items() if name != "optimizer"}
@@ -36,7 +40,7 @@ def test_an_update_is_that_of_torchs_loop(options: dict[str, object]) -> None:
     ours, theirs = network(), network()
     config = complete(PretrainConfig, data=Path("d"), method="moco", **options)
     trained = [p for p in theirs.parameters() if p.requires_grad]
-    optimizers = build_optimizer(config, ours), plain(options, trained)
+    optimizers = build_optimizer(config, ours, decay(options)), plain(options, trained)
     before = [p.detach().clone() for p in ours.parameters()]
     for _ in range(5):
         for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
@@ -54,7 +58,7 @@ def test_an_update_is_that_of_torchs_loop(options: dict[str, object]) -> None:
 def test_an_optimizer_that_was_saved_goes_on_to_the_same_bits(options: dict[str, object]) -> None:
     ours, theirs = network(), network()
     config = complete(PretrainConfig, data=Path("d"), method="moco", **options)
-    first, second = build_optimizer(config, ours), build_optimizer(config, theirs)
+    first, second = (build_optimizer(config, net, decay(options)) for net in (ours, theirs))
     for step in range(6):
         if step == 3:
             theirs.load_state_dict(ours.state_dict())

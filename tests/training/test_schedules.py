@@ -5,7 +5,12 @@ import torch
 from torch import nn
 
 from mgd_ssl.settings.run import OptimizerOptions
-from mgd_ssl.training.schedules import LearningRate, learning_rate, pretraining_rate
+from mgd_ssl.training.schedules import (
+    LearningRate,
+    learning_rate,
+    pretraining_rate,
+    weight_decay,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,12 +67,12 @@ def test_a_warm_up_as_long_as_the_run_is_refused(warmup: int) -> None:
 @pytest.mark.parametrize(
     ("epochs", "steps", "norm", "expected"),
     [
-        (1, 10, nn.BatchNorm2d, 8e-3),
-        (20, 100, nn.BatchNorm2d, 8e-3),
-        (80, 100, nn.SyncBatchNorm, 4e-3),
-        (320, 100, nn.BatchNorm2d, 2e-3),
-        (20, 100, nn.LayerNorm, 2e-3),
-        (80, 100, nn.LayerNorm, 1e-3),
+        (1, 10, nn.BatchNorm2d, 16e-3),
+        (40, 100, nn.BatchNorm2d, 16e-3),
+        (160, 100, nn.SyncBatchNorm, 8e-3),
+        (640, 100, nn.BatchNorm2d, 4e-3),
+        (40, 100, nn.LayerNorm, 2e-3),
+        (160, 100, nn.LayerNorm, 1e-3),
     ],
 )
 def test_adamw_finds_its_rate_from_the_steps_of_the_run_and_the_norms_of_the_student(
@@ -76,7 +81,7 @@ def test_adamw_finds_its_rate_from_the_steps_of_the_run_and_the_norms_of_the_stu
     options = OptimizerOptions(epochs=epochs, optimizer="adamw", lr=0.0)
     short = pretraining_rate(nn.Sequential(nn.ReLU(), norm(4)))
     rate = learning_rate(options, steps, short)
-    assert (rate.base, rate.warmup) == pytest.approx((expected, epochs / 20))
+    assert (rate.base, rate.warmup) == pytest.approx((expected, epochs / 10))
 
 
 def test_a_rate_that_is_given_stays() -> None:
@@ -85,6 +90,27 @@ def test_a_rate_that_is_given_stays() -> None:
     assert (rate.base, rate.warmup) == (1e-3, 0)
 
 
-def test_sgd_does_not_find_a_rate() -> None:
+@pytest.mark.parametrize(
+    ("rate", "steps", "norm", "given", "expected"),
+    [
+        (16e-3, 4000, nn.BatchNorm2d, None, 0.03125),  # the rate times 4,000 steps times it is 2
+        (1e-3, 50_000, nn.SyncBatchNorm, None, 0.04),
+        (16e-3, 100, nn.BatchNorm2d, None, 0.5),  # no more
+        (2e-3, 4000, nn.LayerNorm, None, 0.05),
+        (16e-3, 4000, nn.BatchNorm2d, 0.0, 0.0),
+    ],
+)
+def test_the_decay_follows_from_rate_and_steps(
+    rate: float, steps: int, norm: type[nn.Module], given: float | None, expected: float
+) -> None:
+    options = OptimizerOptions(optimizer="adamw", weight_decay=given)
+    student = nn.Sequential(nn.ReLU(), norm(4))
+    found = weight_decay(options, LearningRate(rate, 10), steps // 10, student)
+    assert found == pytest.approx(expected)
+
+
+def test_sgd_finds_neither_rate_nor_decay() -> None:
     with pytest.raises(ValueError, match="lr: got 0, which finds a rate for AdamW alone"):
         OptimizerOptions(lr=0.0).check()
+    with pytest.raises(ValueError, match=r"weight_decay: got None, .* for AdamW alone"):
+        OptimizerOptions(weight_decay=None).check()
