@@ -17,18 +17,20 @@ from mgd_ssl.models.dict_backbones import PROBE_SIDE
 from mgd_ssl.stages import Form, Stage, plan_stages
 from mgd_ssl.training.distillation import build_distiller
 from mgd_ssl.training.plan import print_plan
+from mgd_ssl.training.student_weights import Reports
 
 
-def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
-    """Build the student, the teacher and the distiller between them."""
+def build_detection(config: DetectConfig, source: DetectionSource) -> tuple[Detection, Reports]:
+    """Build the student, the teacher and the distiller between them; what their files say."""
     teacher, report = load_teacher(config) if config.teacher.teacher else (None, None)
     ids, names = tuple(source.category_ids), tuple(source.classes)
     if teacher and report and config.unlabelled:
         ids, names = tuple(teacher.spec.category_ids), tuple(report.class_names or ())
-    student = load_student(config, ids, names)
+    student, start = load_student(config, ids, names)
+    reports = Reports(report, start)
     reader = body_reader(student, config.levels)
     if teacher is None or report is None:
-        return Detection(student, reader)
+        return Detection(student, reader), reports
     teacher_reader = body_reader(teacher, config.levels)
     frozen = DetectorTeacher(teacher, teacher_reader, ids)
     if config.teacher_boxes is not None:
@@ -40,7 +42,7 @@ def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
     boxes = not config.unlabelled or config.teacher_boxes is not None
     if not boxes:
         freeze_untrained(student, reader, distiller.stages)
-    return Detection(
+    task = Detection(
         student,
         reader,
         frozen,
@@ -48,6 +50,7 @@ def build_detection(config: DetectConfig, source: DetectionSource) -> Detection:
         teacher_boxes=config.teacher_boxes,
         distiller=distiller,
     )
+    return task, reports
 
 
 def freeze_untrained(student: RetinaNet, reader: BodyReader, stages: Sequence[Stage]) -> None:

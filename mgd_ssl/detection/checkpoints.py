@@ -21,7 +21,8 @@ from mgd_ssl.models.checkpoints import load_backbone
 from mgd_ssl.models.file_entries import FileEntries
 from mgd_ssl.models.filling import KeyReport, check_tensors, fill
 from mgd_ssl.models.layouts import Place
-from mgd_ssl.models.weights import find_checkpoint, read_checkpoint
+from mgd_ssl.models.provenance import sha256_of
+from mgd_ssl.models.weights import files_of, find_checkpoint, read_checkpoint
 
 ADVICE = "Build the detector with the network that the file holds"
 PUBLISHED = ("retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2")
@@ -87,6 +88,8 @@ def load_detector(
         class_names=published.meta["categories"] if published else entries.classes(classes),
         place=str(place),
         published=published is not None,
+        sha256=sha256_of(*files_of(path)),
+        learned_from=entries.provenance(),
     )
     return detector.eval(), fill(detector, state, report, ADVICE)
 
@@ -201,7 +204,8 @@ def _read_detectron2_body(path: Path, spec: DetectorSpec) -> tuple[KeyReport, di
         )
     head = [k for k in state if detectron2.is_left_out(k)]
     state = _renamed(path, detectron2.backbone_from_detectron2, state, msra)
-    return KeyReport(path, "detectron2", spec, 0, head=head), state
+    report = KeyReport(path, "detectron2", spec, head=head, sha256=sha256_of(*files_of(path)))
+    return report, state
 
 
 def _renamed(path: Path, rename: Any, state: dict[str, Tensor], bgr: bool) -> dict[str, Tensor]:

@@ -25,13 +25,18 @@ def load_teacher(config: DetectConfig) -> tuple[RetinaNet, KeyReport]:
     return network, report
 
 
-def load_student(config: DetectConfig, ids: Sequence[int], names: Sequence[str]) -> RetinaNet:
+def load_student(
+    config: DetectConfig, ids: Sequence[int], names: Sequence[str]
+) -> tuple[RetinaNet, KeyReport | None]:
     """Create the student, from its own weights, a backbone's or none.
 
     Args:
         config: of the run.
         ids: COCO ids of the student's categories.
         names: their names, which the student gets as ``class_names``; empty if unknown.
+
+    Returns:
+        The student, and what was read of the file that it starts from, if it does.
 
     Raises:
         ValueError: ``--student-weights`` has other categories.
@@ -48,15 +53,17 @@ def load_student(config: DetectConfig, ids: Sequence[int], names: Sequence[str])
             )
         student.class_names = tuple(names) or report.class_names
         freeze_stem(student)
-        return student
+        return student, report
     options = config.network.spec | _detector_options(config)
     spec = DetectorSpec(**options, category_ids=tuple(ids))
     student = create_detector(spec)
     student.class_names = tuple(names) or None
-    if config.backbone_weights:
-        logger.info("backbone %s", load_body(student, config.backbone_weights))
-        freeze_stem(student)
-    return student
+    if not config.backbone_weights:
+        return student, None
+    report = load_body(student, config.backbone_weights)
+    logger.info("backbone %s", report)
+    freeze_stem(student)
+    return student, report
 
 
 def load_weights(config: DetectConfig) -> tuple[RetinaNet, KeyReport]:

@@ -25,6 +25,7 @@ from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
 from mgd_ssl.training.schedules import learning_rate
 from mgd_ssl.training.starting import start_run
+from mgd_ssl.training.student_weights import Reports
 
 ADAMW = 1e-3  # rate of a short run; docs/log.md
 WARMUP = 0.1  # of a run, at most
@@ -45,10 +46,10 @@ def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
     if fabric.is_global_zero:
         uses = {"training": source} | ({"average precision": val} if val else {})
         logger.info(data_line(uses))
-    task = build_detection(config, source)
+    task, reports = build_detection(config, source)
     if config.sync_bn:
         convert_sync_bn(task, fabric)
-    return DetectRun(config, fabric, task, DetectionData(config, fabric, source), val)
+    return DetectRun(config, fabric, task, DetectionData(config, fabric, source), val, reports)
 
 
 def open_sources(config: DetectConfig) -> tuple[DetectionSource, DetectionSource | None]:
@@ -83,6 +84,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         task: Detection,
         data: DetectionData,
         val: DetectionSource | None,
+        reports: Reports,
     ) -> None:
         steps = len(data.loader)
         warmup = min(config.optim.warmup_steps / steps, config.optim.epochs * WARMUP)
@@ -93,7 +95,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         total = rate.epochs * steps
         solve_at = range(0, total, freq) if freq else detection_iterations(total)
         super().__init__(config, fabric, task, data, rate, solve_at)
-        self.val = val
+        self.val, self.reports = val, reports
         self.val_loader = make_loader(config, fabric, val) if val else None
         if val:
             coco_library()  # a missing package is refused before the first epoch, not after it
@@ -127,6 +129,7 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
             "classes": student.class_names,
             "normalisation": normalisation,
             "size": student.spec.min_size,
+            "provenance": self.reports.provenance,
         }
 
     def restore(self, content: dict[str, Any]) -> None:
@@ -145,4 +148,5 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
             student.spec.body,
             content["normalisation"],
             content["size"],
+            content["provenance"],
         )

@@ -4,7 +4,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from mgd_ssl.exporting.target import Target
 from mgd_ssl.files import write_text, write_whole
 from mgd_ssl.models import Taps, find_checkpoint, load_classifier, probe
 from mgd_ssl.models.provenance import sha256_of
-from mgd_ssl.models.weights import files_of
 from mgd_ssl.runs.overwriting import check_output_files
 from mgd_ssl.settings.export import ExportConfig
 from mgd_ssl.settings.options import named
@@ -45,6 +43,7 @@ def run(config: ExportConfig) -> Path:
     target: Target = EXPORT_TARGETS[config.to]()
     require_packages("to", target.name, target.packages)
     path = output_path(config, target)
+    logger.info("reading %s", config.checkpoint)
     original = read_original(config)
     logger.info("%s", original.report)
     require_fit(target, original)
@@ -55,9 +54,12 @@ def run(config: ExportConfig) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         written = Path(folder) / path.name
-        logger.info("writing for %s, and loading it again", target.name)
+        logger.info("writing for %s", target.name)
         target.write(original, written)
-        differences = compare(original.run, target.load(original, written), images)
+        logger.info("loading it again, as %s does", target.name)
+        loaded = target.load(original, written)
+        logger.info("comparing both on %d images of %s", len(images), data)
+        differences = compare(original.run, loaded, images)
         rows = [difference.row() for difference in differences]
         print_table(f"{target.name}: differences on {len(images)} images of {data}", rows)
         require_agreement(target, differences)
@@ -88,7 +90,6 @@ def read_original(config: ExportConfig) -> Original:
     """The network in the checkpoint, with its classifier where it has one."""
     if is_detector(config.checkpoint):
         detector, report = load_detector(config.checkpoint, arch=config.network.arch)
-        report = replace(report, sha256=sha256_of(*files_of(report.path)))
         size = config.size or detector.spec.min_size
         return Original(detector, report, InputContract(size, report.mean, report.std))
     network, report = load_classifier(config.checkpoint, **config.network.spec)

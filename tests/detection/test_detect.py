@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 from test_resume import differences
 from tiny_runs import read_last, read_rows, signal_at, start
 
-from mgd_ssl.commands import detect
+from mgd_ssl.commands import detect, export
 from mgd_ssl.detection.building import freeze_untrained
 from mgd_ssl.detection.checkpoints import load_detector
 from mgd_ssl.detection.reader import body_reader
 from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import create_backbone, load_backbone
+from mgd_ssl.models.provenance import sha256_of
+from mgd_ssl.reporting.origins import read_provenance
 from mgd_ssl.stages import Stage
 from mgd_ssl.training.run_files import foreign_entries
 
@@ -78,6 +80,19 @@ def test_a_killed_run_resumes_to_the_same_bits(
         content.pop("config")
     assert len(right["state_dict"]) > 140 and right["distiller"]
     assert differences(left, right) == []
+
+
+def test_a_distilled_detector_and_its_card_name_the_teacher(distilled: Path, teacher: str) -> None:
+    last, digest = distilled / "checkpoints" / "last.pt", sha256_of(Path(teacher))
+    said = read_last(distilled)["provenance"]["teacher"]
+    assert (said["source"], said["sha256"]) == ("last.pt", digest)
+    out = distilled.parent / "detector.pkl"
+    assert export.main([str(last), "--to", "detectron2", "--out", str(out)]) == 0
+    card = out.with_name(f"{out.name}.md").read_text()
+    assert "- Teacher: `last.pt`, architecture `resnet18`; SHA-256 of `last.pt` " in card
+    assert digest["last.pt"] in card and f"- Data: `{SAMPLE.name}`" in card
+    plain = json.loads(json.dumps(said))
+    assert read_provenance(distilled) == {"teacher": plain}  # of the backbone alone
 
 
 def test_images_without_boxes_train_the_backbone_alone(tmp_path: Path, teacher: str) -> None:
