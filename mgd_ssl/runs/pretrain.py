@@ -17,7 +17,13 @@ from mgd_ssl.models import (
 )
 from mgd_ssl.objectives.objective import WithQueue
 from mgd_ssl.runs.next_steps import next_steps
-from mgd_ssl.runs.pretrain_evaluation import build_health, build_knn, choose_best, hold_out
+from mgd_ssl.runs.pretrain_evaluation import (
+    as_measured,
+    build_health,
+    build_knn,
+    choose_best,
+    hold_out,
+)
 from mgd_ssl.runs.pretrain_networks import build_networks, build_task
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
@@ -150,11 +156,11 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         """The teacher's kNN accuracy, once; the student's is given as per cent of it."""
         teacher, report = self.task.teacher, self.reports.teacher
         if teacher and report:
-            normalisation = (report.mean, report.std)
+            network, normalisation = as_measured(teacher, report, self.config.loader.size)
             if self.health:
-                self.health.set_teacher(teacher.network, normalisation)
+                self.health.set_teacher(network, normalisation)
             if self.knn:
-                self.teacher_top1 = self.knn(teacher.network, normalisation)
+                self.teacher_top1 = self.knn(network, normalisation)
                 conditions = self.knn.conditions
                 logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, conditions)
                 warn_of_guessing(self.teacher_top1, self.knn.queries.guard.source)

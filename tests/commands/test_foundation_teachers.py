@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ from image_files import class_tree
 from official_files import dinov2_shapes, random_state, text_tower, vit_shapes
 from safetensors import safe_open
 from tiny_runs import STUDENT, read_rows
+from torch.nn import functional as F
 
 from mgd_ssl.commands import knn_eval, linear_eval, pretrain
-from mgd_ssl.models import load_backbone
+from mgd_ssl.data import Normalize, make_loader, open_source
+from mgd_ssl.models import load_backbone, pool
 
 pytest.importorskip("timm")
 Capture = pytest.CaptureFixture[str]
@@ -84,6 +87,30 @@ def test_a_size_that_the_patches_do_not_divide_is_answered_with_the_nearest(
     start = ["--student-weights", str(dinov2), "--size", size, "--out", str(tmp_path)]
     assert pretrain.main([str(folder), *RUN, "--method", "simsiam", *start]) != 0
     assert f"pixels: --size {nearest}" in capsys.readouterr().err
+
+
+def test_a_teacher_of_another_side_is_measured_at_its_own(
+    folder: Path, dinov2: Path, tmp_path: Path
+) -> None:
+    given = ["--size", "32", "--teacher-size", "28", "--knn-every", "1", "--health-every", "1"]
+    assert run(folder, dinov2, tmp_path / "run", "--epochs", "1", *given, "--knn-k", "1") == 0
+    network, report = load_backbone(dinov2)
+    sides = [F.interpolate(x, (28, 28), mode="bicubic", antialias=True) for x in photos(folder)]
+    normalize = Normalize(report.mean, report.std)
+    with torch.no_grad():
+        bank, val = (pool(network(normalize(images.clamp(0, 1)))) for images in sides)
+    nearest = (F.normalize(val) @ F.normalize(bank).T).argmax(1)
+    right = (nearest // 6 == torch.arange(4) // 2).double().mean()  # 6 and 2 images a class
+    logged = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert logged["teacher_knn_top1"] == pytest.approx(100 * right)
+
+
+def photos(folder: Path) -> Iterator[torch.Tensor]:
+    """Images of train and of val, at 32 pixels in [0,1]."""
+    for split in ("train", "val"):
+        source = open_source(folder, split)
+        batch = next(iter(make_loader(source, 32, len(source), train=False)))
+        yield batch.images.float() / 255
 
 
 def test_the_file_is_evaluated_as_it_is(folder: Path, dinov2: Path, tmp_path: Path) -> None:
