@@ -25,6 +25,7 @@ RECIPE = {
     "loader.limit": "images used",
     "seed": "seed",
 }
+FOUND = "found from the number of steps"  # and so is the weight decay, unless it is named
 SAME = {"last.pt", "student.safetensors"}  # of one run: the same weights
 
 
@@ -100,7 +101,7 @@ def _recipe(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, words in RECIPE.items():
         value = setting(config, name)
         if value is not None and not (name.startswith("mgd.") and not _is_matched(config)):
-            yield words, value
+            yield words, FOUND if name == "optim.lr" and value == 0 else value
 
 
 def _is_matched(config: Mapping[str, Any]) -> bool:

@@ -56,11 +56,12 @@ def test_a_card_shows_no_folder_of_the_machine(run):
 
 def test_a_run_that_is_not_at_its_end_says_so(run, tmp_path):
     content = torch.load(run / "checkpoints/last.pt", weights_only=True)
-    content["config"]["optim"]["epochs"] = 3
+    content["config"]["optim"] |= {"epochs": 3, "lr": 0.0}
     content.pop("provenance")
     torch.save(content, tmp_path / "early.pt")
     card = card_of(tmp_path / "early.pt")
     assert "- Epochs: `1 of 3`" in card.text
+    assert "- Learning rate: `found from the number of steps`" in card.text
     assert "- Teacher: `teacher.pth.tar`, by the run's settings" in card.text
 
 
