@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test check docs env clean
+.PHONY: demo test check docs docs-run env clean
 
 demo: $(READY)
 	$(BIN)/python recipes/demo.py
@@ -21,6 +21,10 @@ check: $(READY)
 # The site, in build/site; links are checked. Nothing is loaded from the network.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# Every command of README and docs/, on tiny stand-ins: for the night, an hour on two cores.
+docs-run: $(READY)
+	OMP_NUM_THREADS=2 $(BIN)/python -u docs/tools/run_blocks.py
 
 env: $(READY)
 
