@@ -17,7 +17,8 @@ from mgd_ssl.tasks.task import Task, Teacher
 from mgd_ssl.training.logging import logger
 
 Config = TypeVar("Config", bound=RunConfig)
-MOST, LEAST = 256, 8  # images of a batch that is found
+FEW, MOST = 32, 256  # images of a batch that is found, where there are enough
+STEPS = 2000  # that it leaves a run, if it can; docs/log.md
 TRIED = 32  # images of a source
 SHOWN = 8  # to a teacher
 ENLARGED = 2  # times the side of the images
@@ -75,7 +76,7 @@ def with_batch(config: Config, source: ImageSource, processes: int) -> Config:
     """
     images, parts = len(source), processes * config.optim.accumulate
     if not config.optim.batch_size:
-        found = fitting_batch(images, parts)
+        found = fitting_batch(images, config.optim.epochs, parts)
         config = replace(config, optim=replace(config.optim, batch_size=found))
     batch = config.optim.batch_size
     if config.optim.accumulate > 1 and batch % parts:
@@ -93,9 +94,9 @@ def with_batch(config: Config, source: ImageSource, processes: int) -> Config:
     return config
 
 
-def fitting_batch(images: int, parts: int) -> int:
-    """256, or a quarter of the images down to a power of two; a multiple of the parts."""
-    wanted = max(min(images // 4, MOST), min(images, LEAST))
+def fitting_batch(images: int, epochs: int, parts: int) -> int:
+    """The largest power of two with which a run has enough steps; a multiple of the parts."""
+    wanted = min(max(images * epochs // STEPS, FEW), MOST, max(images // 4, min(images, 8)))
     batch: int = 1 << (wanted.bit_length() - 1)
     return max(batch // parts, 1) * parts
 

@@ -20,21 +20,23 @@ def batch(images: int, processes: int, *words: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("images", "processes", "expected"),
+    ("images", "epochs", "processes", "expected"),
     [
-        (1_281_167, 1, 256),
-        (1024, 1, 256),
-        (1023, 1, 128),  # a quarter is 255
-        (97, 1, 16),
-        (20, 1, 8),
-        (3, 1, 2),
-        (1, 1, 1),
-        (1_281_167, 3, 255),
-        (1_281_167, 8, 256),
+        (1_281_167, 100, 1, 256),
+        (9_469, 60, 1, 256),  # 2,219 steps
+        (9_469, 20, 1, 64),  # 2,959; 1,479 with 128
+        (9_469, 6, 1, 32),
+        (205, 10_000, 1, 32),  # a quarter is 51
+        (97, 100, 1, 16),
+        (20, 100, 1, 8),
+        (3, 100, 1, 2),
+        (1, 100, 1, 1),
+        (1_281_167, 100, 3, 255),
+        (1_281_167, 100, 8, 256),
     ],
 )
-def test_a_batch_is_found(images: int, processes: int, expected: int) -> None:
-    assert batch(images, processes) == expected
+def test_a_batch_is_found(images: int, epochs: int, processes: int, expected: int) -> None:
+    assert batch(images, processes, "--epochs", str(epochs)) == expected
 
 
 def test_the_parts_of_a_found_batch_are_whole() -> None:
