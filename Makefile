@@ -22,7 +22,7 @@ check: $(READY)
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
-# Every command of README and docs/, on tiny stand-ins: for the night, an hour on two cores.
+# Every command and Python block of README and docs/, on tiny stand-ins; for the night.
 docs-run: $(READY)
 	OMP_NUM_THREADS=2 $(BIN)/python -u docs/tools/run_blocks.py
 
