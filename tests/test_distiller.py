@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from forked import run_ranks
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
@@ -366,7 +366,7 @@ def run_rank(rank, folder):
 
 
 def test_two_processes_find_the_matching_of_one(tmp_path):
-    mp.spawn(run_rank, (str(tmp_path),), nprocs=2)
+    run_ranks(run_rank, tmp_path)
     costs, assignments = solve_share(range(5))
     for rank in range(2):
         got_costs, got_assignments = torch.load(tmp_path / f"{rank}.pt", weights_only=True)

@@ -247,14 +247,18 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         return metrics
 
     def save(self, position: Position) -> None:
-        """Write last.pt, best.pt where the student was never better, and the student alone."""
+        """Write best.pt where the student was never better, the student alone, and last.pt.
+
+        last.pt comes last: a run that is killed before it resumes from the one before, and writes
+        the others again.
+        """
         self.begun = True
         if self.fabric.is_global_zero:
             with self.averaged():
                 content = content_of(self, position)
-                save_checkpoint(self.directory.checkpoints / LAST, content)
                 if self.is_best:
                     save_checkpoint(self.directory.checkpoints / BEST, content)
                 self.export(self.directory.path)
+                save_checkpoint(self.directory.checkpoints / LAST, content)
         self.is_best = False
         self.fabric.barrier()

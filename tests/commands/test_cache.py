@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import run_on_two
 from image_files import class_tree
 from test_resume import differences
-from tiny_runs import TRAINING, listing, read_last, start, stop_at, write_teacher
+from tiny_runs import TRAINING, listing, read_last, stop_at, write_teacher
 
 from mgd_ssl.cache.parts import part_path
 from mgd_ssl.cache.teacher_cache import TeacherCache
@@ -199,10 +200,8 @@ def test_two_processes_write_the_same_bytes(
     monkeypatch.undo()  # processes that start anew cut parts of the usual length
     outs = [tmp_path / "one", tmp_path / "two"]
     assert make(data, teacher, outs[0]) == 0
-    words = [str(data), "--teacher", str(teacher), "--out", str(outs[1]), *MADE, "--devices", "2"]
-    process = start("-m", "mgd_ssl", "cache", *words)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    words = [str(data), "--teacher", str(teacher), "--out", str(outs[1]), *MADE]
+    run_on_two("cache", [*words, "--accelerator", "cpu"])
     assert listing(outs[0]) == listing(outs[1])
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import arguments, read_last, read_rows, signal_at, start
+from forked import killed_in_save, killed_in_step
+from safetensors.torch import load_file
+from tiny_runs import arguments, read_last, read_rows
 
 from mgd_ssl.commands import pretrain
 from mgd_ssl.runs.pretrain import PretrainRun
@@ -23,14 +25,6 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> Pa
     out = tmp_path_factory.mktemp("uninterrupted") / "run"
     assert pretrain.main(arguments(out, teacher, *RUN)) == 0
     return out
-
-
-def stop_after(
-    out: Path, teacher: Path, signum: signal.Signals, epoch: int, step: int
-) -> tuple[int, str]:
-    """Start a run, send the signal once the step is logged; its exit status and what it said."""
-    process = start("pretrain.py", *arguments(out, teacher, *RUN))
-    return signal_at(process, signum, f"epoch {epoch}/3 step {step}/5")
 
 
 def differences(first: Any, second: Any, where: str = "") -> list[str]:
@@ -50,11 +44,13 @@ def differences(first: Any, second: Any, where: str = "") -> list[str]:
 
 def assert_same_end(run: Path, uninterrupted: Path) -> None:
     """Weights, queue, distiller and optimizer to the bit; no step of the metrics twice."""
-    left, right = read_last(run), read_last(uninterrupted)
-    for content in (left, right):
-        content.pop("config")  # names another directory
-    assert len(right["state_dict"]) > 200 and right["distiller"] and right["optimizer"]["state"]
-    assert differences(left, right) == []
+    for name in ("last.pt", "best.pt"):
+        files = [path / "checkpoints" / name for path in (run, uninterrupted)]
+        left, right = map(_without_config, files)
+        assert len(right["state_dict"]) > 200 and right["distiller"] and right["optimizer"]["state"]
+        assert differences(left, right) == []
+    students = [load_file(path / "student.safetensors") for path in (run, uninterrupted)]
+    assert differences(*students) == []
     steps = [(row["step"], "train_loss" in row) for row in read_rows(run)]
     assert steps == [(row["step"], "train_loss" in row) for row in read_rows(uninterrupted)]
     assert len(set(steps)) == len(steps)
@@ -63,44 +59,58 @@ def assert_same_end(run: Path, uninterrupted: Path) -> None:
         assert mine == theirs
 
 
+def _without_config(file: Path) -> dict[str, Any]:
+    """A checkpoint without the settings, which name the directory."""
+    content: dict[str, Any] = torch.load(file, weights_only=True)
+    del content["config"]
+    return content
+
+
 def _figures(run: Path) -> list[dict[str, Any]]:
     """The rows of the metrics without what the machine does to them."""
     clocks = ("time", "images_per_second", "peak_memory_gib")
     return [{k: v for k, v in row.items() if k not in clocks} for row in read_rows(run)]
 
 
-@pytest.mark.parametrize(("epoch", "step"), [(2, 3), (3, 1)])
+@pytest.mark.parametrize(
+    ("file", "number"),
+    [(None, 9), (None, 11), ("last.pt", 5), ("best.pt", 1), ("student.safetensors", 9)],
+)
 def test_a_killed_run_resumes_to_the_same_bits(
-    tmp_path: Path, teacher: Path, uninterrupted: Path, epoch: int, step: int
+    tmp_path: Path, teacher: Path, uninterrupted: Path, file: str | None, number: int
 ) -> None:
+    """In a step, or where one of the files is written and others are not."""
     run = tmp_path / "run"
-    status, _ = stop_after(run, teacher, signal.SIGKILL, epoch, step)
-    assert status == -signal.SIGKILL
+    argv = arguments(run, teacher, *RUN)
+    if file:
+        killed_in_save(file, number, "pretrain", argv)
+    else:
+        killed_in_step(number, "pretrain", argv)
     assert read_last(run)["progress"]["epoch"] < 3
-    assert pretrain.main(arguments(run, teacher, *RUN, "--resume")) == 0
+    assert pretrain.main([*argv, "--resume"]) == 0
     assert_same_end(run, uninterrupted)
 
 
-@pytest.mark.parametrize(
-    ("signum", "step", "expected"), [(signal.SIGTERM, 1, 143), (signal.SIGINT, 4, 130)]
-)
+@pytest.mark.parametrize(("signum", "step"), [(signal.SIGTERM, 7), (signal.SIGINT, 10)])
 def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
     tmp_path: Path,
     teacher: Path,
     uninterrupted: Path,
+    capsys: pytest.CaptureFixture[str],
     signum: signal.Signals,
     step: int,
-    expected: int,
 ) -> None:
-    """After its fourth of five steps a run is asked to stop in, or at the end of, the fifth."""
+    """In the second and in the last step of the second epoch."""
     run = tmp_path / "run"
-    status, said = stop_after(run, teacher, signum, 2, step)
-    assert status == expected, said
+    with pytest.MonkeyPatch.context() as patched:
+        stop_in("step", step, signum, patched)
+        assert pretrain.main(arguments(run, teacher, *RUN)) == 128 + signum
+    said = capsys.readouterr().err
     assert f"stopped by {signum.name} after a checkpoint" in said
-    assert "Resume with: python pretrain.py" in said and "--resume" in said
+    assert "Resume with: python -m mgd_ssl pretrain" in said and "--resume" in said
     assert "Traceback" not in said
     last = read_last(run)["progress"]
-    assert (last["epoch"], last["step"]) >= (1, 1)
+    assert (last["epoch"], last["step"]) == (1, step - 5)
     assert pretrain.main(arguments(run, teacher, *RUN, "--resume")) == 0
     assert_same_end(run, uninterrupted)
 

@@ -1,14 +1,14 @@
 """A run from shards is the run from the folder that they were packed from."""
 
 import json
-import signal
 import zipfile
 from pathlib import Path
 
 import pytest
+from forked import killed_in_step
 from image_files import class_tree
 from test_resume import assert_same_end
-from tiny_runs import arguments, signal_at, start
+from tiny_runs import arguments
 
 from mgd_ssl.commands import knn_eval, pack, pretrain
 
@@ -54,8 +54,7 @@ def test_a_run_begun_on_the_folder_is_finished_on_the_shards(
     tmp_path: Path, folder: Path, shards: Path, teacher: Path, from_folder: Path
 ) -> None:
     run = tmp_path / "run"
-    process = start("pretrain.py", *command(folder, run, teacher))
-    signal_at(process, signal.SIGKILL, "epoch 2/2 step 1/3")
+    killed_in_step(5, "pretrain", command(folder, run, teacher))
     assert pretrain.main(command(shards, run, teacher, "--resume")) == 0
     assert_same_end(run, from_folder)
 

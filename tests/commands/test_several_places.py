@@ -1,14 +1,14 @@
 """Images of several places are one data set; the order by blocks is kept when a run is resumed."""
 
 import json
-import signal
 from pathlib import Path
 
 import pytest
 import yaml
+from forked import killed_in_step
 from image_files import class_tree
 from test_resume import assert_same_end, differences
-from tiny_runs import arguments, read_last, signal_at, start
+from tiny_runs import arguments, read_last
 
 from mgd_ssl.commands import classify, duplicates, knn_eval, linear_eval, pack, pretrain
 from mgd_ssl.data import open_source, open_sources
@@ -57,8 +57,7 @@ def test_a_killed_run_on_two_folders_resumes_to_the_same_bits(
     tmp_path: Path, places: list[Path], teacher: Path, from_both: Path
 ) -> None:
     run = tmp_path / "run"
-    process = start("pretrain.py", *command(places, run, teacher))
-    signal_at(process, signal.SIGKILL, "epoch 2/2 step 1/3")
+    killed_in_step(5, "pretrain", command(places, run, teacher))
     assert pretrain.main(["--config", str(run / "config.yaml"), "--resume"]) == 0
     assert_same_end(run, from_both)
 

@@ -2,16 +2,16 @@
 
 import json
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from detect_runs import SAMPLE, broken, losses, options, said
+from forked import killed_in_step, run_on_two
 from safetensors.torch import load_file
 from test_resume import differences
-from tiny_runs import read_last, read_rows, signal_at, start
+from tiny_runs import read_last, read_rows
 
 from mgd_ssl.commands import detect, export
 from mgd_ssl.detection.building import freeze_untrained
@@ -65,15 +65,13 @@ def test_the_matching_is_solved_by_steps(distilled: Path) -> None:
     assert foreign_entries(distilled) == []  # --overwrite knows every file
 
 
-@pytest.mark.parametrize(("epoch", "step"), [(1, 2), (2, 2)])
+@pytest.mark.parametrize("step", [3, 6])
 def test_a_killed_run_resumes_to_the_same_bits(
-    tmp_path: Path, teacher: str, distilled: Path, epoch: int, step: int
+    tmp_path: Path, teacher: str, distilled: Path, step: int
 ) -> None:
     given = options(tmp_path / "run", "--teacher", teacher, "--mgd-update-freq", "4")
     given += ["--save-every", "1"]
-    process = start("-m", "mgd_ssl.commands.main", "detect", *given)
-    status, output = signal_at(process, signal.SIGKILL, f"epoch {epoch}/2 step {step}/3")
-    assert status == -signal.SIGKILL, output
+    killed_in_step(step, "detect", given)
     assert detect.main([*given, "--resume"]) == 0
     left, right = read_last(tmp_path / "run"), read_last(distilled)
     for content in (left, right):
@@ -236,9 +234,6 @@ def test_what_is_said_of_a_files_detector_counts(
 
 def test_two_processes_train_one_detector(tmp_path: Path, teacher: str) -> None:
     argv = options(tmp_path / "run", "--teacher", teacher, "--epochs", "1", "--accelerator", "cpu")
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    process = start(*command, "-m", "mgd_ssl.commands.main", "detect", *argv)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    run_on_two("detect", argv)
     rows = [row for row in read_rows(tmp_path / "run") if "train_loss" in row]
     assert [row["step"] for row in rows] == [3] and rows[0]["val_AP"] >= 0

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from forked import run_ranks
 from torch import nn
 
 from mgd_ssl import distributed
@@ -183,7 +183,7 @@ def run_rank(rank, folder):
 
 
 def test_two_processes_queue_the_keys_of_both_in_the_order_of_their_ranks(tmp_path):
-    mp.spawn(run_rank, (str(tmp_path),), nprocs=2)
+    run_ranks(run_rank, tmp_path)
     moco = make_moco(momentum=0.0, queue_size=4 * BATCH).eval()
     with torch.no_grad():
         batches = [images(seed) for seed in (4, 5, 2, 3)]  # of step 2, then of step 1

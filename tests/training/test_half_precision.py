@@ -1,12 +1,12 @@
 """bf16 on the CPU: both networks compute in it, losses do not, and a run resumes exactly."""
 
-import signal
 from itertools import islice
 from pathlib import Path
 
 import torch
+from forked import killed_in_step
 from test_resume import differences
-from tiny_runs import arguments, read_last, signal_at, start
+from tiny_runs import arguments, read_last
 from torch import nn
 
 from mgd_ssl.commands import pretrain
@@ -47,8 +47,7 @@ def test_student_and_teacher_compute_in_bf16_and_losses_in_float32(
 def test_a_killed_run_in_bf16_resumes_to_the_same_bits(tmp_path: Path, teacher: Path) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
     assert pretrain.main(arguments(whole, teacher, *HALF)) == 0
-    process = start("pretrain.py", *arguments(run, teacher, *HALF))
-    signal_at(process, signal.SIGKILL, "epoch 2/2 step 2/4")
+    killed_in_step(7, "pretrain", arguments(run, teacher, *HALF))
     assert pretrain.main(arguments(run, teacher, *HALF, "--resume")) == 0
     first, second = read_last(run), read_last(whole)
     for content in (first, second):

@@ -4,16 +4,16 @@ import copy
 import json
 import math
 import re
-import signal
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import killed_in_step, run_on_two
 from safetensors.torch import load_file
 from test_resume import differences
-from tiny_runs import arguments, read_last, read_rows, signal_at, start
+from tiny_runs import arguments, read_last, read_rows
 from torch import nn
 
 from mgd_ssl.commands import classify, knn_eval, pretrain
@@ -106,13 +106,11 @@ def test_a_batch_in_parts_trains_as_the_whole_batch(
 def test_a_batch_in_parts_trains_as_the_whole_batch_on_two_processes(
     tmp_path: Path, teacher: Path
 ) -> None:
-    two = ("--devices", "2", "--accelerator", "cpu", "--health-every", "0", "--best", "last")
+    two = ("--accelerator", "cpu", "--health-every", "0", "--best", "last")
     found = []
     for parts in ("1", "2"):
         argv = no_norms(tmp_path / parts, teacher, *two, "--accumulate", parts)
-        process = start("pretrain.py", *argv)
-        said = process.communicate(timeout=300)[0]
-        assert process.returncode == 0, said
+        run_on_two("pretrain", argv)
         found.append(read_last(tmp_path / parts)["state_dict"])
     assert farthest(found[1], found[0]) < 1e-4
 
@@ -303,8 +301,7 @@ def test_a_killed_run_with_all_of_it_resumes_to_the_same_bits(
     tmp_path: Path, teacher: Path, averaged: Path
 ) -> None:
     run = tmp_path / "run"
-    process = start("pretrain.py", *averaging(run, teacher))
-    signal_at(process, signal.SIGKILL, "epoch 2/2 step 2/4")
+    killed_in_step(7, "pretrain", averaging(run, teacher))
     assert pretrain.main(averaging(run, teacher, "--resume")) == 0
     first, second = read_last(run), read_last(averaged)
     for content in (first, second):
