@@ -122,7 +122,8 @@ class OptimizerOptions:
     """Passes over the training images."""
     batch_size: Annotated[int, arg(aliases=["-b"])] = 0
     """Images per step, over all processes. 0: a power of two from 32 to 256 that leaves a run of
-    2,000 steps, and a quarter of the training images at most."""
+    2,000 steps, and a quarter of the training images at most; 256 where images of a batch are
+    told apart (mgd, moco, disco)."""
     accumulate: int = 1
     """Compute a step in this many parts, one after the other, and add their gradients: takes less
     memory than the whole batch at once. Batch norms take their statistics of a part."""
