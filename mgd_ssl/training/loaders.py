@@ -13,6 +13,8 @@ from mgd_ssl.data.sampling import Blocks
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.settings.run import RunConfig
 
+MEASURED = 256  # images that an evaluation decodes at once, over all processes
+
 
 def build_loader(
     config: RunConfig,
@@ -62,6 +64,8 @@ def images_per_process(config: RunConfig, fabric: Fabric) -> int:
         ValueError: the batch is not divisible by the processes.
     """
     batch, processes = config.optim.batch_size, int(fabric.world_size)
+    if not batch:  # of an evaluation: a run finds its batch before
+        return max(MEASURED // processes, 1)
     if batch % processes:
         raise ValueError(
             f"batch_size: got {batch} on {processes} processes, expected a multiple of them; "

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, Any
+from weakref import WeakSet
 
 import yaml
 
@@ -28,6 +29,17 @@ from mgd_ssl.training.run_files import (
     temporaries,
     written,
 )
+
+HELD: WeakSet[IO[str]] = WeakSet()  # locks of this process
+
+
+def _release_in_child() -> None:
+    """Let go of locks in a new process: decoders outlive a killed run by seconds."""
+    for lock in HELD:
+        lock.close()
+
+
+os.register_at_fork(after_in_child=_release_in_child)
 
 
 class RunDirectory:
@@ -95,6 +107,7 @@ class RunDirectory:
             return
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         self._lock = os.fdopen(os.open(self.path / LOCK, flags, 0o666), "r+")
+        HELD.add(self._lock)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -124,6 +124,28 @@ def test_a_directory_in_use_is_refused_and_free_once_it_is_closed(tmp_path: Path
     second.close()
 
 
+def test_a_process_that_outlives_the_run_that_forked_it_holds_no_lock(tmp_path: Path) -> None:
+    first, second = RunDirectory(tmp_path / "run"), RunDirectory(tmp_path / "run")
+    first.open(resume=False, overwrite=False)
+    (waiting, go), (begun, begin) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:  # as a decoding process, until it is told
+        os.write(begin, b"x")
+        os.read(waiting, 1)
+        os._exit(0)
+    try:
+        os.read(begun, 1)
+        with pytest.raises(ValueError, match="in use"):
+            second.open(resume=True, overwrite=False)
+        assert first._lock
+        first._lock.close()  # as the system does where a run is killed
+        second.open(resume=True, overwrite=False)
+        second.close()
+    finally:
+        os.write(go, b"x")
+        os.waitpid(child, 0)
+
+
 def test_overwrite_does_not_clear_a_directory_in_use(tmp_path: Path) -> None:
     first = RunDirectory(tmp_path / "run")
     first.open(resume=False, overwrite=False)
