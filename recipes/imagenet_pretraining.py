@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def commands(options: argparse.Namespace, extra: Sequence[str] = ()) -> list[list[str]]:
     """The command lines: cache, training, kNN, linear probe."""
-    out = options.out.absolute()
+    out = options.out.absolute() / Path(options.teacher).name.partition(".")[0]
     cache, student = out / "cache", out / options.arch
     given = [*taught(options), *FAST, "--devices", options.devices]
     measured = [str(student), str(options.data.absolute()), "-j", options.workers]

@@ -86,12 +86,12 @@ def test_imagenets_pretraining_is_cached_trained_and_measured(
     main(["imagenet", "resnet50", *out, "-a", "resnet34", "--", "--seed", "3"])
     (_, _, _, *caching), (_, *training), (_, *near), (_, *probing) = called
     made = parse(CacheConfig, "mgd-ssl cache", caching)
-    assert (made.out, made.views, made.size) == (tmp_path / "out/cache", 20, 224)
+    assert (made.out, made.views, made.size) == (tmp_path / "out/resnet50/cache", 20, 224)
     run = parse(PretrainConfig, "pretrain.py", [w for w in training if "cache" not in w])
     assert (run.method, run.network.arch) == ("mgd-plus", "resnet34")
     assert (run.optim.epochs, run.seed) == (50, 3)
-    assert str(tmp_path / "out/cache") in training
-    student = tmp_path / "out/resnet34"
+    assert str(tmp_path / "out/resnet50/cache") in training
+    student = tmp_path / "out/resnet50/resnet34"
     assert parse(KnnConfig, "knn_eval.py", near).checkpoint == student
     assert parse(LinearEvalConfig, "linear_eval.py", probing).checkpoint == student
     called.clear()

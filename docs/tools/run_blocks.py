@@ -27,7 +27,7 @@ SMALL = {  # added to the options of a command, where the last one counts
     "pretrain.py": RUN,
     "knn_eval.py": "-j 0 --size 56",
     "linear_eval.py": "-j 0 --size 56 --epochs 1 -b 8",
-    "mgd-ssl classify": "-j 0 --epochs 1 --limit 40 -b 8 --size 56",
+    "mgd-ssl classify": "-j 0 --epochs 1 --limit 40 -b 2 --size 56",
     "mgd-ssl detect": "-j 0 --epochs 1 --limit 4 -b 2 --min-size 128 --max-size 128",
     "mgd-ssl cache": "-j 0 --views 1 --size 56",
     "mgd-ssl embed": "-j 0 --size 56",
@@ -155,7 +155,7 @@ def environment_of(home: Path) -> dict[str, str]:
     return os.environ | {
         "PATH": os.pathsep.join(first),
         "VIRTUAL_ENV_DISABLE_PROMPT": "1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), "."]),  # a network of one's own is in the folder
         "TORCH_HOME": str(home / "torch"),
         "HF_HOME": str(home / "hub"),
         "HF_HUB_OFFLINE": "1",
