@@ -121,9 +121,9 @@ class OptimizerOptions:
     epochs: int = 200
     """Passes over the training images."""
     batch_size: Annotated[int, arg(aliases=["-b"])] = 0
-    """Images per step, over all processes. 0: a power of two from 32 to 256 that leaves a run of
-    2,000 steps, and a quarter of the training images at most; 256 where images of a batch are
-    told apart (mgd, moco, disco)."""
+    """Images per step, over all processes. 0: the largest power of two up to 256 that gives the run
+    2,000 steps, but at least 32 (mgd, moco, disco: 256), and never more than a quarter of the
+    training images."""
     accumulate: int = 1
     """Compute a step in this many parts, one after the other, and add their gradients: takes less
     memory than the whole batch at once. Batch norms take their statistics of a part."""
@@ -133,8 +133,8 @@ class OptimizerOptions:
     """Learning rate; it is not scaled with the batch size. 0, with AdamW: found from the number of
     steps and from whether the student has batch norms, with a warm-up of a tenth of the run."""
     weight_decay: Annotated[float | None, arg(aliases=["--wd"])] = 1e-4
-    """Weight decay of the optimizer. None: found from rate and steps, so that weights that batch
-    norms follow are forgotten twice in a run; 0.05 without batch norms."""
+    """Weight decay of the optimizer. None, with AdamW: 2 / (rate x steps), at most 0.5, for a student
+    with batch norms, else 0.05."""
     momentum: float = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
