@@ -133,8 +133,8 @@ class OptimizerOptions:
     """Learning rate; it is not scaled with the batch size. 0, with AdamW: found from the number of
     steps and from whether the student has batch norms, with a warm-up of a tenth of the run."""
     weight_decay: Annotated[float | None, arg(aliases=["--wd"])] = 1e-4
-    """Weight decay of the optimizer. None, with AdamW: 2 / (rate x steps), at most 0.5, for a student
-    with batch norms, else 0.05."""
+    """Weight decay of the optimizer. None, with AdamW: 2 / (rate x steps), at most 0.5, if the
+    student has batch norms, else 0.05."""
     momentum: float = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
