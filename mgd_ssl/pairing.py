@@ -125,7 +125,7 @@ def forms_of(reader: FeatureReader, network: nn.Module) -> list[Form]:
     """What each of a teacher's maps is.
 
     A batch norm's margins serve a linear map too: on photographs they measured better than
-    standardized channels (docs/results.md).
+    standardized channels (docs/results_earlier.md).
     """
     known = zip(reader.rectified(network), reader.norms(network), strict=True)
     return ["rectified" if cut or norm is not None else "standard" for cut, norm in known]

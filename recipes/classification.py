@@ -1,4 +1,4 @@
-"""Classification in docs/results.md: every reducer, logits, both, and a share of the labels.
+"""Every reducer, logits, both, and a share of the labels, in docs/results_earlier.md.
 
     python recipes/classification.py FOLDER_OF_IDX_FILES
 

@@ -1,4 +1,4 @@
-"""Detection in docs/results.md: teacher, student alone, student distilled, on generated scenes.
+"""Detection on generated scenes, in docs/results_earlier.md: teacher, student alone and distilled.
 
     python recipes/detection.py FOLDER_OF_IDX_FILES
 

@@ -1,4 +1,4 @@
-"""The table of docs/results.md: reducers and seeds on Fashion-MNIST, against the student alone.
+"""Reducers and seeds on Fashion-MNIST, against the student alone: in docs/results_earlier.md.
 
     python recipes/fashion_mnist.py FOLDER_OF_IDX_FILES
 

@@ -1,4 +1,4 @@
-"""The recommended recipe beside every other objective: the first table of docs/results.md.
+"""The recommended recipe beside every other objective, in docs/results_earlier.md.
 
     python recipes/objectives.py FOLDER_OF_IDX_FILES TEACHER
 

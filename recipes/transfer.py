@@ -1,4 +1,4 @@
-"""Detection transfer in docs/results.md: detectors that start from the students of objectives.py.
+"""Detectors that start from the students of objectives.py, in docs/results_earlier.md.
 
     python recipes/transfer.py FOLDER_OF_IDX_FILES runs/objectives
 

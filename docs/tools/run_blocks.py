@@ -47,6 +47,7 @@ OF_A_SIZE = ("--size ", "--teacher runs/", "--teacher-cache")
 NOT_RUN = {  # a page, a program, or words of a line
     "docs/benchmarks.md": "it measures for a long time",
     "docs/results.md": "it measures for hours",
+    "docs/results_earlier.md": "it measures for hours",
     "make env": "it makes the environment that this runs in",
     ".venv/bin": "it is the environment that this runs in",
     "make demo": "it is a target of its own",
