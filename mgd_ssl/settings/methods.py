@@ -19,6 +19,7 @@ class Method:
         weighing: how the stages' losses are weighed; ``none`` matches no maps.
         adapter: layer between the student's maps and the matching.
         grid: largest side at which maps are compared; 0 for any.
+        update_images: maximum number of training images for a solve.
         optimizer: a name in ``OPTIMIZERS``.
     """
 
@@ -27,6 +28,7 @@ class Method:
     weighing: Weighing = "none"
     adapter: Adapter = "batch"
     grid: int = 0
+    update_images: int = 20000
     optimizer: str = "sgd"
 
     @property
@@ -43,6 +45,7 @@ METHODS: dict[str, Method] = {
         weighing="start",
         adapter="expand",
         grid=7,
+        update_images=1000,
         optimizer="adamw",
     ),
     # The method of 2021: MoCo v2, and the matching in groups.

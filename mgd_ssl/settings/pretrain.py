@@ -138,6 +138,7 @@ class PretrainConfig(RunConfig):
                 mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
                 mgd_adapter=method.adapter,
                 mgd_grid=said.get("mgd_grid", method.grid),
+                mgd_update_images=method.update_images,
                 ignore=said.get("ignore", IGNORED.get(arch or "", ())),
             ),
             optim=_optim(said, method, embedded),
