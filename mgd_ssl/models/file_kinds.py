@@ -1,8 +1,10 @@
 """What a file is that was given as a checkpoint, told by its first bytes and not by its name."""
 
+import zipfile
 from pathlib import Path
 
 HEAD = 512
+ZIP = b"PK\x03\x04"  # of PyTorch's files too, which hold a data.pkl
 ARCHIVES = {
     b"\x1f\x8b": "a gzip archive",
     b"BZh": "a bzip2 archive",
@@ -46,4 +48,22 @@ def what_else(path: Path) -> str:
     for start, kind in OTHERS.items():
         if head.startswith(start):
             return f"is {kind}; give a file of PyTorch's or safetensors"
-    return ""
+    return _of_zip(path) if head.startswith((ZIP, b"PK\x05\x06")) else ""
+
+
+def _of_zip(path: Path) -> str:
+    """What a zip archive is that is no file of PyTorch's."""
+    if not zipfile.is_zipfile(path):  # its list of contents stands at its end
+        return "is truncated: its end is missing; copy or download it again"
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+    if any(name.endswith("data.pkl") for name in names):
+        return ""
+    if not names:
+        return "is an empty zip archive; copy or download it again"
+    if all(name.endswith(".npy") for name in names):
+        return "is an archive of NumPy arrays (.npz); give a file of PyTorch's or safetensors"
+    return (
+        f"is a zip archive that begins with {names[0]}; if a checkpoint is in it, unpack it and "
+        "give that file; an archive of images is given as DATA"
+    )

@@ -1,7 +1,10 @@
 """A file that is no whole checkpoint is refused: what was given, got, expected, and the remedy."""
 
 import gzip
+import io
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -13,6 +16,18 @@ WIDTH = 0.125
 
 def random_state(arch="resnet18", width=WIDTH):
     return create_backbone(arch, width=width).state_dict()
+
+
+def zipped(*names):
+    with zipfile.ZipFile(content := io.BytesIO(), "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+    return content.getvalue()
+
+
+def arrays():
+    np.savez(content := io.BytesIO(), weight=np.zeros(3))
+    return content.getvalue()
 
 
 @pytest.fixture
@@ -65,6 +80,10 @@ def test_a_file_that_is_no_checkpoint_is_refused(content, name, tmp_path):
         (b"\n<!DOCTYPE html><html>Sign in</html>", "is a web page.*download it again"),
         (gzip.compress(b"weights", mtime=0), "is a gzip archive; unpack it"),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file, as Keras"),
+        (zipped("a/1.jpg", "a/2.jpg"), "begins with a/1.jpg; .* images is given as DATA"),
+        (zipped("x/net.pth")[:-30], "is truncated: its end is missing; copy or download it again"),
+        (zipped(), "is an empty zip archive"),
+        (arrays(), r"is an archive of NumPy arrays \(.npz\)"),
     ],
 )
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
