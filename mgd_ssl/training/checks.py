@@ -92,7 +92,7 @@ def with_batch(config: Config, source: ImageSource, processes: int, few: int = F
             "or change --accumulate"
         )
     if batch > images:
-        fitting = max(processes, 2 ** (images.bit_length() - 1))
+        fitting = max(images // parts, 1) * parts
         raise ValueError(
             f"batch_size: got {batch} and {images} images to train on, expected no more than there "
             f"are; give --batch-size {fitting} or less, or more images"
