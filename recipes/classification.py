@@ -8,11 +8,10 @@ stopped and started.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from tables import Row, markdown, run_rows
+from tables import Row, last_row, markdown, run_rows
 
 from mgd_ssl.commands import classify, pretrain
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
@@ -87,7 +86,7 @@ def train(data: Path, out: Path, options: tuple[str, ...], seed: int) -> dict[st
     arguments = [str(data), *IMAGES, *options, "--seed", str(seed), "--out", str(out), "--resume"]
     if status := classify.main(arguments):
         raise SystemExit(status)
-    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    last = last_row(out)
     return {name: last[name] for name in COLUMNS}
 
 

@@ -9,11 +9,10 @@ epochs; all else is at the defaults. A run whose results exist is not repeated.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from tables import Row, markdown, run_rows
+from tables import Row, last_row, markdown, run_rows
 
 from mgd_ssl.commands import detect, pretrain
 
@@ -68,7 +67,7 @@ def train(options: argparse.Namespace, out: Path, given: list[str], seed: int) -
     arguments += ["--seed", str(seed), "--out", str(out), "--resume"]
     if status := detect.main(arguments):
         raise SystemExit(status)
-    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    last = last_row(out)
     return {name: last[name] for name in COLUMNS}
 
 

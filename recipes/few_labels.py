@@ -9,11 +9,10 @@ not repeated.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from tables import Row, markdown, run_rows
+from tables import Row, last_row, markdown, run_rows
 
 from mgd_ssl.commands import classify
 from mgd_ssl.models import load_backbone
@@ -64,7 +63,7 @@ def train(options: argparse.Namespace, row: Row, seed: int, start: list[str]) ->
     arguments += ["--size", "64", "--seed", str(seed), "--out", str(out), "--resume"]
     if status := classify.main(arguments):
         raise SystemExit(status)
-    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    last = last_row(out)
     return {name: last[name] for name in COLUMNS}
 
 

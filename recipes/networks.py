@@ -9,12 +9,12 @@ what, not how good a student is. It ends with an error where a pair does not run
 import argparse
 import contextlib
 import io
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from tables import last_row
 
 from mgd_ssl.commands import pretrain
 from mgd_ssl.models import create_backbone
@@ -72,7 +72,7 @@ def matched(folder: Path, teacher: str, student: str) -> str:
         status = pretrain.main([*argv, *size])
     if status:
         raise SystemExit(f"{teacher} -> {student}:\n{said.getvalue()}")
-    row = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    row = last_row(out)
     names = [key.rpartition("/")[2] for key in row if "/matching/" in key]
     return " ".join(name.removeprefix("layer") for name in names)
 

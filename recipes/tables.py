@@ -49,6 +49,12 @@ def run_rows(rows: Sequence[Row], run: Callable[[Row, int], dict[str, Any]], out
     return done
 
 
+def last_row(out: Path) -> dict[str, Any]:
+    """The figures of the last epoch of the run in a directory."""
+    rows = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return dict(json.loads(rows[-1]))
+
+
 def evaluate(
     checkpoint: Path,
     data: Path,
