@@ -2,6 +2,7 @@
 
 import stat
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -162,17 +163,22 @@ def test_a_damaged_image_in_a_zip_archive_is_replaced_and_named(
     assert "a.zip[a/1.png] (" in caplog.text
 
 
-def test_a_size_that_an_archive_says_of_itself_is_not_believed(tmp_path: Path) -> None:
-    """A megabyte of zeros packs into a kilobyte, and says that it is a hundred bytes."""
+@pytest.mark.parametrize("size", [100, 0])
+def test_a_size_that_an_archive_says_of_itself_is_not_believed(tmp_path: Path, size: int) -> None:
+    """A megabyte of zeros packs into a kilobyte, and says that it is a hundred bytes, or none."""
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("0.png", bytes(2**20))
     data = path.read_bytes()
-    path.write_bytes(data.replace(struct.pack("<I", 2**20), struct.pack("<I", 100)))
+    path.write_bytes(data.replace(struct.pack("<I", 2**20), struct.pack("<I", size)))
     source = open_source(path, "train")
-    assert source.stored(0)[1] == 100
+    assert source.stored(0)[1] == size
+    tracemalloc.start()
     with pytest.raises(ValueError, match="its checksum differs"):
         source.encoded(0)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**18  # it is not unpacked
 
 
 def test_an_archive_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:

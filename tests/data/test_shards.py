@@ -158,6 +158,8 @@ def test_more_labels_than_names_of_classes_are_refused(shards: Path) -> None:
     [
         (["0", None, "1"], "1 of 3 images have no label; expected one for each, or none"),
         (["0", "dog", "1"], "labels are numbers and names, such as 0 and dog; expected one"),
+        (["0", "1", "9" * 20], "labels are numbers and names, such as 0 and 9+; expected one"),
+        (["0", "1", "9" * 5000], "labels are numbers and names, such as 0 and 9+; expected one"),
         (["dog", "dog", "dog"], "there is only dog; expected two or more"),
         ([None, None, "-1"], "no labels: labels are class folders"),
     ],
@@ -265,6 +267,13 @@ def test_a_file_name_that_leads_out_is_not_taken_from_a_description(tmp_path: Pa
     said = [{"filename": "../../etc/x.png"}, {"filename": "/etc/x.png"}, {"filename": "a/0.png"}]
     write_tar(tmp_path / "0.tar", [m for i, s in enumerate(said) for m in sample(i, said=s)])
     assert names(open_source(tmp_path, "train")) == ["000000.png", "000001.png", "a/0.png"]
+
+
+def test_a_description_that_is_nested_too_deeply_is_none_and_is_counted(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", [*sample(0), ("000000.json", b"[" * 60_000)])
+    source = open_source(tmp_path, "train")
+    assert names(source) == ["000000.png"]
+    assert source.skipped == "1 .json without a description"
 
 
 def test_a_sample_of_two_images_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mgd_ssl.data.folders import is_unwanted
 
 Ints = NDArray[np.int64]
+DIGITS = 18  # of a label that is a number
 
 
 @dataclass
@@ -114,7 +115,12 @@ def _merged(parts: Sequence[tuple[list[str], NDArray[Any]]]) -> tuple[list[str],
 
 
 def _order(word: str) -> tuple[bool, int, str]:
-    return (not word.isdecimal(), int(word) if word.isdecimal() else 0, word)
+    return (not is_number(word), int(word) if is_number(word) else 0, word)
+
+
+def is_number(word: str) -> bool:
+    """Whether a label is a whole number from 0 that int64 holds; any other word is a name."""
+    return word.isdecimal() and len(word) <= DIGITS
 
 
 def tidy_name(name: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mgd_ssl.data.archives.entries import Table
+from mgd_ssl.data.archives.entries import Table, is_number
 
 Rows = NDArray[np.int64] | slice
 ALL = slice(None)
@@ -52,7 +52,7 @@ def read_labels(
             f"{where}: {unlabelled:,} of {len(codes):,} images have no label; expected one for "
             "each, or none. Add the labels, or use a command without labels."
         )
-    numbers = [word.isdecimal() for word in table.labels]
+    numbers = [is_number(word) for word in table.labels]
     if all(numbers):
         values = np.array([int(word) for word in table.labels], np.int64)
         same = bool((values == np.arange(len(values))).all())

@@ -132,7 +132,7 @@ def _describe(sample: Sample, extension: str, text: str, found: Entries) -> None
         return
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
         found.skipped[".json without a description"] += 1

@@ -92,7 +92,8 @@ class ZipSource(ArchiveSource):
             raise ValueError("the zip archive is damaged: no file begins where it says")
         data = archive.read(offset + HEADER.size + name + extra, stored_size)
         if method == zipfile.ZIP_DEFLATED:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size)
+            # no limit is said by a limit of 0
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, max(size, 1))
         if len(data) != size or zlib.crc32(data) != checksum:
             raise ValueError("the zip archive is damaged: its checksum differs")
         return data
