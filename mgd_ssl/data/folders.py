@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,7 +78,21 @@ def class_folders(root: Path) -> list[str]:
 def folders_of(root: Path) -> list[str]:
     """Sorted names of the folders of ``root``, hidden ones and junk left out."""
     with os.scandir(root) as entries:
-        return sorted(e.name for e in entries if not is_unwanted(e.name) and e.is_dir())
+        return sorted(e.name for e in entries if not is_unwanted(e.name) and is_folder(e))
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link to itself is neither."""
+    with suppress(OSError):
+        return entry.is_dir()
+    return False
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file or a link to one; a link to itself is neither."""
+    with suppress(OSError):
+        return entry.is_file()
+    return False
 
 
 def is_unwanted(name: str) -> bool:
@@ -98,10 +113,10 @@ def _walk(root: str, found: Scan) -> Iterator[str]:
                 reason = None
                 if entry.name.startswith("."):
                     reason = "hidden"
-                elif entry.name.lower().endswith(known) and entry.is_file():
+                elif entry.name.lower().endswith(known) and is_file(entry):
                     found.paths.append(path)
                     yield path
-                elif not entry.is_dir():
+                elif not is_folder(entry):
                     reason = _why_skipped(entry)
                 elif is_unwanted(entry.name):
                     reason = f"{entry.name}/"
@@ -117,7 +132,7 @@ def _walk(root: str, found: Scan) -> Iterator[str]:
 
 
 def _why_skipped(entry: os.DirEntry[str]) -> str:
-    if not entry.is_file():
+    if not is_file(entry):
         return "links that lead nowhere" if entry.is_symlink() else "pipes, sockets or devices"
     extension = os.path.splitext(entry.name)[1].lower()
     return extension if 1 < len(extension) < 12 else "without an extension"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mgd_ssl.data.folders import folders_of, holds_images
+from mgd_ssl.data.folders import folders_of, holds_images, is_file
 from mgd_ssl.data.formats import extensions
 from mgd_ssl.data.reader import Split
 from mgd_ssl.data.sources import NoValidationError
@@ -73,11 +73,11 @@ def find_layout(
         val = _one(path, _validation(path, kinds, holds), "val")
     if train is None and val is None:
         return Layout(path)
+    if val_folder is not None:
+        _check_apart(path, train, val_folder)
     unused = [] if train == path else _unused(path, names, [f for f in (train, val) if f], holds)
     if val is None and train_folder is None and not labelled and _all_unlabelled(unused, kinds):
         return Layout(path)  # nothing is held out, and nothing needs labels
-    if val_folder is not None:
-        _check_apart(path, train, val_folder)
     if train_folder is None:
         _check_guess(path, Layout(train, val, tuple(unused)), kinds, labelled)
     return Layout(train, val, tuple(unused), chosen=train_folder is not None)
@@ -162,7 +162,7 @@ def _unused(path: Path, names: Sequence[str], used: Sequence[Path], holds: Holds
     heads = {folder.relative_to(path).parts[0] for folder in used if folder.is_relative_to(path)}
     others = [f"{n}/" for n in names if n not in heads and holds(path / n)]
     with os.scandir(path) as entries:
-        images = (e for e in entries if e.name.lower().endswith(extensions()) and e.is_file())
+        images = (e for e in entries if e.name.lower().endswith(extensions()) and is_file(e))
         loose = sum(not entry.name.startswith(".") for entry in images)
     return [*others, f"{loose} images outside folders"] if loose else others
 

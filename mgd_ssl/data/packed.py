@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mgd_ssl.data.folders import is_folder
 from mgd_ssl.data.sources import NoValidationError
 
 Kind = Literal["idx", "cifar10", "cifar100"]
@@ -46,7 +47,7 @@ def find_packed(path: Path) -> Packed | None:
         ValueError: several data sets are there.
     """
     with os.scandir(path) as entries:  # tells folders from a million files without asking for each
-        below = sorted(Path(entry.path, "raw") for entry in entries if entry.is_dir())
+        below = sorted(Path(entry.path, "raw") for entry in entries if is_folder(entry))
     idx = [path, path / "raw", *below]
     found = [Packed("idx", folder) for folder in idx if _idx_file(folder, "train", "images-idx3")]
     for name, kind in CIFAR_FOLDERS.items():

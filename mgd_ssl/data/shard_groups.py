@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from mgd_ssl.data.folders import folders_of, holds_images
+from mgd_ssl.data.folders import folders_of, holds_images, is_file
 from mgd_ssl.data.layout import find_layout, split_folder, split_kinds
 from mgd_ssl.data.parts import find_part
 from mgd_ssl.data.reader import Split, Wanted
@@ -40,7 +40,7 @@ def files_in(folder: Path, suffixes: Sequence[str]) -> list[str]:
             for entry in entries
             if entry.name.lower().endswith(tuple(suffixes))
             and not entry.name.startswith(".")
-            and entry.is_file()
+            and is_file(entry)
         )
 
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from mgd_ssl.data.folder_source import FolderSource
-from mgd_ssl.data.folders import folders_of
+from mgd_ssl.data.folders import folders_of, is_file
 from mgd_ssl.data.formats import extensions
 from mgd_ssl.data.layout import split_kinds
 from mgd_ssl.data.opening import open_source
@@ -134,4 +134,4 @@ def _files(folder: Path) -> set[str]:
     if not folder.is_dir():
         return set()
     with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if entry.is_file()}
+        return {entry.name for entry in entries if is_file(entry)}

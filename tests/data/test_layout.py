@@ -173,6 +173,8 @@ def test_an_empty_validation_folder_is_none(tmp_path: Path) -> None:
         ({"train_folder": "nowhere"}, r"--train-folder: got nowhere.*expected one of a, b, c"),
         ({"train_folder": "a", "val_folder": "a"}, "images in common"),
         ({"train_folder": ".", "val_folder": "a"}, "images in common"),
+        ({"train_folder": "a", "val_folder": "."}, "images in common"),
+        ({"val_folder": "."}, "without a training folder"),
         ({"val_folder": "a"}, "without a training folder"),
     ],
 )
@@ -207,10 +209,12 @@ def test_only_files_are_images(tmp_path: Path) -> None:
     tree(tmp_path, **{"cat.png": 2, "dog.jpg": 1})
     (tmp_path / "cat.png" / "link.png").symlink_to(tmp_path / "dog.jpg" / "0.png")
     (tmp_path / "cat.png" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    for own in ("itself.png", "itself"):  # no file and no folder: the system follows it for ever
+        (tmp_path / own).symlink_to(own)
     os.mkfifo(tmp_path / "dog.jpg" / "pipe.png")
     source = open_source(tmp_path, "train", labelled=True)
     assert paths(source) == ["cat.png/0.png", "cat.png/1.png", "cat.png/link.png", "dog.jpg/0.png"]
-    assert source.skipped == "1 links that lead nowhere, 1 pipes, sockets or devices"
+    assert source.skipped == "3 links that lead nowhere, 1 pipes, sockets or devices"
 
 
 def test_folders_without_images_shift_no_labels(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mgd_ssl.data.archives.entries import Entries, Table, joined, tabled
 from mgd_ssl.data.archives.labels import read_labels, unsaid_labels
 from mgd_ssl.data.folder_source import FolderSource
+from mgd_ssl.data.folders import is_folder
 from mgd_ssl.data.formats import extensions, printable
 from mgd_ssl.data.parts import beside
 from mgd_ssl.data.reader import Opener, Reader, Wanted
@@ -137,7 +138,7 @@ def _check_there(file: Path, names: Sequence[str]) -> None:
 def _files(folder: str) -> set[str]:
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if not entry.is_dir()}
+            return {entry.name for entry in entries if not is_folder(entry)}
     except OSError:
         return set()
 
