@@ -93,8 +93,12 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """
     if not path.is_file():
         raise ValueError(f"checkpoint: {_no_file(path)}")
-    if is_index(path):
-        return joined(path, {shard: read_checkpoint(shard)[0] for shard in shards_of(path)}), {}
+    if is_index(path):  # whose shards are no indexes again, which could go on for ever
+        return joined(path, {shard: _read_file(shard)[0] for shard in shards_of(path)}), {}
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> Checkpoint:
     try:
         if is_safetensors(path):
             with _utf8(path) as name, safe_open(name, framework="pt") as file:

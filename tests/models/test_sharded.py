@@ -75,6 +75,14 @@ def test_an_index_names_no_path(name: object, tmp_path: Path) -> None:
         load_backbone(tmp_path)
 
 
+def test_a_shard_is_no_index_of_itself(tmp_path: Path) -> None:
+    places = dict.fromkeys(write_sharded(tmp_path), SHARDS[0])
+    write_index(tmp_path, places)
+    (tmp_path / INDEX).rename(tmp_path / SHARDS[0])
+    with pytest.raises(ValueError, match=f"{SHARDS[0]} is no checkpoint that can be read"):
+        load_backbone(tmp_path / SHARDS[0])
+
+
 @pytest.mark.parametrize("places", [{}, [], None, "model.safetensors"])
 def test_an_index_without_entries_is_refused(places: object, tmp_path: Path) -> None:
     write_index(tmp_path, places)
