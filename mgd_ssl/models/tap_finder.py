@@ -138,10 +138,10 @@ def _of_four_layers(network: nn.Module, size: int) -> list[Tap]:
 
 def _of_feature_info(network: nn.Module, size: int) -> list[Tap]:
     """What timm says of a network's stages."""
-    info = getattr(network, "feature_info", None)
-    if not info:
+    info = list(getattr(network, "feature_info", None) or ())
+    modules = [item["module"] for item in info if item["reduction"] >= 4][-4:]
+    if not modules:
         return []
-    modules = [item["module"] for item in list(info) if item["reduction"] >= 4][-4:]
     return resolve(network, list(zip(STAGES[-len(modules) :], modules, strict=True)), size)
 
 

@@ -196,6 +196,13 @@ def test_a_network_without_a_rule_is_answered_with_its_modules():
         find_taps(Own())
 
 
+def test_a_network_whose_stages_shrink_by_less_than_four_is_left_to_the_next_rule():
+    network = Own()
+    network.feature_info = [{"module": "backbone", "reduction": 2}]
+    with pytest.raises(ValueError, match=r"Own: no rule finds its taps"):
+        find_taps(network)
+
+
 def test_a_module_that_a_pass_does_not_reach_is_named():
     with pytest.raises(RuntimeError, match=r"tap a: the pass did not reach module backbone\.spare"):
         Taps([Tap("a", "backbone.spare", "output")])(Own(), torch.randn(1, 3, 16, 16))
