@@ -97,6 +97,8 @@ def total_cost(cost: Float[Tensor, "c_s c_t"], assignment: Int64[Tensor, "c_s g"
 
 def _integer_costs(cost: npt.NDArray[np.float64]) -> Ints:
     """Costs from 0 to a bound that keeps the solver's (nodes × cost) and the total below 2^63."""
+    _, exponent = np.frexp(np.abs(cost).max())
+    cost = np.ldexp(cost, -exponent)  # exact, and keeps the largest difference finite and not 0
     nodes = sum(cost.shape) + 2
     bound = min(2**42, 2**60 // nodes**2)
     low, high = cost.min(), cost.max()

@@ -79,6 +79,13 @@ def test_scale_and_sign_of_the_costs_do_not_matter(scale, shift):
     assert assign_channels((cost + shift) * scale).tolist() == groups.tolist()
 
 
+@pytest.mark.parametrize("scale", [1e-320, 7e307])
+def test_costs_of_any_finite_size_are_solved(scale):
+    cost = random_cost((6, 20)).sub(2).mul(8).round().div(8)  # few values, exact at any scale
+    largest = assign_channels(cost * scale)
+    assert total_cost(cost, largest) == pytest.approx(scipy_optimum(cost, "balanced"))
+
+
 def test_one_outlier_does_not_hide_the_rest():
     cost = random_cost((6, 12))
     cost[0, 0] = 1e3
