@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ from torch import nn
 
 import mgd_ssl
 from mgd_ssl.commands import pretrain
+from mgd_ssl.runs import programs
+from mgd_ssl.settings.config_file import leaves
+from mgd_ssl.settings.pretrain import PretrainConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,6 +45,13 @@ def test_a_program_pretrains_to_the_commands_bits(tmp_path: Path, teacher: Path)
     assert differences(left["state_dict"], right["state_dict"]) == []
     with pytest.raises(ValueError, match="learning_rate: no option"):
         mgd_ssl.pretrain(learning_rate=0.1)
+
+
+def test_every_option_that_is_a_path_may_be_given_as_text() -> None:
+    options = dict(leaves(PretrainConfig.widest()))
+    paths = {name for name, hint in options.items() if Path in (hint, *get_args(hint))}
+    assert paths == set(programs.PATHS)
+    assert options["data"] not in (Path, Path | None)  # `places` reads it
 
 
 def options_of(argv: list[str]) -> dict[str, object]:

@@ -8,7 +8,7 @@ from mgd_ssl.runs import pretrain as runs
 from mgd_ssl.settings.parsing import complete
 from mgd_ssl.settings.pretrain import PretrainConfig
 
-PATHS = ("teacher", "student_weights", "out")
+PATHS = ("teacher", "teacher_cache", "student_weights", "eval_data", "out")
 
 
 def pretrain(data: str | Path | Sequence[str | Path] | None = None, **options: Any) -> Path:
