@@ -80,7 +80,7 @@ def describe(
         images=len(source),
         data=data_digest(source),
         weights=weights_digest(teacher.network.state_dict()),
-        teacher=report.provenance.to_dict() if report.provenance else {},
+        teacher=report.provenance.to_dict(),
         views=config.views,
         size=config.size,
         seed=config.seed,
@@ -122,15 +122,14 @@ def require_same(out: Path, manifest: Manifest) -> Manifest:
 
 def missing_parts(cache: TeacherCache, fabric: Fabric) -> list[tuple[int, int]]:
     """Views and parts that are to be made; the first process looks for all."""
-    if cache.folder.is_dir() and fabric.is_global_zero:
-        for file in cache.folder.glob("view_*/.*.tmp"):
-            file.unlink()  # of a command that was killed
     found = [cache.missing(checksums=True)] if fabric.is_global_zero else []
     return distributed.gather_list(found)[0]
 
 
 def begin(out: Path, manifest: Manifest) -> None:
-    """Say in the folder what is stored there."""
+    """Say in the folder what is stored there; the caller is alone in it."""
+    for file in out.glob("view_*/.*.tmp"):
+        file.unlink()  # of a command that was killed
     write_text(out / MANIFEST, json.dumps(manifest.to_dict(), indent=1))
 
 

@@ -18,6 +18,7 @@ from mgd_ssl.commands import cache, pretrain
 from mgd_ssl.data import ImageDataset, open_source
 from mgd_ssl.models import load_backbone, pool
 from mgd_ssl.runs import cache as runs
+from mgd_ssl.runs.output_folder import alone
 from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.tasks.task import TaughtView, Teacher
 from mgd_ssl.training.cached_data import Store
@@ -180,6 +181,21 @@ def test_a_stopped_making_goes_on_to_the_same_bytes(
     again = {p for p in out.rglob("*.safetensors") if p.stat().st_mtime_ns != times.get(p)}
     assert again == {part_path(out, 0, 1), torn}
     capsys.readouterr()
+
+
+def test_a_command_at_work_keeps_what_it_is_writing(
+    tmp_path: Path, data: Path, teacher: Path, cached: Path, capsys: Capture
+) -> None:
+    out = Path(shutil.copytree(cached, tmp_path / "cache"))
+    part_path(out, 0, 0).unlink()
+    writing = part_path(out, 0, 0).with_name(".000000.safetensors.1.tmp")
+    writing.touch()
+    with alone(out, "stores answers"):
+        assert make(data, teacher, out) == 1
+    assert "another command stores answers into" in capsys.readouterr().err
+    assert writing.exists()
+    assert make(data, teacher, out) == 0  # a killed one's is removed
+    assert not writing.exists()
 
 
 def test_more_views_are_added_to_those_that_are_there(
