@@ -1,5 +1,6 @@
 """Which image files are read: formats, extensions, the limit of pixels; and why one is not."""
 
+import threading
 from functools import cache
 from typing import BinaryIO
 
@@ -17,6 +18,29 @@ FOREIGN = (
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".jxl"),
 )
 PILLOW_LIMIT = Image.MAX_IMAGE_PIXELS or 89478485
+
+
+class _Unlimited:
+    """Inside, in any thread, Pillow does not check the pixels: it warns without the file's name."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._limit: int | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                Image.MAX_IMAGE_PIXELS = self._limit
+
+
+UNLIMITED = _Unlimited()
 
 
 @cache
@@ -42,13 +66,8 @@ def open_image(file: BinaryIO, max_pixels: int | None = None) -> Image.Image:
         raise ValueError("empty file")
     file.seek(0)
     Image.init()
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's own check warns without the file's name
-    try:
+    with UNLIMITED:
         image = Image.open(file, formats=[name for name in RASTER if name in Image.OPEN])
-    finally:
-        if before is not None:  # another thread has taken it away, and puts it back
-            Image.MAX_IMAGE_PIXELS = before
     limit = max_pixels or PILLOW_LIMIT
     if image.width * image.height > limit:
         raise ValueError(

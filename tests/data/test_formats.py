@@ -1,7 +1,11 @@
 """Which files are opened, and what is said of those that are not."""
 
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,6 +127,32 @@ def test_more_pixels_than_allowed_are_refused_in_a_line_that_says_the_option(
         with pytest.raises(ValueError, match=r"48x40, more than 1,000.*--max-pixels 1920"):
             decode(path)
         assert decode(path, max_pixels=1920).size == (48, 40)
+    assert Image.MAX_IMAGE_PIXELS == 700
+
+
+def test_a_thread_that_is_done_leaves_the_limit_away_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)  # of 1,920 pixels Pillow refuses the image
+    path = str(save(tmp_path / "large.png", photo()))
+    pillows, numbers = Image.open, count()
+    entered, left = [threading.Event(), threading.Event()], threading.Event()
+
+    def open_in_turn(*args: Any, **options: Any) -> Image.Image:
+        """The first goes on once the second is inside, and the second once the first has left."""
+        number = next(numbers)
+        entered[number].set()
+        assert (left if number else entered[1]).wait(10)
+        return pillows(*args, **options)
+
+    monkeypatch.setattr(Image, "open", open_in_turn)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(decode, path, max_pixels=1920)
+        assert entered[0].wait(10)
+        second = pool.submit(decode, path, max_pixels=1920)
+        assert first.result().size == (48, 40)
+        left.set()
+        assert second.result().size == (48, 40)
     assert Image.MAX_IMAGE_PIXELS == 700
 
 
