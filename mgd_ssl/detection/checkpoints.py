@@ -193,7 +193,8 @@ def _read_detectron2_body(path: Path, spec: DetectorSpec) -> tuple[KeyReport, di
     state = {
         k: v
         for k, v in source.items()
-        if isinstance(v, Tensor) and not k.endswith("_momentum")  # Caffe2's optimizer
+        if isinstance(k, str) and isinstance(v, Tensor)
+        if not k.endswith("_momentum")  # Caffe2's optimizer
     }
     msra = detectron2.is_msra(state)
     if msra != spec.stride_in_1x1:

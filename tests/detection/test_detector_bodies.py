@@ -52,7 +52,7 @@ def test_msras_body_in_caffe2s_names_is_read_into_a_detector_with_its_strides(tm
     detector = filled("resnet50", norm="frozen", stride_in_1x1=True)
     body = detector.backbone.body.state_dict()
     arrays = {"fc1000_w": np.ones((3, 4), "f4"), "conv1_b": np.zeros(8, "f4")}
-    arrays |= {"res2_0_branch2a_w_momentum": np.ones(3, "f4")}
+    arrays |= {"res2_0_branch2a_w_momentum": np.ones(3, "f4"), 0: np.ones(3, "f4")}
     for key in (k for k in body if not k.endswith(("running_mean", "running_var"))):
         name = re.sub(r"^layer(\d)\.(\d+)\.", lambda m: f"res{int(m[1]) + 1}_{m[2]}_", key)
         name = re.sub(r"(conv|bn)([123])(?=\.)", lambda m: m[1] + "abc"[int(m[2]) - 1], name)
