@@ -41,13 +41,17 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     _flush_folder(path.parent)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes; see `write_whole`."""
+    write_whole(path, lambda file: file.write(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8; see `write_whole`.
 
     Bytes of a file's name that are no UTF-8 are written as ``\\udcXX``.
     """
-    content = text.encode("utf-8", "backslashreplace")
-    write_whole(path, lambda file: file.write(content))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def require_writable(path: Path, option: str = "--out") -> None:

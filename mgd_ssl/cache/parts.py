@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mgd_ssl.errors import WorkerError
-from mgd_ssl.files import write_whole
+from mgd_ssl.files import write_bytes
 
 # One entry, the cache's identity and a checksum: the order of several is not always the same.
 ENTRY = "cache"
@@ -41,8 +41,7 @@ def write_part(path: Path, columns: Mapping[str, Tensor], identity: str) -> None
     Raises:
         WriteError: the disk is full or cannot be written; no part is left behind.
     """
-    content = save(dict(columns), {ENTRY: f"{identity} {_checksum(columns)}"})
-    write_whole(path, lambda file: file.write(content))
+    write_bytes(path, save(dict(columns), {ENTRY: f"{identity} {_checksum(columns)}"}))
 
 
 def read_part(path: Path, identity: str, shapes: Shapes, *, check: bool) -> dict[str, Tensor]:

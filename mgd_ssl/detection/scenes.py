@@ -12,7 +12,7 @@ from mgd_ssl.data.reader import Split
 from mgd_ssl.data.sources import ArraySource, ImageSource
 from mgd_ssl.detection.annotations import AnnotationTable, Objects, starts_of
 from mgd_ssl.detection.sources import DetectionSource
-from mgd_ssl.files import write_whole
+from mgd_ssl.files import write_text
 
 SCENE_SIDE = (112, 160)  # pixels; ranges include both ends
 ITEM_SIDE = (18, 64)
@@ -186,5 +186,5 @@ def write_coco(source: DetectionSource, folder: Path, split: Split) -> Path:
     for index, entry in enumerate(truth["images"]):
         entry["file_name"] = f"{entry['id']:06d}.jpg"
         source.read(index).save(images / entry["file_name"], quality=92)
-    write_whole(file, lambda stream: stream.write(json.dumps(truth).encode()))
+    write_text(file, json.dumps(truth))
     return file

@@ -11,6 +11,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from mgd_ssl.files import write_bytes
 from mgd_ssl.reporting.charts import (
     Bar,
     bar_chart,
@@ -235,5 +236,5 @@ def write_pictures(folder: Path, pictures: Sequence[Picture]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{picture.name}.png" for picture in pictures]
     for path, picture in zip(paths, pictures, strict=True):
-        path.write_bytes(picture.png)
+        write_bytes(path, picture.png)
     return paths

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from mgd_ssl.files import write_whole
+from mgd_ssl.files import write_bytes, write_whole
 from mgd_ssl.models import BackboneSpec, backbone_state, read_checkpoint
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.logging import logger
@@ -72,7 +72,7 @@ def export_student(
     if provenance:
         metadata["provenance"] = json.dumps(provenance)
     content = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    write_whole(path, lambda file: file.write(to_safetensors(content, metadata)))
+    write_bytes(path, to_safetensors(content, metadata))
 
 
 def export_backbone(
