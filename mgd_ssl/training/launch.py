@@ -47,7 +47,7 @@ def lost(patience: float = NOTICE) -> str:
     """Which process of the run ended first and how, as far as this one can tell."""
     until = time.monotonic() + patience
     while CHILDREN and time.monotonic() < until:
-        for i, child in CHILDREN.items():
+        for i, child in list(CHILDREN.items()):  # which ends meanwhile
             if child.poll():
                 return f"process {i} of {len(CHILDREN) + 1} {_how(child.returncode)}"
         time.sleep(0.1)
