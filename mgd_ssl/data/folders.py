@@ -178,10 +178,11 @@ def label_paths(root: Path, found: Scan, train: Path | None) -> tuple[list[str],
     names = sorted(set(first))
     classes = names if train is None else class_folders(train)
     if "" in names or len(classes) < 2:
-        got = f"{found.paths[first.index('')]} outside one" if "" in names else f"only {names[0]}/"
+        outside = f"{found.paths[first.index('')]} is in no class folder" if "" in names else ""
         raise ValueError(
-            f"{root}: no labels: labels are class folders, and there is {got}; expected two or "
-            "more with every image in one. Sort the images, or use a command without labels."
+            f"{root}: no labels: {outside or f'{names[0]}/ is the only class folder'}; expected "
+            "two or more class folders, and every image in one. Sort the images, or use a command "
+            "without labels."
         )
     _check_barren(root, found)
     unknown = sorted(set(names) - set(classes))

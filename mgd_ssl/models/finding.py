@@ -194,8 +194,9 @@ def _by_index(
         names = names_of(shapes)
         if len({name.removeprefix("timm/") for name in names}) > 1:
             yield ValueError(
-                f"checkpoint: {entries.path}: its keys are those of {', '.join(names)}, which "
-                "compute different things from them; name it: --arch or --teacher-arch"
+                f"checkpoint: {entries.path}: its keys are those of {' and '.join(names)}, which "
+                "compute different features from the same weights; say which one it is: "
+                f"--teacher-arch {names[-1]}, or --arch for a student or an evaluator"
             )
         elif names:
             read = Remapped(state)

@@ -39,7 +39,8 @@ def open_images(config: EvaluationConfig, *, unlabelled: bool = False) -> Evalua
         )
     except NoValidationError:
         train, val = split_by_name(train, config.seed)
-        split = f"{SHARE:.0%} of each class, by file name and seed {config.seed}"
+        share = f"{SHARE:.0%}" if train.labels is None else f"{SHARE:.0%} of each class"
+        split = f"{share}, by file name and seed {config.seed}"
         logger.info(
             "no val part: %d of %d images serve as val (%s); a student pretrained on this data has "
             "seen them, without labels",

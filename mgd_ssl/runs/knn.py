@@ -11,7 +11,7 @@ from mgd_ssl.evaluation.knn import knn_sweep
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.evaluation.retrieval import neighbors, retrieval_scores
 from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
-from mgd_ssl.runs.unlabelled import figures_without_labels
+from mgd_ssl.runs.unlabelled import figures_without_labels, in_words
 from mgd_ssl.settings.evaluation import KnnConfig
 from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.training.logging import logger, start_logging
@@ -57,8 +57,9 @@ def _look(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
     bank = evaluated.features("train")
     figures = figures_without_labels(evaluated, bank)
     result = {**recipe, **evaluated.settings(), "unlabelled": figures}
-    conditions = {name: result[name] for name in ("protocol", "features", "size")}
-    print_table(f"{config.checkpoint}:\nWithout labels", [figures], conditions)
+    conditions = {name: result[name] for name in ("features", "size")}
+    title = f"{config.checkpoint}:\nWithout labels, {evaluated.images_used()}"
+    print_table(title, in_words(figures), conditions)
     if config.retrieve:
         draw(config, evaluated, bank, evaluated.features("val"), path.with_suffix(".png"))
     else:

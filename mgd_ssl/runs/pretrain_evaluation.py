@@ -93,7 +93,7 @@ def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
         if options.eval_data:
             raise
         why = str(error).partition(";")[0]
-        logger.info("no kNN accuracy is measured as training goes: %s", why)
+        logger.info("no kNN accuracy is measured during training: %s", why)
         return None
     bank = subset(bank, options.knn_bank, config.seed)
     check_readable(queries, "kNN", config.loader.exif)

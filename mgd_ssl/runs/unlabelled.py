@@ -1,6 +1,7 @@
 """What can be said of a network on images without labels: spread, agreement, duplicates."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,18 @@ from mgd_ssl.data import decoding_workers
 from mgd_ssl.data.duplicates import find_duplicates
 from mgd_ssl.evaluation.features import Features
 from mgd_ssl.evaluation.health import effective_rank, feature_deviation
+from mgd_ssl.evaluation.results import format_value
 from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
 from mgd_ssl.training.logging import logger
 
 AGREEMENT = "health/neighbour_overlap"
+WORDS = {  # a figure -> what it is called on the screen, and what it says
+    "agreement_with_teacher": ("agreement", "% of nearest neighbors shared with the teacher"),
+    "effective_rank": ("effective rank", "directions that the features use"),
+    "deviation": ("deviation", "spread of the normalized features; collapsed below 0.02"),
+    "same_as_train": ("same as train", "val images that are in train too"),
+    "like_train": ("like train", "val images that resemble one of train"),
+}
 
 
 def figures_without_labels(evaluated: EvaluatedNetwork, bank: Features) -> dict[str, Any]:
@@ -35,6 +44,12 @@ def figures_without_labels(evaluated: EvaluatedNetwork, bank: Features) -> dict[
         logger.info("agreement with a teacher: none is recorded beside the checkpoint")
         return figures
     return {"agreement_with_teacher": 100 * agreement, **figures}
+
+
+def in_words(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a table: each figure with its name and what it says."""
+    rows = [(*WORDS[key], value) for key, value in figures.items()]
+    return [{"figure": n, "value": format_value(v), "what it says": s} for n, s, v in rows]
 
 
 def recorded_agreement(checkpoint: Path) -> float | None:

@@ -50,13 +50,14 @@ def solve_matching(
         if distiller.needs_measuring:
             task.measure(islice(data.solving_batches(here), MEASURED_BATCHES))
         solved = task.solve(data.solving_batches(here))
-    text = "  ".join(f"{m.name} {m.total:.3f} ({m.changed} changed)" for m in solved)
-    logger.info("matching solved before %s: total cost %s", here, text)
+    first = distiller.solves == 1  # nothing was assigned before
+    costs = [f"{m.name} {m.total:.3f}" + f" ({m.changed} changed)" * (not first) for m in solved]
+    logger.info("matching solved before %s: total cost %s", here, "  ".join(costs))
     if fabric.is_global_zero:
         _write(folder, here, solved)
     metrics = {f"matching_total/{m.name}": m.total for m in solved}
     metrics |= {f"matching_changed/{m.name}": float(m.changed) for m in solved}
-    if start is not None and distiller.solves == 1:
+    if start is not None and first:
         metrics |= _calibrate(task, data, start, fabric)
     return metrics
 

@@ -94,7 +94,7 @@ def test_an_archive_without_parts_is_training_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no validation images"):
         open_source(path, "val")
     path = zipped(tmp_path / "b.zip", class_tree(tmp_path / "other", {"cat": 2}))
-    with pytest.raises(ValueError, match="no labels: labels are class folders"):
+    with pytest.raises(ValueError, match=r"no labels: .* expected two or more class folders"):
         open_source(path, "train", labelled=True)
 
 

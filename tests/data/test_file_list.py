@@ -103,7 +103,7 @@ def test_missing_files_are_counted_and_three_named(images: Path) -> None:
     [
         (["cat/0.png 0", "dog/0.png"], "1 of 2 images have no label"),
         (["cat/0.png 0", "dog/0.png dog"], "labels are numbers and names, such as 0 and dog"),
-        (["cat/0.png", "cat/1.png"], "there is only cat; expected two or more"),
+        (["cat/0.png", "cat/1.png"], "no labels: cat is the only class; expected two or more"),
     ],
 )
 def test_mixed_labels_are_refused_where_labels_are_wanted(

@@ -160,8 +160,8 @@ def test_more_labels_than_names_of_classes_are_refused(shards: Path) -> None:
         (["0", "dog", "1"], "labels are numbers and names, such as 0 and dog; expected one"),
         (["0", "1", "9" * 20], "labels are numbers and names, such as 0 and 9+; expected one"),
         (["0", "1", "9" * 5000], "labels are numbers and names, such as 0 and 9+; expected one"),
-        (["dog", "dog", "dog"], "there is only dog; expected two or more"),
-        ([None, None, "-1"], "no labels: labels are class folders"),
+        (["dog", "dog", "dog"], "no labels: dog is the only class; expected two or more"),
+        ([None, None, "-1"], "no labels: no class folders; expected two or more"),
     ],
 )
 def test_mixed_labels_are_refused_where_labels_are_wanted(

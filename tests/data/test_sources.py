@@ -95,14 +95,14 @@ def test_any_tree_is_training_images_when_no_labels_are_wanted(tmp_path):
 def test_one_folder_of_images_is_not_taken_for_a_class(tmp_path):
     class_tree(tmp_path, {"images": 3})
     assert open_source(tmp_path, "train").labels is None
-    with pytest.raises(ValueError, match=r"only images/.*two or more"):
+    with pytest.raises(ValueError, match=r"images/ is the only class folder; expected two or more"):
         open_source(tmp_path, "train", labelled=True)
 
 
 def test_image_outside_the_class_folders_is_named_where_labels_are_wanted(tmp_path):
     class_tree(tmp_path, {"a": 1, "b": 1})
     save(tmp_path / "preview.png", photo())
-    with pytest.raises(ValueError, match=r"preview\.png outside one.*Sort the images"):
+    with pytest.raises(ValueError, match=r"preview\.png is in no class folder.*Sort the images"):
         open_source(tmp_path, "train", labelled=True)
     assert len(open_source(tmp_path, "train")) == 3
 

@@ -56,7 +56,7 @@ def test_a_classifier_of_torchvision_is_told_by_its_file(tmp_path):
 def test_networks_that_share_their_entries_are_all_named(tmp_path):
     state = timm.create_model("efficientnet_lite0", num_classes=3).state_dict()
     torch.save(state, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"timm/efficientnet_lite0, timm/tf_efficientnet_lite0"):
+    with pytest.raises(ValueError, match=r"timm/efficientnet_lite0 and timm/tf_efficientnet_lite0"):
         load_backbone(tmp_path / "a.pt")
     _, report = load_backbone(tmp_path / "a.pt", arch="tf_efficientnet_lite0")
     assert report.missing == []

@@ -70,7 +70,7 @@ def test_a_plain_folder_is_looked_at_without_labels(
     assert own > 0 and figures["same_as_train"] == own and figures["like_train"] == 0
     assert Path(f"{checkpoint}.knn.png").stat().st_size > 0
     said = capsys.readouterr()
-    assert "no labels" in said.err and "agreement_with_teacher" in said.out
+    assert "no labels" in said.err and "neighbors shared with the teacher" in said.out
     assert linear_eval.main(words) == 1
     assert "knn_eval.py CHECKPOINT DATA --retrieve 10" in capsys.readouterr().err
 

@@ -74,10 +74,10 @@ def _folder_classes(
     first = [_first(folder, prefix) for folder in table.folders]
     present = sorted({first[code] for code in np.unique(codes)})
     if "" in present:
-        got = "images outside one" if len(present) > 1 else "none"
+        got = "some images are in no class folder" if len(present) > 1 else "no class folders"
         raise ValueError(
-            f"{where}: no labels: labels are class folders, and there is {got}; expected two or "
-            "more with every image in one, or a label beside each image."
+            f"{where}: no labels: {got}; expected two or more class folders, and every image in "
+            "one, or a label beside each image. Sort the images, or use a command without labels."
         )
     number = {name: i for i, name in enumerate(present)}
     return present, np.array([number.get(name, -1) for name in first], np.int64)[codes]
@@ -94,8 +94,8 @@ def _by_names(
     known = names if classes is None else list(classes)
     if len(known) < 2:
         raise ValueError(
-            f"{where}: no labels, as classes are wanted and there is only {known[0]}; expected two "
-            "or more. Sort the images, or use a command without labels."
+            f"{where}: no labels: {known[0]} is the only class; expected two or more. Sort the "
+            "images, or use a command without labels."
         )
     if unknown := sorted(set(names) - set(known)):
         raise ValueError(
