@@ -43,6 +43,7 @@ def build_networks(
     refuse_teachers_own(reports)
     probe(student, Taps([]), config.loader.size)
     if loaded is None:
+        logger.info("no --teacher: the student is trained alone, by %s", config.method)
         return student, reports, {}
     say_inputs(config.loader.size, cast(BackboneSpec, student.spec), loaded[1])
     distillation = distill(config, *loaded, student)

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from forked import killed_in_step
+from scipy.optimize import linear_sum_assignment
 from test_resume import differences
 from tiny_runs import arguments, read_last, read_rows
 
@@ -37,12 +39,18 @@ def losses(run: Path) -> set[str]:
 @pytest.mark.parametrize("matched", [False, True])
 @pytest.mark.parametrize("method", LOSSES)
 def test_a_method_trains_with_and_without_the_matching(
-    tmp_path: Path, teacher: Path, method: str, matched: bool
+    tmp_path: Path,
+    teacher: Path,
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+    matched: bool,
 ) -> None:
     alone = method in ("moco", "simsiam") and not matched
     more = ("--epochs", "1", "--method", method)
     argv = arguments(tmp_path / "run", None if alone else teacher, *more)
     assert pretrain.main(argv + (["--mgd-weight", "0.1"] if matched else [])) == 0
+    said = f"no --teacher: the student is trained alone, by {method}"
+    assert (said in capsys.readouterr().err) == alone
     assert losses(tmp_path / "run") == LOSSES[method] | (STAGES if matched else set())
     network, report = load_backbone(tmp_path / "run" / "checkpoints" / "last.pt")
     assert report.missing == [] and report.spec.width == 0.125
@@ -70,6 +78,11 @@ def test_the_recommended_recipe_regresses_and_matches_one_to_one_once(
             assert sorted(partners.flatten().tolist()) == list(range(len(partners)))
     first = [row for row in read_rows(tmp_path / "run") if "matching_scale/layer1" in row]
     assert len(first) == 1
+    with np.load(tmp_path / "run" / "matching" / "epoch_0001.npz") as stored:
+        for stage in ("layer1", "layer4"):  # the stored costs' own optimum is the logged total
+            cost = stored[f"{stage}/cost"]
+            least = cost[linear_sum_assignment(cost)].sum()
+            assert least == pytest.approx(first[0][f"matching_total/{stage}"], rel=1e-5)
 
 
 @pytest.mark.parametrize(
