@@ -10,6 +10,7 @@ import pytest
 import torch
 import torchvision
 from forked import killed_in_step, run_on_two
+from image_files import class_tree
 from safetensors.torch import load_file
 from test_resume import differences
 from tiny_runs import STUDENT, read_last, read_rows, start
@@ -115,15 +116,25 @@ def test_every_reducer_trains(tmp_path: Path, supervised: Path, reducer: str) ->
     assert read_rows(tmp_path / "run")[-1]["train_loss/matching/layer4"] > 0
 
 
-@pytest.mark.parametrize("arch", ["mobilenet_v1", "mobilenet_v2", "shufflenet_v2_x1_0"])
-def test_the_published_students_learn_from_a_resnet_50(tmp_path: Path, arch: str) -> None:
+@pytest.fixture(scope="module")
+def resnet50(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    torch.save(create_classifier(10, "resnet50").state_dict(), tmp_path / "r50.pth")
-    given = ["-a", arch, "--width", "1", "--stem", "imagenet", "--size", "64", "--limit", "8"]
-    given += ["-b", "4", "--epochs", "1", "--mgd-update-images", "8", "--val-every", "9"]
+    path = tmp_path_factory.mktemp("resnet50") / "r50.pth"
+    torch.save(create_classifier(2, "resnet50").state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("arch", ["mobilenet_v1", "mobilenet_v2", "shufflenet_v2_x1_0"])
+def test_the_published_students_learn_from_a_resnet_50(
+    tmp_path: Path, resnet50: Path, arch: str
+) -> None:
+    for split, images in {"train": 4, "val": 1}.items():
+        class_tree(tmp_path / "data" / split, {"cat": images, "dog": images})
+    given = [str(tmp_path / "data"), "-j", "0", "-a", arch, "--size", "64", "-b", "4"]
+    given += ["--epochs", "1"]
     if arch == "mobilenet_v2":  # its expanded maps have other sides than a ResNet's
         given += ["--ignore", "0"]
-    given += ["--teacher", str(tmp_path / "r50.pth"), "--out", str(tmp_path / "run")]
+    given += ["--teacher", str(resnet50), "--out", str(tmp_path / "run")]
     assert classify.main(given) == 0
     stages = [k for k in read_rows(tmp_path / "run")[-1] if k.startswith("train_loss/matching")]
     assert len(stages) == (4 if arch == "mobilenet_v1" else 3)
