@@ -33,7 +33,7 @@ from lightly_rows import Setting
 from torchvision.io import write_png
 
 from mgd_ssl.commands import pretrain
-from mgd_ssl.data import CentreCrop, ImageDataset, open_source, shorter_side, subset
+from mgd_ssl.data import CenterCrop, ImageDataset, open_source, shorter_side, subset
 from mgd_ssl.models import BackboneSpec
 from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
@@ -132,7 +132,7 @@ def write_images(data: Path, count: int, size: int, out: Path) -> Path:
     part = folder.with_suffix(".part")
     part.mkdir(parents=True, exist_ok=True)
     images = subset(open_source(data, "train"), count)
-    centres = ImageDataset(images, CentreCrop(side, side))
+    centres = ImageDataset(images, CenterCrop(side, side))
     for index in range(len(centres)):
         write_png(centres[index].image, str(part / f"{index:07d}.png"))
     return part.rename(folder)

@@ -13,12 +13,12 @@ T = TypeVar("T")
 
 
 def world_size() -> int:
-    """Number of processes; 1 where no process group is initialised."""
+    """Number of processes; 1 where no process group is initialized."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's rank; 0 where no process group is initialised."""
+    """This process's rank; 0 where no process group is initialized."""
     return dist.get_rank() if world_size() > 1 else 0
 
 

@@ -1,4 +1,4 @@
-"""``pretrain.py``: distil a student from a teacher on unlabelled images, or train one alone."""
+"""``pretrain.py``: distil a student from a teacher on unlabeled images, or train one alone."""
 
 from collections.abc import Sequence
 

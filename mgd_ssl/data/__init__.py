@@ -3,7 +3,7 @@
 from mgd_ssl.data.bad_files import DecodeError, DecodeGuard
 from mgd_ssl.data.batches import Batch, Sample
 from mgd_ssl.data.concat import ConcatSource, open_sources
-from mgd_ssl.data.cropping import CentreCrop, Cropping, RandomCrops, shorter_side
+from mgd_ssl.data.cropping import CenterCrop, Cropping, RandomCrops, shorter_side
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.identity import data_digest
 from mgd_ssl.data.loading import ImageDataset, ImageLoader, Store, make_loader
@@ -25,7 +25,7 @@ from mgd_ssl.data.workers import decoding_workers
 __all__ = [
     "ArraySource",
     "Batch",
-    "CentreCrop",
+    "CenterCrop",
     "ConcatSource",
     "Cropping",
     "DecodeError",

@@ -1,4 +1,4 @@
-"""What of an image the network sees: its centre in evaluation, random crops in training."""
+"""What of an image the network sees: its center in evaluation, random crops in training."""
 
 import math
 from collections.abc import Sequence
@@ -68,8 +68,8 @@ def shorter_side(size: int) -> int:
 
 
 @dataclass(frozen=True)
-class CentreCrop:
-    """The shorter side resized, then a square cut from the centre (bilinear, antialiased).
+class CenterCrop:
+    """The shorter side resized, then a square cut from the center (bilinear, antialiased).
 
     Args:
         resize: shorter side in pixels after resizing.
@@ -90,14 +90,14 @@ class CentreCrop:
             )
 
     def draw(self, epoch: int, indices: NDArray[np.int64]) -> list[Draws]:
-        """Nothing: the centre is the same in every epoch."""
+        """Nothing: the center is the same in every epoch."""
         return [[] for _ in indices]
 
     def one(self, picture: Picture, draws: Draws) -> Tensor:
         """An image that is opened -> (3, S, S) uint8."""
         image = picture.load()
         if max(image.size) > EXTREME * min(image.size):
-            image = self._resize_centre(image)
+            image = self._resize_center(image)
             return torch.from_numpy(np.array(image)).permute(2, 0, 1)
         return self.many(TF.pil_to_tensor(image), [])
 
@@ -105,16 +105,16 @@ class CentreCrop:
         """Images of one size, of 1 or 3 channels -> (..., 3, S, S) uint8."""
         if min(images.shape[-2:]) != self.resize:
             images = TF.resize(images, [self.resize], antialias=True)
-        centre: Tensor = TF.center_crop(images, [self.size, self.size])
-        return centre.expand(*centre.shape[:-3], 3, -1, -1)
+        center: Tensor = TF.center_crop(images, [self.size, self.size])
+        return center.expand(*center.shape[:-3], 3, -1, -1)
 
-    def _resize_centre(self, image: Image.Image) -> Image.Image:
+    def _resize_center(self, image: Image.Image) -> Image.Image:
         """The same square without the rest of a long image, which would be huge when resized."""
-        (left, right), (top, bottom) = (self._centre(side, min(image.size)) for side in image.size)
+        (left, right), (top, bottom) = (self._center(side, min(image.size)) for side in image.size)
         box = left, top, right, bottom
         return image.resize((self.size, self.size), Image.Resampling.BILINEAR, box)
 
-    def _centre(self, side: int, shorter: int) -> tuple[float, float]:
+    def _center(self, side: int, shorter: int) -> tuple[float, float]:
         """Where the square begins and ends along a side, in pixels before resizing."""
         whole = int(self.resize * side / shorter)
         start = round((whole - self.size) / 2)
@@ -246,8 +246,8 @@ def _bilinear(start: Tensor, length: Tensor, side: int, size: int) -> Tensor:
     """Weights (B, V, size, side) of an image's pixels in those that a part is resized to."""
     start, length = start[..., None, None], length[..., None, None]
     scale = length / size
-    centre = start + (torch.arange(size)[:, None] + 0.5) * scale
+    center = start + (torch.arange(size)[:, None] + 0.5) * scale
     pixel = torch.arange(side)
     inside = (pixel >= start) & (pixel < start + length)
-    weights = (1 - (pixel + 0.5 - centre).abs() / scale.clamp(min=1)).clamp(min=0) * inside
+    weights = (1 - (pixel + 0.5 - center).abs() / scale.clamp(min=1)).clamp(min=0) * inside
     return weights / weights.sum(-1, keepdim=True)

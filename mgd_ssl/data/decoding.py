@@ -116,8 +116,8 @@ def _turn(image: Image.Image) -> Transpose | None:
 def decode(path: str, *, exif: bool = True, max_pixels: int | None = None) -> Image.Image:
     """Decode the file at ``path`` to an upright 8-bit RGB image; see :func:`open_picture`.
 
-    Greyscale is repeated to three channels; transparency is dropped, not composited, as
-    torchvision's ``ImageFolder`` does; 16-bit greyscale is scaled to 8 bits (Pillow's own
+    Grayscale is repeated to three channels; transparency is dropped, not composited, as
+    torchvision's ``ImageFolder`` does; 16-bit grayscale is scaled to 8 bits (Pillow's own
     conversion clips it at 255).
 
     Raises:
@@ -149,7 +149,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
-    """Scale grey values so that white stays white: 65535 = 255 * 257."""
+    """Scale gray values so that white stays white: 65535 = 255 * 257."""
     white = 4095 if _stored_bits(image) == 12 else 65535
     values = np.clip(np.asarray(image, dtype=np.int64), 0, white)
     return Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))

@@ -132,8 +132,8 @@ def look(picture: Picture) -> NDArray[np.uint8]:
     Source: N. Krawetz, Kind of Like That, 2013 (dHash), in both directions.
     """
     picture.reduce(min(picture.size) / (4 * SIDE))
-    grey = picture.load().convert("L").resize((SIDE + 1, SIDE + 1), Image.Resampling.BOX)
-    cells = np.asarray(grey).astype(np.int16)
+    gray = picture.load().convert("L").resize((SIDE + 1, SIDE + 1), Image.Resampling.BOX)
+    cells = np.asarray(gray).astype(np.int16)
     across = cells[:SIDE, 1:] > cells[:SIDE, :-1]
     down = cells[1:, :SIDE] > cells[:-1, :SIDE]
     return np.packbits(np.concatenate([across.ravel(), down.ravel()]))

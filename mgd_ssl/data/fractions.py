@@ -6,7 +6,7 @@ from mgd_ssl.data.sources import ImageSource
 
 
 def label_fraction(source: ImageSource, fraction: float, seed: int = 0) -> ImageSource:
-    """A seeded, stratified share of a labelled source, in source order; 1 is the source itself.
+    """A seeded, stratified share of a labeled source, in source order; 1 is the source itself.
 
     Every class gives ⌊its images × fraction + ½⌋ images, at least one.
 

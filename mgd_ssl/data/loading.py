@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mgd_ssl.data.bad_files import Checked, make_guard, read_or_next
 from mgd_ssl.data.batches import Batch, Sample
-from mgd_ssl.data.cropping import CentreCrop, Cropping, Draws, shorter_side
+from mgd_ssl.data.cropping import CenterCrop, Cropping, Draws, shorter_side
 from mgd_ssl.data.sampling import Blocks, Indices, ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
 from mgd_ssl.data.workers import (
@@ -263,7 +263,7 @@ def make_loader(
         source: the images.
         size: side in pixels of what the network sees.
         batch_size: images a batch on this process.
-        crops: random crops to cut; without them the evaluation's centre crop, of images whose
+        crops: random crops to cut; without them the evaluation's center crop, of images whose
             shorter side is resized to :func:`shorter_side` of ``size``.
         exif: turn images as their EXIF orientation says.
         store: what is stored of the crops.
@@ -272,7 +272,7 @@ def make_loader(
     Raises:
         ValueError: training batch larger than the data set.
     """
-    dataset = ImageDataset(source, crops or CentreCrop(shorter_side(size), size), exif, store)
+    dataset = ImageDataset(source, crops or CenterCrop(shorter_side(size), size), exif, store)
     return ImageLoader(dataset, batch_size, **options)
 
 

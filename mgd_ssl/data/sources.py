@@ -204,7 +204,7 @@ class ArraySource(ImageSource):
     """Images held as one uint8 array.
 
     Args:
-        images: (N, H, W) grey or (N, H, W, 3) RGB, uint8.
+        images: (N, H, W) gray or (N, H, W, 3) RGB, uint8.
         labels: (N,) classes, or None.
         name: what a report calls the source.
         classes: class names, or None.
@@ -222,8 +222,8 @@ class ArraySource(ImageSource):
         classes: list[str] | None = None,
         origin: str | None = None,
     ) -> None:
-        grey_or_rgb = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 3)
-        if images.dtype != np.uint8 or not grey_or_rgb:
+        gray_or_rgb = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 3)
+        if images.dtype != np.uint8 or not gray_or_rgb:
             raise ValueError(
                 f"{name}: images of {images.dtype} {images.shape}; expected uint8 (N, H, W) or "
                 "(N, H, W, 3). Convert the array first."

@@ -61,16 +61,16 @@ class View(nn.Module):
 
 def _steps(p: ViewOptions, size: int) -> list[nn.Module]:
     """The steps of a view in order; those that never happen are left out."""
-    colour: list[nn.Module] = []
+    color: list[nn.Module] = []
     strengths = (p.jitter_brightness, p.jitter_contrast, p.jitter_saturation, p.jitter_hue)
     if p.jitter_p and any(strengths):
-        colour.append(K.ColorJitter(*strengths, p=p.jitter_p))
+        color.append(K.ColorJitter(*strengths, p=p.jitter_p))
     if p.grey_p:
-        grey = K.RandomGrayscale(p=p.grey_p)
-        colour.insert(0 if p.grey_first else len(colour), grey)
+        gray = K.RandomGrayscale(p=p.grey_p)
+        color.insert(0 if p.grey_first else len(color), gray)
     if p.blur_p:
-        colour.append(_blur(p, size))
-    return colour
+        color.append(_blur(p, size))
+    return color
 
 
 def _blur(p: ViewOptions, size: int) -> nn.Module:
@@ -102,25 +102,25 @@ class Normalize(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Normalise images in [0, 1]."""
+        """Normalize images in [0, 1]."""
         return (images - self.mean) / self.std
 
 
 class EvalTransform(nn.Module):
-    """uint8 (N,3,S,S) to normalised float, nothing random."""
+    """uint8 (N,3,S,S) to normalized float, nothing random."""
 
     def __init__(self, normalize: Normalize) -> None:
         super().__init__()
         self.normalize = normalize
 
     def forward(self, images: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Scale to [0, 1] and normalise."""
-        normalised: Tensor = self.normalize(to_unit(images))
-        return normalised
+        """Scale to [0, 1] and normalize."""
+        normalized: Tensor = self.normalize(to_unit(images))
+        return normalized
 
 
 def eval_transform(
     mean: tuple[float, ...] = IMAGENET_MEAN, std: tuple[float, ...] = IMAGENET_STD
 ) -> EvalTransform:
-    """The transform of evaluation: uint8 to normalised float."""
+    """The transform of evaluation: uint8 to normalized float."""
     return EvalTransform(Normalize(mean, std))

@@ -114,7 +114,7 @@ def load_body(detector: RetinaNet, path: str | Path) -> KeyReport:
         given |= {"arch": spec.arch} if ":" in spec.arch else {}  # code, which no file may name
         network, report = load_backbone(path, **given)
         state = backbone_state(network)
-    _require_normalisation(report)
+    _require_normalization(report)
     if spec.stride_in_1x1 and report.layout != "detectron2":
         raise ValueError(
             f"body: {path} has its strides in the 3×3 convolutions, expected the detector's 1×1; "
@@ -221,7 +221,7 @@ def _renamed(path: Path, rename: Any, state: dict[str, Tensor], bgr: bool) -> di
     return renamed
 
 
-def _require_normalisation(report: KeyReport) -> None:
+def _require_normalization(report: KeyReport) -> None:
     if (report.mean, report.std) != (IMAGENET_MEAN, IMAGENET_STD):
         raise ValueError(
             f"body: {report.path} expects images normalized by mean {report.mean} and std "

@@ -120,14 +120,14 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         """The detector under torchvision's keys, and everything needed to rebuild it."""
         student = cast(RetinaNet, self.task.student)
         body, transform = student.spec.body, student.transform
-        normalisation = {"mean": list(transform.image_mean), "std": list(transform.image_std)}
+        normalization = {"mean": list(transform.image_mean), "std": list(transform.image_std)}
         return {
             "arch": body.arch,
             "state_dict": student.state_dict(),
             "detector": student.spec.to_dict(),
             "backbone": body.to_dict(),
             "classes": student.class_names,
-            "normalisation": normalisation,
+            "normalisation": normalization,
             "size": student.spec.min_size,
             "provenance": self.reports.provenance,
         }

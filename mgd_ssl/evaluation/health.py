@@ -1,6 +1,6 @@
 """Figures without labels that show whether distillation works.
 
-Neighbour overlap and CKA compare a student with its teacher on the same images; effective rank
+Neighbor overlap and CKA compare a student with its teacher on the same images; effective rank
 looks at one network and falls when its features collapse.
 """
 

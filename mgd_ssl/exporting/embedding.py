@@ -19,7 +19,7 @@ from mgd_ssl.cache.parts import is_whole, read_part, write_part
 from mgd_ssl.choices import FEATURE_FILES
 from mgd_ssl.data import (
     Batch,
-    CentreCrop,
+    CenterCrop,
     ConcatSource,
     ImageDataset,
     ImageSource,
@@ -233,7 +233,7 @@ class Embedder:
 
     def _batches(self, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
         config, size = self.config, self.loaded.size
-        dataset = ImageDataset(self.source, CentreCrop(shorter_side(size), size), config.exif)
+        dataset = ImageDataset(self.source, CenterCrop(shorter_side(size), size), config.exif)
         workers = 0 if self.source.in_memory else decoding_workers(config.workers)
         guard = make_guard(self.source, 1.0, train=False, exif=config.exif)
         with stop_signals_blocked():

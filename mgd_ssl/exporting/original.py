@@ -98,10 +98,10 @@ class Original:
     @property
     def metadata(self) -> dict[str, str]:
         """What every file holds beside the weights, each entry as JSON."""
-        normalisation = {"mean": list(self.contract.mean), "std": list(self.contract.std)}
+        normalization = {"mean": list(self.contract.mean), "std": list(self.contract.std)}
         entries = {
             "backbone": self.spec.to_dict(),
-            "normalisation": normalisation,
+            "normalisation": normalization,
             "size": self.contract.size,
             "input": self.contract.to_dict(),
             "output": self.output,

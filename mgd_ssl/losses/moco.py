@@ -67,7 +67,7 @@ class MoCo(nn.Module):
         """InfoNCE of this step; moves the key encoder and the queue on.
 
         Args:
-            query: ``encoder_q``'s output for the query view, not normalised.
+            query: ``encoder_q``'s output for the query view, not normalized.
             key_images: the key view of the same images.
 
         Returns:
@@ -93,7 +93,7 @@ class MoCo(nn.Module):
         torch._foreach_lerp_(keys, queries, 1 - self.momentum)
 
     def _encode_keys(self, images: Tensor) -> Tensor:
-        """Keys (N,dim), normalised, from a batch whose order is shuffled over ranks."""
+        """Keys (N,dim), normalized, from a batch whose order is shuffled over ranks."""
         n, rank = len(images), distributed.rank()
         everyone = distributed.all_gather(images)
         order = distributed.broadcast(torch.randperm(len(everyone), device=images.device))

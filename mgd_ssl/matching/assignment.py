@@ -134,11 +134,11 @@ def _solve(cost: Ints, sparse: bool) -> Ints:
 def _promising(cost: Ints) -> Bools:
     """Pairs far below their row's and column's mean, and enough for every mode to be feasible."""
     c_s, c_t = cost.shape
-    centred = torch.from_numpy(cost - cost.mean(0) - cost.mean(1, keepdims=True))
+    centered = torch.from_numpy(cost - cost.mean(0) - cost.mean(1, keepdims=True))
     pairs = torch.zeros(c_s, c_t, dtype=torch.bool)
     for dim, count in ((0, PROMISING), (1, PROMISING * (c_t // c_s))):
         count = min(count, cost.shape[dim])
-        pairs.scatter_(dim, centred.topk(count, dim, largest=False, sorted=False)[1], True)
+        pairs.scatter_(dim, centered.topk(count, dim, largest=False, sorted=False)[1], True)
     teacher = torch.arange(c_t)
     pairs[teacher % c_s, teacher] = True
     return pairs.numpy()

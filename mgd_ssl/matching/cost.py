@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 NORM_FLOOR = 1e-12
-# Normalised values held at a time, student and teacher together.
+# Normalized values held at a time, student and teacher together.
 CPU_CHUNK, GPU_CHUNK = 2**21, 2**25
 WITHOUT_FLOAT64 = ("mps",)
 
@@ -32,7 +32,7 @@ class CostAccumulator:
             the CPU where that has no float64.
 
     Attributes:
-        dots: (C_s, C_t) float64, the sum over images of the normalised channels' dot products.
+        dots: (C_s, C_t) float64, the sum over images of the normalized channels' dot products.
         images: () int64, the exact number of images summed.
     """
 
@@ -107,7 +107,7 @@ def channel_cost(
 ) -> Float64[Tensor, "c_s c_t"]:
     """Matching cost of one batch.
 
-    D[s,t] = (1/N) Σ_n (2 − 2⟨ŝ_ns, t̂_nt⟩), channels flattened over H×W and L2-normalised (norm
+    D[s,t] = (1/N) Σ_n (2 − 2⟨ŝ_ns, t̂_nt⟩), channels flattened over H×W and L2-normalized (norm
     floored at 1e-12). A channel that is zero in an image costs 2 in it.
 
     Args:
@@ -136,12 +136,12 @@ def _sum_of_dots(student: Tensor, teacher: Tensor) -> Tensor:
         device=float64_device(student.device),
     )
     for n in range(0, len(student), images):
-        dots = _normalised(student[n : n + images]) @ _normalised(teacher[n : n + images]).T
+        dots = _normalized(student[n : n + images]) @ _normalized(teacher[n : n + images]).T
         total += dots.to(total.device)
     return total
 
 
-def _normalised(x: Tensor) -> Tensor:
+def _normalized(x: Tensor) -> Tensor:
     """(n, C, P) → (C, n·P), each image's channel of unit length, at least float32."""
     x = x.to(torch.promote_types(x.dtype, torch.float32)).transpose(0, 1)
     norm = torch.linalg.vector_norm(x, dim=2, keepdim=True).clamp_min(NORM_FLOOR)

@@ -1,4 +1,4 @@
-"""Split batch norm: a batch's splits are normalised apart, as on as many GPUs."""
+"""Split batch norm: a batch's splits are normalized apart, as on as many GPUs."""
 
 from typing import cast
 

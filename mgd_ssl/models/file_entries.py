@@ -24,7 +24,7 @@ WORDS = {float: "a finite number", int: "a whole number", bool: "true or false",
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalization:
     """Per channel, of images in [0,1]."""
 
     mean: Rgb = IMAGENET_MEAN
@@ -111,14 +111,14 @@ class FileEntries:
             refuse(self.path, entry, arch, "the name of a network of torchvision or timm")
         return arch
 
-    def normalisation(self) -> tuple[Rgb, Rgb]:
+    def normalization(self) -> tuple[Rgb, Rgb]:
         """Mean and standard deviation; ImageNet's where the file has none."""
         entry, said = "normalisation", self.said.get("normalisation")
         if said is None:
             return IMAGENET_MEAN, IMAGENET_STD
         if isinstance(said, Mapping) and said.keys() != {"mean", "std"}:
             refuse(self.path, entry, said, "its entries mean and std")
-        found = read_dataclass(Normalisation, said, self.path, entry)
+        found = read_dataclass(Normalization, said, self.path, entry)
         if min(found.std) <= 0:
             refuse(self.path, f"{entry}.std", found.std, "three numbers above 0")
         return found.mean, found.std

@@ -25,7 +25,7 @@ class KeyReport:
 
     Attributes:
         path: the file.
-        layout: the layout recognised.
+        layout: the layout recognized.
         spec: the network built.
         matched: number of entries loaded.
         missing: entries of the network that the file lacks.

@@ -66,7 +66,7 @@ class FoundBackbone:
         """Mean and standard deviation: what the file says, its family's, or ImageNet's."""
         family = self.family.normalization_of(self.path) if self.family else None
         said = "normalisation" in self.entries.said
-        return self.entries.normalisation() if said or not family else family
+        return self.entries.normalization() if said or not family else family
 
     @property
     def shows_stem(self) -> bool:

@@ -35,7 +35,7 @@ from mgd_ssl.training.logging import logger
 MAX_IMAGES, MAX_BANK, BATCH = 1000, 5000, 64
 MAX_COLORS = 10  # more cannot be told apart
 CLUSTERS = 10
-NEIGHBOURS = 6
+NEIGHBORS = 6
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def retrieval_examples(run: Run, count: int) -> bytes:
         queries = Features(features[own_rows], labels[own_rows], indices[own_rows], 0)
         query_loader = bank_loader
     most = len(bank.features) - (own_rows is not None)
-    found = neighbors(queries.features, bank.features, min(NEIGHBOURS, most), own_rows)
+    found = neighbors(queries.features, bank.features, min(NEIGHBORS, most), own_rows)
     known = bool((queries.labels >= 0).all() and (bank.labels >= 0).all())
     with tempfile.TemporaryDirectory() as folder:
         path = retrieval_picture(

@@ -109,7 +109,7 @@ def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
     source = subset(source, config.loader.limit) if config.loader.limit else source
     source = label_fraction(source, config.label_fraction, config.seed)
     if config.label_fraction < 1:
-        logger.info("%d labelled images (%g of all)", len(source), config.label_fraction)
+        logger.info("%d labeled images (%g of all)", len(source), config.label_fraction)
     return source, val
 
 
@@ -167,7 +167,7 @@ def build_student(
 
 
 class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
-    """One view of each labelled image; top-1 and top-5 as training goes."""
+    """One view of each labeled image; top-1 and top-5 as training goes."""
 
     metric = "val_top1"
 
@@ -225,7 +225,7 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
             "state_dict": student.state_dict(),
             "backbone": spec.to_dict(),
             "classes": self.data.source.classes,
-            "normalisation": loader.normalisation,
+            "normalisation": loader.normalization,
             "size": loader.size,
             "provenance": self.reports.provenance,
         }

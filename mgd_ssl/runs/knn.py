@@ -51,7 +51,7 @@ def _measure_votes(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, 
 
 def _look(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
     """What can be said without labels; pictures of neighbors, where they are wanted."""
-    _check_neighbours(config, len(evaluated.sources["train"]))
+    _check_neighbors(config, len(evaluated.sources["train"]))
     recipe = {"protocol": "neighbors without labels"}
     path = evaluated.result_file("knn", recipe, picture=config.retrieve > 0)
     bank = evaluated.features("train")
@@ -85,13 +85,13 @@ def _vote_sizes(config: KnnConfig, bank: int) -> tuple[int, ...]:
         ks = tuple(k for k in ks if k <= bank)
         logger.info("kNN at k %s: the bank holds %d images", ", ".join(map(str, ks)), bank)
     _check_bank("knn_k", max(ks), bank)
-    _check_neighbours(config, bank)
+    _check_neighbors(config, bank)
     if min(ks) < 1:
         raise ValueError(f"knn_k: got {min(ks)} neighbors, expected 1 or more")
     return ks
 
 
-def _check_neighbours(config: KnnConfig, bank: int) -> None:
+def _check_neighbors(config: KnnConfig, bank: int) -> None:
     _check_bank("neighbours", config.neighbours * (config.retrieve > 0), bank)
 
 

@@ -158,11 +158,11 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         """The teacher's kNN accuracy, once; the student's is given as per cent of it."""
         teacher, report = self.task.teacher, self.reports.teacher
         if teacher and report:
-            network, normalisation = as_measured(teacher, report, self.config.loader.size)
+            network, normalization = as_measured(teacher, report, self.config.loader.size)
             if self.health:
-                self.health.set_teacher(network, normalisation)
+                self.health.set_teacher(network, normalization)
             if self.knn:
-                self.teacher_top1 = self.knn(network, normalisation)
+                self.teacher_top1 = self.knn(network, normalization)
                 conditions = self.knn.conditions
                 logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, conditions)
                 warn_of_guessing(self.teacher_top1, self.knn.queries.guard.source)
@@ -172,15 +172,15 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
     def measure(self, epoch: int) -> dict[str, float]:
         """Health and kNN accuracy, each every so many epochs and after the last."""
         options, metrics = self.config.evaluation, dict[str, float]()
-        normalisation = (self.config.loader.mean, self.config.loader.std)
+        normalization = (self.config.loader.mean, self.config.loader.std)
         with without_head(self.task.student) as backbone:
             if self.knn and self._due(epoch, options.knn_every):
-                metrics["val_knn_top1"] = top1 = self.knn(backbone, normalisation)
+                metrics["val_knn_top1"] = top1 = self.knn(backbone, normalization)
                 if self.teacher_top1:
                     metrics["val_knn_top1_percent_of_teacher"] = 100 * top1 / self.teacher_top1
                 metrics |= self.knn.counts
             if self.health and self._due(epoch, options.health_every):
-                metrics |= self.health(backbone, normalisation)
+                metrics |= self.health(backbone, normalization)
         return metrics
 
     def _due(self, epoch: int, every_n: int) -> bool:
@@ -200,7 +200,7 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
                 for k, v in module.state_dict().items()
             },
             "backbone": spec.to_dict(),
-            "normalisation": loader.normalisation,
+            "normalisation": loader.normalization,
             "size": loader.size,
             "provenance": self.reports.provenance,
         }

@@ -13,7 +13,7 @@ from mgd_ssl.training.checks import check_readable
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 
-HEALTH_NEIGHBOURS = 20
+HEALTH_NEIGHBORS = 20
 IN_01 = ((0.0,) * 3, (1.0,) * 3)  # a normalization that leaves images in [0,1]
 HELD_OUT_SHARE = 0.05  # of train, where there is no val part
 FEWEST_TO_SPLIT = 40
@@ -75,7 +75,7 @@ def build_health(config: PretrainConfig, fabric: Fabric, images: ImageSource) ->
     """The label-free figures, from images that are not trained on."""
     check_readable(images, "health", config.loader.exif)
     loader = build_loader(config, fabric, images)
-    return OnlineHealth(loader, min(HEALTH_NEIGHBOURS, len(images) // 3), fabric.device)
+    return OnlineHealth(loader, min(HEALTH_NEIGHBORS, len(images) // 3), fabric.device)
 
 
 def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
@@ -100,14 +100,14 @@ def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
     return OnlineKnn(
         bank=build_loader(config, fabric, bank),
         queries=build_loader(config, fabric, queries),
-        k=_neighbours(config, len(bank)),
+        k=_neighbors(config, len(bank)),
         temperature=options.knn_t,
         device=fabric.device,
     )
 
 
-def _neighbours(config: PretrainConfig, bank: int) -> int:
-    """How many neighbours vote: those asked for; the usual number is lowered to the bank's.
+def _neighbors(config: PretrainConfig, bank: int) -> int:
+    """How many neighbors vote: those asked for; the usual number is lowered to the bank's.
 
     Raises:
         ValueError: another number is asked for than the bank holds.
@@ -117,7 +117,7 @@ def _neighbours(config: PretrainConfig, bank: int) -> int:
         return k
     if k not in (KNN_K, EMBEDDED_KNN_K):
         raise ValueError(
-            f"knn_k: got {k} neighbors and a bank of {bank} labelled training images, expected 1 "
+            f"knn_k: got {k} neighbors and a bank of {bank} labeled training images, expected 1 "
             f"to {bank}; give --knn-k {bank} or less, or --knn-every 0"
         )
     logger.info("kNN: the bank holds %d images, so that k is %d and not %d", bank, bank, k)
@@ -144,7 +144,7 @@ def choose_best(config: PretrainConfig, *, agreement: bool, labels: bool) -> str
         best = "last"
     if best == "labels" and not labels:
         raise ValueError(
-            "best: got labels, and no kNN accuracy is measured, expected labelled train and val "
+            "best: got labels, and no kNN accuracy is measured, expected labeled train and val "
             "parts, in DATA or --eval-data, and --knn-every 1 or more; or --best last"
         )
     how = {

@@ -55,7 +55,7 @@ class ClassifyOptimizer(OptimizerOptions):
 
 @dataclass(frozen=True)
 class ClassifyConfig(RunConfig):
-    """Train a classifier on labelled images, alone or distilled from a teacher.
+    """Train a classifier on labeled images, alone or distilled from a teacher.
 
     Without DATA it uses the embedded sample of Fashion-MNIST. The maps of a teacher are matched
     unless --mgd-weighing none is given.

@@ -19,7 +19,7 @@ Features = Literal["pooled", "cls", "cls+patches"]
 
 @dataclass(frozen=True)
 class EvaluationConfig(Settings):
-    """A checkpoint, and labelled images."""
+    """A checkpoint, and labeled images."""
 
     checkpoint: Positional[Path] = tyro.MISSING
     """Any checkpoint that --teacher of pretrain.py accepts, such as a run's last.pt."""

@@ -163,7 +163,7 @@ class LoaderOptions(FolderOptions):
     """Standard deviation for normalizing images, per channel."""
 
     @property
-    def normalisation(self) -> dict[str, list[float]]:
+    def normalization(self) -> dict[str, list[float]]:
         """Mean and standard deviation as plain values."""
         return {"mean": list(self.mean), "std": list(self.std)}
 

@@ -47,7 +47,7 @@ class FrozenTeacher(nn.Module):
 
 
 class Teacher(FrozenTeacher):
-    """A frozen network of single images, that normalises them its own way.
+    """A frozen network of single images, that normalizes them its own way.
 
     Args:
         network: its weights loaded.
@@ -125,7 +125,7 @@ class Task(nn.Module):
     encodings: int = 1  # times that the student sees an image in a step, with its gradient
 
     def read(self, images: Tensor) -> Any:
-        """(N,3,H,W) normalised -> the student's output, with its maps where they are read."""
+        """(N,3,H,W) normalized -> the student's output, with its maps where they are read."""
         return self.reader(self.student, images) if self.reader else self.student(images)
 
     def frozen(self) -> list[tuple[nn.Module, Callable[[Tensor], Any]]]:

@@ -32,7 +32,7 @@ class ConstantLoss:
         if self._count >= self.limit and not self._warned:
             self._warned = True
             logger.warning(
-                "the loss has been %g for %d steps, whatever the images: nothing is learnt from "
+                "the loss has been %g for %d steps, whatever the images: nothing is learned from "
                 "it; look at the weights of its terms (--objective-weight, "
                 "--mgd-strength), at --lr, and whether the teacher fits the images",
                 *(self._loss, self._count),

@@ -59,14 +59,14 @@ def export_student(
     path: Path,
     state: Mapping[str, Tensor],
     spec: BackboneSpec,
-    normalisation: Mapping[str, Any],
+    normalization: Mapping[str, Any],
     size: int,
     provenance: Mapping[str, Any] = NONE,
 ) -> None:
     """Write a backbone as safetensors, with the keys of torchvision or timm and no head."""
     metadata = {
         "backbone": json.dumps(spec.to_dict()),
-        "normalisation": json.dumps(normalisation),
+        "normalisation": json.dumps(normalization),
         "size": str(size),
     }
     if provenance:
@@ -83,7 +83,7 @@ def export_backbone(
         directory / "student.safetensors",
         backbone_state(student),
         cast(BackboneSpec, student.spec),
-        config.loader.normalisation,
+        config.loader.normalization,
         config.loader.size,
         provenance,
     )

@@ -122,7 +122,7 @@ def convert_sync_bn(task: Task, fabric: Fabric) -> None:
     if fabric.device.type != "cuda":
         raise ValueError(
             f"sync_bn: got the device {fabric.device.type}, expected cuda, for which alone torch "
-            "synchronises batch norms; leave --sync-bn out"
+            "synchronizes batch norms; leave --sync-bn out"
         )
     task.student = nn.SyncBatchNorm.convert_sync_batchnorm(task.student)  # type: ignore[no-untyped-call]
     if task.distiller:

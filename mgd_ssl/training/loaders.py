@@ -25,7 +25,7 @@ def build_loader(
     crops: Cropping | None = None,
     store: Store | None = None,
 ) -> ImageLoader:
-    """Batches of a source, this rank's share; without ``crops`` the evaluation's centres.
+    """Batches of a source, this rank's share; without ``crops`` the evaluation's centers.
 
     ``store`` is what is stored of the crops, and goes with them.
     """

@@ -103,7 +103,7 @@ def fit(
     """Train from ``start`` to the last epoch.
 
     Args:
-        step: a batch on the device -> named scalar losses, whose sum is minimised; or such losses
+        step: a batch on the device -> named scalar losses, whose sum is minimized; or such losses
             of one part of the batch after the other, which add up to those of the batch.
         loader: its order is a pure function of (seed, epoch), its position can be set.
         optimizer: set up by Fabric.

@@ -187,7 +187,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         return here.epoch * self.steps + here.step
 
     def step(self, batch: Any) -> dict[str, Tensor]:
-        """A batch on the device -> named losses, whose sum is minimised."""
+        """A batch on the device -> named losses, whose sum is minimized."""
         losses: dict[str, Tensor] = self.module(*self.data.task_inputs(batch))
         return losses
 

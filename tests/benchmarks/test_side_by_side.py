@@ -165,8 +165,8 @@ def test_images_on_disk_are_the_centres_of_the_sources(script, tmp_path):
     files = sorted(folder.iterdir())
     assert len(files) == 3
     for index, file in enumerate(files):
-        grey = torch.from_numpy(expected.read_array([index])[0])
-        assert torch.equal(decode_image(str(file)), grey.expand(3, -1, -1))
+        gray = torch.from_numpy(expected.read_array([index])[0])
+        assert torch.equal(decode_image(str(file)), gray.expand(3, -1, -1))
 
 
 def test_mgd_ssl_never_imports_it_and_its_networks_stand_alone():

@@ -262,9 +262,9 @@ def test_a_student_of_another_normalisation_is_told_how_to_go_on(
 ) -> None:
     monkeypatch.setattr(logger, "propagate", True)
     path = tmp_path / "network.pth"
-    normalisation = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    normalization = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
     state = create_classifier(10, width=0.125).state_dict()
-    torch.save({"state_dict": state, "normalisation": normalisation}, path)
+    torch.save({"state_dict": state, "normalisation": normalization}, path)
     build_student(complete(ClassifyConfig, student_weights=path), 10)
     assert "--mean 0.5 0.5 0.5 --std 0.25 0.25 0.25" in caplog.text
     caplog.clear()

@@ -23,8 +23,8 @@ def data(tmp_path: Path) -> Path:
             folder = tmp_path / "data" / part / name
             folder.mkdir(parents=True)
             for i in range(count):
-                colour = (200 * label, 5 * i, 90)
-                Image.new("RGB", (40, 40), colour).save(folder / f"{i:02}.png")
+                color = (200 * label, 5 * i, 90)
+                Image.new("RGB", (40, 40), color).save(folder / f"{i:02}.png")
                 if i < damaged + label * (part == "val"):
                     (folder / f"{i:02}.png").write_bytes(b"junk")
     return tmp_path / "data"

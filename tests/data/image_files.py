@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def photo(seed: int = 0, height: int = 40, width: int = 48) -> np.ndarray:
-    """A smooth random colour image, (height, width, 3) uint8."""
+    """A smooth random color image, (height, width, 3) uint8."""
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 

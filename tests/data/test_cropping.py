@@ -10,7 +10,7 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop, transforms
 from torchvision.transforms.v2 import functional as TF
 
-from mgd_ssl.data import ArraySource, CentreCrop, ImageDataset, RandomCrops, random_crops
+from mgd_ssl.data import ArraySource, CenterCrop, ImageDataset, RandomCrops, random_crops
 from mgd_ssl.data.cropping import Box, cut, cut_many, draw_box
 from mgd_ssl.data.decoding import Picture, open_picture
 from mgd_ssl.data.random_numbers import uniform
@@ -93,7 +93,7 @@ def test_crops_reach_every_part_of_a_wide_picture():
     draws = RandomCrops(8, 1, (0.2, 0.4)).draw(0, np.arange(400))
     boxes = np.array([draw_box(800, 400, (0.2, 0.4), image[0].tries) for image in draws])
     right, bottom = boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3]
-    assert boxes[:, 0].min() < 20 and right.max() > 780  # a centre square has 200 to 600
+    assert boxes[:, 0].min() < 20 and right.max() > 780  # a center square has 200 to 600
     assert boxes[:, 1].min() < 20 and bottom.max() > 380
 
 
@@ -222,12 +222,12 @@ def test_image_of_a_subset_is_cut_as_in_the_whole():
     assert torch.equal(ImageDataset(some, crops).__getitems__([0, 1]).images, whole[[1, 4]])
 
 
-# the evaluation's centre
+# the evaluation's center
 
 
 def test_centre_agrees_with_pillow_bilinear():
     image = photo(height=60, width=90)
-    got = CentreCrop(32, 32).one(opened(image), [])
+    got = CenterCrop(32, 32).one(opened(image), [])
     expected = TF.center_crop(TF.resize(Image.fromarray(image), 32), [32, 32])
     assert np.abs(as_array(got) - np.asarray(expected)).max() <= 1
 
@@ -235,7 +235,7 @@ def test_centre_agrees_with_pillow_bilinear():
 @pytest.mark.parametrize(("height", "width"), [(20, 130), (130, 20), (7, 400), (33, 133)])
 def test_centre_of_a_long_image_is_that_of_the_whole_resized_image(height, width):
     image = Image.fromarray(photo(height=height, width=width))
-    got = CentreCrop(24, 16).one(Picture.of(image), [])
+    got = CenterCrop(24, 16).one(Picture.of(image), [])
     expected = TF.center_crop(TF.resize(image, 24), [16, 16])
     assert np.abs(as_array(got) - np.asarray(expected)).max() <= 1
 
@@ -243,7 +243,7 @@ def test_centre_of_a_long_image_is_that_of_the_whole_resized_image(height, width
 @pytest.mark.parametrize(("resize", "crop"), [(8, 9), (8, 0)])
 def test_crop_that_does_not_fit_is_refused(resize, crop):
     with pytest.raises(ValueError, match="expected 0 < crop <= resize"):
-        CentreCrop(resize, crop)
+        CenterCrop(resize, crop)
 
 
 # extreme shapes
@@ -270,7 +270,7 @@ def resized(monkeypatch):
 
 @pytest.mark.parametrize("kind", ["png", "jpg"])
 @pytest.mark.parametrize("shape", [(1, 20000), (20000, 1), (1, 1), (2, 3), (60, 15000)])
-@pytest.mark.parametrize("cropping", [CentreCrop(256, 224), RandomCrops(224, 2)])
+@pytest.mark.parametrize("cropping", [CenterCrop(256, 224), RandomCrops(224, 2)])
 def test_extreme_shapes_cost_no_more_than_their_crops(tmp_path, resized, cropping, shape, kind):
     path = str(save(tmp_path / f"a.{kind}", np.full((*shape, 3), 200, np.uint8)))
     (draws,) = cropping.draw(0, np.array([0]))

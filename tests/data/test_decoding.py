@@ -9,10 +9,10 @@ from PIL import Image, ImageOps
 from mgd_ssl.data.decoding import decode, open_picture
 
 
-def test_greyscale_becomes_three_equal_channels(tmp_path):
-    grey = photo()[..., 0]
-    got = np.asarray(decode(str(save(tmp_path / "g.png", grey))))
-    np.testing.assert_array_equal(got, np.stack([grey] * 3, axis=-1))
+def test_grayscale_becomes_three_equal_channels(tmp_path):
+    gray = photo()[..., 0]
+    got = np.asarray(decode(str(save(tmp_path / "g.png", gray))))
+    np.testing.assert_array_equal(got, np.stack([gray] * 3, axis=-1))
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path):

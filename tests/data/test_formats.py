@@ -48,7 +48,7 @@ def test_raster_formats_are_read(tmp_path: Path, extension: str) -> None:
     Image.fromarray(photo()).save(path, format=FORMATS[extension])
     found = decode(str(path))
     off = np.abs(np.asarray(found).astype(int) - photo().astype(int)).mean()
-    assert found.mode == "RGB" and found.size == (48, 40) and off < 16  # a GIF has 256 colours
+    assert found.mode == "RGB" and found.size == (48, 40) and off < 16  # a GIF has 256 colors
 
 
 def test_formats_that_run_other_programs_are_not_opened_under_any_name(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_formats_that_run_other_programs_are_not_opened_under_any_name(tmp_path:
 
 
 def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     for name in ("x.gif", "x.webp", "x.apng", "x.tiff"):
         kind = "PNG" if name.endswith("apng") else None
         frames[0].save(tmp_path / name, format=kind, save_all=True, append_images=frames[1:])
@@ -106,7 +106,7 @@ def test_other_modes_agree_with_pillows_conversion(mode: str) -> None:
 
 
 def test_lab_is_converted_by_its_definition(tmp_path: Path) -> None:
-    """CIE L*a*b* 53.59, 0, 0 is the grey of sRGB 128: Y = ((L + 16) / 116)³ = 0.2159."""
+    """CIE L*a*b* 53.59, 0, 0 is the gray of sRGB 128: Y = ((L + 16) / 116)³ = 0.2159."""
     lab = Image.new("LAB", (2, 2), (round(53.59 * 2.55), 128, 128))
     lab.save(tmp_path / "x.tif")
     found = decode(str(tmp_path / "x.tif")).getpixel((0, 0))

@@ -10,7 +10,7 @@ from torch._utils import ExceptionWrapper
 from mgd_ssl.data import (
     ArraySource,
     Batch,
-    CentreCrop,
+    CenterCrop,
     DecodeError,
     DecodeGuard,
     ImageDataset,
@@ -22,8 +22,8 @@ from mgd_ssl.data import (
 )
 
 
-def array_source(count: int = 40, side: int = 8, colour: bool = False) -> ArraySource:
-    shape = (count, side, side, 3) if colour else (count, side, side)
+def array_source(count: int = 40, side: int = 8, color: bool = False) -> ArraySource:
+    shape = (count, side, side, 3) if color else (count, side, side)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     return ArraySource(images, np.arange(count) % 7)
 
@@ -40,11 +40,11 @@ def test_shorter_side_is_256_for_224_and_small_images_keep_their_size():
     assert [shorter_side(s) for s in (224, 112, 96, 95, 32)] == [256, 128, 110, 95, 32]
 
 
-@pytest.mark.parametrize("colour", [True, False])
+@pytest.mark.parametrize("color", [True, False])
 @pytest.mark.parametrize(("resize", "crop"), [(8, 8), (12, 12), (12, 10), (6, 5)])
-def test_whole_batches_of_an_array_equal_images_read_one_by_one(colour, resize, crop):
-    source = subset(array_source(colour=colour), 20, seed=1)
-    dataset = ImageDataset(source, CentreCrop(resize, crop))
+def test_whole_batches_of_an_array_equal_images_read_one_by_one(color, resize, crop):
+    source = subset(array_source(color=color), 20, seed=1)
+    dataset = ImageDataset(source, CenterCrop(resize, crop))
     batch = dataset.__getitems__([3, 0, 11])
     for row, index in enumerate([3, 0, 11]):
         sample = dataset[index]
@@ -58,7 +58,7 @@ def test_unlabelled_images_have_label_minus_one(tmp_path):
     save(tmp_path / "a.png", photo())
     folder, array = open_source(tmp_path, "train"), ArraySource(np.zeros((1, 4, 4), np.uint8))
     for source in (folder, array):
-        batch = ImageDataset(source, CentreCrop(8, 8)).__getitems__([0])
+        batch = ImageDataset(source, CenterCrop(8, 8)).__getitems__([0])
         assert batch.labels.tolist() == [-1] and batch.labels.dtype == torch.int64
 
 
@@ -71,7 +71,7 @@ def test_evaluation_gives_the_centre_of_the_resized_image(tmp_path, size, resize
     source = open_source(tmp_path, "train")
     for train in (False, True):
         batch = next(iter(make_loader(source, size, 1, train=train)))
-        expected = ImageDataset(source, CentreCrop(resize, size))[0].image
+        expected = ImageDataset(source, CenterCrop(resize, size))[0].image
         assert torch.equal(batch.images[0], expected)
 
 
@@ -192,7 +192,7 @@ def damaged(tmp_path):
 
 
 def test_undecodable_file_is_replaced_by_the_next_decodable_one(damaged):
-    dataset = ImageDataset(damaged, CentreCrop(16, 16))
+    dataset = ImageDataset(damaged, CenterCrop(16, 16))
     batch = dataset.__getitems__([1, 2, 3, 4])
     assert batch.failed.tolist() == [-1, 2, 3, -1]
     assert batch.indices.tolist() == [1, 4, 4, 4] and batch.labels.tolist() == [0, 1, 1, 1]
@@ -202,7 +202,7 @@ def test_undecodable_file_is_replaced_by_the_next_decodable_one(damaged):
 def test_last_file_is_replaced_by_the_first(tmp_path):
     class_tree(tmp_path, {"a": 2})
     text_named_jpg(tmp_path / "z.jpg")
-    sample = ImageDataset(open_source(tmp_path, "train"), CentreCrop(16, 16))[2]
+    sample = ImageDataset(open_source(tmp_path, "train"), CenterCrop(16, 16))[2]
     assert (sample.index, sample.failed) == (0, 2)
 
 
@@ -225,7 +225,7 @@ def test_error_that_a_worker_sends_keeps_its_plain_message():
 
 def test_guard_names_each_bad_file_once_and_counts_every_time(damaged, caplog):
     guard = DecodeGuard(damaged, limit=0.5)
-    batch = ImageDataset(damaged, CentreCrop(16, 16)).__getitems__(range(6))
+    batch = ImageDataset(damaged, CenterCrop(16, 16)).__getitems__(range(6))
     with caplog.at_level(logging.WARNING):
         guard.check(batch)
         guard.check(batch)
@@ -237,7 +237,7 @@ def test_guard_names_each_bad_file_once_and_counts_every_time(damaged, caplog):
 
 
 def test_guard_stops_past_its_limit_and_names_the_files(damaged):
-    batch = ImageDataset(damaged, CentreCrop(16, 16)).__getitems__(range(6))
+    batch = ImageDataset(damaged, CenterCrop(16, 16)).__getitems__(range(6))
     with pytest.raises(DecodeError, match=r"2 of 6 images.*2\.jpg.*3\.png.*at most 1\.0%"):
         DecodeGuard(damaged).check(batch)
 

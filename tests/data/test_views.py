@@ -18,7 +18,7 @@ NOTHING = {
 
 @pytest.fixture
 def images() -> torch.Tensor:
-    """Twelve smooth colour images, (12, 3, SIDE, SIDE) uint8."""
+    """Twelve smooth color images, (12, 3, SIDE, SIDE) uint8."""
     stack = np.stack([photo(seed, SIDE, SIDE) for seed in range(12)])
     return torch.from_numpy(stack).permute(0, 3, 1, 2).contiguous()
 
@@ -148,8 +148,8 @@ def test_probabilities_are_those_of_the_configuration(images):
     same = images[:1, :, :12, :12].expand(2000, -1, -1, -1)
     torch.manual_seed(0)
     got = view(size=12, grey_p=0.2)(same)
-    grey = (got.amax(1) - got.amin(1)).amax((1, 2)) < 1e-3
-    assert abs(grey.float().mean() - 0.2) < 0.03  # three standard deviations
+    gray = (got.amax(1) - got.amin(1)).amax((1, 2)) < 1e-3
+    assert abs(gray.float().mean() - 0.2) < 0.03  # three standard deviations
 
 
 # presets
@@ -160,10 +160,10 @@ def kinds(name: str) -> list[str]:
 
 
 def test_steps_of_the_presets_come_in_the_order_of_their_papers():
-    jitter, grey, blur = "ColorJitter", "RandomGrayscale", "RandomGaussianBlur"
-    assert kinds("moco_v1") == [grey, jitter]
-    assert kinds("moco_v2") == [jitter, grey, blur]
-    assert kinds("small") == [jitter, grey]
+    jitter, gray, blur = "ColorJitter", "RandomGrayscale", "RandomGaussianBlur"
+    assert kinds("moco_v1") == [gray, jitter]
+    assert kinds("moco_v2") == [jitter, gray, blur]
+    assert kinds("small") == [jitter, gray]
     assert kinds("weak") == kinds("linear") == []
 
 
@@ -204,7 +204,7 @@ def test_float_images_are_refused(images):
         view()(images.float())
 
 
-# normalisation
+# normalization
 
 
 def test_normalisation_subtracts_the_mean_and_divides_by_the_deviation(images):

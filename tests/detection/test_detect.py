@@ -1,4 +1,4 @@
-"""Detection end to end: base training, distillation, transfer, unlabelled images, evaluation."""
+"""Detection end to end: base training, distillation, transfer, unlabeled images, evaluation."""
 
 import json
 import shutil

@@ -85,9 +85,9 @@ def test_bodies_that_do_not_fit_are_refused(tmp_path):
         load_body(filled(), path)
     thin = backbone_state(create_backbone("resnet18", width=0.125))
     content = {"arch": "resnet18", "state_dict": thin}
-    grey = {"normalisation": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}}
+    gray = {"normalisation": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}}
     with pytest.raises(ValueError, match=r"normalized by mean \(0.5, .* expected ImageNet's"):
-        load_body(filled(), save(tmp_path / "grey.pth", content | grey))
+        load_body(filled(), save(tmp_path / "gray.pth", content | gray))
     deep = backbone_state(create_backbone("resnet50", width=0.125))
     path = save(tmp_path / "deep.pth", {"arch": "resnet50", "state_dict": deep})
     with pytest.raises(ValueError, match="create the detector with stride_in_1x1=False"):

@@ -104,10 +104,10 @@ def test_first_convolution_for_bgr_computes_the_same_from_normalized_rgb(bgr_wei
     pixels = torch.randint(0, 256, (2, 3, 32, 40)).double()  # RGB
     there = F.conv2d(pixels.flip(1) - PIXEL_MEAN, bgr_weight, stride=2, padding=3)
     detector = thin_detector()
-    normalised = torch.stack([detector.transform.normalize(x) for x in pixels / 255])
+    normalized = torch.stack([detector.transform.normalize(x) for x in pixels / 255])
     state = {"stem.conv1.weight": bgr_weight}
     weight = backbone_from_detectron2(state, bgr=True)["conv1.weight"]
-    here = F.conv2d(normalised, weight, stride=2, padding=3)
+    here = F.conv2d(normalized, weight, stride=2, padding=3)
     torch.testing.assert_close(here, there, rtol=1e-10, atol=1e-8)
 
 

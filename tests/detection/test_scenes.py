@@ -28,14 +28,14 @@ def bounding_box(mask: np.ndarray) -> list[int]:
 
 
 def test_boxes_are_tight_around_what_is_seen_of_opaque_items():
-    """Opaque squares leave one exact colour each, so the picture alone tells the boxes."""
+    """Opaque squares leave one exact color each, so the picture alone tells the boxes."""
     squares = np.full((3, 28, 28), 255, np.uint8)
     counts = []
     for index in range(40):
         scene, boxes, _ = generate_scene(squares, np.arange(3), 0, index)
-        colours, pixels = np.unique(scene.reshape(-1, 3), axis=0, return_counts=True)
-        flat = colours[pixels >= 0.3 * 18**2]  # the canvas is textured
-        seen = [bounding_box((scene == colour).all(-1)) for colour in flat]
+        colors, pixels = np.unique(scene.reshape(-1, 3), axis=0, return_counts=True)
+        flat = colors[pixels >= 0.3 * 18**2]  # the canvas is textured
+        seen = [bounding_box((scene == color).all(-1)) for color in flat]
         assert sorted(seen) == sorted(boxes.tolist())
         counts.append(len(boxes))
     assert set(counts) == {1, 2, 3, 4, 5, 6}

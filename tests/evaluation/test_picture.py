@@ -13,7 +13,7 @@ from mgd_ssl.evaluation.picture import RIGHT, WRONG, _check, retrieval_picture
 
 
 def flat(levels: list[list[int]]) -> Tensor:
-    """A 16×16 image of one grey level each."""
+    """A 16×16 image of one gray level each."""
     return torch.tensor(levels, dtype=torch.uint8)[..., None, None, None].expand(-1, -1, 3, 16, 16)
 
 

@@ -12,7 +12,7 @@ from pyarrow import parquet
 from safetensors import safe_open
 
 from mgd_ssl.commands import embed
-from mgd_ssl.data import CentreCrop, open_source, shorter_side
+from mgd_ssl.data import CenterCrop, open_source, shorter_side
 from mgd_ssl.exporting import embedding
 from mgd_ssl.files import WriteError
 from mgd_ssl.models import load_backbone
@@ -63,7 +63,7 @@ def expected(teacher: Path, data: Path) -> tuple[list[str], np.ndarray, torch.Te
     """Names, labels and features, one image at a time."""
     network, report = load_backbone(teacher)
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (report.mean, report.std))
-    source, crop = open_source(data, "train"), CentreCrop(shorter_side(SIZE), SIZE)
+    source, crop = open_source(data, "train"), CenterCrop(shorter_side(SIZE), SIZE)
     kept = [i for i in range(len(source)) if not source.describe(i).endswith("dog/1.png")]
     images = [crop.one(source.open(i), crop.draw(0, np.array([i]))[0]) for i in kept]
     with torch.no_grad():

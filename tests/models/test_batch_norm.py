@@ -32,7 +32,7 @@ def images(n=12, c=5, side=3):
     return torch.randn(n, c, side, side, dtype=torch.float64) * 3 + 1
 
 
-def test_each_split_is_normalised_by_itself():
+def test_each_split_is_normalized_by_itself():
     norm = random_norm()
     split, x = as_split(norm), images()
     parts = [copy.deepcopy(norm) for _ in range(SPLITS)]

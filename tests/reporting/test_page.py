@@ -163,9 +163,9 @@ def test_principal_directions_are_those_of_the_covariance() -> None:
 
 
 def test_clusters_part_what_lies_apart() -> None:
-    centres = np.eye(10, dtype=np.float32)[np.arange(40) % 10] * 100
-    noise = np.random.default_rng(0).normal(size=centres.shape).astype(np.float32)
-    found = cluster(centres + noise)
+    centers = np.eye(10, dtype=np.float32)[np.arange(40) % 10] * 100
+    noise = np.random.default_rng(0).normal(size=centers.shape).astype(np.float32)
+    found = cluster(centers + noise)
     assert len(found) == 40 and set(found) == {*range(max(found) + 1)}
     assert all(found[i] == found[i % 10] for i in range(40))
 

@@ -49,4 +49,4 @@ def test_training_images_are_shown_beside_the_nearest_others(
     for query, row in zip(drawn["queries"], drawn["neighbors"], strict=True):
         assert not any(torch.equal(query, image) for image in row)
         similarities = cosine_similarity(pooled(query[None]), pooled(row))
-        assert (similarities.diff() <= 1e-6).all() and len(row) == features.NEIGHBOURS
+        assert (similarities.diff() <= 1e-6).all() and len(row) == features.NEIGHBORS

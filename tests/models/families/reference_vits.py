@@ -101,9 +101,9 @@ def dinov3(state, images, heads):
 
 
 def dinov3_angles(periods, grid):
-    """(h·w,D/heads): rows, then columns, of the patches' centres in [-1,1], and both again."""
-    centres = [2 * (torch.arange(side) + 0.5) / side - 1 for side in grid]
-    rows, columns = torch.meshgrid(*centres, indexing="ij")
+    """(h·w,D/heads): rows, then columns, of the patches' centers in [-1,1], and both again."""
+    centers = [2 * (torch.arange(side) + 0.5) / side - 1 for side in grid]
+    rows, columns = torch.meshgrid(*centers, indexing="ij")
     places = torch.stack([rows.flatten(), columns.flatten()], dim=1)
     angles = 2 * torch.pi * places[:, :, None] / periods.float()
     return angles.flatten(1).repeat(1, 2)
