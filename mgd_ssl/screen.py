@@ -13,6 +13,7 @@ SCREEN, TERMINAL, FILE = "screen", "terminal", "file"
 FILE_ONLY = {"not_for": (SCREEN, TERMINAL)}
 NOT_ON_TERMINAL = {"not_for": (TERMINAL,)}
 SCREEN_ONLY = {"not_for": (FILE,)}
+UNBROKEN = {"unbroken": True}  # a line to be copied: the terminal alone wraps it
 
 
 def print_rows(

@@ -51,6 +51,12 @@ def test_each_command_runs_and_a_failure_shows_its_end(page, tmp_path, capsys):
     assert "AssertionError" in said
 
 
+def test_a_page_is_run_from_a_line_on(page, tmp_path, capsys):
+    found = list(run_blocks.run_page("page.md:9", tmp_path, dict(os.environ)))
+    assert found == ["ran", "FAILED"]
+    assert "page.md, before: echo > made" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("line", "run"),
     [

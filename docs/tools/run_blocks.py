@@ -1,9 +1,10 @@
 """Run the commands and Python blocks of README and docs/, on small stand-ins (`stand_ins.py`).
 
-    python docs/tools/run_blocks.py [PAGE ...]
+    python docs/tools/run_blocks.py [PAGE[:LINE] ...]
 
-Every page is run from top to bottom in a folder of its own. A line is printed for each command and
-each block of Python, then a count. The exit status is 1 if one failed.
+Every page is run from top to bottom in a folder of its own, or from the block on that line. A line
+is printed for each command and each block of Python, then a count. The exit status is 1 if one
+failed.
 """
 
 import argparse
@@ -82,11 +83,11 @@ NAMES = {  # what Python of a page takes for granted
 Result = tuple[str, str]  # ran, FAILED or not run; and why
 
 
-def lines_of(page: str) -> Iterator[tuple[str, str, str]]:
+def lines_of(page: str, start: int = 1) -> Iterator[tuple[str, str, str]]:
     """Place, text as it stands in the page, and the command that is run for it."""
     for text in BEFORE.get(page, []):
         yield f"{page}, before", text, shrunk(text)
-    for block in blocks_of(page):
+    for block in [block for block in blocks_of(page) if block.line >= start]:
         place = f"{page}:{block.line}"
         if block.head == "python" and not block.is_of_others:
             code = textwrap.dedent(NAMES.get(page, "")) + otherwise(block.text)
@@ -122,8 +123,9 @@ def reason(page: str, command: str, path: str) -> str:
 
 
 def run_page(page: str, folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    """Run a page; prints a line each, and gives what became of it."""
-    for place, text, command in lines_of(page):
+    """Run a page, PAGE or PAGE:LINE; prints a line each, and gives what became of it."""
+    page, _, line = page.partition(":")
+    for place, text, command in lines_of(page, int(line or 1)):
         started = time.monotonic()
         outcome, why = "not run", reason(page, command, environment["PATH"])
         if not why:

@@ -44,7 +44,10 @@ def _status(run: Callable[[], object], command: str, argv: Sequence[str] | None)
         end_children()
         return 128 + getattr(stop, "signum", signal.SIGINT)
     except Interrupted as stop:
-        logging.getLogger("mgd_ssl").info("%s. Resume with: %s", stop, again(command, argv))
+        from mgd_ssl.screen import UNBROKEN  # loads rich
+
+        resumed = again(command, argv)
+        logging.getLogger("mgd_ssl").info("%s. Resume with: %s", stop, resumed, extra=UNBROKEN)
         return 128 + stop.signum
     except Exception as error:
         if isinstance(error, BrokenPipeError) and drop_closed():

@@ -53,12 +53,23 @@ def start_logging(path: Path | None = None) -> None:
         logger.addHandler(_Early())
 
 
+class _Terminal(RichHandler):
+    """Wraps lines between words, but not those that are to be copied."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line."""
+        if getattr(record, "unbroken", False):
+            self.console.print(record.getMessage(), soft_wrap=True, highlight=False)
+        else:
+            super().emit(record)
+
+
 def _screen() -> logging.Handler:
     """One process speaks for all; of another only its own undecodable images are worth a line."""
     screen: logging.Handler = logging.StreamHandler()
     if console.is_terminal:
         # train.log has the times; without them an epoch's line fits into 80 columns
-        screen = RichHandler(console=console, show_path=False, show_level=False, show_time=False)
+        screen = _Terminal(console=console, show_path=False, show_level=False, show_time=False)
         screen.addFilter(_lines_for(TERMINAL))
     else:
         screen.addFilter(_lines_for(SCREEN))

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import torch
 from rich.console import Console
 
+from mgd_ssl.commands.terminal import guarded
+from mgd_ssl.errors import Interrupted
 from mgd_ssl.training import logging as run_logging
 from mgd_ssl.training.epoch_line import epoch_line
 from mgd_ssl.training.logging import start_logging
@@ -70,3 +73,19 @@ def test_train_log_holds_all_figures_and_the_screen_one_line_an_epoch(
     assert len(steps) == (not terminal) and len(shown) == 1 + len(steps)
     log = (tmp_path / "train.log").read_text()
     assert "epoch 1/2 step 1/1" in log and "health/cka 0.5" in log and "1 steps" not in log
+
+
+def test_a_terminal_shows_the_command_that_resumes_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, color_system=None, width=30)
+    monkeypatch.setattr(run_logging, "console", console)
+
+    def run() -> None:
+        start_logging()
+        raise Interrupted(signal.SIGINT, begun=True)
+
+    assert guarded(run, "pretrain", ["photos", "--out", f"runs/{'a' * 50}"]) == 130
+    (line,) = screen.getvalue().splitlines()
+    assert line.endswith(f"pretrain photos --out runs/{'a' * 50} --resume")
