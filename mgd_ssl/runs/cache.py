@@ -1,9 +1,11 @@
 """Making a teacher cache: what it is of, what it takes, and from where a stopped one goes on."""
 
 import json
+import shlex
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mgd_ssl import distributed
 from mgd_ssl.cache.manifest import MANIFEST, Manifest, StoredMap, read_manifest
@@ -16,6 +18,7 @@ from mgd_ssl.models import KeyReport, Taps, load_backbone, probe
 from mgd_ssl.progress import format_duration
 from mgd_ssl.runs.cache_maker import Maker
 from mgd_ssl.runs.output_folder import LOCK, alone, gigabytes
+from mgd_ssl.screen import UNBROKEN
 from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.stages import at_most
 from mgd_ssl.tasks.task import Teacher
@@ -56,7 +59,8 @@ def run(config: CacheConfig) -> None:
         fabric.barrier()
         maker.make(missing)
         fabric.barrier()
-    logger.info("cached: python pretrain.py %s --teacher-cache %s", _said(config), config.out)
+    words = shlex.join(training_words(config))
+    logger.info("cached: python pretrain.py %s", words, extra=UNBROKEN)
 
 
 def load_teacher(config: CacheConfig) -> tuple[Teacher, KeyReport]:
@@ -163,6 +167,15 @@ def require_room(maker: Maker, missing: list[tuple[int, int]]) -> None:
         )
 
 
-def _said(config: CacheConfig) -> str:
-    teacher = f"--teacher {config.teacher.teacher}"
-    return " ".join([*map(str, config.data), teacher])
+def training_words(config: CacheConfig) -> list[str]:
+    """Arguments of pretrain.py that train from the cache; it tells sizes, views and maps itself."""
+    network = {f"teacher_{name}": value for name, value in config.teacher.spec.items()}
+    given: dict[str, Any] = {
+        "train_folder": config.train_folder,
+        "teacher": config.teacher.teacher,
+        **network,
+        "teacher_cache": config.out,
+    }
+    named = [(f"--{k.replace('_', '-')}", str(v)) for k, v in given.items() if v is not None]
+    words = [word for pair in named for word in pair]
+    return [*map(str, config.data), *words, *(["--no-exif"] if not config.exif else [])]

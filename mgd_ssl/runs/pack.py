@@ -133,9 +133,9 @@ def _require_room(out: Path, plans: Sequence[Plan], sizes: Sequence[Size]) -> No
     there = sum(written_bytes(plan.folder) for plan in plans)
     about = "" if all(size.known for size in sizes) else "about "
     logger.info(
-        "%s: %s images in %d shards, %s%s; %s is there, and %s of the disk is free",
-        *(out, f"{images:,}", shards, about, gigabytes(total), gigabytes(there)),
-        gigabytes(free),
+        "%s: %s images in %d shard%s, %s%s%s; %s of the disk is free",
+        *(out, f"{images:,}", shards, "s" * (shards != 1), about, gigabytes(total)),
+        *(f", of which {gigabytes(there)} is there" if there else "", gigabytes(free)),
     )
     needed = sum(size.needed for size in sizes) - there
     if needed > free:
@@ -153,7 +153,8 @@ def _pack(plan: Plan, workers: int) -> None:
     with ThreadPoolExecutor(workers) as pool:
         whole = list(pool.map(lambda number: is_of_plan(plan, number), range(len(plan))))
         missing = [number for number, done in enumerate(whole) if not done]
-        logger.info("%s: %d of %d shards are whole", plan.folder, sum(whole), len(plan))
+        if any(whole):
+            logger.info("%s: %d of %d shards are there", plan.folder, sum(whole), len(plan))
         stop = threading.Event()
         shards = [pool.submit(write_shard, plan, number, stop.is_set) for number in missing]
         with _stopped_with(stop, shards, plan):

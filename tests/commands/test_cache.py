@@ -1,6 +1,7 @@
 """A teacher is asked once; training from its answers is training with it."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from mgd_ssl.data import ImageDataset, open_source
 from mgd_ssl.models import load_backbone, pool
 from mgd_ssl.runs import cache as runs
 from mgd_ssl.runs.output_folder import alone
+from mgd_ssl.settings.parsing import parse
+from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.tasks.task import TaughtView, Teacher
 from mgd_ssl.training.cached_data import Store
@@ -49,6 +52,18 @@ def make(data: Path, teacher: Path, out: Path, *more: str) -> int:
 def train(data: Path, teacher: Path, cached: Path, out: Path, *more: str) -> int:
     words = ["--teacher", str(teacher), "--teacher-cache", str(cached), "--out", str(out)]
     return pretrain.main([str(data), *words, *RUN, *more])
+
+
+def test_the_command_that_trains_from_the_cache_names_its_teacher(
+    data: Path, teacher: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    more = ["--train-folder", ".", "--teacher-arch", "resnet18", "--no-exif"]
+    assert make(data, teacher, tmp_path / "a cache", *more) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "cached: " in line]
+    config = parse(PretrainConfig, "pretrain.py", shlex.split(line.partition("pretrain.py")[2]))
+    assert config.teacher.teacher == teacher and config.teacher.teacher_arch == "resnet18"
+    assert (config.teacher_cache, config.loader.exif) == (tmp_path / "a cache", False)
+    assert (config.data, config.loader.train_folder) == ((data,), ".")
 
 
 @pytest.fixture(scope="module")

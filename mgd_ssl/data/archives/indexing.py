@@ -142,7 +142,8 @@ def _announce(
 ) -> None:
     """Say why archives are read."""
     if old is None:
-        logger.info("%s: %d archives are read once, for the index %s", folder, len(fresh), place)
+        read = "1 archive is" if len(fresh) == 1 else f"{len(fresh)} archives are"
+        logger.info("%s: %s read once, for the index %s", folder, read, place)
         return
     before, now = {a.name for a in old.archives}, {a.name for a in archives}
     changes = {
