@@ -4,9 +4,10 @@ from mgd_ssl.data.bad_files import DecodeError, DecodeGuard
 from mgd_ssl.data.batches import Batch, Sample
 from mgd_ssl.data.concat import ConcatSource, open_sources
 from mgd_ssl.data.cropping import CenterCrop, Cropping, RandomCrops, shorter_side
+from mgd_ssl.data.datasets import ImageDataset, Store
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.identity import data_digest
-from mgd_ssl.data.loading import ImageDataset, ImageLoader, Store, make_loader
+from mgd_ssl.data.loading import ImageLoader, make_loader
 from mgd_ssl.data.opening import open_source
 from mgd_ssl.data.sampling import ResumableBatchSampler
 from mgd_ssl.data.sources import ArraySource, ImageSource, NoValidationError

@@ -8,7 +8,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from mgd_ssl.data.bad_files import read_or_next
-from mgd_ssl.data.loading import LoaderOptions, PositionedLoader, SourceDataset
+from mgd_ssl.data.datasets import SourceDataset
+from mgd_ssl.data.loading import LoaderOptions, PositionedLoader
 from mgd_ssl.detection.sources import DetectionSource
 
 
