@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from multiprocessing import get_context, set_start_method
 from pathlib import Path
@@ -28,7 +30,7 @@ PATIENCE = 300.0  # seconds
 
 def killed_in_step(step: int, command: str, argv: Sequence[str]) -> None:
     """Run a command that SIGKILL ends in a step of its run, counted from 1, before the update."""
-    _ended([-signal.SIGKILL], [(command, [*argv], {}, ("step", step))])
+    _ended([-signal.SIGKILL], [(command, [*argv], {}, partial(_kill_in, "step", step))])
 
 
 def killed_in_save(name: str, save: int, command: str, argv: Sequence[str]) -> None:
@@ -40,15 +42,42 @@ def killed_in_save(name: str, save: int, command: str, argv: Sequence[str]) -> N
         command: its name.
         argv: its arguments.
     """
-    _ended([-signal.SIGKILL], [(command, [*argv], {}, (name, save))])
+    _ended([-signal.SIGKILL], [(command, [*argv], {}, partial(_kill_in, name, save))])
 
 
-def run_on_two(command: str, argv: Sequence[str]) -> None:
-    """Run a command on two processes, which find each other as those that it starts itself do."""
+def signalled(
+    signum: signal.Signals, when: Callable[[], bool], command: str, argv: Sequence[str]
+) -> tuple[int, str]:
+    """Run a command that gets a signal once ``when()`` holds; its exit status, and what it said."""
+    with tempfile.NamedTemporaryFile() as said:
+        process = SERVER.Process(target=_run, args=(said.name, command, [*argv], {}, None))
+        process.start()
+        while process.is_alive() and not when():
+            time.sleep(0.005)
+        assert process.pid
+        os.kill(process.pid, signum)
+        process.join(PATIENCE)
+        return process.exitcode or 0, Path(said.name).read_text()
+
+
+def run_on_two(
+    command: str, argv: Sequence[str], prepare: Callable[[], object] | None = None, status: int = 0
+) -> str:
+    """Run a command on two processes, which find each other as those that it starts itself do.
+
+    Args:
+        command: its name.
+        argv: its arguments.
+        prepare: called in each process before.
+        status: that both are to end with.
+
+    Returns:
+        What both said.
+    """
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(main_port(free_if_unset=True))}
     both = meeting | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "NODE_RANK": "0"}
     places = [both | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
-    _ended([0, 0], [(command, [*argv], place, None) for place in places])
+    return _ended([status] * 2, [(command, [*argv], place, prepare) for place in places])
 
 
 def run_ranks(run_rank: Callable[[int, str], object], folder: Path) -> None:
@@ -56,7 +85,7 @@ def run_ranks(run_rank: Callable[[int, str], object], folder: Path) -> None:
     start_processes(run_rank, (str(folder),), nprocs=2, start_method="forkserver")
 
 
-def _ended(expected: list[int], jobs: Sequence[tuple[Any, ...]]) -> None:
+def _ended(expected: list[int], jobs: Sequence[tuple[Any, ...]]) -> str:
     with tempfile.NamedTemporaryFile() as said:
         processes = [SERVER.Process(target=_run, args=(said.name, *job)) for job in jobs]
         for process in processes:
@@ -65,7 +94,9 @@ def _ended(expected: list[int], jobs: Sequence[tuple[Any, ...]]) -> None:
             process.join(PATIENCE)
             process.kill()
             process.join()
-        assert [process.exitcode for process in processes] == expected, Path(said.name).read_text()
+        text = Path(said.name).read_text()
+        assert [process.exitcode for process in processes] == expected, text
+        return text
 
 
 def _run(
@@ -73,15 +104,15 @@ def _run(
     command: str,
     argv: list[str],
     environment: Mapping[str, str],
-    kill: tuple[str, int] | None,
+    prepare: Callable[[], object] | None,
 ) -> None:
     with open(said, "ab") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     os.environ |= environment
     set_start_method(None, force=True)  # for decoding processes, as in a process that starts anew
-    if kill:
-        _kill_in(*kill)
+    if prepare:
+        prepare()
     sys.exit(import_module(f"mgd_ssl.commands.{command}").main(argv))
 
 

@@ -13,7 +13,7 @@ from forked import killed_in_step, run_on_two
 from image_files import class_tree
 from safetensors.torch import load_file
 from test_resume import differences
-from tiny_runs import STUDENT, read_last, read_rows, start
+from tiny_runs import STUDENT, read_last, read_rows
 
 from mgd_ssl.commands import classify, knn_eval, pretrain
 from mgd_ssl.data import ArraySource
@@ -319,11 +319,8 @@ def test_two_processes_train_one_classifier(tmp_path: Path, supervised: Path) ->
 
 
 def test_every_process_ends_where_the_directory_is_refused(distilled: Path) -> None:
-    argv = [*options(distilled), "--devices", "2", "--accelerator", "cpu"]
-    process = start("-m", "mgd_ssl.commands.main", "classify", *argv)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1 and "is not empty, expected a new directory" in output
-    assert "Traceback" not in output
+    said = run_on_two("classify", [*options(distilled), "--accelerator", "cpu"], status=1)
+    assert "is not empty, expected a new directory" in said and "Traceback" not in said
 
 
 def test_class_folders_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

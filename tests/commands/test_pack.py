@@ -5,7 +5,6 @@ import os
 import resource
 import signal
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,9 @@ import pytest
 import torch
 from archive_files import names, pixels
 from filelock import FileLock
+from forked import signalled
 from image_files import class_tree, photo, save, text_named_jpg
 from PIL import Image
-from tiny_runs import start
 
 from mgd_ssl.commands import pack
 from mgd_ssl.data import data_digest, make_loader, open_source, packing
@@ -207,23 +206,22 @@ def test_a_stopped_packing_goes_on_without_loss_or_double_work(
 ) -> None:
     for i in range(60):
         save(tmp_path / "data" / f"{i:02}.png", photo(i, 400, 600))
-    words = ["pack", str(tmp_path / "data"), "--shard-images", "2", "--size", "300", "-j", "2"]
+    words = [str(tmp_path / "data"), "--shard-images", "2", "--size", "300", "-j", "2"]
     out = tmp_path / "out"
-    process = start("-m", "mgd_ssl", *words, "--out", str(out))
-    deadline = time.monotonic() + 120
-    while len(list(out.glob("train/*.tar"))) < 3 and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signum)
-    said, _ = process.communicate(timeout=60)
+
+    def three_are_whole() -> bool:
+        return len(list(out.glob("train/*.tar"))) >= 3
+
+    status, said = signalled(signum, three_are_whole, "pack", [*words, "--out", str(out)])
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*.tar")}
     assert 3 <= len(before) < 30, said
     if signum == signal.SIGINT:
-        assert process.returncode == 130 and "are whole and stay" in said
+        assert status == 130 and "are whole and stay" in said
         assert "interrupted" in said and "Traceback" not in said
         assert not list(out.rglob("*.tmp"))
-    assert pack.main([*words[1:], "--out", str(out)]) == 0
+    assert pack.main([*words, "--out", str(out)]) == 0
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
-    assert pack.main([*words[1:], "--out", str(tmp_path / "whole")]) == 0
+    assert pack.main([*words, "--out", str(tmp_path / "whole")]) == 0
     assert tars(out) == tars(tmp_path / "whole") and not list(out.rglob("*.tmp"))
 
 
