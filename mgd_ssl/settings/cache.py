@@ -88,5 +88,6 @@ class CacheConfig(FolderOptions, Settings):
                 f"crop_min, crop_max: got {self.crop_min}, {self.crop_max}, expected "
                 "0 < crop_min <= crop_max <= 1"
             )
-        if not 0 <= self.flip_p <= 1:
-            raise ValueError(f"flip_p: got {self.flip_p}, expected a probability in [0, 1]")
+        for name in ("flip_p", "bad_images"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected from 0 to 1")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import tyro
 from tyro.conf import Positional, arg
 
-from mgd_ssl.ranges import require_least
+from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.options import BackboneOptions, ComputeOptions, Data, FolderOptions
 from mgd_ssl.settings.rules import STEM_STRIDE
@@ -147,6 +147,19 @@ class LinearEvalConfig(EvaluationConfig):
     """Weight decay of the layer."""
     save_head: Path | None = None
     """moco: file for the trained layer."""
+
+    def check(self) -> None:
+        """Refuse values out of range, before any feature is computed."""
+        super().check()
+        require_least(self, epochs=1, weight_decay=0)
+        require_above(self, lr=0, holdout=0)
+        if not self.learning_rates or min(self.learning_rates) <= 0:
+            raise ValueError(
+                f"learning_rates: got {' '.join(map(str, self.learning_rates)) or 'none'}, "
+                "expected one or more, each above 0"
+            )
+        if self.holdout >= 1:
+            raise ValueError(f"holdout: got {self.holdout}, expected a share below 1")
 
     def rules(self) -> list[Needs]:
         """What options need to have an effect."""

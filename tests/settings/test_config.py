@@ -6,7 +6,9 @@ import pytest
 
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.models import create_backbone
+from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.classify import ClassifyConfig
+from mgd_ssl.settings.evaluation import LinearEvalConfig
 from mgd_ssl.settings.parsing import complete, parse
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER, PretrainConfig
 from mgd_ssl.settings.run import SMALL_STEMMED, THINNABLE
@@ -151,6 +153,29 @@ def test_a_file_of_settings_says_which_command_it_belongs_to(tmp_path: Path) -> 
     file.write_text("command: detect\nseed: 3\n")
     with pytest.raises(ValueError, match="command: got settings of 'detect', expected those of"):
         read("--config", str(file))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--epochs 0", "epochs: got 0, expected 1 or more"),
+        ("--weight-decay -1", "weight_decay: got -1.0, expected 0 or more"),
+        ("--protocol moco --lr 0", "lr: got 0.0, expected above 0"),
+        ("--holdout 0", "holdout: got 0.0, expected above 0"),
+        ("--holdout 1", "holdout: got 1.0, expected a share below 1"),
+        ("--learning-rates 0.1 0", "learning_rates: got 0.1 0.0, expected one or more, each above"),
+    ],
+)
+def test_a_probe_out_of_range_is_refused_before_features_are_computed(
+    words: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(LinearEvalConfig, "linear_eval.py", ["t.pt", *words.split()])
+
+
+def test_a_cache_takes_a_share_of_bad_images() -> None:
+    with pytest.raises(ValueError, match=r"bad_images: got 1\.5, expected from 0 to 1"):
+        parse(CacheConfig, "mgd-ssl cache", ["--bad-images", "1.5"])
 
 
 @pytest.mark.parametrize("arch", ["mobilenet_v3_small", "regnet_y_400mf", "swin_t", *SMALL_STEMMED])
