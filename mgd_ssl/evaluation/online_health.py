@@ -59,8 +59,9 @@ class OnlineHealth:
         if collapsed and distributed.rank() == 0:
             logger.warning(
                 "health: the student's features have collapsed (effective rank %.2f of %d, "
-                "deviation %.3f); lower --lr, match a teacher (--teacher, --mgd-weighing), or take "
-                "an objective with negatives (--method moco)",
+                "deviation %.3f); if this lasts beyond the first epochs, lower --lr, match a "
+                "teacher (--teacher, --mgd-weighing), or take an objective with negatives "
+                "(--method moco)",
                 *(rank, features.shape[1], deviation),
             )
         if self._teacher is not None and not constant:

@@ -93,7 +93,7 @@ def test_a_collapse_is_named_with_its_remedy(
         logger.propagate = before
     assert figures["health/effective_rank"] == pytest.approx(1.0, abs=1e-3)
     assert figures["health/deviation"] == pytest.approx(0.0, abs=1e-6)
-    assert "have collapsed" in caplog.text and "--mgd-weighing" in caplog.text
+    assert "lasts beyond the first epochs" in caplog.text and "--mgd-weighing" in caplog.text
 
 
 def test_a_healthy_student_raises_no_alarm(caplog: pytest.LogCaptureFixture) -> None:
