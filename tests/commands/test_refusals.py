@@ -135,8 +135,9 @@ def test_a_queue_larger_than_the_data_is_said(
     tmp_path: Path, folder: Path, capsys: Capture
 ) -> None:
     class_tree(tmp_path / "d", {"a": 16, "b": 16})
-    argv = arguments(tmp_path / "run", None, "--epochs", "1", "--limit", "64", "--moco-k", "64")
-    assert pretrain.main([str(tmp_path / "d"), *argv, "-j", "0", "--health-every", "0"]) == 0
+    more = ["--epochs", "1", "--limit", "64", "--moco-k", "64", "--health-every", "0"]
+    argv = arguments(tmp_path / "run", None, *more)
+    assert pretrain.main([str(tmp_path / "d"), *argv, "-j", "0"]) == 0
     said = capsys.readouterr().err
     assert "64 keys over 32 training images holds each image up to 2 times" in said
     assert "--moco-k 32 would not" in said

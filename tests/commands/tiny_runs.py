@@ -29,6 +29,7 @@ OF_METHOD = {
     "simsiam": ["--simsiam-dim", "16"],
 }
 IMAGES = ["--size", "32", "--limit", "64", "--knn-every", "0"]
+HEALTH = ["--health-images", "64"]  # of the usual 512, whose features would be half of a run's time
 
 
 def write_teacher(path: Path, arch: str = "resnet18", width: float = 0.25) -> Path:
@@ -52,6 +53,7 @@ def arguments(out: Path, teacher: Path | None, *more: str) -> list[str]:
     words = [*source, *more]
     method = [word for before, word in pairwise(words) if before == "--method"][-1]
     given = ["--out", str(out), *source, *STUDENT, *TRAINING, *IMAGES, *OF_METHOD.get(method, [])]
+    given += [] if "--health-every" in more else HEALTH
     for option in (word for word in more if word.startswith("-")):
         if option in given:
             place = given.index(option)

@@ -73,8 +73,11 @@ def test_a_run_is_not_resumed_with_other_images_kept_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, run = images(tmp_path / "tree", 56), tmp_path / "run"  # three steps of 56, or of 48
-    argv = [str(folder), *arguments(run, None, "--epochs", "1"), "-j", "0"]
-    assert pretrain.main(argv) == 0
-    assert pretrain.main([*argv, "--resume", "--health-every", "0"]) == 1
+
+    def argv(*more: str) -> list[str]:
+        return [str(folder), *arguments(run, None, "--epochs", "1", "-j", "0", *more)]
+
+    assert pretrain.main(argv()) == 0
+    assert pretrain.main(argv("--resume", "--health-every", "0")) == 1
     assert "DATA: 48 images in the checkpoint, 56 now" in capsys.readouterr().err
-    assert pretrain.main([*argv, "--resume", "--health-every", "3"]) == 0
+    assert pretrain.main(argv("--resume", "--health-every", "3")) == 0
