@@ -68,7 +68,7 @@ def _network(name: str, network: nn.Module, size: int, device: torch.device) -> 
 
 
 def _memory(run: TrainingRun[Any, Any]) -> dict[str, float]:
-    """A step's memory, and the largest batch that fits on this process."""
+    """A step's memory, and the largest batch that fits into it and that the images fill."""
     data, processes = run.data, int(run.fabric.world_size)
     assert data.size is not None
     need = step_memory(run.task, run.optimizer, run.fabric, data.size, data.views_per_image)
@@ -80,8 +80,8 @@ def _memory(run: TrainingRun[Any, Any]) -> dict[str, float]:
         return {"step": took}
     least = need.bytes_for(0)
     each = max(need.bytes_for(1) - least, 1)
-    most = max(0, int((free * REFUSED - least) // each)) * parts
-    fitting = 2 ** int(math.log2(most)) if most else 0
+    most = min(int((free * REFUSED - least) // each) * parts, len(data.source))
+    fitting = 2 ** int(math.log2(most)) if most > 0 else 0
     logger.info(
         "memory: a step of %d images takes about %.2g of %.3g GB; the largest power of two that "
         "fits is -b %d",

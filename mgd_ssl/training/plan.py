@@ -42,7 +42,7 @@ def print_plan(
     lines += both if own == theirs else [f"student reads {own}", f"teacher reads {theirs}"]
     lines += _by_value("", {s.name: "; ".join(s.warnings) for s in stages if s.warnings})
     for line in lines:
-        console.print(Padding(line, (0, 0, 0, 2)), highlight=False)
+        console.print(Padding(line, (0, 0, 0, 2), expand=False), highlight=False)
 
 
 def _row(stage: Stage, expands: bool) -> tuple[str, str, str, str]:

@@ -48,3 +48,6 @@ def test_the_figures_are_those_of_the_networks(tmp_path: Path, teacher: Path) ->
     assert 1 <= figures["teacher_knows"]["effective_rank"] <= figures["teacher_knows"]["features"]
     assert 0 <= figures["teacher_knows"]["knn_top1"] <= 100
     assert figures["images_per_second"] > 0 and figures["memory"]["step"] > 0
+    # tiny networks at 32 pixels: the images bound the batch, and not the memory
+    largest, images = figures["memory"]["largest_batch"], len(run.data.source)
+    assert largest <= images < 2 * largest
