@@ -21,6 +21,7 @@ class Method:
         grid: largest side at which maps are compared; 0 for any.
         update_images: maximum number of training images for a solve.
         optimizer: a name in ``OPTIMIZERS``.
+        views: a name in ``PRESETS``; empty: MoCo's views, by the size of the images.
     """
 
     objective: str
@@ -30,6 +31,7 @@ class Method:
     grid: int = 0
     update_images: int = 20000
     optimizer: str = "sgd"
+    views: str = ""
 
     @property
     def needs_teacher(self) -> bool:
@@ -47,6 +49,7 @@ METHODS: dict[str, Method] = {
         grid=7,
         update_images=1000,
         optimizer="adamw",
+        views="crops",
     ),
     # The method of 2021: MoCo v2, and the matching in groups.
     "mgd": Method("moco", weighing="published"),

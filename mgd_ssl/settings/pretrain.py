@@ -144,7 +144,7 @@ class PretrainConfig(RunConfig):
             optim=_optim(said, method, embedded),
             loader=LoaderOptions(size=said.get("size", 32 if embedded else 224)),
             objective=_objective(method, embedded),
-            views=_views(said, embedded),
+            views=_views(said, method, embedded),
             evaluation=EvaluationOptions(
                 best="agreement" if teacher and said.get("health_every") != 0 else "last",
                 knn_k=EMBEDDED_KNN_K if embedded else KNN_K,
@@ -210,18 +210,18 @@ def _objective(method: Method, embedded: bool) -> Objective:
     return replace(objective, **{k: v for k, v in smaller.items() if embedded and k in known})
 
 
-def _views(said: Mapping[str, Any], embedded: bool) -> PresetViews:
-    views = _preset(said, embedded)
+def _views(said: Mapping[str, Any], method: Method, embedded: bool) -> PresetViews:
+    views = _preset(said, method, embedded)
     return replace(views, **{name: said[name] for name in OF_VIEWS if name in said})
 
 
-def _preset(said: Mapping[str, Any], embedded: bool) -> PresetViews:
+def _preset(said: Mapping[str, Any], method: Method, embedded: bool) -> PresetViews:
     if "preset" in said:
         return preset(said["preset"])
     if embedded:  # the images are gray: color jitter would cost time and change nothing
         gray = {"jitter_hue": 0.0, "jitter_saturation": 0.0, "grey_p": 0.0}
         return preset("small", crop_min=0.5, **gray)
-    return preset("small" if said.get("size", 224) < SMALL else "moco_v2")
+    return preset(method.views or ("small" if said.get("size", 224) < SMALL else "moco_v2"))
 
 
 RULES = [

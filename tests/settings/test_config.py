@@ -58,6 +58,7 @@ def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
     plus, old = read("d", "--teacher", "t"), read("d", "--teacher", "t", "--method", "mgd")
     assert (plus.method, plus.mgd.mgd_adapter) == ("mgd-plus", "expand")
     assert plus.mgd.mgd_update_images == 1000
+    assert (plus.views.preset, old.views.preset) == ("crops", "moco_v2")
     assert (plus.mgd.mgd_weighing, plus.mgd.mgd_strength) == ("start", 30)
     assert plus.objective.regression_head == "linear"  # type: ignore[attr-defined]
     assert (old.mgd.mgd_weighing, old.mgd.mgd_strength) == ("published", 1e-4)
