@@ -12,7 +12,7 @@ from mgd_ssl.data.opening import open_source
 from mgd_ssl.data.sampling import ResumableBatchSampler
 from mgd_ssl.data.sources import ArraySource, ImageSource, NoValidationError
 from mgd_ssl.data.stored_views import StoredViews
-from mgd_ssl.data.subsets import split_off, subset
+from mgd_ssl.data.subsets import split_off, spread_out, subset
 from mgd_ssl.data.summary import data_line
 from mgd_ssl.data.views import (
     EvalTransform,
@@ -54,5 +54,6 @@ __all__ = [
     "random_crops",
     "shorter_side",
     "split_off",
+    "spread_out",
     "subset",
 ]

@@ -23,6 +23,12 @@ def subset(source: Source, count: int, seed: int = 0) -> Source:
     return cast(Source, source.select(np.sort(chosen).astype(np.int64)))
 
 
+def spread_out(images: int, most: int) -> list[int]:
+    """Ascending indices of at most ``most`` images from all over a source of so many."""
+    places = np.linspace(0, images - 1, min(most, images)).astype(np.int64)
+    return np.unique(places).tolist()  # type: ignore[no-any-return]
+
+
 def split_off(source: ImageSource, count: int, seed: int = 0) -> tuple[ImageSource, ImageSource]:
     """The other images, and a fixed random choice of ``count``, both in source order.
 

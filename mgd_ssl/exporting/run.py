@@ -11,7 +11,13 @@ import numpy as np
 from torch import Tensor
 
 from mgd_ssl.choices import EXPORT_TARGETS
-from mgd_ssl.data import NoValidationError, eval_transform, make_loader, open_sources
+from mgd_ssl.data import (
+    NoValidationError,
+    eval_transform,
+    make_loader,
+    open_sources,
+    spread_out,
+)
 from mgd_ssl.detection.checkpoints import is_detector, load_detector
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.exporting.card import model_card
@@ -120,7 +126,7 @@ def real_images(config: ExportConfig, original: Original) -> tuple[Tensor, str]:
         source = open_sources(config.data, "val", **opening)
     except NoValidationError:
         source = open_sources(config.data, "train", **opening)
-    chosen = np.unique(np.linspace(0, len(source) - 1, IMAGES).astype(np.int64))
+    chosen = np.array(spread_out(len(source), IMAGES))
     size = original.contract.size
     size = min(size, DETECTOR_SIZE) if original.is_detector else size
     loader = make_loader(source.select(chosen), size, len(chosen), train=False)

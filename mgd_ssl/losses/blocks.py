@@ -41,12 +41,12 @@ def enqueue(module: nn.Module, keys: Float[Tensor, "n dim"], name: str = "queue"
 
 
 def mlp(*widths: int, norm_after: tuple[int, ...] = (), last_norm: bool = False) -> nn.Sequential:
-    """Linear layers with a ReLU between them.
+    """Linear layers, some of them with batch norm and ReLU behind them.
 
     Args:
         widths: inputs, hidden widths, outputs.
-        norm_after: which of the hidden layers, from 1, have batch norm before their ReLU; the
-            others are followed by the next layer at once.
+        norm_after: which of the layers, from 1, have batch norm and ReLU behind them; the others
+            are followed by the next layer at once.
         last_norm: batch norm after the last layer.
     """
     layers: list[nn.Module] = []

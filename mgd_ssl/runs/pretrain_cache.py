@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch.nn import functional as F
 
@@ -11,7 +10,7 @@ from mgd_ssl import distributed
 from mgd_ssl.cache.answers import Answers
 from mgd_ssl.cache.manifest import Manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
-from mgd_ssl.data import ImageDataset, ImageSource, data_digest
+from mgd_ssl.data import ImageDataset, ImageSource, data_digest, spread_out
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.models import KeyReport, pool
 from mgd_ssl.settings.pretrain import PretrainConfig
@@ -127,8 +126,7 @@ def check_answers(cache: TeacherCache, images: ImageSource, teacher: Teacher) ->
     """
     store = Store.of(cache)
     dataset = ImageDataset(images, store.views, cache.manifest.exif, store)
-    places = np.unique(np.linspace(0, len(images) - 1, min(TRIED, len(images))).astype(int))
-    batch = dataset.__getitems__(places.tolist())
+    batch = dataset.__getitems__(spread_out(len(images), TRIED))
     assert batch.stored is not None
     stored = Answers.decode({name: column[:, 0] for name, column in batch.stored.items()})
     half = cache.manifest.precision != "32"

@@ -77,12 +77,7 @@ def parse(config: type[T], prog: str, argv: Sequence[str] | None = None) -> T:
     if helps:
         read(defaults, ["--help"])
     _refuse_other_objectives(defaults, said)
-    settings = checked(read(defaults, words))
-    settings.check()
-    refuse_without_effect(
-        settings, said, settings.rules(), lambda choice: config.recipe({**told, **choice})
-    )
-    return settings
+    return _accepted(read(defaults, words), said, told)
 
 
 def complete(config: type[T], **said: Any) -> T:
@@ -104,10 +99,15 @@ def complete(config: type[T], **said: Any) -> T:
             f"{', '.join(sorted(left))}: no option of these settings, expected some of "
             f"{', '.join(sorted(_leaves(settings)))}"
         )
-    settings = checked(settings)
+    return _accepted(settings, said, told)
+
+
+def _accepted(settings: T, said: Mapping[str, Any], told: Mapping[str, Any]) -> T:
+    """Settings that are in range, and of which every option that was said has an effect."""
+    settings, recipe = checked(settings), type(settings).recipe
     settings.check()
     refuse_without_effect(
-        settings, said, settings.rules(), lambda choice: config.recipe({**told, **choice})
+        settings, said, settings.rules(), lambda choice: recipe({**told, **choice})
     )
     return settings
 

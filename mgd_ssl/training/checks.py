@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor, nn
 
-from mgd_ssl.data import ImageSource, make_loader, subset
+from mgd_ssl.data import ImageSource, make_loader, spread_out, subset
 from mgd_ssl.data.bad_files import reason_undecodable
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.models import Taps, naming_size, pool, probe
@@ -31,8 +31,8 @@ def check_readable(source: ImageSource, use: str, exif: bool = True) -> None:
     Raises:
         ValueError: names the source, what it is for, and an image with the reason.
     """
-    places = np.unique(np.linspace(0, len(source) - 1, min(TRIED, len(source))).astype(int))
-    for index in places.tolist():
+    places = spread_out(len(source), TRIED)
+    for index in places:
         try:
             source.open(index, exif=exif).load()
         except Exception:  # decoders raise anything on damaged files
@@ -52,9 +52,8 @@ def check_enlarged(source: ImageSource, size: int) -> None:
         source: training images.
         size: side of the views in pixels.
     """
-    places = np.unique(np.linspace(0, len(source) - 1, min(TRIED, len(source))).astype(int))
     sides = list[int]()
-    for index in places.tolist():
+    for index in spread_out(len(source), TRIED):
         with suppress(Exception):  # decoders raise anything on damaged files
             sides.append(min(source.open(index).size))
     side = int(np.median(sides)) if sides else size

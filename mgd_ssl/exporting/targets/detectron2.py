@@ -22,7 +22,7 @@ from mgd_ssl.exporting.target import Runnable, Target
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models import BackboneSpec, create_backbone
 from mgd_ssl.models.filling import fill
-from mgd_ssl.models.resnets import RESNETS
+from mgd_ssl.models.resnets import RESNETS, scaled
 
 AUTHOR = "mgd_ssl"
 
@@ -116,7 +116,7 @@ def _body_settings(
     msra = isinstance(spec, DetectorSpec) and spec.stride_in_1x1
     resnets: dict[str, Any] = {"STRIDE_IN_1X1": msra, "NORM": norm}
     if spec.arch in RESNETS:
-        first = max(8, round(64 * spec.width))
+        first = scaled(64, spec.width)
         resnets |= {
             "DEPTH": int(spec.arch.removeprefix("resnet")),
             "STEM_OUT_CHANNELS": first,
