@@ -32,6 +32,8 @@ ROWS: dict[str, dict[str, Any]] = {
     "lightly-train, lr x16": {"optim_args": {"lr": 0.008}},
     "lightly-train, lr x32": {"optim_args": {"lr": 0.016}},
     "lightly-train, lr x64": {"optim_args": {"lr": 0.032}},
+    "lightly-train, lr x32, batches of 32": {"optim_args": {"lr": 0.016}, "batch_size": 32},
+    "lightly-train, lr x64, batches of 32": {"optim_args": {"lr": 0.032}, "batch_size": 32},
     "lightly-train, embedding, lr x32": {**EMBEDDING, "optim_args": {"lr": 0.016}},
     "lightly-train, embedding, LARS": {**EMBEDDING, "optim": "lars"},
     "lightly-train, embedding, LARS, lr x8": {

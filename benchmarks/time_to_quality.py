@@ -4,11 +4,11 @@
 
 FOLDER has train/ and val/ of class folders of image files. Each row trains the same thin ResNet-18
 at 64 pixels, on one thread, decoding in the process that trains; a schedule of its own length fills
-each budget. A cache has a view for every three epochs. Counted are the CPU seconds of the whole
-command, from the start of Python to the student's file, and those of making the cache: other work
-on the machine disturbs them less than the clock. kNN (k 20, T 0.1) and linear accuracy are measured
-after. A row whose results exist is not repeated. lightly-train is under the AGPL-3.0 and runs in a
-Python of its own.
+each budget, and the batch is each tool's default. A cache has a view for every three epochs.
+Counted are the CPU seconds of the whole command, from the start of Python to the student's file,
+and those of making the cache: other work on the machine disturbs them less than the clock. kNN (k
+20, T 0.1) and linear accuracy are measured after. A row whose results exist is not repeated.
+lightly-train is under the AGPL-3.0 and runs in a Python of its own.
 """
 
 import argparse
@@ -16,10 +16,12 @@ import json
 import math
 import os
 import resource
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ sys.path.append(str(Path(__file__).parents[1] / "recipes"))
 from tables import evaluate
 
 ROOT = Path(__file__).parents[1]
-SIZE, BATCH, WIDTH = 64, 128, 0.25
+SIZE, WIDTH = 64, 0.25
 MOST_VIEWS, EPOCHS_A_VIEW = 20, 3
 STUDENT = BackboneSpec("resnet18", WIDTH, "imagenet", 1)
 OURS: dict[str, list[str]] = {
@@ -44,6 +46,7 @@ OURS: dict[str, list[str]] = {
     "compress": ["--method", "compress"],
 }
 THEIRS = ["lightly-train", "lightly-train, lr x32"]
+THEIR_BATCH = 128  # its default
 
 
 @dataclass
@@ -55,7 +58,6 @@ class Bench:
     arch: str | None
     out: Path
     lightly: Path | None
-    seed: int
 
 
 def main() -> None:
@@ -67,12 +69,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/time_to_quality"))
     parser.add_argument("--budgets", type=float, nargs="+", default=[300, 900, 1800])
     parser.add_argument("--rows", nargs="*")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     options = parser.parse_args()
     torch.set_num_threads(1)
     python = lightly_rows.find(options.lightly)
     place = options.data, options.teacher, options.teacher_arch, options.out.absolute()
-    bench = Bench(*place, python, options.seed)
+    bench = Bench(*place, python)
     bench.out.mkdir(parents=True, exist_ok=True)
     named = ("--arch", options.teacher_arch) if options.teacher_arch else ()
     teacher = kept(bench, "teacher", lambda: measure(bench, "teacher", bench.teacher, named))
@@ -82,13 +84,32 @@ def main() -> None:
     )
     for name in options.rows or [*OURS, *(THEIRS if python else ())]:
         for budget in options.budgets:
-            row = kept(bench, f"{name}-{budget:.0f}", lambda: run(bench, name, budget))  # noqa: B023
-            share = 100 * row["knn20"] / teacher["knn20"]
             print(
-                f"| {name} | {budget:.0f} | {row['epochs']} | {row['cpu']:.0f} "
-                f"| {row['knn20']:.2f} | {share:.1f} | {row['linear']:.2f} |",
-                flush=True,
+                line(name, budget, rows_of(bench, name, budget, options.seeds), teacher), flush=True
             )
+
+
+def rows_of(bench: Bench, name: str, budget: float, seeds: list[int]) -> list[dict[str, Any]]:
+    """The results of each seed, measured where they are missing."""
+    return [
+        kept(bench, f"{name}-{budget:.0f}-{seed}", partial(run, bench, name, budget, seed))
+        for seed in seeds
+    ]
+
+
+def line(name: str, budget: float, rows: list[dict[str, Any]], teacher: dict[str, Any]) -> str:
+    """A line of the table: means, and deviations where there are several seeds."""
+
+    def mean(key: str) -> float:
+        return statistics.mean(row[key] for row in rows)
+
+    def spread(key: str) -> str:
+        return f" ± {statistics.stdev(row[key] for row in rows):.2f}" if rows[1:] else ""
+
+    knn, linear = (f"{mean(key):.2f}{spread(key)}" for key in ("knn20", "linear"))
+    share = 100 * mean("knn20") / teacher["knn20"]
+    numbers = f"{rows[0]['epochs']} | {mean('cpu'):.0f} | {knn} | {share:.1f} | {linear}"
+    return f"| {name} | {budget:.0f} | {numbers} |"
 
 
 def kept(bench: Bench, name: str, measured: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -100,7 +121,7 @@ def kept(bench: Bench, name: str, measured: Callable[[], dict[str, Any]]) -> dic
     return found
 
 
-def run(bench: Bench, name: str, budget: float) -> dict[str, Any]:
+def run(bench: Bench, name: str, budget: float, seed: int) -> dict[str, Any]:
     """Train for a budget, and measure."""
     speed = kept(bench, f"{name}-speed", lambda: speed_of(bench, name))
 
@@ -109,8 +130,8 @@ def run(bench: Bench, name: str, budget: float) -> dict[str, Any]:
         return speed["fixed"] + speed["epoch"] * epochs + making
 
     epochs = max((n for n in range(1, 10_000) if expected(n) <= budget), default=1)
-    out = bench.out / f"{name}-{budget:.0f}-{bench.seed}"
-    seconds = train(bench, name, epochs, out)
+    out = bench.out / f"{name}-{budget:.0f}-{seed}"
+    seconds = train(bench, name, epochs, out, seed)
     figures = measure(bench, out.name, out / "student.safetensors")
     return figures | {"epochs": epochs, "cpu": seconds}
 
@@ -124,11 +145,13 @@ def speed_of(bench: Bench, name: str) -> dict[str, float]:
     """CPU seconds of an epoch, of making a view of the cache, and of all else, from short runs."""
     tries = [bench.out / f"{name}-try{epochs}" for epochs in (1, 2)]
     view = make_cache(bench, tries[0], 1) if name.endswith("cached") else 0.0
-    one, two = (train(bench, name, n, out, tries[0]) for n, out in enumerate(tries, 1))
+    one, two = (train(bench, name, n, out, 0, tries[0]) for n, out in enumerate(tries, 1))
     return {"epoch": two - one, "view": view, "fixed": one - (two - one)}
 
 
-def train(bench: Bench, name: str, epochs: int, out: Path, cache: Path | None = None) -> float:
+def train(
+    bench: Bench, name: str, epochs: int, out: Path, seed: int, cache: Path | None = None
+) -> float:
     """Train a student; returns the CPU seconds of all processes.
 
     A cache is made first, and counted, unless the run whose cache serves is given.
@@ -137,19 +160,19 @@ def train(bench: Bench, name: str, epochs: int, out: Path, cache: Path | None = 
     if name in OURS:
         if name.endswith("cached") and cache is None:
             make_cache(bench, out, views_of(epochs))
-        ours(bench, name, epochs, out, cache or out)
+        ours(bench, name, epochs, out, seed, cache or out)
     else:
         assert bench.lightly
         images = bench.data / "train"
         views = preset("small", blur_p=0.0)
-        place = images, bench.teacher, STUDENT, views, SIZE, BATCH, epochs, 1, bench.arch
-        lightly_rows.train(bench.lightly, name, bench.seed, Setting(*place), out)
+        place = images, bench.teacher, STUDENT, views, SIZE, THEIR_BATCH, epochs, 1, bench.arch
+        lightly_rows.train(bench.lightly, name, seed, Setting(*place), out)
     return cpu_seconds() - before
 
 
-def ours(bench: Bench, name: str, epochs: int, out: Path, cache: Path) -> None:
+def ours(bench: Bench, name: str, epochs: int, out: Path, seed: int, cache: Path) -> None:
     """Train one of this project's students."""
-    words = ["-b", str(BATCH), "-j", "0", "--epochs", str(epochs), "--seed", str(bench.seed)]
+    words = ["-j", "0", "--epochs", str(epochs), "--seed", str(seed)]
     words += ["-a", "resnet18", "--width", str(WIDTH), "--knn-every", "0", "--health-every", "0"]
     words += ["--teacher-cache", f"{cache}-cache"] if name.endswith("cached") else []
     command("pretrain.py", *taught(bench), *words, *OURS[name], "--out", str(out), "--overwrite")

@@ -33,7 +33,7 @@ RESNET = ("-a", "resnet18", "--width", "0.25", "--size", SIZE)
 MOBILE = ("-a", "mobilenetv3_small_050", "--size", SIZE)
 TOKENS = ("-a", VIT)
 ALONE = ("--method", "moco")
-SIMREG = ("--method", "simreg", "--regression-head", "linear", "--optimizer", "adamw")
+SIMREG = ("--method", "simreg", "--regression-head", "linear")
 OTHERS = ("simreg", "seed", "compress", "disco", "mgd")
 # Row -> (teacher or none, options, how the plan is changed).
 ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -54,7 +54,11 @@ ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "ViT alone": ("", (*TOKENS, *ALONE), ""),
     "ResNet alone": ("", (*RESNET, *ALONE), ""),
     "MobileNetV3 alone": ("", (*MOBILE, *ALONE), ""),
-} | {f"conv to ResNet, {method}": ("conv", (*RESNET, "--method", method), "") for method in OTHERS}
+} | {
+    f"conv to {name}, {method}": ("conv", (*student, "--method", method), "")
+    for name, student in (("ResNet", RESNET), ("MobileNetV3", MOBILE))
+    for method in OTHERS
+}
 
 
 def main() -> None:
@@ -65,6 +69,7 @@ def main() -> None:
     parser.add_argument("--teacher-arch", default="", help="where the file does not show it")
     parser.add_argument("--out", type=Path, default=Path("runs/any_teacher"))
     parser.add_argument("--epochs", default="6")
+    parser.add_argument("-b", "--batch", default="0", help="images in a step; 0 is found")
     parser.add_argument("--vit-epochs", default="30")
     parser.add_argument("--vit-size", default="96", help="side of its images, in pixels")
     parser.add_argument("-j", "--workers", default="0")
@@ -153,7 +158,7 @@ def train(
 ) -> Path:
     """Train a student; returns its run's directory."""
     out = options.out / f"run {name}-{seed}"
-    argv = [str(options.data), *words, "-b", "128", "-j", options.workers, "--epochs", n]
+    argv = [str(options.data), *words, "-b", options.batch, "-j", options.workers, "--epochs", n]
     argv += ["--precision", options.precision]
     argv += ["--size", options.vit_size] if VIT in words else []
     argv += ["--knn-every", "0", "--health-every", "0", "--seed", str(seed), "--out", str(out)]
