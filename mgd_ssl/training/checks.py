@@ -91,10 +91,9 @@ def with_batch(config: Config, source: ImageSource, processes: int, few: int = F
             "or change --accumulate"
         )
     if batch > images:
-        fitting = max(images // parts, 1) * parts
         raise ValueError(
             f"batch_size: got {batch} and {images} images to train on, expected no more than there "
-            f"are; give --batch-size {fitting} or less, or more images"
+            f"are; give --batch-size {_power_of_two(images, parts)}, for example, or more images"
         )
     return config
 
@@ -102,8 +101,12 @@ def with_batch(config: Config, source: ImageSource, processes: int, few: int = F
 def fitting_batch(images: int, epochs: int, parts: int, few: int) -> int:
     """The largest power of two with which a run has enough steps; a multiple of the parts."""
     wanted = min(max(images * epochs // STEPS, few), MOST, max(images // 4, min(images, 8)))
-    batch: int = 1 << (wanted.bit_length() - 1)
-    return max(batch // parts, 1) * parts
+    return _power_of_two(wanted, parts)
+
+
+def _power_of_two(most: int, parts: int) -> int:
+    """The largest that is no more, a multiple of the parts; queues and split norms need such."""
+    return max((1 << (most.bit_length() - 1)) // parts, 1) * parts
 
 
 def check_queue(queue: int, batch: int, source: ImageSource) -> None:

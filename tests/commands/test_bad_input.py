@@ -60,7 +60,7 @@ def test_one_image(tmp_path: Path, teacher: Path, capsys: Capture) -> None:
 
 def test_a_batch_larger_than_the_data_set(tmp_path: Path, teacher: Path, capsys: Capture) -> None:
     argv = arguments(tmp_path / "run", teacher, "-b", "32", "--limit", "20")
-    refused(argv, capsys, "32", "20 images to train on", "expected", "--batch-size 20 or less")
+    refused(argv, capsys, "32", "20 images to train on", "expected", "--batch-size 16")
     assert not (tmp_path / "run").exists()
 
 
