@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-console = Console(markup=False)  # names of files and classes are no markup
+console = Console(markup=False, emoji=False)  # names of files and classes are printed as they are
 GAP = "  "
 # What a line of the log is not for, as ``extra`` of a call: the screen, a terminal, the file.
 SCREEN, TERMINAL, FILE = "screen", "terminal", "file"

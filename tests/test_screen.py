@@ -62,3 +62,10 @@ def test_the_plan_names_channels_losses_and_modules_in_few_columns(
     assert "3" in text and "2–3" in text and "loss: one-sided" in text
     assert "student and teacher read 0, 1" in text and "two: resized" in text
     assert not set(text) & set("│┃━─╭┏")
+
+
+def test_names_are_printed_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr(console, "file", said)
+    console.print("photos[bold]:100:", soft_wrap=True)
+    assert said.getvalue() == "photos[bold]:100:\n"
