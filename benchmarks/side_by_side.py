@@ -49,13 +49,14 @@ COLUMNS = {
     "training": "training, s",
 }
 PLUS = ("--method", "mgd-plus")
+SGD = ("--optimizer", "sgd", "--lr")
 OURS = {  # what pretrain.py is told, each at the best learning rate that docs/log.md knows for it
     "mgd-plus": (*PLUS, "--wd", "0.05"),
-    "mgd-plus, SGD": (*PLUS, "--optimizer", "sgd", "--lr", "1.0", "--mgd-start", "0.3"),
-    "mgd, 2021": ("--method", "mgd", "--mgd-loss-factor", "100", "--lr", "0.3"),
-    "simreg": ("--method", "simreg", "--lr", "1.0"),
-    "seed": ("--method", "seed", "--lr", "0.3"),
-    "compress": ("--method", "compress", "--lr", "0.3"),
+    "mgd-plus, SGD": (*PLUS, *SGD, "1.0", "--mgd-start", "0.3"),
+    "mgd, 2021": ("--method", "mgd", "--mgd-loss-factor", "100", *SGD, "0.3"),
+    "simreg": ("--method", "simreg", *SGD, "1.0"),
+    "seed": ("--method", "seed", *SGD, "0.3"),
+    "compress": ("--method", "compress", *SGD, "0.3"),
 }
 
 

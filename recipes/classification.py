@@ -94,7 +94,8 @@ def pretrained(data: Path, out: Path) -> Path:
     """A student distilled without labels from the embedded teacher; trained once."""
     arguments = [str(data), "--limit", "12000", "--size", "32", *STUDENT, *MOCO, *VIEWS]
     arguments += ["--teacher", str(EMBEDDED_TEACHER), "--method", "mgd", "--mgd-loss-factor", "100"]
-    arguments += ["--wd", "5e-4", "--epochs", "8", "-b", "128", "--lr", "0.06"]
+    arguments += ["--optimizer", "sgd", "--lr", "0.06", "--wd", "5e-4"]
+    arguments += ["--epochs", "8", "-b", "128"]
     if status := pretrain.main([*arguments, "--out", str(out), "--resume"]):
         raise SystemExit(status)
     return out / "student.safetensors"

@@ -21,6 +21,7 @@ from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 VIEWS = ["--preset", "small", "--crop-min", "0.5", "--jitter-hue", "0"]
 VIEWS += ["--jitter-saturation", "0", "--grey-p", "0"]
 NETWORK = ["-a", "resnet18", "--width", "0.125", "--stem", "small", "--stem-stride", "2"]
+SGD = ["--optimizer", "sgd", "--lr", "0.06"]
 DECAY = ["--wd", "5e-4"]
 KS = (20, 200)
 
@@ -79,8 +80,9 @@ def main() -> None:
 def train(row: Row, seed: int, out: Path, options: argparse.Namespace) -> Path:
     """Train one student; the file that it is in."""
     arguments = [str(options.data), "--limit", str(options.images), "--size", "32"]
-    arguments += ["--epochs", str(options.epochs), "-b", "128", "--lr", "0.06"]
-    arguments += [*NETWORK, *DECAY, *queue("moco"), *VIEWS, "--knn-every", "0", "--seed", str(seed)]
+    arguments += ["--epochs", str(options.epochs), "-b", "128"]
+    arguments += [*SGD, *DECAY, *NETWORK, *queue("moco"), *VIEWS]
+    arguments += ["--knn-every", "0", "--seed", str(seed)]
     if status := pretrain.main([*arguments, "--out", str(out), "--resume", *row.options]):
         raise SystemExit(status)
     return out / "student.safetensors"

@@ -15,9 +15,7 @@ class CompRess(WithQueue):
     """compress: similarities to a bank of teacher embeddings. See `mgd_ssl.losses.CompRess`."""
 
     needs_teacher: ClassVar[bool] = True
-    optimizer: ClassVar[str] = "adamw"
     lr: ClassVar[float] = 0.01
-    embedded_lr: ClassVar[float] = 0.3
 
     compress_t: float = 0.04
     """Temperature of both networks."""

@@ -39,18 +39,14 @@ class Objective(ABC):
         contrasts: whether it compares the images of a batch with each other.
         views: random views of each image in a step.
         encodings: times that the student encodes an image in a step, with its gradient.
-        optimizer: that suits it.
-        lr: learning rate of SGD on a user's images.
-        embedded_lr: learning rate of SGD on the embedded images.
+        lr: learning rate of SGD.
     """
 
     needs_teacher: ClassVar[bool] = False
     contrasts: ClassVar[bool] = False
     views: ClassVar[int] = 1
     encodings: ClassVar[int] = 1
-    optimizer: ClassVar[str] = "sgd"
     lr: ClassVar[float] = 0.03
-    embedded_lr: ClassVar[float] = 0.06
 
     objective_weight: float = 1.0
     """Factor on the objective's losses; 0 leaves the matching alone."""

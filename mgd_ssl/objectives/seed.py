@@ -15,8 +15,6 @@ class SEED(WithQueue):
     """seed: similarities to a queue of the teacher's embeddings. See `mgd_ssl.losses.SEED`."""
 
     needs_teacher: ClassVar[bool] = True
-    optimizer: ClassVar[str] = "adamw"
-    embedded_lr: ClassVar[float] = 0.3
 
     seed_t: float = 0.2
     """Temperature of the student."""

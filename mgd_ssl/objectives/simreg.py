@@ -14,9 +14,7 @@ class SimReg(Objective):
     """simreg: regression of the teacher's pooled features. See `mgd_ssl.losses.SimReg`."""
 
     needs_teacher: ClassVar[bool] = True
-    optimizer: ClassVar[str] = "adamw"
     lr: ClassVar[float] = 0.05
-    embedded_lr: ClassVar[float] = 1.0
 
     regression_head: Literal["four", "linear"] = "four"
     """Layers of the head that is thrown away: four, as in the paper, or one linear layer."""

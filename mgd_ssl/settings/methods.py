@@ -20,8 +20,6 @@ class Method:
         adapter: layer between the student's maps and the matching.
         grid: largest side at which maps are compared; 0 for any.
         update_images: maximum number of training images for a solve.
-        optimizer: a name in ``OPTIMIZERS``.
-        views: a name in ``PRESETS``; empty: MoCo's views, by the size of the images.
     """
 
     objective: str
@@ -30,8 +28,6 @@ class Method:
     adapter: Adapter = "batch"
     grid: int = 0
     update_images: int = 20000
-    optimizer: str = "sgd"
-    views: str = ""
 
     @property
     def needs_teacher(self) -> bool:
@@ -48,17 +44,10 @@ METHODS: dict[str, Method] = {
         adapter="expand",
         grid=7,
         update_images=1000,
-        optimizer="adamw",
-        views="crops",
     ),
-    # The method of 2021: MoCo v2, and the matching in groups.
-    "mgd": Method("moco", weighing="published"),
-    **{name: Method(name, optimizer=each.optimizer) for name, each in OBJECTIVES.items()},
-}
-# Learning rate and weight decay of an optimizer, unless the method has its own; 0: by the steps.
-OPTIMIZERS: dict[str, dict[str, float | None]] = {
-    "sgd": {"lr": 0.03, "weight_decay": 1e-4},
-    "adamw": {"lr": 0.0, "weight_decay": None},
+    # The method of 2021: MoCo v2, and the matching in groups, weighed free of the images' size.
+    "mgd": Method("moco", weighing="start"),
+    **{name: Method(name) for name in OBJECTIVES},
 }
 # Default strength of the matching, by --mgd-weighing; published: for 224 pixels.
 STRENGTHS: dict[Weighing, float] = {"none": 0.0, "published": 1e-4, "mean": 1.0, "start": 30.0}

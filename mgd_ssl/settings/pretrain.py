@@ -16,7 +16,7 @@ from mgd_ssl.settings.inherited import (
     told_by_start,
     told_by_teacher,
 )
-from mgd_ssl.settings.methods import METHODS, OPTIMIZERS, STRENGTHS, Method
+from mgd_ssl.settings.methods import METHODS, STRENGTHS, Method
 from mgd_ssl.settings.options import LoaderOptions, TeacherOptions, one_of
 from mgd_ssl.settings.rules import shared_rules
 from mgd_ssl.settings.run import (
@@ -133,8 +133,7 @@ class PretrainConfig(RunConfig):
             teacher_cache=said.get("teacher_cache"),
             mgd=MGDOptions(
                 mgd_weighing=weighing,
-                mgd_strength=STRENGTHS[weighing]
-                * (100 if embedded and weighing == "published" else 1),
+                mgd_strength=STRENGTHS[weighing],
                 mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
                 mgd_adapter=method.adapter,
                 mgd_grid=said.get("mgd_grid", method.grid),
@@ -193,12 +192,10 @@ class PretrainConfig(RunConfig):
 
 
 def _optim(said: Mapping[str, Any], method: Method, embedded: bool) -> OptimizerOptions:
-    objective = OBJECTIVES[method.objective]
-    optimizer = said.get("optimizer", method.optimizer)
-    rates = dict(OPTIMIZERS[optimizer])
-    if optimizer == "sgd":
-        rates["lr"] = objective.embedded_lr if embedded else objective.lr
-        rates["weight_decay"] = 5e-4 if embedded else rates["weight_decay"]
+    found = {"lr": 0.0, "weight_decay": None}  # by the number of steps
+    published = {"lr": OBJECTIVES[method.objective].lr, "weight_decay": 1e-4}
+    optimizer = said.get("optimizer", "adamw")
+    rates = published if optimizer == "sgd" else found
     length = {"epochs": 10, "batch_size": 128} if embedded else {"epochs": 200, "batch_size": 0}
     return OptimizerOptions(optimizer=optimizer, **length, **rates)  # type: ignore[arg-type]
 
@@ -221,7 +218,9 @@ def _preset(said: Mapping[str, Any], method: Method, embedded: bool) -> PresetVi
     if embedded:  # the images are gray: color jitter would cost time and change nothing
         gray = {"jitter_hue": 0.0, "jitter_saturation": 0.0, "grey_p": 0.0}
         return preset("small", crop_min=0.5, **gray)
-    return preset(method.views or ("small" if said.get("size", 224) < SMALL else "moco_v2"))
+    if OBJECTIVES[method.objective].needs_teacher:  # which says what to see in the colors
+        return preset("crops")
+    return preset("small" if said.get("size", 224) < SMALL else "moco_v2")
 
 
 RULES = [

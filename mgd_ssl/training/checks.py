@@ -12,7 +12,7 @@ from mgd_ssl.data import ImageSource, make_loader, spread_out, subset
 from mgd_ssl.data.bad_files import reason_undecodable
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.models import Taps, naming_size, pool, probe
-from mgd_ssl.settings.run import RunConfig
+from mgd_ssl.settings.run import OptimizerOptions, RunConfig
 from mgd_ssl.tasks.task import Task, Teacher
 from mgd_ssl.training.logging import logger
 
@@ -22,6 +22,7 @@ STEPS = 2000  # that it leaves a run, if it can; docs/log.md
 TRIED = 32  # images of a source
 SHOWN = 8  # to a teacher
 ENLARGED = 2  # times the side of the images
+RATE_OF_SGD = 0.03  # MoCo v2's; no run of AdamW has one as large by default
 CONSTANT = 1e-6  # of the largest feature
 
 
@@ -117,6 +118,16 @@ def check_queue(queue: int, batch: int, source: ImageSource) -> None:
             "moco_k: a queue of %d keys over %d training images holds each image up to %d times, "
             "as its own negative; --moco-k %d would not",
             *(queue, images, -(-queue // images), max(1, images // batch) * batch),
+        )
+
+
+def check_rate(optim: OptimizerOptions) -> None:
+    """Warn of a rate that is meant for another optimizer."""
+    if optim.optimizer == "adamw" and optim.lr >= RATE_OF_SGD:
+        logger.warning(
+            "lr: %g is a rate of SGD, and too large for AdamW; add --optimizer sgd, or leave --lr "
+            "out, for a rate that suits the number of steps",
+            optim.lr,
         )
 
 

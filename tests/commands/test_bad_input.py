@@ -123,7 +123,13 @@ def test_a_loss_factor_of_zero(tmp_path: Path, teacher: Path, capsys: Capture) -
 
 
 @pytest.mark.parametrize(
-    "option", [["--lr", "0"], ["--epochs", "0"], ["--warmup-epochs", "2"], ["--momentum", "1.5"]]
+    "option",
+    [
+        ["--lr", "0", "--optimizer", "sgd"],
+        ["--epochs", "0"],
+        ["--warmup-epochs", "2"],
+        ["--momentum", "1.5", "--optimizer", "sgd"],
+    ],
 )
 def test_settings_of_the_training_are_checked_before_the_directory_is_taken(
     tmp_path: Path, teacher: Path, capsys: Capture, option: list[str]

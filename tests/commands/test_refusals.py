@@ -131,6 +131,22 @@ def test_a_val_part_without_one_readable_image_is_refused_before_the_start(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "is_said"),
+    [(["--lr", "0.3"], True), ([], False), (["--lr", "0.3", "--optimizer", "sgd"], False)],
+)
+def test_a_rate_of_sgd_with_another_optimizer_is_said(
+    tmp_path: Path, folder: Path, capsys: Capture, more: list[str], is_said: bool
+) -> None:
+    options = ["--epochs", "1", "-b", "4", "--dry-run", *more]
+    assert (
+        pretrain.main([str(folder), *arguments(tmp_path / "run", None, *options), "-j", "0"]) == 0
+    )
+    said = capsys.readouterr().err
+    assert ("lr: 0.3 is a rate of SGD, and too large for AdamW" in said) == is_said
+    assert ("add --optimizer sgd" in said) == is_said
+
+
 def test_a_queue_larger_than_the_data_is_said(
     tmp_path: Path, folder: Path, capsys: Capture
 ) -> None:

@@ -29,7 +29,7 @@ def test_no_argument_distils_the_embedded_teacher_on_the_embedded_images() -> No
 
 
 def test_a_folder_gets_the_settings_of_the_papers() -> None:
-    config = read("images", "-a", "resnet50")
+    config = read("images", "-a", "resnet50", "--optimizer", "sgd")
     assert config.method == "moco" and config.out == Path("runs/resnet50")
     assert (config.network.width, config.network.stem) == (1.0, "imagenet")
     moco = config.objective
@@ -49,9 +49,10 @@ def test_a_method_that_is_not_the_default_is_part_of_the_directory() -> None:
 
 def test_what_was_said_is_kept_on_the_embedded_data() -> None:
     argv = ["--method", "mgd", "--width", "0.25", "--epochs", "3", "--no-cos", "--schedule", "2"]
+    argv += ["--lr", "0.05"]
     config = read(*argv)
-    assert (config.network.width, config.optim.epochs, config.optim.lr) == (0.25, 3, 0.06)
-    assert learning_rate(config.optim, 5, 1.0)(2, 0, 5) == pytest.approx(0.006)
+    assert (config.network.width, config.optim.epochs, config.optim.lr) == (0.25, 3, 0.05)
+    assert learning_rate(config.optim, 5, 1.0)(2, 0, 5) == pytest.approx(0.005)
 
 
 def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
@@ -59,9 +60,11 @@ def test_a_method_has_defaults_of_its_own_and_a_user_the_last_word() -> None:
     assert (plus.method, plus.mgd.mgd_adapter) == ("mgd-plus", "expand")
     assert plus.mgd.mgd_update_images == 1000
     assert (plus.views.preset, old.views.preset) == ("crops", "moco_v2")
+    assert read("d", "--teacher", "t", "--method", "seed").views.preset == "crops"
+    assert read("d", "--method", "simsiam", "--size", "64").views.preset == "small"
     assert (plus.mgd.mgd_weighing, plus.mgd.mgd_strength) == ("start", 30)
     assert plus.objective.regression_head == "linear"  # type: ignore[attr-defined]
-    assert (old.mgd.mgd_weighing, old.mgd.mgd_strength) == ("published", 1e-4)
+    assert (old.mgd.mgd_weighing, old.mgd.mgd_strength) == ("start", 30)
     assert old.mgd.mgd_adapter == "batch"
     more = ["--mgd-weighing", "mean", "--mgd-strength", "2", "--mgd-adapter", "batch"]
     said = read("d", "--teacher", "t", *more, "--regression-head", "four", "--lr", "7")
@@ -102,8 +105,8 @@ def test_adamw_does_not_take_the_rate_of_sgd(data: list[str]) -> None:
         (["--teacher", "t", "--optimizer", "sgd", "--lr", "7"], ("sgd", 7, 1e-4)),
         (["--teacher", "t", "--method", "simreg"], ("adamw", 0.0, None)),
         (["--teacher", "t", "--method", "seed", "--optimizer", "sgd"], ("sgd", 0.03, 1e-4)),
-        (["--teacher", "t", "--method", "mgd"], ("sgd", 0.03, 1e-4)),
-        (["--method", "moco"], ("sgd", 0.03, 1e-4)),
+        (["--teacher", "t", "--method", "mgd"], ("adamw", 0.0, None)),
+        (["--method", "moco", "--optimizer", "sgd"], ("sgd", 0.03, 1e-4)),
         (["--method", "moco", "--optimizer", "adamw"], ("adamw", 0.0, None)),
     ],
 )
@@ -143,8 +146,8 @@ def test_help_shows_the_defaults_of_the_choice(capsys: pytest.CaptureFixture[str
         return " ".join(capsys.readouterr().out.replace("│", " ").split())
 
     plus, disco = shown("d", "--teacher", "t"), shown("d", "--teacher", "t", "--method", "disco")
-    assert "(default: 30.0)" in plus and "(default: adamw)" in plus and "--seed-t" not in plus
-    assert "--disco-hidden INT" in disco and "(default: sgd)" in disco
+    assert "(default: 30.0)" in plus and "(default: expand)" in plus and "--seed-t" not in plus
+    assert "--disco-hidden INT" in disco and "(default: batch)" in disco
 
 
 def test_a_file_of_settings_says_which_command_it_belongs_to(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ Capture = pytest.CaptureFixture[str]
 
 
 def config() -> PretrainConfig:
-    return complete(PretrainConfig, data=Path("images"), method="moco")
+    return complete(PretrainConfig, data=Path("images"), method="moco", weight_decay=1e-4)
 
 
 def check(now: RunConfig, before: Any = None, **changed: Any) -> None:
