@@ -30,7 +30,7 @@ from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.alarms import warn_of_guessing
 from mgd_ssl.training.checkpoint import export_backbone
-from mgd_ssl.training.checks import FEW, MOST, check_enlarged, check_queue, check_rate, with_batch
+from mgd_ssl.training.checks import check_enlarged, check_queue, check_rate, with_batch
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
@@ -59,8 +59,7 @@ def run(config: PretrainConfig) -> Path:
 def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     """The parts of a run, each checked."""
     source, held_out = open_images(config)
-    few = MOST if config.objective.contrasts else FEW
-    config = with_batch(config, source, fabric.world_size, few)
+    config = with_batch(config, source, fabric.world_size)
     config = with_queue(config, len(source))
     check_enlarged(source, config.loader.size)
     check_rate(config.optim)

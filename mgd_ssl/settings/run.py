@@ -122,8 +122,7 @@ class OptimizerOptions:
     """Passes over the training images."""
     batch_size: Annotated[int, arg(aliases=["-b"])] = 0
     """Images per step, over all processes. 0: the largest power of two up to 256 that gives the run
-    2,000 steps, but at least 32 (mgd, moco, disco: 256), and never more than a quarter of the
-    training images."""
+    2,000 steps, but at least 32, and never more than a quarter of the training images."""
     accumulate: int = 1
     """Compute a step in this many parts, one after the other, and add their gradients: takes less
     memory than the whole batch at once. Batch norms take their statistics of a part."""

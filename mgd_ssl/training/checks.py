@@ -67,14 +67,13 @@ def check_enlarged(source: ImageSource, size: int) -> None:
         )
 
 
-def with_batch(config: Config, source: ImageSource, processes: int, few: int = FEW) -> Config:
+def with_batch(config: Config, source: ImageSource, processes: int) -> Config:
     """The settings with a batch size that suits the training images, if they name none.
 
     Args:
         config: of the run.
         source: of the training images.
         processes: of the run.
-        few: images of a batch that is found, where there are enough.
 
     Raises:
         ValueError: the images do not fill the batch, or its parts do not divide it; names a batch
@@ -82,7 +81,7 @@ def with_batch(config: Config, source: ImageSource, processes: int, few: int = F
     """
     images, parts = len(source), processes * config.optim.accumulate
     if not config.optim.batch_size:
-        found = fitting_batch(images, config.optim.epochs, parts, few)
+        found = fitting_batch(images, config.optim.epochs, parts)
         config = replace(config, optim=replace(config.optim, batch_size=found))
     batch = config.optim.batch_size
     if config.optim.accumulate > 1 and batch % parts:
@@ -99,9 +98,9 @@ def with_batch(config: Config, source: ImageSource, processes: int, few: int = F
     return config
 
 
-def fitting_batch(images: int, epochs: int, parts: int, few: int) -> int:
+def fitting_batch(images: int, epochs: int, parts: int) -> int:
     """The largest power of two with which a run has enough steps; a multiple of the parts."""
-    wanted = min(max(images * epochs // STEPS, few), MOST, max(images // 4, min(images, 8)))
+    wanted = min(max(images * epochs // STEPS, FEW), MOST, max(images // 4, min(images, 8)))
     return _power_of_two(wanted, parts)
 
 

@@ -7,7 +7,7 @@ import pytest
 from mgd_ssl.runs.pretrain import with_queue
 from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
-from mgd_ssl.training.checks import MOST, with_batch
+from mgd_ssl.training.checks import with_batch
 
 
 def read(*words: str) -> PretrainConfig:
@@ -37,13 +37,6 @@ def batch(images: int, processes: int, *words: str) -> int:
 )
 def test_a_batch_is_found(images: int, epochs: int, processes: int, expected: int) -> None:
     assert batch(images, processes, "--epochs", str(epochs)) == expected
-
-
-def test_images_that_are_told_apart_get_a_batch_of_256() -> None:
-    source: Any = range(9_469)
-    config = read("--method", "moco", "--epochs", "6")
-    assert with_batch(config, source, 1, MOST).optim.batch_size == 256
-    assert with_batch(config, range(205), 1, MOST).optim.batch_size == 32  # type: ignore[arg-type]
 
 
 def test_the_parts_of_a_found_batch_are_whole() -> None:
