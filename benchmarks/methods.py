@@ -58,7 +58,8 @@ def build(
     student = create_backbone(**narrow)
     readers = find_reader(teacher, (), size), find_reader(student, (), size)
     head = "linear" if adapter else "four"
-    objective = SimReg(student.num_features, teacher.num_features, head)  # type: ignore[arg-type]
+    objective = SimReg(regression_head=head)  # type: ignore[arg-type]
+    loss = objective.build(student, int(teacher.num_features))  # type: ignore[arg-type]
     parts: dict[str, Any] = {"teacher": Teacher(teacher, readers[0], Normalize())}
     if adapter:
         maps = probe(teacher, readers[0], size), probe(student, readers[1], size)
@@ -70,7 +71,7 @@ def build(
             [torch.rand(r, s.teacher_channels).double() for r, s in zip(rows, stages, strict=True)]
         )
         parts |= {"reader": readers[1], "distiller": distiller}
-    task = Pretraining(student, objective, Normalize(), **parts)
+    task = Pretraining(student, objective, loss, Normalize(), **parts)
     trained = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, 0.05, momentum=0.9, weight_decay=1e-4)
     view = View(PRESETS["moco_v2" if size > 96 else "small"], size)

@@ -101,7 +101,7 @@ def build(teacher: dict[str, Any], student: str, batch: int, last: bool, half: b
         batch_size=batch,
     )
     task = build_task(config, create_backbone(**teacher))
-    optimizer = build_optimizer(config, task)
+    optimizer = build_optimizer(config, task, decay=0.05)
     if last:
         task.to(memory_format=torch.channels_last)
     view = View(config.views, SIZE)

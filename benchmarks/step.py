@@ -10,6 +10,7 @@ and backward, key encoder forward). Target: a median share under 12 %.
 import argparse
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from timing import cpu_clock
@@ -17,12 +18,14 @@ from torch import Tensor
 
 from mgd_ssl.data import Normalize, View
 from mgd_ssl.distiller import FeatureDistiller
-from mgd_ssl.losses import MoCo
 from mgd_ssl.models import create_backbone, find_reader, probe, split_batch_norms
+from mgd_ssl.objectives.moco import MoCo
 from mgd_ssl.settings.views import PRESETS
 from mgd_ssl.stages import plan_stages, read_margins
 from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.tasks.task import Teacher
+
+QUEUE = 65536
 
 
 def main() -> None:
@@ -59,10 +62,11 @@ def build(batch: int, size: int) -> tuple[Callable[[], None], Callable[[], None]
     distiller = FeatureDistiller(stages, read_margins(teacher_reader.norms(teacher), stages))
     distiller.solve([torch.rand(s.student_channels, s.teacher_channels).double() for s in stages])
     split_batch_norms(student, 8)
-    moco = MoCo(student)
-    parts = {"reader": student_reader, "distiller": distiller}
+    objective = MoCo(moco_k=QUEUE)
+    moco: Any = objective.build(student, 0)
     frozen = Teacher(teacher, teacher_reader, Normalize())
-    task = Pretraining(student, moco, Normalize(), teacher=frozen, **parts)
+    parts: dict[str, Any] = {"teacher": frozen, "reader": student_reader, "distiller": distiller}
+    task = Pretraining(student, objective, moco, Normalize(), **parts)
     parameters = [p for p in task.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(parameters, 0.03, momentum=0.9, weight_decay=1e-4)
     view = View(PRESETS["moco_v2"], size)

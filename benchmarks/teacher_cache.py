@@ -84,11 +84,11 @@ def compare(
 
 
 def links(data: Path, folder: Path, count: int) -> Path:
-    """A folder of links to some images."""
+    """A folder of so many links to images, again and again to the same where there are few."""
     folder.mkdir()
     source = open_source(data, "train")
-    for index in range(min(count, len(source))):
-        path = Path(source.describe(index)).resolve()
+    for index in range(count):
+        path = Path(source.describe(index % len(source))).resolve()
         (folder / f"{index:05}{path.suffix}").symlink_to(path)
     return folder
 

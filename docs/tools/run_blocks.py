@@ -35,6 +35,15 @@ SMALL = {  # added to the options of a command, where the last one counts
     "recipes/imagenet_pretraining.py": "--epochs 1 --views 1 --size 56 -j 0 -- --limit 16 -b 8",
     "recipes/imagenet_classification.py": f"--alone -- {RUN}",  # the teacher has 1,000 classes
     "recipes/cub200.py": f"-- {RUN}",
+    "benchmarks/matching.py": "--repeats 1",
+    "benchmarks/knn.py": "--rounds 1 --bank 2000 --queries 200",
+    "benchmarks/step.py": "--batch 8 --repeats 1",
+    "benchmarks/methods.py": "--repeats 1",
+    "benchmarks/pairs.py": "--only 0 --batch 2 --repeats 1",
+    "benchmarks/optimizers.py": "--repeats 1",
+    "benchmarks/decoding.py": "--images 4 --repeats 1",
+    "benchmarks/teacher_cache.py": "--repeats 1",
+    "benchmarks/data_index.py": "--images 20000 --shards 64 --ranks 8 --workers 2",
 }
 OTHERWISE = {  # what a page says -> what is run
     "--devices 8": "--devices 2",
@@ -46,7 +55,7 @@ OTHERWISE = {  # what a page says -> what is run
 }
 OF_A_SIZE = ("--size ", "--teacher runs/", "--teacher-cache")
 NOT_RUN = {  # a page, a program, or words of a line
-    "docs/benchmarks.md": "it measures for a long time",
+    "benchmarks/gpu.py": "it measures a GPU",
     "docs/results.md": "it measures for hours",
     "docs/results_earlier.md": "it measures for hours",
     "make env": "it makes the environment that this runs in",

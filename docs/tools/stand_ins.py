@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 sys.path.insert(0, str(ROOT / "tests" / "models" / "families"))
 from official_files import dinov2_shapes, dinov3_state, random_state
 
+LINKED = ("pretrain.py", "knn_eval.py", "linear_eval.py", "recipes", "benchmarks", "examples")
 FOLDERS = ("DATA", "FOLDER", "A", "B", "C", "imagenet", "imagenet100", "FOLDER_OF_IDX_FILES")
 TORCHVISION = ("resnet50", "mobilenet_v2", "retinanet_resnet50_fpn")
 HUB = ("convnext_tiny.fb_in22k", "vit_small_patch14_dinov2.lvd142m")
@@ -34,7 +35,7 @@ def make(folder: Path, home: Path) -> None:
         home: the caches of torch and of the hub: ``home/torch`` and ``home/hub``.
     """
     folder.mkdir(parents=True)
-    for name in ("pretrain.py", "knn_eval.py", "linear_eval.py", "recipes", "examples"):
+    for name in LINKED:
         (folder / name).symlink_to(ROOT / name)
     make_images(folder / "photos")
     for name in FOLDERS:
