@@ -119,13 +119,19 @@ def split_norms(config: PretrainConfig, student: nn.Module, world_size: int) -> 
     Returns:
         Parts of a process's batch that are normalized apart.
     """
-    objective = config.objective
-    splits = objective.bn_splits or (8 if objective.contrasts and world_size == 1 else 1)
+    objective, batch = config.objective, config.optim.batch_size
+    usual = usual_splits(batch) if objective.contrasts and world_size == 1 else 1
+    splits = objective.bn_splits or usual
     others = split_batch_norms(student, splits)
     if others and splits > 1:
         logger.warning("%d batch norms cannot be split; keys may leak through them", others)
-    _check_batch(config.optim.batch_size, objective, world_size, splits)
+    _check_batch(batch, objective, world_size, splits)
     return splits
+
+
+def usual_splits(batch: int) -> int:
+    """Parts of 32 images or more, as MoCo has on a GPU: at most its 8, and at least 2."""
+    return next((n for n in (8, 4) if batch % n == 0 and batch >= 32 * n), 2)
 
 
 def _check_batch(batch: int, objective: Objective, world_size: int, splits: int) -> None:
