@@ -1,6 +1,7 @@
 """Every test runs on one thread, and with the tensor shapes of the annotations checked."""
 
 import os
+import signal
 from pathlib import Path
 
 import mgd_ssl.commands  # says what must be said before torch loads
@@ -18,6 +19,8 @@ install_import_hook(
     "beartype.beartype",
 )
 torch.set_num_threads(1)
+if hasattr(signal, "SIGHUP"):  # nohup ignores it, for all that it starts
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
