@@ -52,7 +52,7 @@ class Objective(ABC):
     """Factor on the objective's losses; 0 leaves the matching alone."""
     bn_splits: int = 0
     """Parts of a batch that batch norm treats apart. 0: where one process tells the images of its
-    batch apart (mgd, moco, disco), 2 to 8 parts, of 32 images or more if there are as many; else
+    batch apart (mgd, moco, disco), 2 to 8 parts, of 16 images or more if there are as many; else
     1."""
 
     @abstractmethod

@@ -130,8 +130,8 @@ def split_norms(config: PretrainConfig, student: nn.Module, world_size: int) -> 
 
 
 def usual_splits(batch: int) -> int:
-    """Parts of 32 images or more, as MoCo has on a GPU: at most its 8, and at least 2."""
-    return next((n for n in (8, 4) if batch % n == 0 and batch >= 32 * n), 2)
+    """Parts of 16 images or more, at most MoCo's 8, and at least 2; docs/log.md has the reason."""
+    return next((n for n in (8, 4) if batch % n == 0 and batch >= 16 * n), 2)
 
 
 def _check_batch(batch: int, objective: Objective, world_size: int, splits: int) -> None:
