@@ -66,6 +66,7 @@ class OnlineHealth:
             )
         if self._teacher is not None and not constant:
             k = min(self.k, len(features) - 1)
+            figures["health_neighbors"] = float(k)
             figures["health/neighbour_overlap"] = neighbor_overlap(self._teacher, features, k)
             figures["health/cka"] = linear_cka(self._teacher, features)
         return figures

@@ -9,6 +9,7 @@ from typing import Any
 
 from mgd_ssl.reporting.groups import Group, Spread, baseline_of, differences
 from mgd_ssl.reporting.measures import (
+    AGREEMENT,
     Measure,
     Row,
     alike,
@@ -225,13 +226,23 @@ def _apart(mine: Measure, theirs: Measure) -> str:
 
 
 def _kept(found: Sequence[Measure]) -> str:
-    """As ``keeps 97.8% of the teacher's kNN accuracy and 95.1% of its linear accuracy``."""
+    """As ``keeps 97.8% of the teacher's kNN accuracy and 95.1% of its linear accuracy``.
+
+    Where no accuracy is known, the share of neighbors that the teacher has too.
+    """
     known = dict[str, float]()
     for one in found:
         if one.teacher:
             known.setdefault(one.words, 100 * one.figure.mean / one.teacher)
     shares = [f"{share:.1f}% of its {words}" for words, share in known.items()]
-    return f"keeps {_listed(shares)}".replace("its", "the teacher's", 1) if shares else ""
+    if shares:
+        return f"keeps {_listed(shares)}".replace("its", "the teacher's", 1)
+    shares = [
+        f"shares {one.figure.mean:.1f}% of its nearest neighbors with the teacher ({one.text})"
+        for one in found
+        if one.kind == AGREEMENT
+    ]
+    return "".join(shares)
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mgd_ssl.reporting.groups import Group, Spread
+from mgd_ssl.reporting.groups import Group, Spread, spread
 from mgd_ssl.reporting.results import Result
 
 Row = Mapping[str, Any]
 # Files of the same weights, the most relevant first; others come after them by name.
 CHECKPOINTS = ("last.pt", "student.safetensors", "best.pt")
 IN_TRAINING = " in training"
+AGREEMENT = "agreement with the teacher"
 SHOWN = ("features", "k", "T", "epochs")  # of an evaluator's settings
 
 
@@ -41,9 +42,12 @@ class Measure:
 
 
 def measures(group: Group, rows: Sequence[Row]) -> list[Measure]:
-    """All figures of a group: its evaluators', the most relevant first, and that of training."""
+    """All figures of a group: its evaluators', the most relevant first, and that of training.
+
+    Without any accuracy, its agreement with the teacher, which needs no labels.
+    """
     ranked = sorted(rows, key=lambda row: _rank(group, row))
-    return [*(_evaluated(row) for row in ranked), *_trained(group)]
+    return [*map(_evaluated, ranked), *_trained(group)] or [*_agreement(group)]
 
 
 def chosen(found: Sequence[Measure]) -> list[Measure]:
@@ -96,6 +100,24 @@ def _trained(group: Group) -> Iterator[Measure]:
         teacher = group.teacher.mean if group.teacher else None
         kind = words + IN_TRAINING
         yield Measure(words, text, kind, run.measured_with, group.figure, teacher)
+
+
+def _agreement(group: Group) -> Iterator[Measure]:
+    runs = group.averaged
+    found = spread((run.seed, run.last("health/neighbour_overlap")) for run in runs)
+    if found:
+        of, among = (group.first.last(f"health_{name}") for name in ("neighbors", "images"))
+        text = "in training"
+        if of and among:
+            chance = 100 * of / (among - 1)
+            text = f"{of:.0f} neighbors among {among:.0f} held-out images, {chance:.1f}% by chance"
+        conditions = {**group.first.measured_with, "neighbors": of, "images": among}
+        yield Measure(AGREEMENT, text, AGREEMENT, conditions, _percent(found), None)
+
+
+def _percent(share: Spread) -> Spread:
+    std = None if share.std is None else 100 * share.std
+    return Spread(100 * share.mean, std, share.seeds)
 
 
 def trained_metric(group: Group) -> str:

@@ -66,6 +66,7 @@ def test_figures_are_those_of_the_functions() -> None:
         "health/neighbour_overlap": neighbor_overlap(t, s, 5),
         "health/cka": linear_cka(t, s),
         "health_images": len(s),
+        "health_neighbors": 5.0,
     }
     assert figures == pytest.approx(expected, rel=1e-5)
 

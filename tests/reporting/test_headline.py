@@ -80,8 +80,27 @@ def test_the_answer_is_not_known_without_something_to_compare(tmp_path: Path) ->
     assert headline([alone])["sentence"] == (
         "Not known: no run was distilled from a teacher. moco-0 has a kNN accuracy of 50.0%."
     )
-    unmeasured = write_run(tmp_path / "new", None)
-    assert headline([unmeasured])["sentence"].startswith("Not known: new was measured neither in")
+
+
+def test_without_labels_the_agreement_with_the_teacher_is_said_and_drawn(tmp_path: Path) -> None:
+    """5 of 14 other images: 35.7% of them are shared by chance."""
+    run, other = (write_run(tmp_path / name, None) for name in ("new", "weaker"))
+    assert headline([run])["sentence"].startswith("Not known: new was measured neither in")
+    for path, share in ((run, 0.6), (other, 0.4)):
+        row = {"epoch": 2.0, "health/neighbour_overlap": share, "health_images": 15.0}
+        with (path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row | {"health_neighbors": 5.0}) + "\n")
+    found = headline([run])
+    assert found["sentence"] == (
+        "Not known: no student alone to compare new with. new shares 60.0% of its nearest "
+        "neighbors with the teacher (5 neighbors among 15 held-out images, 35.7% by chance)."
+    )
+    (panel,) = found["panels"]
+    assert [(bar["name"], bar["mean"]) for bar in panel["bars"]] == [("new", 60.0)]
+    against = headline([run], baseline=[other])["sentence"]
+    assert "new is 20.0 points higher in agreement with the teacher; it shares 60.0%" in against
+    measure(run, 50.0)  # an accuracy says more
+    assert "shares" not in headline([run])["sentence"]
 
 
 @pytest.mark.parametrize(

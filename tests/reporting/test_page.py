@@ -141,7 +141,8 @@ def test_missing_parts_are_said_to_be_missing(tmp_path: Path) -> None:
     for said in (
         "Not known: no run was distilled from a teacher.",
         "No validation metric was measured in training: run.",
-        "The runs have no results of knn\\_eval.py or linear\\_eval.py",
+        "No accuracy was measured by knn\\_eval.py or linear\\_eval.py",
+        "Neither an accuracy nor an agreement with a teacher was measured.",
         "so no percentage of the teacher can be given",
         "Health was not measured in training: run.",
         "No matching was solved in: run.",
