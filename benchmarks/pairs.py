@@ -2,8 +2,10 @@
 
 For each pair: the whole step (view, teacher, student, losses, backward, update) relative to the
 teacher's forward and the student's forward and backward; and how many times as fast the step is
-with channels-last, with bf16, and with both. All in turn in one run at 224 pixels; CPU seconds.
-Below 16 images one thread of torch uses slower convolutions, for which the figures do not hold.
+with channels-last, with bf16, with both, and with the teacher's answers from a cache. A cached step
+decodes the answers and is relative to the student alone; reading them is left out. All in turn in
+one run at 224 pixels; CPU seconds. Below 16 images one thread of torch uses slower convolutions,
+for which the figures do not hold.
 
     python benchmarks/pairs.py [--batch 16] [--repeats 3] [--only 0 1]
 """
@@ -11,20 +13,22 @@ Below 16 images one thread of torch uses slower convolutions, for which the figu
 import argparse
 import statistics
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from timing import cpu_clock, describe
 from torch import Tensor, nn
 
+from mgd_ssl.cache.answers import Answers
 from mgd_ssl.data import Normalize, View
-from mgd_ssl.models import create_backbone, find_reader
+from mgd_ssl.models import create_backbone, find_reader, pool
+from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.parsing import complete
 from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.stages import at_most
 from mgd_ssl.tasks.pretraining import Pretraining
-from mgd_ssl.tasks.task import Teacher
+from mgd_ssl.tasks.task import TaughtView, Teacher
 from mgd_ssl.training.distillation import match_maps
 from mgd_ssl.training.optimizer import build_optimizer
 
@@ -44,11 +48,24 @@ PAIRS: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("ConvNeXt-B -> ConvNeXt-T", {"arch": "convnext_base"}, "convnext_tiny"),
 ]
+GRID = CacheConfig.grid
+
+
+class Variant(NamedTuple):
+    """How a step is taken."""
+
+    channels_last: bool = False
+    bf16: bool = False
+    cached: bool = False
+
+
 VARIANTS = {
-    "plain": (False, False),
-    "channels-last": (True, False),
-    "bf16": (False, True),
-    "both": (True, True),
+    "plain": Variant(),
+    "channels-last": Variant(channels_last=True),
+    "bf16": Variant(bf16=True),
+    "both": Variant(channels_last=True, bf16=True),
+    "cached": Variant(cached=True),
+    "cached, both": Variant(channels_last=True, bf16=True, cached=True),
 }
 Step = tuple[Callable[[], None], Callable[[], None]]
 
@@ -63,7 +80,7 @@ def main() -> None:
     describe(options.threads, options.repeats)
     for number in options.only:
         name, teacher, student = PAIRS[number]
-        steps = {v: build(teacher, student, options.batch, *how) for v, how in VARIANTS.items()}
+        steps = {v: build(teacher, student, options.batch, how) for v, how in VARIANTS.items()}
         for whole, alone in steps.values():
             whole(), alone()
         rows = [
@@ -90,7 +107,7 @@ def _spread(ratios: Sequence[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
-def build(teacher: dict[str, Any], student: str, batch: int, last: bool, half: bool) -> Step:
+def build(teacher: dict[str, Any], student: str, batch: int, variant: Variant) -> Step:
     """The whole step, and the networks' part of it."""
     torch.manual_seed(0)
     config = complete(
@@ -99,34 +116,46 @@ def build(teacher: dict[str, Any], student: str, batch: int, last: bool, half: b
         teacher=Path("teacher.pt"),
         arch=student,
         batch_size=batch,
+        mgd_grid=GRID if variant.cached else 0,
     )
     task = build_task(config, create_backbone(**teacher))
     optimizer = build_optimizer(config, task, decay=0.05)
-    if last:
-        task.to(memory_format=torch.channels_last)
+    layout = torch.channels_last if variant.channels_last else torch.contiguous_format
+    task.to(memory_format=layout)
     view = View(config.views, SIZE)
     images = torch.randint(0, 256, (batch, 3, SIZE, SIZE), dtype=torch.uint8)
-    plain = torch.rand(batch, 3, SIZE, SIZE)
-    plain = plain.to(memory_format=torch.channels_last) if last else plain
+    plain = torch.rand(batch, 3, SIZE, SIZE).to(memory_format=layout)
+    columns = stored(task, plain) if variant.cached else {}
 
-    def precision() -> AbstractContextManager[Any]:
-        return torch.autocast("cpu", torch.bfloat16) if half else nullcontext()
+    def seen() -> Tensor | TaughtView:
+        if not variant.cached:
+            return view(images)
+        answers = Answers.decode(columns)
+        return TaughtView(view(images), answers.maps, answers.output)
 
     def whole() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with precision():
-            losses: dict[str, Tensor] = task(view(images))
+        with torch.autocast("cpu", torch.bfloat16, enabled=variant.bf16):
+            losses: dict[str, Tensor] = task(seen())
         torch.stack([*losses.values()]).sum().backward()
         optimizer.step()
 
     def networks() -> None:
-        with precision():
-            with torch.no_grad():
-                task.teacher.network(plain)  # type: ignore[union-attr]
+        with torch.autocast("cpu", torch.bfloat16, enabled=variant.bf16):
+            if not variant.cached:
+                with torch.no_grad():
+                    task.teacher.network(plain)  # type: ignore[union-attr]
             output = task.student(plain)
         output.float().sum().backward()
 
     return whole, networks
+
+
+def stored(task: Pretraining, images: Tensor) -> dict[str, Tensor]:
+    """What a cache holds of the teacher's answers to images."""
+    assert task.teacher
+    maps, output = task.teacher(images)
+    return Answers([at_most(x, GRID) for x in maps], pool(output)).encode()
 
 
 def build_task(config: PretrainConfig, network: nn.Module) -> Pretraining:
