@@ -36,7 +36,22 @@ def explained(error: Exception) -> str | None:
         from mgd_ssl.training.launch import lost
 
         return f"{lost()}; go on with --resume once that is mended"
+    if isinstance(error, PermissionError) and isinstance(error.filename, str):
+        return denied(Path(error.filename)) or text
     return text if isinstance(error, OSError) else None
+
+
+def denied(path: Path) -> str | None:
+    """What to say of a path that this user may not read, or of the folder that hides it."""
+    outside_in = filter(os.path.lexists, [*reversed(path.parents), path])
+    modes = ((one, os.R_OK | os.X_OK if one.is_dir() else os.R_OK) for one in outside_in)
+    hidden = next((one for one, mode in modes if not os.access(one, mode)), None)
+    if hidden is None:
+        return None
+    return (
+        f"got {hidden}, which this user may not read; expected files and folders that can be read; "
+        "change their permissions (chmod -R u+rX), or leave them out"
+    )
 
 
 def is_lost(error: Exception) -> bool:

@@ -1,6 +1,8 @@
 """Failures that become one message, and the command line that goes on with a run."""
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +39,17 @@ RUN = ["DATA", "--out", "my runs/a", "--resume", "--overwrite"]
 def test_what_a_user_can_mend_is_told_in_a_line(error: Exception, expected: str) -> None:
     message = explained(error)
     assert message is not None and message.startswith(expected) and "\n" not in message
+
+
+def test_the_folder_that_may_not_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = tmp_path / "b"
+    (hidden / "c").mkdir(parents=True)
+    error = PermissionError(13, "Permission denied", str(hidden / "c" / "d.jpg"))
+    assert explained(error) == str(error)  # it may be read by now, or was to be written
+    monkeypatch.setattr(os, "access", lambda path, _: hidden not in [path, *path.parents])
+    assert str(explained(error)).startswith(f"got {hidden}, which this user may not read; ")
 
 
 def test_a_fault_of_the_program_keeps_its_traceback() -> None:
