@@ -10,7 +10,6 @@ repeated; --jobs starts so many of them at once.
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tables import Row, evaluate, markdown, run_rows
+from tables import Row, evaluate, last_row, markdown, run_rows
 
 from mgd_ssl import stages
 from mgd_ssl.commands import cache, pretrain
@@ -128,7 +127,7 @@ def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         words = (*words, "--teacher-cache", str(cached(teacher, size, options)))
     with planned(change):
         out = train(name, seed, teacher, words, options, options.epochs)
-    return measure(f"{name}-{seed}", out / "student.safetensors", size, options) | last(out)
+    return measure(f"{name}-{seed}", out / "student.safetensors", size, options) | speed(out)
 
 
 def taught(teacher: str, options: argparse.Namespace) -> list[str]:
@@ -177,10 +176,9 @@ def measure(
     return evaluate(file, options.data, part, 10**9, int(size), (20,), more)
 
 
-def last(out: Path) -> dict[str, Any]:
+def speed(out: Path) -> dict[str, Any]:
     """The last epoch's speed."""
-    row = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
-    return {"images_per_second": row["images_per_second"]}
+    return {"images_per_second": last_row(out)["images_per_second"]}
 
 
 @contextmanager

