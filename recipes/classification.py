@@ -16,6 +16,7 @@ from tables import Row, last_row, markdown, run_rows
 from mgd_ssl.commands import classify, pretrain
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 
+SGD = ["--optimizer", "sgd", "--lr", "0.1"]
 STEM = ["--stem", "small", "--stem-stride", "2"]
 STUDENT = ["-a", "resnet18", "--width", "0.125", *STEM]
 IMAGES = ["--limit", "12000", "--size", "32", "--wd", "5e-4", "--val-every", "1000"]
@@ -38,7 +39,7 @@ def main() -> None:
     def run(row: Row, seed: int) -> dict[str, Any]:
         return train(options.data, options.out / f"{row.name}-{seed}", row.options, seed)
 
-    wide = ("-a", "resnet18", "--width", "0.5", *STEM, "--epochs", "10", "-b", "128", "--lr", "0.1")
+    wide = ("-a", "resnet18", "--width", "0.5", *STEM, "--epochs", "10", "-b", "128", *SGD)
     done = run_rows([Row("teacher", wide)], run, options.out)
     teacher = options.out / "teacher-0" / "checkpoints" / "last.pt"
     done |= run_rows(students(teacher, options.factor, seeds), run, options.out)
@@ -59,7 +60,7 @@ def main() -> None:
 
 def students(teacher: Path, factor: str, seeds: tuple[int, ...]) -> list[Row]:
     """The student alone, with each reducer, with the teacher's logits, with both."""
-    base = (*STUDENT, "--epochs", "6", "-b", "128", "--lr", "0.1")
+    base = (*STUDENT, "--epochs", "6", "-b", "128", *SGD)
     distil = (*base, "--teacher", str(teacher))
     matching = (*distil, "--mgd-loss-factor", factor)
     others = ("sp", "sp_avg", "rd", "sm")

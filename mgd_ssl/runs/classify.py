@@ -39,12 +39,12 @@ from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import say_inputs
 from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
-from mgd_ssl.training.schedules import learning_rate
+from mgd_ssl.training.schedules import learning_rate, pretraining_rate
 from mgd_ssl.training.starting import start_run
 from mgd_ssl.training.student_weights import Reports, refuse_teachers_own, say_start
 from mgd_ssl.training.training_data import ImageData, before_epochs
 
-ADAMW = 1e-3  # rate of a short run; docs/log.md
+FROM_WEIGHTS, FROM_SCRATCH = 1e-3, 4e-3  # rates of a short run; docs/log.md
 
 
 def run(config: ClassifyConfig) -> None:
@@ -181,7 +181,9 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
         teacher: tuple[nn.Module, KeyReport] | None,
         reports: Reports,
     ) -> None:
-        rate = learning_rate(config.optim, len(data.loader), ADAMW, extend=True)
+        fresh = min(FROM_SCRATCH, pretraining_rate(task.student))
+        short = FROM_WEIGHTS if config.student_weights else fresh
+        rate = learning_rate(config.optim, len(data.loader), short, extend=True)
         epochs = evenly_spaced_epochs(rate.epochs, config.mgd.mgd_update_freq or 2)
         super().__init__(config, fabric, task, data, rate, before_epochs(epochs, data.loader))
         self.teacher, self.reports = teacher, reports

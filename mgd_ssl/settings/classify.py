@@ -1,7 +1,7 @@
 """Settings of ``mgd-ssl classify``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -9,6 +9,7 @@ from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.inherited import told_by_start, told_by_teacher
+from mgd_ssl.settings.methods import STRENGTHS
 from mgd_ssl.settings.options import LoaderOptions, TeacherOptions
 from mgd_ssl.settings.rules import shared_rules
 from mgd_ssl.settings.run import (
@@ -21,6 +22,7 @@ from mgd_ssl.settings.run import (
 )
 from mgd_ssl.settings.views import PresetViews, preset
 
+OF_GROUPS = ("mgd_reducer", "mgd_mode", "mgd_update_freq")  # which match channels in groups
 SMALL = 96  # pixels of a side, below which a crop of a twelfth of the area holds too little
 
 
@@ -41,12 +43,12 @@ class ClassifyOptimizer(OptimizerOptions):
     """Optimizer and learning rate."""
 
     epochs: int = 120
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Each has its own default learning rate and weight decay. Default: adamw with
-    --student-weights, else sgd."""
-    lr: float = 0.1
-    """Learning rate; it is not scaled with the batch size. 0, with AdamW: 0.001, less in runs of
-    more than 4,000 steps, after a warm-up of a tenth."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """Each has its own default learning rate and weight decay."""
+    lr: float = 0.0
+    """Learning rate; it is not scaled with the batch size. 0, with AdamW: 0.001 with
+    --student-weights, else 0.004, or 0.002 without batch norms; less in runs of more than 4,000
+    steps; after a warm-up of a tenth."""
     nesterov: bool = True
     """Nesterov momentum, with SGD."""
     schedule: tuple[int, ...] = (30, 60, 80)
@@ -97,13 +99,8 @@ class ClassifyConfig(RunConfig):
         size = said.get("size", 32 if embedded else 224)
         arch = None if said.get("student_weights") else said.get("arch", "resnet18")
         matched = said.get("teacher") is not None
-        weighing = said.get("mgd_weighing", "published" if matched else "none")
-        strengths = {
-            "none": 0.0,
-            "published": 1e-2 if embedded else 1e-4,
-            "mean": 1.0,
-            "start": 0.03,
-        }
+        weighing = said.get("mgd_weighing", "start" if matched else "none")
+        groups = weighing == "published" or any(name in said for name in OF_GROUPS)
         return cls(
             data=said.get("data", ()),
             out=run_directory(said, arch, "classify-"),
@@ -111,8 +108,9 @@ class ClassifyConfig(RunConfig):
             teacher=TeacherOptions(said.get("teacher")),
             mgd=MGDOptions(
                 mgd_weighing=weighing,
-                mgd_strength=strengths[weighing],
+                mgd_strength=STRENGTHS[weighing],
                 mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
+                mgd_adapter="batch" if groups else "expand",
                 mgd_update_freq=2,
                 ignore=said.get("ignore", IGNORED.get(arch or "", ())),
             ),
@@ -146,13 +144,10 @@ class ClassifyConfig(RunConfig):
 
 
 def _optim(said: Mapping[str, Any], embedded: bool) -> ClassifyOptimizer:
-    optim = ClassifyOptimizer()
-    if embedded:
-        optim = ClassifyOptimizer(epochs=10, batch_size=128, weight_decay=5e-4)
-    usual = "adamw" if said.get("student_weights") else "sgd"
-    if said.get("optimizer", usual) == "adamw":
-        return replace(optim, optimizer="adamw", lr=0.0, weight_decay=0.05)
-    return optim
+    epochs = 10 if embedded else 120
+    if said.get("optimizer") == "sgd":
+        return ClassifyOptimizer(epochs=epochs, optimizer="sgd", lr=0.1, weight_decay=1e-4)
+    return ClassifyOptimizer(epochs=epochs, weight_decay=0.05)
 
 
 # Options that --evaluate does not use.

@@ -89,8 +89,10 @@ def test_earlier_spellings_say_the_same(earlier: list[str], now: list[str]) -> N
 
 @pytest.mark.parametrize("data", [["images"], []])
 def test_adamw_does_not_take_the_rate_of_sgd(data: list[str]) -> None:
-    classify = parse(ClassifyConfig, "mgd-ssl classify", [*data, "--optimizer", "adamw"]).optim
+    classify = parse(ClassifyConfig, "mgd-ssl classify", data).optim
     assert (classify.optimizer, classify.lr, classify.weight_decay) == ("adamw", 0, 0.05)
+    classify = parse(ClassifyConfig, "mgd-ssl classify", [*data, "--optimizer", "sgd"]).optim
+    assert (classify.optimizer, classify.lr, classify.weight_decay) == ("sgd", 0.1, 1e-4)
     detect = parse(DetectConfig, "mgd-ssl detect", data).optim
     assert (detect.optimizer, detect.lr) == ("adamw", 0)
     detect = parse(DetectConfig, "mgd-ssl detect", [*data, "--optimizer", "sgd"]).optim
@@ -188,3 +190,22 @@ def test_any_network_has_settings_for_the_embedded_images(arch: str) -> None:
     assert (network.width < 1) == (arch in THINNABLE)
     assert (network.stem == "small") == (arch in SMALL_STEMMED)
     assert create_backbone(**network.spec)
+
+
+@pytest.mark.parametrize(
+    ("more", "adapter"),
+    [
+        ([], "expand"),
+        (["--mgd-reducer", "sp"], "batch"),
+        (["--mgd-update-freq", "2"], "batch"),
+        (["--mgd-weighing", "published"], "batch"),
+        (["--mgd-weighing", "published", "--mgd-adapter", "expand"], "expand"),
+    ],
+)
+def test_a_classifier_is_matched_in_groups_where_something_of_groups_is_said(
+    more: list[str], adapter: str
+) -> None:
+    mgd = parse(ClassifyConfig, "mgd-ssl classify", ["images", "--teacher", "t", *more]).mgd
+    assert mgd.mgd_adapter == adapter
+    published = "published" in more
+    assert mgd.mgd_strength == (1e-4 if published else 30)
