@@ -71,8 +71,9 @@ def reason_undecodable(source: ImageSource, index: int, exif: bool = True) -> st
 class DecodeGuard:
     """Names and counts the images that cannot be decoded, and stops a run that has too many.
 
-    The share is judged against max(images seen, min(images in the source, 1000)), so that one bad
-    file in the first batch of a large set does not stop the run, and one of fifty does.
+    An image counts once, however often it is drawn. The share is judged against the images seen, or
+    the first thousand of the source where fewer were seen, so that one bad file in the first batch
+    of a large set does not stop the run, and one of fifty does.
 
     Args:
         source: where indices are looked up.
@@ -91,7 +92,7 @@ class DecodeGuard:
         if not 0 <= limit <= 1:
             raise ValueError(f"limit of undecodable images {limit}; expected a share in [0, 1].")
         self.source, self.limit, self.outcome, self.exif = source, limit, outcome, exif
-        self.seen = self.failures = 0
+        self.seen = 0
         self._bad: set[int] = set()
         self._named: list[str] = []
 
@@ -113,14 +114,13 @@ class DecodeGuard:
         """
         self.seen += len(batch.failed)
         for index in batch.failed[batch.failed >= 0].tolist():
-            self.failures += 1
             if index not in self._bad:
                 self._bad.add(index)
                 self._name(index)
-        judged = max(self.seen, min(len(self.source), 1000))
-        if self.failures > self.limit * judged:
+        seen = min(self.seen, len(self.source))
+        if self.unreadable > self.limit * max(seen, min(len(self.source), 1000)):
             raise DecodeError(
-                f"{self.failures} of {self.seen} images cannot be decoded, among them "
+                f"{self.unreadable} of {seen} images cannot be decoded, among them "
                 f"{', '.join(self._named[:5])}; expected at most {self.limit:.1%}. Remove or "
                 "repair them, or raise the limit: --bad-images."
             )

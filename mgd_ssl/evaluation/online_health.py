@@ -20,6 +20,7 @@ from mgd_ssl.evaluation.online import Normalization
 logger = logging.getLogger(__name__)
 # Features after a ReLU share a direction: 0.15 is healthy there, so the alarm is far below it.
 MIN_DEVIATION, MIN_RANK = 0.02, 2.0
+WITHOUT_TEACHER = ", or match a teacher (--teacher)"
 
 
 @dataclass
@@ -55,14 +56,13 @@ class OnlineHealth:
         rank = 1.0 if constant else effective_rank(features)
         figures = {"health/effective_rank": rank, "health/deviation": deviation}
         figures["health_images"] = float(len(features))
-        collapsed = deviation < MIN_DEVIATION or rank < MIN_RANK
-        if collapsed and distributed.rank() == 0:
+        signs = [f"effective rank {rank:.2f} of {features.shape[1]}"] * (rank < MIN_RANK)
+        signs += [f"deviation {deviation:.3f}"] * (deviation < MIN_DEVIATION)
+        if signs and distributed.rank() == 0:
             logger.warning(
-                "health: the student's features have collapsed (effective rank %.2f of %d, "
-                "deviation %.3f); if this lasts beyond the first epochs, lower --lr, match a "
-                "teacher (--teacher, --mgd-weighing), or take an objective with negatives "
-                "(--method moco)",
-                *(rank, features.shape[1], deviation),
+                "health: the student's features have collapsed (%s); if this lasts beyond the "
+                "first epochs, lower --lr%s",
+                *(", ".join(signs), "" if self._teacher is not None else WITHOUT_TEACHER),
             )
         if self._teacher is not None and not constant:
             k = min(self.k, len(features) - 1)

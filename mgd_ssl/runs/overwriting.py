@@ -13,7 +13,10 @@ IDENTITY = ("protocol", "checkpoint", "data")  # two results that share these me
 
 
 def check_output_files(
-    paths: Sequence[Path], is_own: Callable[[], bool], option: str = "--out"
+    paths: Sequence[Path],
+    is_own: Callable[[], bool],
+    option: str = "--out",
+    held: str = "a file that this command did not write",
 ) -> None:
     """Refuse to write over files that the same command did not write.
 
@@ -21,6 +24,7 @@ def check_output_files(
         paths: all files that the command writes.
         is_own: whether the existing ones are the command's own; called only if there are any.
         option: that names the files.
+        held: what is said of a file that is not the command's own.
 
     Raises:
         ValueError: names the file, or says that it cannot be written.
@@ -29,7 +33,7 @@ def check_output_files(
         require_writable(path, option)
     existing = [path for path in paths if path.exists() and path.stat().st_size]
     if existing and not is_own():
-        raise _refusal(existing[0], "a file that this command did not write", option)
+        raise _refusal(existing[0], held, option)
 
 
 def check_result_file(out: Path, result: Mapping[str, Any], *, picture: bool = False) -> None:

@@ -34,37 +34,50 @@ def figures_without_labels(evaluated: EvaluatedNetwork, bank: Features) -> dict[
         workers=max(1, decoding_workers(evaluated.config.workers)),
     )
     agreement = recorded_agreement(evaluated.config.checkpoint)
-    figures = {
+    if not agreement:
+        logger.info("agreement with a teacher: none is recorded beside the checkpoint")
+    return {
+        **agreement,
         "effective_rank": effective_rank(bank.features),
         "deviation": feature_deviation(bank.features),
         "same_as_train": len(found.exact),
         "like_train": len(found.near),
     }
-    if agreement is None:
-        logger.info("agreement with a teacher: none is recorded beside the checkpoint")
-        return figures
-    return {"agreement_with_teacher": 100 * agreement, **figures}
 
 
 def in_words(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows of a table: each figure with its name and what it says."""
-    rows = [(*WORDS[key], value) for key, value in figures.items()]
-    return [{"figure": n, "value": format_value(v), "what it says": s} for n, s, v in rows]
+    rows = [(*WORDS[key], value) for key, value in figures.items() if key in WORDS]
+    found = [{"figure": n, "value": format_value(v), "what it says": s} for n, s, v in rows]
+    if "agreement_with_teacher" in figures:
+        found[0]["what it says"] += f", {_measured_on(figures)}"
+    return found
 
 
-def recorded_agreement(checkpoint: Path) -> float | None:
-    """The share of neighbors that student and teacher have in common, as the run last measured it.
+def _measured_on(figures: Mapping[str, Any]) -> str:
+    """Where the agreement is from: it is no figure of these images."""
+    k, images = (figures.get(f"agreement_{name}") for name in ("neighbors", "images"))
+    if not (k and images):
+        return "in training"
+    return f"in training: {k} among {images} images, {100 * k / (images - 1):.1f} by chance"
 
-    None where the checkpoint is in no run's directory, or the run measured none.
+
+def recorded_agreement(checkpoint: Path) -> dict[str, Any]:
+    """The percentage of neighbors that student and teacher have in common, as the run measured it.
+
+    Beside it the numbers of neighbors and of images, where the run wrote them. Empty where the
+    checkpoint is in no run's directory, or the run measured none.
     """
     metrics = checkpoint.resolve().parent.parent / "metrics.jsonl"
     if not metrics.is_file():
-        return None
+        return {}
     for line in reversed(metrics.read_text("utf-8", errors="replace").splitlines()):
         try:
-            value = json.loads(line).get(AGREEMENT)
+            row = json.loads(line)
         except ValueError:  # half a row, of a killed run
             continue
-        if isinstance(value, float):
-            return value
-    return None
+        if isinstance(row.get(AGREEMENT), float):
+            numbers = {name: row.get(f"health_{name}") for name in ("neighbors", "images")}
+            counts = {f"agreement_{k}": int(v) for k, v in numbers.items() if v}
+            return {"agreement_with_teacher": 100 * row[AGREEMENT], **counts}
+    return {}

@@ -79,13 +79,15 @@ def test_a_student_like_its_teacher_agrees_wholly() -> None:
     assert figures["health/cka"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("taught", [True, False])
 @pytest.mark.parametrize("collapsed", ["a point", "a line"])
 def test_a_collapse_is_named_with_its_remedy(
-    collapsed: str, caplog: pytest.LogCaptureFixture
+    collapsed: str, taught: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     weight = torch.zeros(16, 6) if collapsed == "a point" else torch.ones(16, 6)
     health = make_health()
-    health.set_teacher(network(1), PLAIN)
+    if taught:
+        health.set_teacher(network(1), PLAIN)
     logger = logging.getLogger("mgd_ssl")
     before, logger.propagate = logger.propagate, True
     try:
@@ -94,7 +96,8 @@ def test_a_collapse_is_named_with_its_remedy(
         logger.propagate = before
     assert figures["health/effective_rank"] == pytest.approx(1.0, abs=1e-3)
     assert figures["health/deviation"] == pytest.approx(0.0, abs=1e-6)
-    assert "lasts beyond the first epochs" in caplog.text and "--mgd-weighing" in caplog.text
+    assert "lasts beyond the first epochs" in caplog.text
+    assert ("match a teacher" in caplog.text) is not taught
 
 
 def test_a_healthy_student_raises_no_alarm(caplog: pytest.LogCaptureFixture) -> None:

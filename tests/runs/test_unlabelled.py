@@ -35,7 +35,8 @@ def checkpoint(teacher: Path, tmp_path: Path) -> Path:
     path = tmp_path / "run" / "checkpoints" / "last.pt"
     path.parent.mkdir(parents=True)
     path.write_bytes(teacher.read_bytes())
-    rows = [{"step": 1, AGREEMENT: 0.5}, {"step": 2, AGREEMENT: 0.25}, {"step": 3}]
+    measured = {AGREEMENT: 0.25, "health_neighbors": 5.0, "health_images": 15.0}
+    rows = [{"step": 1, AGREEMENT: 0.5}, {"step": 2, **measured}, {"step": 3}]
     text = "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "hea'
     path.parent.with_name("metrics.jsonl").write_text(text)
     return path
@@ -66,11 +67,15 @@ def test_a_plain_folder_is_looked_at_without_labels(
     with torch.no_grad():
         features = network((to_unit(pixels) - mean) / std)
     assert figures["effective_rank"] == pytest.approx(effective_rank(features), rel=1e-4)
+    agreement = {name: figures[f"agreement_{name}"] for name in ("neighbors", "images")}
     assert figures["agreement_with_teacher"] == 25
+    assert agreement == {"neighbors": 5, "images": 15}
     assert own > 0 and figures["same_as_train"] == own and figures["like_train"] == 0
     assert Path(f"{checkpoint}.knn.png").stat().st_size > 0
     said = capsys.readouterr()
-    assert "no labels" in said.err and "neighbors shared with the teacher" in said.out
+    assert "no labels" in said.err
+    flat = " ".join(said.out.split())
+    assert "shared with the teacher, in training: 5 among 15 images, 35.7 by chance" in flat
     assert linear_eval.main(words) == 1
     assert "knn_eval.py CHECKPOINT DATA --retrieve 10" in capsys.readouterr().err
 
