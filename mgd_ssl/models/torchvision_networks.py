@@ -1,5 +1,6 @@
 """Classifiers of torchvision by name, and the weights that it publishes for them."""
 
+import re
 from typing import Any
 
 import torch
@@ -44,6 +45,11 @@ def build_torchvision(arch: str) -> nn.Module:
     if place:
         network.head_name = place  # type: ignore[assignment]
     return network
+
+
+def head_attribute(network: nn.Module) -> str:
+    """Where a network's head is, as Python writes it: ``fc``, ``classifier[3]``."""
+    return re.sub(r"\.(\d+)", r"[\1]", str(network.head_name))
 
 
 def published(name: str) -> dict[str, Any]:

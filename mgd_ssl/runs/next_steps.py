@@ -3,26 +3,29 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
+
+from torch import nn
 
 from mgd_ssl.models import BackboneSpec
 from mgd_ssl.models.timm_networks import is_timm, own_defaults, timm_name
-from mgd_ssl.models.torchvision_networks import CLASSIFIERS
+from mgd_ssl.models.torchvision_networks import CLASSIFIERS, head_attribute
 
 
-def next_steps(run: Path, data: Sequence[str], spec: BackboneSpec, labelled: bool) -> str:
+def next_steps(run: Path, data: Sequence[str], student: nn.Module, labelled: bool) -> str:
     """The text that a run ends with.
 
     Args:
         run: its directory.
         data: words that name the run's images; none for the embedded images.
-        spec: of the student.
+        student: with its ``spec`` and ``head_name``.
         labelled: whether the images have labels.
     """
     commands = evaluations(run, data) if labelled else neighbor_sheet(run, data)
     what = (
         "Measure the student:" if labelled else "Look at the student's neighbors, without labels:"
     )
-    lines = ["", what, *commands, "", "Load it:", *loading(run / "student.safetensors", spec)]
+    lines = ["", what, *commands, "", "Load it:", *loading(run / "student.safetensors", student)]
     return "\n".join(f"    {line}" if line in commands else line for line in lines)
 
 
@@ -38,31 +41,33 @@ def neighbor_sheet(run: Path, data: Sequence[str]) -> list[str]:
     return [f"mgd-ssl knn-eval {shlex.join(words)}"]
 
 
-def loading(file: Path, spec: BackboneSpec) -> list[str]:
-    """Lines of Python that load the student as a network that returns features or classes.
+def loading(file: Path, student: nn.Module) -> list[str]:
+    """Lines of Python that load the student as a network that returns features.
 
-    With torchvision or timm alone where they build such a network; the head that the file lacks
-    stays random in torchvision's, and timm's has none.
+    With torchvision or timm alone where they build such a network.
 
     Args:
         file: ``student.safetensors``.
-        spec: of the student.
+        student: with its ``spec`` and ``head_name``.
     """
+    spec = cast(BackboneSpec, student.spec)
     is_plain = spec.width == 1.0 and spec.stem == "imagenet" and ":" not in spec.arch
     if is_plain and spec.arch in CLASSIFIERS:
-        library, made = "torchvision", f"torchvision.models.get_model({spec.arch!r})"
-        return _plain(library, made, file, ", strict=False")
+        made = f"torchvision.models.get_model({spec.arch!r})"
+        headless = f"student.{head_attribute(student)} = torch.nn.Identity()"
+        return _plain("torch, torchvision", made, file, headless)
     if is_plain and is_timm(spec.arch):
         given = {**own_defaults(timm_name(spec.arch)), **dict(spec.options)}
         options = "".join(f", {name}={value!r}" for name, value in given.items())
         made = f"timm.create_model({timm_name(spec.arch)!r}, num_classes=0{options})"
         return _plain("timm", made, file)
-    return ["import mgd_ssl", f"student, _ = mgd_ssl.load_backbone({str(file)!r})"]
+    loaded = f"student, _ = mgd_ssl.load_backbone({str(file)!r}); student.eval()"
+    return ["import mgd_ssl", loaded]
 
 
-def _plain(library: str, made: str, file: Path, how: str = "") -> list[str]:
+def _plain(libraries: str, made: str, file: Path, *more: str) -> list[str]:
     return [
-        f"import {library}; from safetensors.torch import load_file",
-        f"student = {made}",
-        f"student.load_state_dict(load_file({str(file)!r}){how})",
+        f"import {libraries}; from safetensors.torch import load_file",
+        "; ".join([f"student = {made}", *more]),
+        f"student.load_state_dict(load_file({str(file)!r})); student.eval()",
     ]

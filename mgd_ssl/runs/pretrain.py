@@ -225,14 +225,13 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
 
     def next_steps(self) -> str:
         """The commands that measure the student, and the lines that load it."""
-        spec = cast(BackboneSpec, self.task.student.spec)
         own, loader = self.config.evaluation.eval_data, self.config.loader
         folders = {"--train-folder": loader.train_folder, "--val-folder": loader.val_folder}
         words = [str(own)] if own else [str(place) for place in self.config.data]
         if not own:
             words += [w for name, value in folders.items() if value for w in (name, str(value))]
         labelled = self.knn is not None or self.data.source.labels is not None
-        return next_steps(self.directory.path, words, spec, labelled)
+        return next_steps(self.directory.path, words, self.task.student, labelled)
 
 
 def _renamed(key: str) -> str:

@@ -1,6 +1,5 @@
 """``--to torchvision``: weights that torchvision's network of the same name loads."""
 
-import re
 from typing import Any
 
 import torchvision
@@ -8,7 +7,7 @@ from torch import nn
 
 from mgd_ssl.exporting.built_by_name import BuiltByName
 from mgd_ssl.exporting.original import Original
-from mgd_ssl.models.torchvision_networks import CLASSIFIERS, INCEPTIONS
+from mgd_ssl.models.torchvision_networks import CLASSIFIERS, INCEPTIONS, head_attribute
 
 
 class Torchvision(BuiltByName):
@@ -30,7 +29,7 @@ class Torchvision(BuiltByName):
     def loading(self, original: Original, file: str) -> list[str]:
         """With torchvision and safetensors alone."""
         given = "".join(f", {name}={value!r}" for name, value in _arguments(original).items())
-        head = re.sub(r"\.(\d+)", r"[\1]", str(original.network.head_name))
+        head = head_attribute(original.network)
         lines = [
             "import torch, torchvision; from safetensors.torch import load_file",
             f"network = torchvision.models.get_model({_name(original)!r}{given})",
