@@ -6,7 +6,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-console = Console(markup=False, emoji=False)  # names of files and classes are printed as they are
+# Names of files and classes are printed as they are, and numbers in one color.
+console = Console(markup=False, emoji=False, highlight=False)
 GAP = "  "
 # What a line of the log is not for, as ``extra`` of a call: the screen, a terminal, the file.
 SCREEN, TERMINAL, FILE = "screen", "terminal", "file"

@@ -24,7 +24,7 @@ LOADED = {
     "builder": set(),
     "commands": {"failures", "pretrain", "signals", "terminal"},
     "evaluation": {
-        *("accuracy", "features", "health", "inputs", "knn"),
+        *("accuracy", "collapse", "features", "health", "inputs", "knn"),
         *("online", "online_health", "retrieval"),
     },
     "losses": {"blocks", "moco"},

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mgd_ssl import distributed
 from mgd_ssl.data import ImageLoader, eval_transform
+from mgd_ssl.evaluation.collapse import collapse_signs
 from mgd_ssl.evaluation.features import collect_features
 from mgd_ssl.evaluation.health import (
     effective_rank,
@@ -18,8 +19,6 @@ from mgd_ssl.evaluation.health import (
 from mgd_ssl.evaluation.online import Normalization
 
 logger = logging.getLogger(__name__)
-# Features after a ReLU share a direction: 0.15 is healthy there, so the alarm is far below it.
-MIN_DEVIATION, MIN_RANK = 0.02, 2.0
 WITHOUT_TEACHER = ", or match a teacher (--teacher)"
 
 
@@ -56,13 +55,13 @@ class OnlineHealth:
         rank = 1.0 if constant else effective_rank(features)
         figures = {"health/effective_rank": rank, "health/deviation": deviation}
         figures["health_images"] = float(len(features))
-        signs = [f"effective rank {rank:.2f} of {features.shape[1]}"] * (rank < MIN_RANK)
-        signs += [f"deviation {deviation:.3f}"] * (deviation < MIN_DEVIATION)
+        signs = collapse_signs(rank, deviation, of=features.shape[1])
         if signs and distributed.rank() == 0:
             logger.warning(
                 "health: the student's features have collapsed (%s); if this lasts beyond the "
                 "first epochs, lower --lr%s",
-                *(", ".join(signs), "" if self._teacher is not None else WITHOUT_TEACHER),
+                signs,
+                "" if self._teacher is not None else WITHOUT_TEACHER,
             )
         if self._teacher is not None and not constant:
             k = min(self.k, len(features) - 1)

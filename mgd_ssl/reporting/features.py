@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -120,8 +120,20 @@ def _classes(labels: Sequence[int], names: Sequence[str] | None) -> tuple[list[i
     return [kept.index(label) if label in kept else len(kept) for label in labels], words
 
 
-def retrieval_examples(run: Run, count: int) -> bytes:
-    """A PNG of queries with their six nearest neighbors among up to 5,000 training images.
+class Retrieval(NamedTuple):
+    """Queries and their nearest neighbors.
+
+    Attributes:
+        png: the picture.
+        marked: whether neighbors are marked as right or wrong, which needs labels.
+    """
+
+    png: bytes
+    marked: bool
+
+
+def retrieval_examples(run: Run, count: int) -> Retrieval:
+    """A picture of queries with their six nearest neighbors among up to 5,000 training images.
 
     The queries are images of val; without a val part, training images, each without itself.
 
@@ -152,7 +164,7 @@ def retrieval_examples(run: Run, count: int) -> bytes:
             bank.labels[found.indices] == queries.labels[:, None] if known else None,
             Path(folder) / "retrieval.png",
         )
-        return path.read_bytes()
+        return Retrieval(path.read_bytes(), known)
 
 
 def _images(loader: ImageLoader, indices: Tensor) -> Tensor:

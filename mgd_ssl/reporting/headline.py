@@ -62,7 +62,8 @@ class Headline:
         """For each distilled "group" a "sentence", and "cautions": reasons to trust it less."""
         distilled = [group for group in self.ranked if group.role == "distilled"]
         if not distilled:
-            return [{"group": None, "sentence": self._without_distilled(), "cautions": []}]
+            cautions = [*_collapses(self.ranked)]
+            return [{"group": None, "sentence": self._without_distilled(), "cautions": cautions}]
         return [
             {
                 "group": group.name,
@@ -107,6 +108,7 @@ class Headline:
     def _cautions(self, group: Group) -> Iterator[str]:
         baseline = baseline_of(group, self._groups)
         both = [group, baseline] if baseline else [group]
+        yield from _collapses(both)
         if any(len(set(g.seeds)) < len(g.seeds) for g in both):
             yield "Two runs share a seed, so the spread is underestimated."
         if baseline and (names := differences(group, baseline)):
@@ -156,6 +158,12 @@ class Headline:
             "bars": bars,
             "apart": [group.name for group, same in pairs if not same],
         }
+
+
+def _collapses(groups: Sequence[Group]) -> Iterator[str]:
+    for run in (run for group in groups for run in group.averaged if run.collapse):
+        when = "at the end of training" if run.finished else f"by epoch {run.epoch}"
+        yield f"The features of {run.path.name} had collapsed {when}: {run.collapse}."
 
 
 def described(baseline: Group) -> str:

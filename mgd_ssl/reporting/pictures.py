@@ -21,7 +21,7 @@ from mgd_ssl.reporting.charts import (
     to_png,
     to_svg,
 )
-from mgd_ssl.reporting.features import FeatureMap
+from mgd_ssl.reporting.features import FeatureMap, Retrieval
 from mgd_ssl.reporting.groups import Group
 from mgd_ssl.reporting.matching import read_matching
 from mgd_ssl.reporting.runs import Series
@@ -221,14 +221,17 @@ def feature_picture(name: str, found: FeatureMap) -> Picture:
     return Picture(name, f"{name}: {text}", scatter(found.points, found.labels, found.words), text)
 
 
-def retrieval_picture(name: str, png: bytes) -> Picture:
+def retrieval_picture(name: str, found: Retrieval) -> Picture:
     """A run's retrieval examples."""
     text = (
-        "each row is a query, framed in blue with a question mark, and its nearest training "
-        "images, framed in green with a check mark if they are of the same class, or in red with "
-        "a cross"
+        "each row is a query, framed in blue with a question mark, and its nearest training images"
     )
-    return Picture(name, f"{name}: {text}", png, f"{text[0].upper()}{text[1:]}")
+    if found.marked:
+        text += (
+            ", framed in green with a check mark if they are of the same class, or in red with a "
+            "cross"
+        )
+    return Picture(name, f"{name}: {text}", found.png, f"{text[0].upper()}{text[1:]}")
 
 
 def write_pictures(folder: Path, pictures: Sequence[Picture]) -> list[Path]:

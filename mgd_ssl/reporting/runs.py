@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from mgd_ssl.evaluation.collapse import collapse_signs
 from mgd_ssl.reporting.reading import (
     check_settings,
     read_rows,
@@ -107,6 +108,12 @@ class Run:
     def last(self, name: str) -> float | None:
         """The last value of a metric; None where it was never measured."""
         return next(reversed(self.series(name).values()), None)
+
+    @property
+    def collapse(self) -> str:
+        """What told of a collapse when health was last measured; empty if nothing did."""
+        rank, deviation = self.last("health/effective_rank"), self.last("health/deviation")
+        return "" if rank is None or deviation is None else collapse_signs(rank, deviation)
 
     @cached_property
     def teacher(self) -> float | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from rich.highlighter import NullHighlighter
 from rich.logging import RichHandler
 from torch.utils.tensorboard import SummaryWriter
 
@@ -69,7 +70,14 @@ def _screen() -> logging.Handler:
     screen: logging.Handler = logging.StreamHandler()
     if console.is_terminal:
         # train.log has the times; without them an epoch's line fits into 80 columns
-        screen = _Terminal(console=console, show_path=False, show_level=False, show_time=False)
+        screen = _Terminal(
+            console=console,
+            show_path=False,
+            show_level=False,
+            show_time=False,
+            highlighter=NullHighlighter(),  # the default one colors parts of numbers and names
+            keywords=[],
+        )
         screen.addFilter(_lines_for(TERMINAL))
     else:
         screen.addFilter(_lines_for(SCREEN))

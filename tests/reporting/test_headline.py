@@ -141,6 +141,29 @@ def test_shared_seeds_and_unfinished_runs_are_said(tmp_path: Path) -> None:
     assert headline(runs[2:])["cautions"] == ["d is not finished: epoch 1 of 2."]
 
 
+@pytest.mark.parametrize(
+    ("rank", "deviation", "said"),
+    [
+        (1.52, 0.231, "effective rank 1.52"),
+        (30.0, 0.0104, "deviation 0.010"),
+        (2.5, 0.05, ""),
+    ],
+)
+def test_a_collapse_that_lasted_is_said(
+    tmp_path: Path, rank: float, deviation: float, said: str
+) -> None:
+    mgd, alone = write_run(tmp_path / "mgd"), write_run(tmp_path / "moco", 50.0, **ALONE)
+    early = {"health/effective_rank": 1.0, "health/deviation": 0.0}
+    late = {"health/effective_rank": rank, "health/deviation": deviation}
+    for run, rows in ((mgd, (early, late)), (alone, (early,))):
+        with (run / "metrics.jsonl").open("a") as file:
+            file.writelines(json.dumps({"epoch": e, **row}) + "\n" for e, row in enumerate(rows, 1))
+    first = [f"The features of mgd had collapsed at the end of training: {said}."] * bool(said)
+    second = "The features of moco had collapsed at the end of training: effective rank 1.00, "
+    assert headline([mgd, alone])["cautions"] == [*first, f"{second}deviation 0.000."]
+    assert headline([alone])["cautions"] == [f"{second}deviation 0.000."]
+
+
 def test_the_most_relevant_figure_stands_for_a_protocol(tmp_path: Path) -> None:
     run = write_run(tmp_path / "mgd", None)
     rows = [{"k": k, "temperature": t, "top1": k / 10} for t in (0.07, 0.1) for k in (1, 10, 200)]

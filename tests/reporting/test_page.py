@@ -12,7 +12,7 @@ from written_runs import ALONE, write_run, write_solve
 
 from mgd_ssl.reporting import group_runs, read_runs, summarize
 from mgd_ssl.reporting.document import render
-from mgd_ssl.reporting.features import FeatureMap, cluster, principal
+from mgd_ssl.reporting.features import FeatureMap, Retrieval, cluster, principal
 from mgd_ssl.reporting.pictures import feature_picture, retrieval_picture
 
 NASTY = '<script>alert("1")</script> & | `a` *b* $x_1$ _'
@@ -176,5 +176,7 @@ def test_a_map_and_a_photograph_tell_what_they_show() -> None:
     drawn = feature_picture("run", found)
     assert "PCA of the features of 3 images, by class; 61.2% of the variance" in drawn.caption
     assert "b&lt;" in drawn.markup and 'role="img"' in drawn.markup
-    photograph = retrieval_picture("<run>", b"\x89PNG")
+    photograph = retrieval_picture("<run>", Retrieval(b"\x89PNG", True))
+    bare = retrieval_picture("<run>", Retrieval(b"\x89PNG", False))
+    assert "in green" in photograph.caption and "in green" not in bare.caption + bare.alt
     assert photograph.markup.startswith('<img alt="&lt;run&gt;: each row is a query')

@@ -37,7 +37,7 @@ def test_training_images_are_shown_beside_the_nearest_others(
         return path
 
     monkeypatch.setattr(features, "retrieval_picture", draw)
-    assert features.retrieval_examples(read_run(run), 4) == b"drawn"
+    assert features.retrieval_examples(read_run(run), 4) == (b"drawn", False)
     assert drawn["correct"] is None and len(drawn["queries"]) == 4
 
     transform = eval_transform(norm["mean"], norm["std"])

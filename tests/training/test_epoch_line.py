@@ -89,3 +89,13 @@ def test_a_terminal_shows_the_command_that_resumes_in_one_piece(
     assert guarded(run, "pretrain", ["photos", "--out", f"runs/{'a' * 50}"]) == 130
     (line,) = screen.getvalue().splitlines()
     assert line.endswith(f"pretrain photos --out runs/{'a' * 50} --resume")
+
+
+def test_a_terminal_shows_numbers_and_words_in_one_color(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, color_system="truecolor", width=80)
+    monkeypatch.setattr(run_logging, "console", console)
+    start_logging()
+    said = "HEAD: 6,000 images, top-1 75 % of 'teacher.pt'"
+    run_logging.logger.info("%s", said)
+    assert screen.getvalue().rstrip() == said
