@@ -51,6 +51,7 @@ def retrieval_picture(
     mosaic = _mosaic(tiles, gap)
     inches = TILE_INCHES / width  # a pixel
     figure = Figure(figsize=(mosaic.shape[1] * inches, mosaic.shape[0] * inches))
+    figure.patch.set_alpha(0)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.imshow(mosaic, interpolation="nearest", aspect="auto")
     axes.axis("off")
@@ -87,11 +88,12 @@ def _check(queries: Tensor, neighbors: Tensor, correct: Tensor | None) -> None:
 
 
 def _mosaic(tiles: UInt8[Tensor, "q n 3 h w"], gap: int) -> NDArray[np.uint8]:
-    """Tiles on white, ``gap`` pixels apart and from the edge: (height, width, 3)."""
-    padded = torch.nn.functional.pad(tiles, (gap, 0, gap, 0), value=255)
+    """Tiles on nothing, ``gap`` pixels apart and from the edge: (height, width, 4)."""
+    opaque = torch.full_like(tiles[:, :, :1], 255)
+    padded = torch.nn.functional.pad(torch.cat([tiles, opaque], dim=2), (gap, 0, gap, 0))
     rows, columns, channels, height, width = padded.shape
     sheet = padded.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
-    return np.pad(sheet.numpy(), ((0, gap), (0, gap), (0, 0)), constant_values=255)
+    return np.pad(sheet.numpy(), ((0, gap), (0, gap), (0, 0)))
 
 
 def _mark(axes: Axes, x: int, y: int, width: int, height: int, sign: str, color: str) -> None:

@@ -28,7 +28,8 @@ GRAY = "#8a8f98"  # shows on both pages
 INK = "#010203"  # replaced by the page's text color, which differs between light and dark
 WIDTH = 3.6  # inches: 9 points are 9.6 pixels in a column of 277
 BAR_WIDTH, BAR_HEIGHT = 4.6, 0.4  # inches
-VALUES = 1.26  # how much further than the longest bar the values reach
+VALUES = 126  # where the values end, in percent
+CHARACTER = 2.3  # width of one of a value's, in percent
 LEGEND_LINE = 0.17  # inches
 SHORT_LABEL = 20  # characters; two longer ones do not fit side by side
 LONGEST_LABEL, LONGEST_BAR = 48, 44
@@ -60,31 +61,46 @@ class Bar:
 
 
 @matplotlib.rc_context(OPTIONS)
-def bar_chart(bars: Sequence[Bar], level: float | None) -> Figure:
-    """Horizontal bars from zero, each below its label and left of its value.
+def bar_chart(bars: Sequence[Bar], level: float | None, chance: float | None = None) -> Figure:
+    """Horizontal bars on tracks from 0 to 100 percent, each below its label, before its value.
 
     Args:
         bars: from top to bottom.
         level: of a vertical line, the teacher's figure.
+        chance: of a line across each bar.
     """
-    figure = Figure(figsize=(BAR_WIDTH, BAR_HEIGHT * len(bars) + 0.1))
+    figure = Figure(figsize=(BAR_WIDTH, BAR_HEIGHT * (len(bars) + 0.4)))
     axes = _axes(figure)
     figure.subplots_adjust(0.01, 0.01, 0.99, 0.99)
     axes.axis("off")
-    right = VALUES * (max([level or 0, *(bar.mean + (bar.std or 0) for bar in bars)]) or 1)
-    axes.set(xlim=(0, right), ylim=(len(bars) - 0.45, -0.55))
+    axes.set(xlim=(0, VALUES), ylim=(len(bars) - 0.15, -0.55))
+    lines = sorted(line for line in (level, chance) if line is not None)
     for y, bar in enumerate(bars):
-        color = GRAY if bar.color is None else COLORS[bar.color % len(COLORS)]
-        axes.barh(y + 0.2, bar.mean, 0.34, color=color)
-        if bar.std:
-            axes.errorbar(bar.mean, y + 0.2, xerr=bar.std, color=INK, capsize=2.5, linewidth=1)
-        value = f"{bar.mean:.1f}" if bar.std is None else f"{bar.mean:.1f} ± {bar.std:.1f}"
-        style: dict[str, Any] = {"va": "bottom", "color": INK, "fontsize": 9}
-        axes.text(0, y - 0.02, shortened(bar.label, LONGEST_BAR), **style)
-        axes.text(right, y + 0.2, value, ha="right", fontweight="bold", **style | {"va": "center"})
+        _draw_bar(axes, bar, y, lines)
+        if chance is not None:
+            axes.vlines(chance, y, y + 0.4, color=INK, linewidth=1)
     if level is not None:
-        axes.axvline(level, color=INK, linestyle=":", linewidth=1)
+        axes.vlines(level, -0.55, len(bars) - 0.6, color=INK, linestyle=":", linewidth=1)
+    for x, text, side in ((0, "0", "left"), (50, "50", "center"), (100, "100", "center")):
+        axes.text(x, len(bars) - 0.55, text, va="top", ha=side, color=INK, fontsize=8)
     return figure
+
+
+def _draw_bar(axes: Axes, bar: Bar, y: int, lines: Sequence[float]) -> None:
+    """Draw a bar; its value stands at its end, but on no line."""
+    color = GRAY if bar.color is None else COLORS[bar.color % len(COLORS)]
+    axes.barh(y + 0.2, 100, 0.34, color=GRAY, alpha=0.2)
+    axes.barh(y + 0.2, bar.mean, 0.34, color=color)
+    if bar.std:
+        axes.errorbar(bar.mean, y + 0.2, xerr=bar.std, color=INK, capsize=2.5, linewidth=1)
+    value = f"{bar.mean:.1f}" if bar.std is None else f"{bar.mean:.1f} ± {bar.std:.1f}"
+    end = bar.mean + (bar.std or 0)
+    for line in lines:
+        if end <= line <= end + CHARACTER * len(value):
+            end = line
+    style: dict[str, Any] = {"color": INK, "fontsize": 9}
+    axes.text(0, y - 0.02, shortened(bar.label, LONGEST_BAR), va="bottom", **style)
+    axes.text(end + 1.2, y + 0.2, value, va="center", fontweight="bold", **style)
 
 
 @matplotlib.rc_context(OPTIONS)
@@ -116,7 +132,7 @@ def line_chart(
             color=GRAY if i < 0 else COLORS[i % len(COLORS)],
             marker=MARKERS[i % len(MARKERS)],
             markersize=3.5,
-            linewidth=1.3,
+            linewidth=1.6,
             markevery=max(1, len(series) // 10),
             linestyle=DASHES[max(0, i) // len(COLORS) % len(DASHES)],
         )
@@ -172,7 +188,7 @@ def scatter(points: NDArray[Any], labels: Sequence[int], words: Sequence[str]) -
         axes.scatter(
             chosen[:, 0],
             chosen[:, 1],
-            s=9,
+            s=14,
             color=COLORS[i % len(COLORS)],
             marker=MARKERS[i % len(MARKERS)],
             alpha=0.8,
@@ -241,7 +257,7 @@ def to_png(figure: Figure) -> bytes:
 
 @matplotlib.rc_context(OPTIONS)
 def to_svg(figure: Figure, name: str, alt: str) -> str:
-    """An element of a page.
+    """An element of a page, which may give each of `COLORS` a variant as ``--color-N``.
 
     Args:
         figure: a chart.
@@ -258,6 +274,8 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
     assert view is not None  # every SVG of matplotlib has one
     body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
     body = body.replace("xlink:href", "href").replace(INK, "currentColor")
+    for i, color in enumerate(COLORS):
+        body = body.replace(f": {color.lower()}", f": var(--color-{i}, {color.lower()})")
     label = html.escape(alt, quote=True)
     return f'<svg {view[0]} role="img" aria-label="{label}">{_own_ids(body, name)}'
 

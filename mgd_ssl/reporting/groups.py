@@ -135,7 +135,8 @@ def _last(group: Group) -> float:
 def compared_settings(run: Run) -> dict[str, Any]:
     """The settings that affect a run's figures, except the seed."""
     settings = {k: v for k, v in run.config.items() if k not in WITHOUT_EFFECT}
-    settings["device"] = run.setting("device.precision")
+    if settings.pop("device", None):
+        settings["precision"] = run.setting("device.precision")
     if isinstance(loader := run.setting("loader"), Mapping):
         settings["loader"] = {k: v for k, v in loader.items() if k != "workers"}
     return settings

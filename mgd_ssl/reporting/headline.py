@@ -127,7 +127,7 @@ class Headline:
 
         Returns:
             For each its "words" and "conditions", its "bars", the "teacher" if there is one alone,
-            and "apart", the groups that were not measured alike.
+            "chance" if it is known, and "apart", the groups that were not measured alike.
         """
         found = [self._panel(measure) for measure in chosen(self._measures[self.ranked[0].name])]
         return [panel for panel in found if not any(_repeats(panel, other) for other in found)]
@@ -155,6 +155,7 @@ class Headline:
             "words": measure.words,
             "conditions": measure.text,
             "teacher": bars[0]["mean"] if len(teachers) == 1 else None,
+            "chance": measure.chance,
             "bars": bars,
             "apart": [group.name for group, same in pairs if not same],
         }

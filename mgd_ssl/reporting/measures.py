@@ -26,6 +26,7 @@ class Measure:
         conditions: settings that the figure depends on, besides the network.
         figure: in percent.
         teacher: the teacher's figure, in percent; None if it is not known.
+        chance: the figure of a network that knows nothing, in percent; None if it is not known.
     """
 
     words: str
@@ -34,6 +35,7 @@ class Measure:
     conditions: Mapping[str, Any]
     figure: Spread
     teacher: float | None
+    chance: float | None = None
 
     def differences(self, other: "Measure") -> list[str]:
         """Names of the conditions in which two figures of a kind differ."""
@@ -107,12 +109,12 @@ def _agreement(group: Group) -> Iterator[Measure]:
     found = spread((run.seed, run.last("health/neighbour_overlap")) for run in runs)
     if found:
         of, among = (group.first.last(f"health_{name}") for name in ("neighbors", "images"))
-        text = "in training"
+        text, chance = "in training", None
         if of and among:
-            chance = 100 * of / (among - 1)
-            text = f"{of:.0f} neighbors among {among:.0f} held-out images, {chance:.1f}% by chance"
+            chance = round(100 * of / (among - 1), 1)
+            text = f"{of:.0f} neighbors among {among:.0f} held-out images, {chance}% by chance"
         conditions = {**group.first.measured_with, "neighbors": of, "images": among}
-        yield Measure(AGREEMENT, text, AGREEMENT, conditions, _percent(found), None)
+        yield Measure(AGREEMENT, text, AGREEMENT, conditions, _percent(found), None, chance)
 
 
 def _percent(share: Spread) -> Spread:

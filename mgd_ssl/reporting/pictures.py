@@ -33,7 +33,7 @@ METRICS = {
     "val_top1": ("Top-1 accuracy", "percent"),
     "val_top5": ("Top-5 accuracy", "percent"),
     "val_AP": ("Average precision", "percent"),
-    "health/neighbour_overlap": ("Agreement with the teacher", "shared neighbors"),
+    "health/neighbour_overlap_percent": ("Agreement with the teacher", "percent of neighbors"),
     "health/cka": ("Linear CKA with the teacher", "CKA"),
     "health/effective_rank": ("Effective rank of the features", "dimensions"),
     "health/deviation": ("Mean deviation of a feature", "deviation"),
@@ -103,13 +103,17 @@ def bar_pictures(summary: Summary) -> Iterator[Picture]:
             )
             for bar in panel["bars"]
         ]
-        apart = ", ".join(panel["apart"])
+        caption = panel["conditions"]
+        if panel["chance"] is not None:
+            caption += " (the line across the bars)"
+        if panel["apart"]:
+            caption += f"; not so measured: {', '.join(panel['apart'])}"
         rows = [[b["name"], b["role"], b["mean"], b["std"], b["seeds"]] for b in panel["bars"]]
         yield Picture(
             f"{panel['words'][0].upper()}{panel['words'][1:]}, %".replace("KNN", "kNN"),
             f"{panel['conditions']}: " + ", ".join(f"{bar.label} {bar.mean:g}" for bar in bars),
-            bar_chart(bars, panel["teacher"]),
-            panel["conditions"] + (f"; not so measured: {apart}" if apart else ""),
+            bar_chart(bars, panel["teacher"], panel["chance"]),
+            caption,
             [["network", "role", "mean", "std", "seeds"], *rows],
         )
 

@@ -25,6 +25,8 @@ FIRST = (
     *("optim.epochs", "optim.batch_size", "optim.optimizer", "optim.lr", "teacher.teacher"),
     *("student_weights", "mgd.mgd_weighing", "mgd.mgd_strength", "mgd.mgd_reducer"),
 )
+UNSET = {"optim.lr": 0, "optim.weight_decay": None}  # the run finds its own
+SHARES = ("health/neighbour_overlap",)  # shown in percent, as the bars are
 
 
 def summarize(
@@ -86,7 +88,11 @@ def _flat_settings(group: Group) -> dict[str, Any]:
     settings = {**compared_settings(group.first)}
     settings["data"] = named(group.first.setting("data"), "embedded images")
     parts = ((k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in flat(settings))
-    return {name: None if value == "" else value for name, value in parts}
+    shown = {name: None if value == "" else value for name, value in parts}
+    for name, unset in UNSET.items():
+        if name in shown and shown[name] == unset:
+            shown[name] = "found"
+    return shown
 
 
 def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -108,7 +114,7 @@ def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         },
         "loss": _pairs(group.series("train_loss")),
         "losses": {n.removeprefix("train_loss/"): _pairs(group.series(n)) for n in losses},
-        "series": {n: _pairs(group.series(n)) for n in measured},
+        "series": dict(_series(group, n) for n in measured),
         "percent_of_teacher": _pairs(group.percent_series),
         "images_per_second": _spread(spread((r.seed, _speed(r)) for r in group.runs)),
         "peak_memory_gib": _spread(memory),
@@ -116,6 +122,13 @@ def _group(group: Group, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "matched_run": run.path.absolute().name,
         "matching": _matching(run),
     }
+
+
+def _series(group: Group, name: str) -> tuple[str, list[list[float]]]:
+    """A metric's name and values; a share becomes a percentage."""
+    if name not in SHARES:
+        return name, _pairs(group.series(name))
+    return f"{name}_percent", _pairs({k: 100 * v for k, v in group.series(name).items()})
 
 
 def _speed(run: Run) -> float | None:

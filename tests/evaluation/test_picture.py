@@ -50,6 +50,7 @@ def test_each_image_stands_in_its_place(tmp_path: Path, marked: bool) -> None:
     correct = torch.tensor([[1, 0, 1], [0, 0, 1]]).bool() if marked else None
     path = retrieval_picture(QUERIES, NEIGHBORS, correct, tmp_path / "deep" / "picture.png")
     assert tile_levels(pixels(path)) == [[10, 30, 40, 50], [20, 60, 70, 80]]
+    assert np.asarray(Image.open(path))[0, 0, 3] == 0  # the page shows between the images
 
 
 def test_right_and_wrong_are_marked_and_unlabeled_are_not(tmp_path: Path) -> None:

@@ -97,6 +97,9 @@ def test_without_labels_the_agreement_with_the_teacher_is_said_and_drawn(tmp_pat
     )
     (panel,) = found["panels"]
     assert [(bar["name"], bar["mean"]) for bar in panel["bars"]] == [("new", 60.0)]
+    assert panel["chance"] == 35.7
+    (group,) = summarize("t", group_runs(read_runs([run])))["groups"]
+    assert group["series"]["health/neighbour_overlap_percent"] == [[2.0, 60.0]]
     against = headline([run], baseline=[other])["sentence"]
     assert "new is 20.0 points higher in agreement with the teacher; it shares 60.0%" in against
     measure(run, 50.0)  # an accuracy says more

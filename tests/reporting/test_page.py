@@ -11,6 +11,7 @@ from pages import Page, check_page, numbers, numbers_in
 from written_runs import ALONE, write_run, write_solve
 
 from mgd_ssl.reporting import group_runs, read_runs, summarize
+from mgd_ssl.reporting.charts import Bar, bar_chart
 from mgd_ssl.reporting.document import render
 from mgd_ssl.reporting.features import FeatureMap, Retrieval, cluster, principal
 from mgd_ssl.reporting.pictures import feature_picture, retrieval_picture
@@ -128,6 +129,36 @@ def test_no_text_of_a_runs_files_does_anything(tmp_path: Path, text: str) -> Non
     assert headings.count("#") == 1 and headings.count("##") == parsed.tags.count("h2") == 6
     assert headings.count("###") == page.count("<details") - page.count('<details class="numbers"')
     json.dumps(summary, allow_nan=False)
+
+
+def test_settings_are_what_the_run_used(tmp_path: Path) -> None:
+    found = {"epochs": 2, "lr": 0.0, "weight_decay": None}
+    run = write_run(tmp_path / "run", optim=found, device={"precision": "bf16", "threads": 2})
+    named = {"epochs": 2, "lr": 0.5, "weight_decay": 0.0}
+    other = write_run(tmp_path / "other", optim=named)
+    shown = summarize("t", group_runs(read_runs([other, run])))["settings"]["differ"]
+    assert {k: {*map(str, v)} for k, v in shown.items()} == {
+        "optim.lr": {"0.5", "found"},
+        "optim.weight_decay": {"0.0", "found"},
+        "precision": {"32", "bf16"},
+    }
+
+
+@pytest.mark.parametrize(("mean", "beside"), [(79.0, 80.0), (50.0, 50.0), (100.0, 100.0)])
+def test_a_bars_value_stands_at_its_end_beside_the_teachers_line(
+    mean: float, beside: float
+) -> None:
+    (axes,) = bar_chart([Bar("a", mean, None, 0)], 80.0).axes
+    (value,) = (text for text in axes.texts if text.get_text() == f"{mean:.1f}")
+    assert beside < value.get_position()[0] < beside + 2
+    track, bar = (patch.get_width() for patch in axes.patches)
+    assert (track, bar) == (100, mean)
+
+
+def test_a_dark_page_has_colors_of_its_own(tmp_path: Path) -> None:
+    page = written(tmp_path)[1]
+    assert "stroke: var(--color-0, #0072b2)" in page
+    assert "--color-0: #" in page.partition("(prefers-color-scheme: dark)")[2]
 
 
 def test_missing_parts_are_said_to_be_missing(tmp_path: Path) -> None:
