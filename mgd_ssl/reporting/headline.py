@@ -162,9 +162,12 @@ class Headline:
 
 
 def _collapses(groups: Sequence[Group]) -> Iterator[str]:
-    for run in (run for group in groups for run in group.averaged if run.collapse):
-        when = "at the end of training" if run.finished else f"by epoch {run.epoch}"
-        yield f"The features of {run.path.name} had collapsed {when}: {run.collapse}."
+    for group in groups:
+        runs = [run for run in group.averaged if run.collapse]
+        if runs:
+            names = _listed([f"{run.path.name} ({run.collapse})" for run in runs])
+            when = "at the end of training" if runs[0].finished else "when last measured"
+            yield f"The features of {names} had collapsed {when}."
 
 
 def described(baseline: Group) -> str:

@@ -161,10 +161,11 @@ def test_a_collapse_that_lasted_is_said(
     for run, rows in ((mgd, (early, late)), (alone, (early,))):
         with (run / "metrics.jsonl").open("a") as file:
             file.writelines(json.dumps({"epoch": e, **row}) + "\n" for e, row in enumerate(rows, 1))
-    first = [f"The features of mgd had collapsed at the end of training: {said}."] * bool(said)
-    second = "The features of moco had collapsed at the end of training: effective rank 1.00, "
-    assert headline([mgd, alone])["cautions"] == [*first, f"{second}deviation 0.000."]
-    assert headline([alone])["cautions"] == [f"{second}deviation 0.000."]
+    first = [f"The features of mgd ({said}) had collapsed at the end of training."] * bool(said)
+    flat = "effective rank 1.00, deviation 0.000"
+    second = f"The features of moco ({flat}) had collapsed at the end of training."
+    assert headline([mgd, alone])["cautions"] == [*first, second]
+    assert headline([alone])["cautions"] == [second]
 
 
 def test_the_most_relevant_figure_stands_for_a_protocol(tmp_path: Path) -> None:
