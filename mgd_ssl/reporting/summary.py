@@ -25,7 +25,8 @@ FIRST = (
     *("optim.epochs", "optim.batch_size", "optim.optimizer", "optim.lr", "teacher.teacher"),
     *("student_weights", "mgd.mgd_weighing", "mgd.mgd_strength", "mgd.mgd_reducer"),
 )
-UNSET = {"optim.lr": 0, "optim.weight_decay": None}  # the run finds its own
+# Settings that a run may find itself: the value that says so, and what metrics.jsonl calls it.
+FOUND = {"optim.lr": (0, "found/lr"), "optim.weight_decay": (None, "found/weight_decay")}
 SHARES = ("health/neighbour_overlap",)  # shown in percent, as the bars are
 
 
@@ -89,9 +90,10 @@ def _flat_settings(group: Group) -> dict[str, Any]:
     settings["data"] = named(group.first.setting("data"), "embedded images")
     parts = ((k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in flat(settings))
     shown = {name: None if value == "" else value for name, value in parts}
-    for name, unset in UNSET.items():
+    for name, (unset, metric) in FOUND.items():
         if name in shown and shown[name] == unset:
-            shown[name] = "found"
+            value = group.first.last(metric)
+            shown[name] = "found" if value is None else f"{value:.3g} (found)"
     return shown
 
 

@@ -92,6 +92,15 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         """Measure what needs measuring once, before the first step; figures for metrics.jsonl."""
         return {}
 
+    def found(self) -> dict[str, float]:
+        """Rate and weight decay that the settings leave to the run; figures for metrics.jsonl."""
+        optim, found = self.config.optim, dict[str, float]()
+        if not optim.lr:
+            found["found/lr"] = self.learning_rate.base
+        if optim.weight_decay is None:
+            found["found/weight_decay"] = self.optimizer.param_groups[0]["weight_decay"]
+        return found
+
     @abstractmethod
     def measure(self, epoch: int) -> dict[str, float]:
         """Figures of the student after an epoch, from 0; every rank calls it and gets them."""
@@ -126,12 +135,15 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         check_memory(self.config, fabric, self.task, self.optimizer, data)
         with taken_directory(self.config, fabric, lambda: self.begun) as directory:
             self.set_up(directory)
-            figures = self.prepare()
+            figures = {**self.prepare(), **self.found()}
             if self.start.step < self.steps:
                 self.unmoved = UnmovedStudent(self.task.student.parameters())
             done = self.steps_before(self.start)
             writer = MetricWriter(
-                directory.path, fabric.is_global_zero, keep=done, others=self.loggers()
+                directory.path,
+                fabric.is_global_zero,
+                keep=done or -1,  # a run from its start writes the row before it again
+                others=self.loggers(),
             )
             with closing(writer):
                 if done == 0 and figures:

@@ -55,6 +55,19 @@ def test_metrics_hold_each_loss_and_the_knn_figure(run: Path) -> None:
         assert 0 <= row["health/neighbour_overlap"] <= 1 and 0 <= row["health/cka"] <= 1
 
 
+def test_a_rate_and_a_weight_decay_that_were_found_are_recorded(
+    tmp_path: Path, teacher: Path
+) -> None:
+    """The rate rises for a tenth of the four steps, and falls as a cosine."""
+    run = tmp_path / "run"
+    assert pretrain.main(arguments(run, teacher, "--lr", "0", "--epochs", "1")) == 0
+    found, *_, last = read_rows(run)
+    (group,) = read_last(run)["optimizer"]["param_groups"]
+    assert found["step"] == 0 and found["found/weight_decay"] == group["weight_decay"] > 0
+    falling = (1 + np.cos(np.pi * (3 / 4 - 0.1) / 0.9)) / 2
+    assert last["lr"] == pytest.approx(found["found/lr"] * falling)
+
+
 def test_the_matching_of_every_solve_is_kept_and_balanced(run: Path) -> None:
     with np.load(run / "matching" / "epoch_0001.npz") as arrays:
         cost, assignment = arrays["layer1/cost"], arrays["layer1/assignment"]

@@ -19,7 +19,7 @@ def test_a_run_of_such_a_name_is_trained_resumed_measured_and_reported(
     run = tmp_path / NAME
     argv = arguments(run, teacher, "--limit", "32", "--epochs", "1")
     assert pretrain.main(argv) == 0
-    assert len(read_rows(run)) == 2 and "train_loss" in read_rows(run)[-1]
+    assert len(read_rows(run)) == 3 and "train_loss" in read_rows(run)[-1]
     again = ["--config", str(run / "config.yaml"), "--resume"]
     assert parse(PretrainConfig, "x", again[:2]).out == run
     assert pretrain.main(again) == 0

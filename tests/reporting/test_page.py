@@ -136,9 +136,11 @@ def test_settings_are_what_the_run_used(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", optim=found, device={"precision": "bf16", "threads": 2})
     named = {"epochs": 2, "lr": 0.5, "weight_decay": 0.0}
     other = write_run(tmp_path / "other", optim=named)
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 0, "epoch": 0.0, "found/lr": 0.016}\n')
     shown = summarize("t", group_runs(read_runs([other, run])))["settings"]["differ"]
     assert {k: {*map(str, v)} for k, v in shown.items()} == {
-        "optim.lr": {"0.5", "found"},
+        "optim.lr": {"0.5", "0.016 (found)"},
         "optim.weight_decay": {"0.0", "found"},
         "precision": {"32", "bf16"},
     }
