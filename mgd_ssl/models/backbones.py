@@ -208,7 +208,8 @@ def _build_timm(arch: str, options: Options) -> nn.Module:
 def _unknown(arch: str, known: Sequence[str]) -> str:
     if other_task(arch):
         return f"arch: {other_task(arch)}"
-    near = difflib.get_close_matches(arch.removeprefix("timm/"), known, n=3) or TORCHVISION
+    once = list(dict.fromkeys(known))  # timm and torchvision share names
+    near = difflib.get_close_matches(arch.removeprefix("timm/"), once, n=3) or TORCHVISION
     return f"arch: got {arch!r}, which is no known network; nearest: {', '.join(near)}"
 
 

@@ -1,4 +1,4 @@
-"""What a file is that was given as a checkpoint, told by its first bytes and not by its name."""
+"""What a file is that was given as a checkpoint, told by its first bytes, else by its ending."""
 
 import zipfile
 from pathlib import Path
@@ -13,10 +13,15 @@ ARCHIVES = {
     b"7z\xbc\xaf": "a 7z archive",
 }
 OTHERS = {
+    b"PAR1": "a Parquet file",
     b"\x89HDF": "an HDF5 file, as Keras writes it",
     b"\x93NUMPY": "a NumPy array",
     b"\x89PNG": "an image",
     b"\xff\xd8\xff": "an image",
+}
+ENDINGS = {  # of files whose first bytes tell nothing
+    ".onnx": "an ONNX export",
+    ".pt2": "a program of torch.export",
 }
 
 
@@ -48,6 +53,8 @@ def what_else(path: Path) -> str:
     for start, kind in OTHERS.items():
         if head.startswith(start):
             return f"is {kind}; give a file of PyTorch's or safetensors"
+    if path.suffix in ENDINGS:
+        return f"is {ENDINGS[path.suffix]}; give the run's directory or its student.safetensors"
     return _of_zip(path) if head.startswith((ZIP, b"PK\x05\x06")) else ""
 
 

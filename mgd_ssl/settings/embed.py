@@ -23,7 +23,10 @@ class EmbedConfig(Settings):
     Repeat a command that was stopped to continue it.
     """
 
-    MAIN: ClassVar = ("out", "split", "features", "size", "batch_size", "workers", "devices")
+    MAIN: ClassVar = (
+        *("checkpoint", "data", "out", "split", "features", "size", "batch_size", "workers"),
+        "devices",
+    )
     EXAMPLE: ClassVar = (
         "mgd-ssl embed runs/resnet18/checkpoints/last.pt photos --out photos.parquet"
     )

@@ -187,3 +187,18 @@ def test_entries_that_the_network_lacks_are_refused(state, tmp_path):
     torch.save(state | {"layer1.0.se.weight": torch.zeros(2)}, tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"1 unexpected(.|\n)*unexpected: layer1\.0\.se\.weight"):
         load_backbone(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "said"),
+    [
+        ("student.onnx", b"\x08\x0a\x12\x07pytorch", "is an ONNX export; give the run's directory"),
+        ("student.pt2", zipped("model/version"), "is a program of torch.export; give the run's"),
+        ("features.parquet", b"PAR1\x15\x04", "is a Parquet file; give a file of PyTorch's"),
+    ],
+)
+def test_an_export_is_named_for_what_it_is_and_not_called_damaged(tmp_path, name, start, said):
+    (tmp_path / name).write_bytes(start)
+    with pytest.raises(ValueError, match=said) as caught:
+        load_backbone(tmp_path / name)
+    assert "again" not in str(caught.value)

@@ -43,9 +43,10 @@ def find_opener(path: Path) -> Opener:
 
 
 def _nothing(path: Path) -> str:
-    got = "it is a file of an unknown kind" if path.exists() else "there is no such file or folder"
+    if not path.exists():
+        return f"data {path}: there is no such file or folder: check the path"
     kinds = [reader.what for reader in reversed(readers().values())]
     return (
-        f"data {path}: {got}; expected {', '.join(kinds)}. Check the "
+        f"data {path}: it is a file of an unknown kind; expected {', '.join(kinds)}. Check the "
         "path, unpack an archive of another kind, or give none to run on the embedded sample."
     )
