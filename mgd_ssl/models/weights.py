@@ -65,8 +65,9 @@ def find_checkpoint(source: Path) -> Path:
     if _is_name(str(source)):  # a folder that is called as published weights are
         return source
     raise ValueError(
-        f"checkpoint: got {source}, a directory without {CHECKPOINTS[0]}, which is no file; "
-        f"expected a checkpoint's path, the directory of a run, or one with {CHECKPOINTS[2]}"
+        f"checkpoint: got {source}, a directory without {CHECKPOINTS[0]}; expected a checkpoint's "
+        f"path, the directory of a run, or one with {CHECKPOINTS[2]}; a command that takes DATA "
+        "takes the checkpoint before it"
     )
 
 

@@ -90,6 +90,11 @@ def with_batch(config: Config, source: ImageSource, processes: int) -> Config:
             f"expected a multiple of {parts}; give --batch-size {max(1, batch // parts) * parts}, "
             "or change --accumulate"
         )
+    if batch > images and images < 2 * parts:
+        raise ValueError(
+            f"data: got {images} image{'s' * (images != 1)} to train on, expected {2 * parts} or more, two in each "
+            "part of a batch; add images"
+        )
     if batch > images:
         raise ValueError(
             f"batch_size: got {batch} and {images} images to train on, expected no more than there "

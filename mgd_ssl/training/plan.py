@@ -1,6 +1,6 @@
 """The plan of a run: what is matched to what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.padding import Padding
 from torch import nn
@@ -36,13 +36,19 @@ def print_plan(
     norms = teacher.reader.norms(teacher.network)
     losses = {s.name: _loss(s, norms[s.teacher_index]) for s in stages if not s.ignored}
     lines = _by_value("loss: ", losses)
-    own = ", ".join(_module(reader, stage.index) for stage in stages)
-    theirs = ", ".join(_module(teacher.reader, stage.teacher_index) for stage in stages)
+    matched = [stage for stage in stages if not stage.ignored]
+    own = _listed(_module(reader, stage.index) for stage in matched)
+    theirs = _listed(_module(teacher.reader, stage.teacher_index) for stage in matched)
     both = [f"student and teacher read {own}"]
     lines += both if own == theirs else [f"student reads {own}", f"teacher reads {theirs}"]
     lines += _by_value("", {s.name: "; ".join(s.warnings) for s in stages if s.warnings})
     for line in lines:
         console.print(Padding(line, (0, 0, 0, 2), expand=False), highlight=False)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Each name once."""
+    return ", ".join(dict.fromkeys(names))
 
 
 def _row(stage: Stage, expands: bool) -> tuple[str, str, str, str]:
@@ -89,9 +95,11 @@ def _module(reader: FeatureReader, index: int) -> str:
 
 
 def say_inputs(size: int, student: BackboneSpec, report: KeyReport) -> None:
-    """Say whether student and teacher see images of one size through one stem."""
+    """Say whether student and teacher see images of one size, and small ones through one stem."""
     ours, theirs = _words(size, student), _words(report.size or size, report.spec)
-    if ours == theirs:
+    if not report.size:
+        logger.info("student: %s; the teacher's file records no size", ours)
+    elif ours == theirs:
         logger.info("student: %s, as the teacher", ours)
     else:
         logger.info("student: %s; the teacher's file: %s", ours, theirs)
@@ -99,5 +107,4 @@ def say_inputs(size: int, student: BackboneSpec, report: KeyReport) -> None:
 
 def _words(size: int, spec: BackboneSpec) -> str:
     small = spec.stem == "small"
-    stem = f"small stem of stride {spec.stem_stride}" if small else "plain stem"
-    return f"images of {size} pixels, {stem}"
+    return f"images of {size} pixels" + f", small stem of stride {spec.stem_stride}" * small

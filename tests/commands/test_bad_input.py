@@ -54,7 +54,7 @@ def test_a_folder_without_images(tmp_path: Path, teacher: Path, capsys: Capture)
 
 def test_one_image(tmp_path: Path, teacher: Path, capsys: Capture) -> None:
     argv = [str(images(tmp_path / "one", 1)), *arguments(tmp_path / "run", teacher)]
-    refused(argv, capsys, "16", "1 image", "expected", "atch")
+    refused(argv, capsys, "got 1 image to train on", "expected 2 or more", "add images")
     assert not (tmp_path / "run").exists()
 
 

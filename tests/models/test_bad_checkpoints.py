@@ -41,7 +41,7 @@ def test_a_file_that_does_not_exist_is_refused(tmp_path):
 
 
 def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="which is no file; expected a checkpoint's path"):
+    with pytest.raises(ValueError, match="expected a checkpoint's path"):
         load_backbone(tmp_path)
 
 
@@ -80,6 +80,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(content, name, tmp_path):
         (b"\n<!DOCTYPE html><html>Sign in</html>", "is a web page.*download it again"),
         (gzip.compress(b"weights", mtime=0), "is a gzip archive; unpack it"),
         (b"\x89HDF\r\n\x1a\n" + bytes(99), "an HDF5 file, as Keras"),
+        (b"PAR1" + bytes(99), "a Parquet file"),
         (zipped("a/1.jpg", "a/2.jpg"), "begins with a/1.jpg; .* images is given as DATA"),
         (zipped("x/net.pth")[:-30], "is truncated: its end is missing; copy or download it again"),
         (zipped(), "is an empty zip archive"),

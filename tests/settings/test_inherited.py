@@ -1,5 +1,6 @@
 """The student takes stem and size of its teacher's file; a run's directory is its checkpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +96,10 @@ def test_what_student_and_teacher_see_is_said(
     network, report = load_backbone(write_run(tmp_path / "run", **SMALL))
     say_inputs(64, network.spec, report)  # type: ignore[arg-type]
     say_inputs(32, network.spec, report)  # type: ignore[arg-type]
-    same, other = caplog.messages
+    say_inputs(64, network.spec, replace(report, size=None))  # type: ignore[arg-type]
+    same, other, unknown = caplog.messages
     assert same == "student: images of 64 pixels, small stem of stride 2, as the teacher"
+    assert unknown.endswith("small stem of stride 2; the teacher's file records no size")
     assert "32 pixels" in other and "the teacher's file: images of 64 pixels" in other
 
 
