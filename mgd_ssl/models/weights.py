@@ -6,7 +6,7 @@ import difflib
 import re
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from mgd_ssl.models.timm_networks import timm_name
 from mgd_ssl.models.torchvision_networks import CLASSIFIERS, other_task
 
 # What a directory means: a run's last checkpoint, or a network as Hugging Face saves it.
+ENDINGS = {".pt", ".pth", ".tar", ".safetensors", ".ckpt", ".bin"}  # of checkpoints
 CHECKPOINTS = (
     "checkpoints/last.pt",
     "last.pt",
@@ -51,8 +52,12 @@ def read_weights(source: Path) -> Checkpoint:
         ) from error
 
 
-def find_checkpoint(source: Path) -> Path:
+def find_checkpoint(source: Path, data: Sequence[Path] = ()) -> Path:
     """The file that a path means: a directory stands for the checkpoint in it.
+
+    Args:
+        source: the path.
+        data: what a command line names after it, which the error compares.
 
     Raises:
         ValueError: a directory without one.
@@ -64,10 +69,11 @@ def find_checkpoint(source: Path) -> Path:
             return source / name
     if _is_name(str(source)):  # a folder that is called as published weights are
         return source
+    swapped = data and data[0].is_file() and data[0].suffix in ENDINGS
     raise ValueError(
-        f"checkpoint: got {source}, a directory without {CHECKPOINTS[0]}; expected a checkpoint's "
-        f"path, the directory of a run, or one with {CHECKPOINTS[2]}; a command that takes DATA "
-        "takes the checkpoint before it"
+        f"checkpoint: got {source}, a directory without {CHECKPOINTS[0]}, which is no file; "
+        f"expected a checkpoint's path, the directory of a run, or one with {CHECKPOINTS[2]}"
+        + ("; did you swap CHECKPOINT and DATA?" if swapped else "")
     )
 
 

@@ -44,7 +44,7 @@ class EvaluatedNetwork:
     def __init__(
         self, config: EvaluationConfig, uses: tuple[str, str], unlabelled: bool = False
     ) -> None:
-        config = replace(config, checkpoint=find_checkpoint(config.checkpoint))
+        config = replace(config, checkpoint=find_checkpoint(config.checkpoint, config.data))
         self.config = config
         train, val, self.split = open_images(config, unlabelled=unlabelled)
         self.sources = {"train": train, "val": val}

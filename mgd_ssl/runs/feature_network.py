@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+import yaml
 from torch import nn
 
 from mgd_ssl.data import EvalTransform, eval_transform
@@ -13,6 +14,7 @@ from mgd_ssl.settings.evaluation import Features
 from mgd_ssl.settings.options import BackboneOptions, ComputeOptions
 from mgd_ssl.training.devices import place
 from mgd_ssl.training.logging import logger
+from mgd_ssl.training.run_files import CONFIG
 
 
 class FeatureConfig(Protocol):
@@ -68,6 +70,11 @@ def load_network(config: FeatureConfig, device: torch.device) -> FeatureNetwork:
     """
     network, report = load_backbone(config.checkpoint, **config.network.spec)
     logger.info("%s", report)
+    trained_on = "" if config.data else data_of_run(config.checkpoint)
+    if trained_on:
+        logger.warning(
+            "no DATA was given: the embedded images are used; the run was trained on %s", trained_on
+        )
     size = config.size or report.size or (224 if config.data else 32)
     probe(network, Taps([]), size)  # a size that it cannot take is refused
     reader = find_features(network, config.features, size)
@@ -76,3 +83,16 @@ def load_network(config: FeatureConfig, device: torch.device) -> FeatureNetwork:
         network = TokenFeatures(network, reader, size)
     transform: EvalTransform = eval_transform(report.mean, report.std)
     return FeatureNetwork(network, report, size, transform.to(device))
+
+
+def data_of_run(checkpoint: Path) -> str:
+    """The images that the run of a checkpoint was trained on; "" if embedded, or not known."""
+    for folder in (checkpoint.parent, checkpoint.parent.parent):
+        if (folder / CONFIG).is_file():
+            try:
+                content = yaml.safe_load((folder / CONFIG).read_bytes())
+            except yaml.YAMLError:
+                return ""
+            data = content.get("data") if isinstance(content, dict) else None
+            return ", ".join(map(str, data if isinstance(data, list) else [data])) if data else ""
+    return ""
