@@ -92,8 +92,8 @@ def with_batch(config: Config, source: ImageSource, processes: int) -> Config:
         )
     if batch > images and images < 2 * parts:
         raise ValueError(
-            f"data: got {images} image{'s' * (images != 1)} to train on, expected {2 * parts} or more, two in each "
-            "part of a batch; add images"
+            f"data: got {images} image{'s' * (images != 1)} to train on, expected {2 * parts} or "
+            "more, two in each part of a batch; add images"
         )
     if batch > images:
         raise ValueError(
