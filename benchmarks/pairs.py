@@ -116,7 +116,7 @@ def build(teacher: dict[str, Any], student: str, batch: int, variant: Variant) -
         teacher=Path("teacher.pt"),
         arch=student,
         batch_size=batch,
-        mgd_grid=GRID if variant.cached else 0,
+        **({"mgd_grid": GRID} if variant.cached else {}),
     )
     task = build_task(config, create_backbone(**teacher))
     optimizer = build_optimizer(config, task, decay=0.05)
