@@ -10,6 +10,7 @@ from tyro.conf import arg
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_least
 from mgd_ssl.settings.effects import Needs
+from mgd_ssl.settings.methods import STRENGTHS, usual_weighing
 from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions, named
 from mgd_ssl.settings.rules import shared_rules
 from mgd_ssl.settings.run import MGDOptions, OptimizerOptions, RunConfig, run_directory
@@ -95,10 +96,8 @@ class DetectConfig(RunConfig):
         embedded = not said.get("data")
         arch = None if said.get("student_weights") else "resnet18"
         matched = said.get("teacher") is not None
-        weighing = said.get(
-            "mgd_weighing", ("start" if embedded else "published") if matched else "none"
-        )
-        strengths = {"none": 0.0, "published": 2e-8, "mean": 1.0, "start": 0.03}
+        weighing = said.get("mgd_weighing", usual_weighing(said) if matched else "none")
+        strengths = {**STRENGTHS, "published": 2e-8, "start": 3.0}  # 30 loses small objects
         width = 0.25 if embedded else 1.0
         optim = EMBEDDED_OPTIM if embedded else DetectOptimizer()
         if said.get("optimizer") == "sgd":

@@ -9,7 +9,7 @@ from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.inherited import told_by_start, told_by_teacher
-from mgd_ssl.settings.methods import STRENGTHS
+from mgd_ssl.settings.methods import STRENGTHS, usual_weighing
 from mgd_ssl.settings.options import LoaderOptions, TeacherOptions
 from mgd_ssl.settings.rules import shared_rules
 from mgd_ssl.settings.run import (
@@ -99,7 +99,7 @@ class ClassifyConfig(RunConfig):
         size = said.get("size", 32 if embedded else 224)
         arch = None if said.get("student_weights") else said.get("arch", "resnet18")
         matched = said.get("teacher") is not None
-        weighing = said.get("mgd_weighing", "start" if matched else "none")
+        weighing = said.get("mgd_weighing", usual_weighing(said) if matched else "none")
         groups = weighing == "published" or any(name in said for name in OF_GROUPS)
         return cls(
             data=said.get("data", ()),

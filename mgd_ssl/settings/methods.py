@@ -51,3 +51,8 @@ METHODS: dict[str, Method] = {
 }
 # Default strength of the matching, by --mgd-weighing; published: for 224 pixels.
 STRENGTHS: dict[Weighing, float] = {"none": 0.0, "published": 1e-4, "mean": 1.0, "start": 30.0}
+
+
+def usual_weighing(said: Mapping[str, Any]) -> Weighing:
+    """``start``, which finds the stages' weights; with weights of one's own, those as published."""
+    return "published" if said.get("mgd_stage_weights") else "start"

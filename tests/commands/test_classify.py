@@ -238,8 +238,7 @@ def test_bad_settings_are_refused_before_the_directory_is_taken(
 def test_stage_weights_weigh_the_stages_and_must_fit_them(
     tmp_path: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["--teacher", str(teacher), "--epochs", "1", "--mgd-weighing", "published"]
-    given += ["--mgd-stage-weights"]
+    given = ["--teacher", str(teacher), "--epochs", "1", "--mgd-stage-weights"]
     argv = options(tmp_path / "run", *given, "1", "1", "-1", "1")
     assert "got 1, 1, -1, 1 for 4 stages, expected one weight of 0 or more" in said(argv, capsys)
     assert "for 4 stages" in said(options(tmp_path / "run", *given, "1", "1"), capsys)

@@ -199,6 +199,7 @@ def test_any_network_has_settings_for_the_embedded_images(arch: str) -> None:
         (["--mgd-reducer", "sp"], "batch"),
         (["--mgd-update-freq", "2"], "batch"),
         (["--mgd-weighing", "published"], "batch"),
+        (["--mgd-stage-weights", "1", "1", "1", "1"], "batch"),
         (["--mgd-weighing", "published", "--mgd-adapter", "expand"], "expand"),
     ],
 )
@@ -207,5 +208,5 @@ def test_a_classifier_is_matched_in_groups_where_something_of_groups_is_said(
 ) -> None:
     mgd = parse(ClassifyConfig, "mgd-ssl classify", ["images", "--teacher", "t", *more]).mgd
     assert mgd.mgd_adapter == adapter
-    published = "published" in more
+    published = "published" in more or "--mgd-stage-weights" in more
     assert mgd.mgd_strength == (1e-4 if published else 30)
