@@ -65,7 +65,7 @@ def run(config: EmbedConfig) -> Path:
     config = replace(config, checkpoint=find_checkpoint(config.checkpoint))
     kind: type[FeatureFile] = FEATURE_FILES[config.out.suffix]
     require_packages("out", config.out.suffix, kind.packages)
-    check_output_files([config.out], lambda: False, held="features or something else already")
+    check_output_files([config.out], lambda: False, held="content already")
     fabric = start_fabric(config.device)
     source = open_images(config)
     if fabric.is_global_zero:
