@@ -28,7 +28,7 @@ LOADED = {
         *("online", "online_health", "retrieval"),
     },
     "losses": {"blocks", "moco"},
-    "runs": {"next_steps", "pretrain", "pretrain_evaluation", "pretrain_networks"},
+    "runs": {"image_data", "next_steps", "pretrain", "pretrain_evaluation", "pretrain_networks"},
     "tasks": {"pretraining", "task"},
 }
 

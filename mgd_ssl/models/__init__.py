@@ -5,6 +5,7 @@ from mgd_ssl.models.backbones import (
     backbone_state,
     create_backbone,
     create_classifier,
+    head_of,
     set_head,
     without_head,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "find_features",
     "find_reader",
     "find_taps",
+    "head_of",
     "keeping_buffers",
     "load_backbone",
     "load_classifier",

@@ -73,7 +73,7 @@ def create_classifier(
     if classes < 2:
         raise ValueError(f"classes: got {classes}, expected two or more")
     network = _create(BackboneSpec(arch, width, stem, stem_stride, options))
-    head = network.get_submodule(str(network.head_name))
+    head = head_of(network)
     linear = [name for name, m in head.named_modules() if isinstance(m, nn.Linear)]
     if linear and linear[-1]:  # inside a head of several layers, as MobileNet v2's
         inputs = cast(nn.Linear, head.get_submodule(linear[-1])).in_features
@@ -134,6 +134,11 @@ def is_known(arch: str) -> bool:
     return arch in CLASSIFIERS or is_timm(arch)
 
 
+def head_of(network: nn.Module) -> nn.Module:
+    """What is in the classifier's place; `torch.nn.Identity` in a backbone."""
+    return network.get_submodule(str(network.head_name))
+
+
 def set_head(network: nn.Module, head: nn.Module) -> None:
     """Put ``head``, (N,D) -> (N,K), in the classifier's place."""
     parent, _, name = str(network.head_name).rpartition(".")
@@ -143,7 +148,7 @@ def set_head(network: nn.Module, head: nn.Module) -> None:
 @contextmanager
 def without_head(network: nn.Module) -> Iterator[nn.Module]:
     """Inside, the network gives its pooled features (N,D); after, its head is back."""
-    head = network.get_submodule(str(network.head_name))
+    head = head_of(network)
     set_head(network, nn.Identity())
     try:
         yield network

@@ -1,8 +1,10 @@
 """Supervised classification: the pretraining's run with labels, logits and top-1."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import nn
 
 from mgd_ssl.data import ImageSource, Normalize, data_line, eval_transform, open_sources, subset
@@ -16,10 +18,14 @@ from mgd_ssl.models import (
     Taps,
     backbone_state,
     create_classifier,
+    head_of,
     load_classifier,
+    pool,
     probe,
+    without_head,
 )
 from mgd_ssl.runs.classify_evaluation import evaluate
+from mgd_ssl.runs.image_data import image_data
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.tasks.classification import Classification
 from mgd_ssl.tasks.task import Teacher
@@ -76,6 +82,7 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
         Normalize(config.loader.mean, config.loader.std),
         kd_weight=config.kd.kd_weight if config.kd.kd else 0.0,
         kd_temperature=config.kd.kd_t,
+        cached=config.teacher_cache is not None,
         **distillation,
     )
     parts = config.optim.accumulate * (1 if config.sync_bn else fabric.world_size)
@@ -85,7 +92,8 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
         convert_sync_bn(task, fabric)
     if fabric.is_global_zero:
         logger.info(data_line({"training": source, "top-1": val}))
-    data = ImageData(config, fabric, source, config.views, labelled=True)
+    report = teacher[1] if teacher else None
+    data = image_data(config, fabric, source, task.teacher, report, labelled=True)
     return ClassifyRun(config, fabric, task, data, val, teacher, reports)
 
 
@@ -96,9 +104,32 @@ def distill(
     matched, size = config.mgd.is_matched, teacher_size(config)
     probe(network, Taps([]), size, "--teacher-size")
     teacher = make_teacher(config.teacher, size, network, report, matched)
+    if config.kd.kd and config.teacher_cache:
+        check_head(network, size)
     if matched:
         return match_maps(config, teacher, student)
     return {"teacher": teacher, "reader": Taps([])}
+
+
+@torch.no_grad()
+def check_head(teacher: nn.Module, size: int) -> None:
+    """Refuse a teacher whose logits do not follow from its pooled features, which a cache holds.
+
+    Raises:
+        ValueError: names the architecture.
+    """
+    image = torch.zeros(1, 3, size, size)
+    with without_head(teacher):
+        features = pool(teacher(image))
+    logits, found = teacher(image), None
+    with suppress(RuntimeError):  # a head of other inputs
+        found = head_of(teacher)(features)
+    if found is None or found.shape != logits.shape or not torch.allclose(found, logits, atol=1e-4):
+        raise ValueError(
+            f"teacher: got --kd and --teacher-cache with {cast(BackboneSpec, teacher.spec).arch}, "
+            "whose classifier does not read the pooled features that a cache holds; leave out "
+            "--kd, or --teacher-cache"
+        )
 
 
 def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:

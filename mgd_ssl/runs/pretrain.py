@@ -10,12 +10,9 @@ from mgd_ssl.data import ImageSource, data_line, open_sources, subset
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.losses.moco import MoCo
 from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
-from mgd_ssl.models import (
-    BackboneSpec,
-    KeyReport,
-    without_head,
-)
+from mgd_ssl.models import BackboneSpec, without_head
 from mgd_ssl.objectives.objective import WithQueue
+from mgd_ssl.runs.image_data import image_data
 from mgd_ssl.runs.next_steps import next_steps
 from mgd_ssl.runs.pretrain_evaluation import (
     as_measured,
@@ -27,7 +24,6 @@ from mgd_ssl.runs.pretrain_evaluation import (
 from mgd_ssl.runs.pretrain_networks import build_networks, build_task
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
-from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.alarms import warn_of_guessing
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_enlarged, check_queue, check_rate, with_batch
@@ -67,7 +63,8 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     task = build_task(config, fabric, student, reports.teacher, distillation)
     if isinstance(config.objective, WithQueue):
         check_queue(config.objective.moco_k, config.optim.batch_size, source)
-    data = build_data(config, fabric, source, task, reports.teacher)
+    kinds = {"views_per_image": config.objective.views}
+    data = image_data(config, fabric, source, task.teacher, reports.teacher, **kinds)
     run = PretrainRun(config, fabric, task, data, held_out, reports)
     if fabric.is_global_zero:
         logger.info(data_line(run.uses(held_out)))
@@ -86,25 +83,6 @@ def with_queue(config: PretrainConfig, images: int) -> PretrainConfig:
         return config
     queue = min(MOST_KEYS, images) // batch * batch
     return replace(config, objective=replace(objective, moco_k=queue))
-
-
-def build_data(
-    config: PretrainConfig,
-    fabric: Fabric,
-    source: ImageSource,
-    task: Pretraining,
-    report: KeyReport | None,
-) -> ImageData:
-    """Views of the training images, with the teacher's answers where a cache holds them."""
-    views = config.objective.views
-    if config.teacher_cache is None:
-        return ImageData(config, fabric, source, config.views, views_per_image=views)
-    from mgd_ssl.runs.pretrain_cache import open_cache  # not needed where the teacher is run
-    from mgd_ssl.training.cached_data import CachedImageData
-
-    assert report
-    cache = open_cache(config, source, cast(Teacher, task.teacher), report)
-    return CachedImageData(config, fabric, source, config.views, cache, views_per_image=views)
 
 
 def open_images(config: PretrainConfig) -> tuple[ImageSource, ImageSource | None]:

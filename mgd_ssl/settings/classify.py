@@ -8,19 +8,19 @@ from typing import Any, ClassVar, Literal, Self
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
-from mgd_ssl.settings.inherited import told_by_start, told_by_teacher
-from mgd_ssl.settings.methods import STRENGTHS, usual_weighing
+from mgd_ssl.settings.image_run import ImageRunConfig, with_crops
+from mgd_ssl.settings.inherited import told_by_cache, told_by_start, told_by_teacher
+from mgd_ssl.settings.methods import METHODS, STRENGTHS, usual_weighing
 from mgd_ssl.settings.options import LoaderOptions, TeacherOptions
-from mgd_ssl.settings.rules import shared_rules
+from mgd_ssl.settings.rules import OF_CACHE, shared_rules
 from mgd_ssl.settings.run import (
     IGNORED,
     MGDOptions,
     OptimizerOptions,
-    RunConfig,
     run_directory,
     student_network,
 )
-from mgd_ssl.settings.views import PresetViews, preset
+from mgd_ssl.settings.views import preset
 
 OF_GROUPS = ("mgd_reducer", "mgd_mode", "mgd_update_freq")  # which match channels in groups
 SMALL = 96  # pixels of a side, below which a crop of a twelfth of the area holds too little
@@ -56,7 +56,7 @@ class ClassifyOptimizer(OptimizerOptions):
 
 
 @dataclass(frozen=True)
-class ClassifyConfig(RunConfig):
+class ClassifyConfig(ImageRunConfig):
     """Train a classifier on labeled images, alone or distilled from a teacher.
 
     Without DATA it uses the embedded sample of Fashion-MNIST. The maps of a teacher are matched
@@ -83,40 +83,48 @@ class ClassifyConfig(RunConfig):
     """Epochs between evaluations; the last epoch is always evaluated."""
     kd: KDOptions = field(default_factory=KDOptions)
     optim: ClassifyOptimizer = field(default_factory=ClassifyOptimizer)
-    views: PresetViews = field(default_factory=lambda: preset("linear"))
 
     @classmethod
     def told(cls, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Size and stem, as far as a file records them; the initial weights take precedence."""
+        """Size and stem, as far as a file records them; views, as a cache does.
+
+        The initial weights take precedence over the teacher.
+        """
         if said.get("evaluate"):  # each network is measured at the size of its own file
             return {}
-        return told_by_start(said) if said.get("student_weights") else told_by_teacher(said)
+        files = told_by_start(said) if said.get("student_weights") else told_by_teacher(said)
+        return {**files, **told_by_cache(said.get("teacher_cache"))}
 
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
         """The complete settings for a user's data or the embedded data."""
         embedded = not said.get("data")
         size = said.get("size", 32 if embedded else 224)
+        usual = "weak" if size < SMALL else "linear"
         arch = None if said.get("student_weights") else said.get("arch", "resnet18")
         matched = said.get("teacher") is not None
         weighing = said.get("mgd_weighing", usual_weighing(said) if matched else "none")
         groups = weighing == "published" or any(name in said for name in OF_GROUPS)
+        form = METHODS["mgd" if groups else "mgd-plus"]
         return cls(
             data=said.get("data", ()),
             out=run_directory(said, arch, "classify-"),
             network=student_network(said, embedded),
-            teacher=TeacherOptions(said.get("teacher")),
+            teacher=TeacherOptions(said.get("teacher"), teacher_size=said.get("teacher_size", 0)),
+            teacher_cache=said.get("teacher_cache"),
             mgd=MGDOptions(
                 mgd_weighing=weighing,
                 mgd_strength=STRENGTHS[weighing],
                 mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
-                mgd_adapter="batch" if groups else "expand",
+                mgd_adapter=form.adapter,
+                mgd_grid=said.get("mgd_grid", form.grid),
                 mgd_update_freq=2,
+                mgd_update_images=form.update_images,
                 ignore=said.get("ignore", IGNORED.get(arch or "", ())),
             ),
             optim=_optim(said, embedded),
             loader=LoaderOptions(size=0 if said.get("evaluate") else size),
-            views=preset(said.get("preset", "weak" if size < SMALL else "linear")),
+            views=with_crops(preset(said.get("preset", usual)), said),
         )
 
     def check(self) -> None:
@@ -156,10 +164,12 @@ OF_TRAINING = [
     *("mgd.*", "kd.*", "views.*", "network.taps", "teacher.teacher_taps"),
     *("loader.limit", "loader.bad_images", "loader.shuffle_blocks", "loader.mean", "loader.std"),
     *("resume", "print_freq", "save_every", "label_fraction", "sync_bn", "val_every"),
+    "teacher_cache",
 ]
 RULES = [
     Needs(OF_TRAINING, lambda c: not c.evaluate, "with --evaluate", "train without --evaluate"),
     Needs(["kd.kd_t", "kd.kd_weight"], lambda c: c.kd.kd, "without --kd", "add --kd"),
+    OF_CACHE,
     *shared_rules(
         "without matching", "match a teacher's maps: --teacher, without --mgd-weighing none"
     ),

@@ -10,20 +10,15 @@ from mgd_ssl.objectives import OBJECTIVES, Objective
 from mgd_ssl.objectives.objective import WithQueue, all_options
 from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
-from mgd_ssl.settings.inherited import (
-    OF_VIEWS,
-    told_by_cache,
-    told_by_start,
-    told_by_teacher,
-)
+from mgd_ssl.settings.image_run import ImageRunConfig, with_crops
+from mgd_ssl.settings.inherited import told_by_cache, told_by_start, told_by_teacher
 from mgd_ssl.settings.methods import METHODS, STRENGTHS, Method
 from mgd_ssl.settings.options import LoaderOptions, TeacherOptions, one_of
-from mgd_ssl.settings.rules import shared_rules
+from mgd_ssl.settings.rules import OF_CACHE, shared_rules
 from mgd_ssl.settings.run import (
     IGNORED,
     MGDOptions,
     OptimizerOptions,
-    RunConfig,
     run_directory,
     student_network,
 )
@@ -66,7 +61,7 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True)
-class PretrainConfig(RunConfig):
+class PretrainConfig(ImageRunConfig):
     """Distill a student from a teacher on unlabeled images, or train without a teacher.
 
     Without DATA it uses the embedded sample of Fashion-MNIST and the embedded teacher.
@@ -83,9 +78,6 @@ class PretrainConfig(RunConfig):
     the method of 2021; simreg, seed, compress, disco: distill the teacher's pooled features; moco,
     simsiam: no teacher. --mgd-weighing adds matching to any of them. Default: mgd-plus with a
     teacher, else moco."""
-    teacher_cache: Path | None = None
-    """Folder that mgd-ssl cache wrote from DATA and the teacher, whose stored answers are read in
-    place of running it. Its views set the size, crops and flips."""
     student_weights: Path | None = None
     """Initial weights of the student, as --teacher names them: a checkpoint, a run's directory, or
     a name. The file says the architecture. None: random weights."""
@@ -93,7 +85,6 @@ class PretrainConfig(RunConfig):
     """Print the plan, its cost and a first look at the teacher over a few real steps; write
     nothing."""
     objective: Objective = field(default_factory=OBJECTIVES["moco"])
-    views: PresetViews = field(default_factory=PresetViews)
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 
     @classmethod
@@ -143,7 +134,7 @@ class PretrainConfig(RunConfig):
             optim=_optim(said, method, embedded),
             loader=LoaderOptions(size=said.get("size", 32 if embedded else 224)),
             objective=_objective(method, embedded),
-            views=_views(said, method, embedded),
+            views=with_crops(_preset(said, method, embedded), said),
             evaluation=EvaluationOptions(
                 best="agreement" if teacher and said.get("health_every") != 0 else "last",
                 knn_k=EMBEDDED_KNN_K if embedded else KNN_K,
@@ -206,11 +197,6 @@ def _objective(method: Method, embedded: bool) -> Objective:
     return replace(objective, **{k: v for k, v in smaller.items() if embedded and k in known})
 
 
-def _views(said: Mapping[str, Any], method: Method, embedded: bool) -> PresetViews:
-    views = _preset(said, method, embedded)
-    return replace(views, **{name: said[name] for name in OF_VIEWS if name in said})
-
-
 def _preset(said: Mapping[str, Any], method: Method, embedded: bool) -> PresetViews:
     if "preset" in said:
         return preset(said["preset"])
@@ -223,12 +209,7 @@ def _preset(said: Mapping[str, Any], method: Method, embedded: bool) -> PresetVi
 
 
 RULES = [
-    Needs(
-        ["teacher_cache"],
-        lambda c: c.teacher.teacher is not None,
-        "without a teacher",
-        "name the one that it was made from: --teacher",
-    ),
+    OF_CACHE,
     *shared_rules("without matching", "match the teacher's maps: --mgd-weighing start"),
     Needs(
         ["evaluation.eval_data", "evaluation.knn_k", "evaluation.knn_t", "evaluation.knn_bank"],

@@ -13,6 +13,14 @@ STEM_STRIDE = Needs(
 )
 
 
+OF_CACHE = Needs(
+    ["teacher_cache"],
+    lambda c: c.teacher.teacher is not None,
+    "without a teacher",
+    "name the one that it was made from: --teacher",
+)
+
+
 def shared_rules(without: str, remedy: str) -> list[Needs]:
     """What the options of every training command need.
 

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from mgd_ssl.matching import kd_loss
-from mgd_ssl.tasks.task import Task
+from mgd_ssl.models import head_of
+from mgd_ssl.tasks.task import Task, TaughtView, View
 
 
 class Classification(Task):
@@ -21,8 +22,8 @@ class Classification(Task):
         normalize: images in [0,1] -> what the student expects.
         kd_weight: factor on knowledge distillation of the teacher's logits; 0 leaves it out.
         kd_temperature: of its softened classes.
-        distillation: ``reader``, ``teacher`` and ``distiller`` of `Task`; none trains the student
-            alone. Without a distiller the teacher gives its logits alone.
+        distillation: ``reader``, ``teacher``, ``distiller`` and ``cached`` of `Task`; none trains
+            the student alone. Without a distiller the teacher gives its logits alone.
     """
 
     def __init__(
@@ -37,22 +38,29 @@ class Classification(Task):
         super().__init__(student, normalize, **distillation)
         self.kd_weight, self.kd_temperature = kd_weight, kd_temperature
 
-    def forward(
-        self, images: Float[Tensor, "n 3 h w"], labels: Int64[Tensor, "n"]
-    ) -> dict[str, Tensor]:
+    def forward(self, images: View, labels: Int64[Tensor, "n"]) -> dict[str, Tensor]:
         """Views in [0,1] and their classes -> ``classification``, ``kd``, ``matching/NAME``."""
         if self.teacher is None:
             return {"classification": _cross_entropy(self.student(self.normalize(images)), labels)}
         assert self.reader
-        teacher_maps, teacher_logits = self.teacher(images)
-        maps, logits = self.reader(self.student, self.normalize(images))
+        taught = self.taught(images)
+        maps, logits = self.reader(self.student, self.normalize(taught.images))
         losses = {"classification": _cross_entropy(logits, labels)}
         if self.kd_weight:
-            kd = kd_loss(logits, teacher_logits, self.kd_temperature)
+            kd = kd_loss(logits, self._teacher_logits(taught), self.kd_temperature)
             losses["kd"] = self.kd_weight * kd
         if self.distiller:
-            losses |= self.distiller(maps, teacher_maps)
+            losses |= self.distiller(maps, taught.maps)
         return losses
+
+    @torch.no_grad()
+    def _teacher_logits(self, taught: TaughtView) -> Float[Tensor, "n k"]:
+        """The teacher's logits; where it is not asked, its head takes the features stored."""
+        assert self.teacher
+        if not self.cached:
+            return taught.output
+        logits: Tensor = head_of(self.teacher.network)(taught.output)
+        return logits
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

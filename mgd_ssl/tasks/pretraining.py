@@ -18,9 +18,8 @@ class Pretraining(Task):
         objective: what drives the student from its output.
         loss: from ``objective.build``.
         normalize: images in [0,1] -> what the student expects.
-        cached: whether views come with the teacher's answers, so that it is never asked.
-        distillation: ``reader``, ``teacher`` and ``distiller`` of `Task`; a teacher without a
-            distiller gives the objective its features alone.
+        distillation: ``reader``, ``teacher``, ``distiller`` and ``cached`` of `Task`; a teacher
+            without a distiller gives the objective its features alone.
     """
 
     def __init__(
@@ -29,19 +28,16 @@ class Pretraining(Task):
         objective: Objective,
         loss: nn.Module,
         normalize: nn.Module | None = None,
-        *,
-        cached: bool = False,
         **distillation: Any,
     ) -> None:
         super().__init__(student, normalize or nn.Identity(), **distillation)
-        self.objective, self.loss, self.cached = objective, loss, cached
+        self.objective, self.loss = objective, loss
         self.encodings = objective.encodings
 
     def frozen(self) -> list[tuple[nn.Module, Callable[[Tensor], Any]]]:
         """The teacher, and the objective's key encoder where it has one."""
         encoder = getattr(self.loss, "encoder_k", None)
-        teacher = [] if self.cached else super().frozen()
-        return teacher + ([(encoder, encoder)] if encoder is not None else [])
+        return super().frozen() + ([(encoder, encoder)] if encoder is not None else [])
 
     def forward(self, query: View, key: View | None = None) -> dict[str, Tensor]:
         """(N,3,H,W) views in [0,1] -> the objective's losses, and ``matching/NAME``.

@@ -108,6 +108,7 @@ class Task(nn.Module):
         reader: reads the student's maps; None without a teacher.
         teacher: None trains the student alone.
         distiller: matches the student's maps to the teacher's.
+        cached: whether images come with the teacher's answers, so that it is never asked.
     """
 
     def __init__(
@@ -117,10 +118,12 @@ class Task(nn.Module):
         reader: FeatureReader | None = None,
         teacher: FrozenTeacher | None = None,
         distiller: FeatureDistiller | None = None,
+        *,
+        cached: bool = False,
     ) -> None:
         super().__init__()
         self.student, self.normalize, self.reader = student, normalize, reader
-        self.teacher, self.distiller = teacher, distiller
+        self.teacher, self.distiller, self.cached = teacher, distiller, cached
 
     encodings: int = 1  # times that the student sees an image in a step, with its gradient
 
@@ -131,7 +134,7 @@ class Task(nn.Module):
     def frozen(self) -> list[tuple[nn.Module, Callable[[Tensor], Any]]]:
         """Networks that see the images without gradient, and how they are called."""
         teacher = self.teacher
-        if teacher is None:
+        if teacher is None or self.cached:
             return []
         resize = getattr(teacher, "resize", lambda images: images)
         return [(teacher.network, lambda images: teacher.reader(teacher.network, resize(images)))]

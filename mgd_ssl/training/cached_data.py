@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class CachedImageData(ImageData):
         source: training images.
         views: color and blur of a view; its crop is the cache's.
         cache: of the teacher's answers.
-        views_per_image: one or two.
+        kinds: ``views_per_image`` and ``labelled`` of `ImageData`.
     """
 
     def __init__(
@@ -76,11 +77,10 @@ class CachedImageData(ImageData):
         source: ImageSource,
         views: ViewOptions,
         cache: TeacherCache,
-        *,
-        views_per_image: int = 1,
+        **kinds: Any,
     ) -> None:
         self.cache = cache
-        super().__init__(config, fabric, source, views, views_per_image=views_per_image)
+        super().__init__(config, fabric, source, views, **kinds)
 
     def _loader(self, source: ImageSource, *, train: bool, views: int = 1) -> ImageLoader:
         store = Store.of(self.cache, views, self.config.mgd.is_matched)
@@ -91,7 +91,7 @@ class CachedImageData(ImageData):
     def _training_loader(self, views: ViewOptions) -> ImageLoader:
         return self._loader(self.source, train=True, views=self.views_per_image)
 
-    def task_inputs(self, batch: Batch) -> list[TaughtView]:
+    def views_of(self, batch: Batch) -> list[TaughtView]:
         """A batch on the device -> random views with the teacher's answers."""
         crops = enumerate(batch.images.unbind(1))
         return [_taught(self._view(images), batch, which) for which, images in crops]

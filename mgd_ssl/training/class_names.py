@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl.data import ImageSource
-from mgd_ssl.models import KeyReport
+from mgd_ssl.models import KeyReport, head_of
 from mgd_ssl.training.logging import logger
 
 Names = Sequence[str] | None
@@ -82,8 +82,7 @@ def _are_codes(names: Sequence[str]) -> bool:
 @torch.no_grad()
 def _reorder(network: nn.Module, order: list[int]) -> None:
     """Let a classifier's output i be what its output ``order[i]`` was."""
-    head = network.get_submodule(str(network.head_name))
-    last = [m for m in head.modules() if isinstance(m, nn.Linear)][-1]
+    last = [m for m in head_of(network).modules() if isinstance(m, nn.Linear)][-1]
     for parameter in (last.weight, cast(Tensor | None, last.bias)):
         if parameter is not None:
             parameter.copy_(parameter[order].clone())

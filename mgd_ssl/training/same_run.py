@@ -15,6 +15,7 @@ from mgd_ssl.models import find_checkpoint
 from mgd_ssl.models.provenance import sha256_of
 from mgd_ssl.models.weights import files_of
 from mgd_ssl.settings.config_file import COMMAND, command_of, mapped, paths
+from mgd_ssl.settings.image_run import ImageRunConfig
 from mgd_ssl.settings.options import flat, to_dict
 from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.settings.run import RunConfig
@@ -198,10 +199,9 @@ def start_digest(config: RunConfig) -> str | None:
 
 def cache_identity(config: RunConfig) -> str | None:
     """What a teacher's stored answers are made from; None where the teacher is run."""
-    folder: Path | None = getattr(config, "teacher_cache", None)
-    if folder is None:
+    if not (isinstance(config, ImageRunConfig) and config.teacher_cache):
         return None
-    manifest = read_manifest(folder)
+    manifest = read_manifest(config.teacher_cache)
     return f"{manifest.identity}, {manifest.views} views"
 
 

@@ -86,8 +86,12 @@ class ImageData(TrainingData):
 
     def task_inputs(self, batch: Batch) -> Sequence[Any]:
         """A batch on the device -> random views (B,3,S,S) in [0,1], and the classes if labelled."""
-        views = [self._view(crops) for crops in batch.images.unbind(1)]
+        views = self.views_of(batch)
         return [*views, batch.labels] if self.labelled else views
+
+    def views_of(self, batch: Batch) -> Sequence[Any]:
+        """A batch on the device -> random views (B,3,S,S) in [0,1]."""
+        return [self._view(crops) for crops in batch.images.unbind(1)]
 
     def solving_batches(self, here: Position) -> Iterator[Any]:
         """(B,3,S,S) in [0,1] on the device: centers of a random choice that differs by epoch."""

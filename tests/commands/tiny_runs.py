@@ -14,7 +14,7 @@ import torch
 
 from mgd_ssl.losses import MoCo
 from mgd_ssl.models import create_backbone
-from mgd_ssl.runs.pretrain import PretrainRun
+from mgd_ssl.training.run import TrainingRun
 
 ROOT = Path(__file__).parents[2]
 STEM = {"stem": "small", "stem_stride": 2}
@@ -111,11 +111,11 @@ def listing(directory: Path) -> dict[str, bytes]:
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this process get SIGTERM in a step of a run, counted from 1."""
-    original, count = PretrainRun.step, iter(range(1, 1000))
+    original, count = TrainingRun.step, iter(range(1, 1000))
 
     def stepped(self: Any, batch: Any) -> dict[str, torch.Tensor]:
         if next(count) == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, batch)
 
-    monkeypatch.setattr(PretrainRun, "step", stepped)
+    monkeypatch.setattr(TrainingRun, "step", stepped)

@@ -1,4 +1,4 @@
-"""A teacher cache of a pretraining run: whether it is of its teacher, images and views."""
+"""A teacher cache of a run: whether it is of its teacher, images and views."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +12,8 @@ from mgd_ssl.cache.manifest import Manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import ImageDataset, ImageSource, data_digest, spread_out
 from mgd_ssl.data.views import to_unit
-from mgd_ssl.models import KeyReport, pool
-from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.models import KeyReport, backbone_state, pool, without_head
+from mgd_ssl.settings.image_run import ImageRunConfig
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.cached_data import Store
 from mgd_ssl.training.logging import logger
@@ -24,7 +24,7 @@ DTYPES = {"32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 def open_cache(
-    config: PretrainConfig, source: ImageSource, teacher: Teacher, report: KeyReport
+    config: ImageRunConfig, source: ImageSource, teacher: Teacher, report: KeyReport
 ) -> TeacherCache:
     """The cache of a run, compared with all that it was made from, and with the teacher itself.
 
@@ -44,7 +44,7 @@ def open_cache(
 
 def check_cache(
     cache: TeacherCache,
-    config: PretrainConfig,
+    config: ImageRunConfig,
     source: ImageSource,
     teacher: Teacher,
     report: KeyReport,
@@ -76,7 +76,7 @@ def check_cache(
 
 def _differences(
     manifest: Manifest,
-    config: PretrainConfig,
+    config: ImageRunConfig,
     source: ImageSource,
     teacher: Teacher,
     report: KeyReport,
@@ -99,7 +99,7 @@ def _differences(
     for name, (was, now) in given.items():
         if was != now:
             yield f"{name}: {was} in the cache, {now} here"
-    if manifest.weights != weights_digest(teacher.network.state_dict()):
+    if manifest.weights != weights_digest(backbone_state(teacher.network)):
         yield "the teacher's weights are others"
     if manifest.images == len(source.whole) and manifest.data != data_digest(source.whole):
         yield "the images are others, by name or size"
@@ -107,7 +107,7 @@ def _differences(
         yield from _map_differences(manifest, config, teacher)
 
 
-def _map_differences(manifest: Manifest, config: PretrainConfig, teacher: Teacher) -> Iterator[str]:
+def _map_differences(manifest: Manifest, config: ImageRunConfig, teacher: Teacher) -> Iterator[str]:
     if not manifest.maps:
         yield "it holds no maps to match; use --mgd-weighing none, or a cache made with --maps"
     elif config.mgd.mgd_grid != manifest.grid:
@@ -130,7 +130,8 @@ def check_answers(cache: TeacherCache, images: ImageSource, teacher: Teacher) ->
     assert batch.stored is not None
     stored = Answers.decode({name: column[:, 0] for name, column in batch.stored.items()})
     half = cache.manifest.precision != "32"
-    with torch.autocast("cpu", getattr(torch, DTYPES[cache.manifest.precision]), enabled=half):
+    autocast = torch.autocast("cpu", getattr(torch, DTYPES[cache.manifest.precision]), enabled=half)
+    with autocast, without_head(teacher.network):
         output = pool(teacher(to_unit(batch.images[:, 0]))[1]).float()
     least = float(F.cosine_similarity(output, stored.output).min())
     logger.info("teacher cache: cosine of stored and live output at least %.5f", least)

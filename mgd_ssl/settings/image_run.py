@@ -1,0 +1,25 @@
+"""Settings of the training commands of single images, whose teacher's answers can be stored."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mgd_ssl.settings.inherited import OF_VIEWS
+from mgd_ssl.settings.run import RunConfig
+from mgd_ssl.settings.views import PresetViews
+
+
+@dataclass(frozen=True)
+class ImageRunConfig(RunConfig):
+    """Settings of a training command whose images are seen in random views."""
+
+    teacher_cache: Path | None = None
+    """Folder that mgd-ssl cache wrote from DATA and the teacher, whose stored answers are read in
+    place of running it. Its views set the size, crops and flips."""
+    views: PresetViews = field(default_factory=PresetViews)
+
+
+def with_crops(views: PresetViews, said: Mapping[str, Any]) -> PresetViews:
+    """The views of a preset, with the crops and flips that are given or that a cache tells."""
+    return replace(views, **{name: said[name] for name in OF_VIEWS if name in said})
