@@ -25,7 +25,6 @@ RECIPE = {
     "loader.limit": "images used",
     "seed": "seed",
 }
-FOUND = "found from the number of steps"  # and so is the weight decay, unless it is named
 SAME = {"last.pt", "student.safetensors"}  # of one run: the same weights
 
 
@@ -58,7 +57,7 @@ def training_facts(checkpoint: Path) -> TrainingFacts:
     config = config or (run.config if run else {})
     if not config:
         return TrainingFacts()
-    recipe = dict(_recipe(config))
+    recipe = dict(_recipe(config, run))
     if epoch is not None and epoch < _epochs(config):
         recipe["epochs"] = f"{epoch} of {_epochs(config)}"
     teacher = setting(config, "teacher.teacher")
@@ -96,12 +95,13 @@ def _epochs(config: Mapping[str, Any]) -> int:
     return sum(value for value in found if isinstance(value, int))
 
 
-def _recipe(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _recipe(config: Mapping[str, Any], run: Run | None) -> Iterator[tuple[str, Any]]:
+    run = run or Run(Path(), config, [])  # without its directory nothing that it found is known
     yield "command", f"mgd-ssl {config['command']}"
     for name, words in RECIPE.items():
-        value = setting(config, name)
+        value = run.in_words(name, setting(config, name))
         if value is not None and not (name.startswith("mgd.") and not _is_matched(config)):
-            yield words, FOUND if name == "optim.lr" and value == 0 else value
+            yield words, value
 
 
 def _is_matched(config: Mapping[str, Any]) -> bool:

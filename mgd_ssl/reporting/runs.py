@@ -33,6 +33,8 @@ COMMANDS = {
     "classify": Command("mgd-ssl classify", "val_top1", "top-1 accuracy"),
     "detect": Command("mgd-ssl detect", "val_AP", "average precision"),
 }
+# Settings that a run may find itself: the value that says so, and what metrics.jsonl calls it.
+FOUND = {"optim.lr": (0, "found/lr"), "optim.weight_decay": (None, "found/weight_decay")}
 # Settings besides the network that a validation metric depends on.
 MEASUREMENT_SETTINGS = (
     *("data", "loader.train_folder", "loader.val_folder", "evaluation.eval_data"),
@@ -108,6 +110,13 @@ class Run:
     def last(self, name: str) -> float | None:
         """The last value of a metric; None where it was never measured."""
         return next(reversed(self.series(name).values()), None)
+
+    def in_words(self, name: str, value: Any) -> Any:
+        """The value of a setting; where the run found it itself, what it found."""
+        if name not in FOUND or value != FOUND[name][0]:
+            return value
+        found = self.last(FOUND[name][1])
+        return "found" if found is None else f"{found:.3g} (found)"
 
     @property
     def collapse(self) -> str:

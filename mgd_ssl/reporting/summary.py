@@ -16,7 +16,7 @@ from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 from mgd_ssl.reporting.measures import trained_metric
 from mgd_ssl.reporting.origins import origins, read_provenance
 from mgd_ssl.reporting.results import Result, read_results
-from mgd_ssl.reporting.runs import Run, Series
+from mgd_ssl.reporting.runs import FOUND, Run, Series
 from mgd_ssl.settings.options import flat, named
 
 # Shown first among the settings in which runs differ.
@@ -25,8 +25,6 @@ FIRST = (
     *("optim.epochs", "optim.batch_size", "optim.optimizer", "optim.lr", "teacher.teacher"),
     *("student_weights", "mgd.mgd_weighing", "mgd.mgd_strength", "mgd.mgd_reducer"),
 )
-# Settings that a run may find itself: the value that says so, and what metrics.jsonl calls it.
-FOUND = {"optim.lr": (0, "found/lr"), "optim.weight_decay": (None, "found/weight_decay")}
 SHARES = ("health/neighbour_overlap",)  # shown in percent, as the bars are
 
 
@@ -90,10 +88,9 @@ def _flat_settings(group: Group) -> dict[str, Any]:
     settings["data"] = named(group.first.setting("data"), "embedded images")
     parts = ((k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in flat(settings))
     shown = {name: None if value == "" else value for name, value in parts}
-    for name, (unset, metric) in FOUND.items():
-        if name in shown and shown[name] == unset:
-            value = group.first.last(metric)
-            shown[name] = "found" if value is None else f"{value:.3g} (found)"
+    for name in FOUND:
+        if name in shown:
+            shown[name] = group.first.in_words(name, shown[name])
     return shown
 
 

@@ -1,6 +1,7 @@
 """A model card is read by the hub's own reader, and says what the run's files say."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,8 @@ def test_a_card_names_the_teacher_the_recipe_and_the_figures_of_a_run(run, teach
     assert "- Method: `mgd`" in card.text
     assert "- Epochs: `1`" in card.text
     assert "- Images used: `64`" in card.text
+    (found, *_) = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    assert f"- Weight decay: `{found['found/weight_decay']:.3g} (found)`" in card.text
     assert f"- Of the weights `{teacher.name}`: unknown" in card.text
     assert card.data.license == "unknown"
     assert card.data.to_dict()["library_name"] == "safetensors"
@@ -61,7 +64,7 @@ def test_a_run_that_is_not_at_its_end_says_so(run, tmp_path):
     torch.save(content, tmp_path / "early.pt")
     card = card_of(tmp_path / "early.pt")
     assert "- Epochs: `1 of 3`" in card.text
-    assert "- Learning rate: `found from the number of steps`" in card.text
+    assert "- Learning rate: `found`" in card.text
     assert "- Teacher: `teacher.pth.tar`, by the run's settings" in card.text
 
 
