@@ -11,12 +11,31 @@ from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.methods import STRENGTHS, usual_weighing
-from mgd_ssl.settings.options import LoaderOptions, NetworkOptions, TeacherOptions, named
+from mgd_ssl.settings.options import Data, LoaderOptions, NetworkOptions, TeacherOptions, named
 from mgd_ssl.settings.rules import shared_rules
 from mgd_ssl.settings.run import MGDOptions, OptimizerOptions, RunConfig, run_directory
 
 Level = Literal["c2", "c3", "c4", "c5", "p3", "p4", "p5", "p6", "p7"]
 BODY_LEVELS: tuple[Level, ...] = ("c2", "c3", "c4", "c5")
+
+
+@dataclass(frozen=True)
+class BodyOptions(NetworkOptions):
+    """The body of the student's detector. None: as recorded in the file of its weights."""
+
+    arch: Annotated[str | None, arg(aliases=["-a"])] = None
+    """A ResNet of torchvision."""
+
+
+@dataclass(frozen=True)
+class DetectorTeacherOptions(TeacherOptions):
+    """The teacher. None: as recorded in its file."""
+
+    teacher: Path | None = None
+    """A RetinaNet: a run's directory or checkpoint, a torchvision or Detectron2 file, or
+    retinanet_resnet50_fpn or retinanet_resnet50_fpn_v2."""
+    teacher_arch: str | None = None
+    """A ResNet of torchvision, the body of the teacher."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +88,10 @@ class DetectConfig(RunConfig):
     )
     EXAMPLE: ClassVar = "mgd-ssl detect coco --backbone-weights runs/resnet18"
 
+    data: Data = ()
+    """One folder in COCO's layout: train2017/, val2017/, annotations/instances_*.json; see
+    docs/guides/detection.md. With --unlabelled: images in any form of docs/data.md. None: the
+    embedded scenes."""
     evaluate: bool = False
     """Report the AP of --student-weights and of the teacher, then exit."""
     student_weights: Path | None = None
@@ -76,7 +99,7 @@ class DetectConfig(RunConfig):
     backbone_weights: Path | None = None
     """Initial backbone: a run of pretrain.py, or a file of MoCo, torchvision or Detectron2."""
     unlabelled: bool = False
-    """Train the backbone by matching alone, on any folder of images without boxes."""
+    """Train the backbone by matching alone, on images without boxes."""
     teacher_boxes: float | None = None
     """Replace the images' boxes by the teacher's detections of at least this score."""
     teacher_caffe: bool = False
@@ -87,6 +110,8 @@ class DetectConfig(RunConfig):
     """Synchronize the batch norms of student and adapters over all processes."""
     val_every: int = 1
     """Epochs between evaluations; the last epoch is always evaluated."""
+    network: BodyOptions = field(default_factory=BodyOptions)
+    teacher: DetectorTeacherOptions = field(default_factory=DetectorTeacherOptions)
     detector: DetectorOptions = field(default_factory=DetectorOptions)
     optim: DetectOptimizer = field(default_factory=DetectOptimizer)
 
@@ -105,8 +130,8 @@ class DetectConfig(RunConfig):
         return cls(
             data=said.get("data", ()),
             out=run_directory(said, arch, "detect-"),
-            network=NetworkOptions(arch, width, "imagenet", 1) if arch else NetworkOptions(),
-            teacher=TeacherOptions(said.get("teacher")),
+            network=BodyOptions(arch, width, "imagenet", 1) if arch else BodyOptions(),
+            teacher=DetectorTeacherOptions(said.get("teacher")),
             mgd=MGDOptions(
                 mgd_weighing=weighing,
                 mgd_strength=strengths[weighing],

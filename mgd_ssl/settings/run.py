@@ -190,8 +190,8 @@ class RunConfig(Settings):
     """Images: folders, shards, archives, lists, Parquet or Arrow files, or hf:NAME; several are
     used as one. See docs/data.md. None: the embedded images."""
     out: Path = Path("runs/resnet18")
-    """Directory of the run. Default: runs/ARCH, with the method if it is not the usual one, and
-    with a number if that is taken."""
+    """Directory of the run. Default: runs/ARCH (classify: runs/classify-ARCH, detect:
+    runs/detect-ARCH), with the method if it is not the default, and a number if that is taken."""
     resume: bool = False
     """Resume from the last checkpoint of --out, if there is one; without --out, of the last run
     that has these settings."""
