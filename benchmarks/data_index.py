@@ -15,6 +15,7 @@ import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +76,7 @@ def part(start: int, stop: int) -> Part:
     text = np.tile(np.frombuffer(NAME, np.uint8), (len(numbers), 1))
     for place, values in ((9, labels), (19, labels), (28, numbers)):
         digits(text, place, values)
-    columns = {
+    columns: dict[str, NDArray[Any]] = {
         "text": text.reshape(-1),
         "ends": np.arange(1, len(numbers) + 1) * len(NAME),
         "offset": 512 + (numbers - start) * STEP,

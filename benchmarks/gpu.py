@@ -98,7 +98,8 @@ def measure_step(
     shape = (batch, config.objective.views, 3, SIDE, SIDE)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, device=fabric.device)
     indices = torch.arange(batch)
-    given = Batch(images, None, indices, indices[:0])
+    unlabelled = torch.full_like(indices, -1)
+    given = Batch(images, unlabelled, indices, indices[:0])
 
     def step() -> None:
         total: Tensor = torch.stack(list(run.step(given).values())).sum()
@@ -174,7 +175,8 @@ def matrix_rate(side: int = 8192) -> float:
         a @ b
     end.record()
     torch.cuda.synchronize()
-    return 2 * side**3 * 10 / (start.elapsed_time(end) / 1e3)
+    seconds: float = start.elapsed_time(end) / 1e3
+    return 2 * side**3 * 10 / seconds
 
 
 def measure_run(place: Path, teacher: Path, student: str, options: argparse.Namespace) -> None:

@@ -50,7 +50,7 @@ class Maps(nn.Module):
         elif self.network.training:
             raise RuntimeError("the teacher is in training mode, expected eval")
         if self.whole:
-            return {"features": self.network.forward_features(x)}
+            return {"features": self.network.forward_features(x)}  # type: ignore[operator]
         for name in self.names:
             x = self.network.get_submodule(name)(x)
         return {"features": x}
@@ -93,7 +93,7 @@ def main() -> None:
     job: dict[str, Any] = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(job["threads"])
     torch.manual_seed(job["pretrain"]["seed"])
-    networks, steps = read_networks(), []
+    networks, steps = read_networks(), list[float]()
     teacher = networks.create_backbone(**job["teacher"]).eval()
     teacher.load_state_dict(torch.load(job["weights"], weights_only=True))
     student = Maps(networks.create_backbone(**job["student"]), steps)

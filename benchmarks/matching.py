@@ -15,7 +15,7 @@ R50 -> R18 at 224 pixels: channels 256, 512, 1024, 2048 to 64, 128, 256, 512, si
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -73,7 +73,7 @@ def plain_loss(student: Tensor, teacher: Tensor, groups: Tensor, margin: Tensor)
     return ((student - tau) ** 2 * active).sum()
 
 
-def run_loss(version: Callable[..., Tensor], stages: list[tuple[Tensor, ...]]) -> None:
+def run_loss(version: Callable[..., Tensor], stages: Sequence[tuple[Tensor, ...]]) -> None:
     for student, *rest in stages:
         student.grad = None
         version(student, *rest).backward()
@@ -83,8 +83,8 @@ def loss(repeats: int) -> None:
     stages = inputs()
     for stage in stages:
         torch.testing.assert_close(plain_loss(*stage), matching_loss(*stage), rtol=1e-4, atol=0)
-    versions = [lambda v=v: run_loss(v, stages) for v in (plain_loss, matching_loss)]
-    compare("stage loss, four stages", *versions, repeats)
+    plain, ours = (partial(run_loss, v, stages) for v in (plain_loss, matching_loss))
+    compare("stage loss, four stages", plain, ours, repeats)
     print_memory("loss")
 
 
@@ -98,13 +98,14 @@ def memory(part: str, name: str) -> float:
 def measure_memory(part: str, name: str) -> float:
     """MB of one pass over all stages; libraries that load at the first call do not count."""
     stages = inputs()
+    versions: dict[str, Callable[..., Tensor]]
     if part == "loss":
-        version, run = {"plain": plain_loss, "ours": matching_loss}[name], run_loss
+        versions, run = {"plain": plain_loss, "ours": matching_loss}, run_loss
     else:
-        version, run = {"plain": plain_cost, "ours": our_cost}[name], run_cost
+        versions, run = {"plain": plain_cost, "ours": our_cost}, run_cost
     small = [(s[:1].detach().requires_grad_(), t[:1], *rest) for s, t, *rest in stages]
-    run(version, small)
-    return extra_memory(lambda: run(version, stages))
+    run(versions[name], small)
+    return extra_memory(lambda: run(versions[name], stages))
 
 
 def print_memory(part: str) -> None:
@@ -126,7 +127,7 @@ def our_cost(student: Tensor, teacher: Tensor) -> Tensor:
     return accumulator.result()
 
 
-def run_cost(version: Callable[..., Tensor], stages: list[tuple[Tensor, ...]]) -> None:
+def run_cost(version: Callable[..., Tensor], stages: Sequence[tuple[Tensor, ...]]) -> None:
     for student, teacher, *_ in stages:
         version(student.detach(), teacher)
 

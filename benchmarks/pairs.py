@@ -128,10 +128,11 @@ def build(teacher: dict[str, Any], student: str, batch: int, variant: Variant) -
     columns = stored(task, plain) if variant.cached else {}
 
     def seen() -> Tensor | TaughtView:
+        views: Tensor = view(images)
         if not variant.cached:
-            return view(images)
+            return views
         answers = Answers.decode(columns)
-        return TaughtView(view(images), answers.maps, answers.output)
+        return TaughtView(views, answers.maps, answers.output)
 
     def whole() -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -101,7 +101,7 @@ def line(name: str, budget: float, rows: list[dict[str, Any]], teacher: dict[str
     """A line of the table: means, and deviations where there are several seeds."""
 
     def mean(key: str) -> float:
-        return statistics.mean(row[key] for row in rows)
+        return float(statistics.mean(row[key] for row in rows))
 
     def spread(key: str) -> str:
         return f" ± {statistics.stdev(row[key] for row in rows):.2f}" if rows[1:] else ""
@@ -123,7 +123,7 @@ def kept(bench: Bench, name: str, measured: Callable[[], dict[str, Any]]) -> dic
 
 def run(bench: Bench, name: str, budget: float, seed: int) -> dict[str, Any]:
     """Train for a budget, and measure."""
-    speed = kept(bench, f"{name}-speed", lambda: speed_of(bench, name))
+    speed: dict[str, float] = kept(bench, f"{name}-speed", lambda: speed_of(bench, name))
 
     def expected(epochs: int) -> float:
         making = speed["view"] * views_of(epochs) if name.endswith("cached") else 0.0

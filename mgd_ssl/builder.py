@@ -92,7 +92,7 @@ class MGDistiller(nn.Module):
             stage_scale=detection_weights(len(names), images=1).__getitem__ if det else None,
         )
         if sync_bn:
-            distiller = nn.SyncBatchNorm.convert_sync_batchnorm(distiller)  # type: ignore[no-untyped-call]
+            distiller = nn.SyncBatchNorm.convert_sync_batchnorm(distiller)
         self.distiller = distiller
         self.train(self.training)
 

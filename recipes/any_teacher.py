@@ -156,7 +156,7 @@ def train(
     name: str, seed: int, teacher: str, words: tuple[str, ...], options: argparse.Namespace, n: str
 ) -> Path:
     """Train a student; returns its run's directory."""
-    out = options.out / f"run {name}-{seed}"
+    out: Path = options.out / f"run {name}-{seed}"
     argv = [str(options.data), *words, "-b", options.batch, "-j", options.workers, "--epochs", n]
     argv += ["--precision", options.precision]
     argv += ["--size", options.vit_size] if VIT in words else []

@@ -11,17 +11,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from make_detection import make_scenes
 from tables import Row, last_row, markdown, run_rows
 
 from mgd_ssl.commands import detect
-from mgd_ssl.data import ArraySource, open_source
-from mgd_ssl.detection.scenes import generate_scenes, write_coco
+from mgd_ssl.data.reader import Split
 
 DETECTOR = ["--fpn-channels", "64", "--head-convs", "2", "--smallest-anchor", "16"]
 DETECTOR += ["--min-size", "128", "--max-size", "213", "-a", "resnet18"]
 TRAINING = ["-b", "8", "--optimizer", "adamw", "--lr", "1e-3", "--cos", "--warmup-steps", "50"]
 COLUMNS = {"val_AP": "AP", "val_AP50": "AP50", "val_AP75": "AP75"}
-SCENES = {"train": 500, "val": 200}
+SCENES: dict[Split, int] = {"train": 500, "val": 200}
 
 
 def main() -> None:
@@ -35,7 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     data = options.out / "scenes"
     if not (data / "annotations" / "instances_val.json").exists():
-        make_scenes(options.items, data)
+        make_scenes(options.items, data, SCENES)
 
     def run(row: Row, seed: int) -> dict[str, Any]:
         return train(data, options.out / f"{row.name}-{seed}", row.options, seed)
@@ -58,14 +58,6 @@ def students(teacher: Path, epochs: str, seeds: tuple[int, ...]) -> list[Row]:
         Row("distilled, 0.3", (*distil, "0.3"), seeds),
         Row("distilled, 0.03", (*distil, "0.03")),
     ]
-
-
-def make_scenes(items: Path, data: Path) -> None:
-    """Write both splits; items of train are in the train scenes only."""
-    for seed, (split, count) in enumerate(SCENES.items()):
-        source = open_source(items, split, labelled=True)  # type: ignore[arg-type]
-        assert isinstance(source, ArraySource)
-        write_coco(generate_scenes(source, count, seed), data, split)  # type: ignore[arg-type]
 
 
 def train(data: Path, out: Path, options: tuple[str, ...], seed: int) -> dict[str, Any]:

@@ -29,8 +29,8 @@ KS = (20, 200)
 def rows(teacher: Path, seeds: int, factor: str) -> list[Row]:
     """The student alone and absolute max pooling with every seed, each other reducer with one."""
     many = tuple(range(seeds))
-    distil = ("--method", "mgd", "--teacher", str(teacher), "--mgd-loss-factor", factor)
-    distil += ("--mgd-reducer",)
+    method = ("--method", "mgd", "--teacher", str(teacher))
+    distil = (*method, "--mgd-loss-factor", factor, "--mgd-reducer")
     return [
         Row("alone", ("--method", "moco"), many),
         Row("amp", (*distil, "amp"), many),

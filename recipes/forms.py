@@ -40,11 +40,12 @@ def train(form: Form, seed: int, cache: Cache) -> nn.Module:
     reader = find_reader(student, [], SIZE)
     blank = torch.zeros(2, 3, SIZE, SIZE)
     with evaluating(student), torch.no_grad():
-        maps = reader(student, blank)[0], reader(cache.network, blank)[0]
-    stages = plan_stages(maps[1], maps[0], reader.names)
+        own, taught = reader(student, blank)[0], reader(cache.network, blank)[0]
+    stages = plan_stages(taught, own, reader.names)
     margins = read_margins(cache.reader.norms(cache.network), stages)
     dense = Dense(form, stages, margins)
-    embedding = Embedding(form, student.num_features, cache.network.num_features)
+    features = student.num_features, cache.network.num_features
+    embedding = Embedding(form, *features)  # type: ignore[arg-type]
     parts = nn.ModuleList([student, dense, embedding]).train()
     with torch.no_grad():
         embedding.measure(torch.cat([cache.teach(x)[1] for x in cache.still(0)]))
@@ -93,10 +94,12 @@ def solve(
 
 def measure(network: nn.Module, cache: Cache) -> dict[str, float]:
     """kNN and linear accuracy over all test images."""
-    found = []
-    for source in (cache.source, cache.test):
-        loader = make_loader(source, SIZE, 256, train=False)
-        found += collect_features(network, loader, transform=cache.transform, device="cpu")[:2]
+    loaders = (make_loader(x, SIZE, 256, train=False) for x in (cache.source, cache.test))
+    bank, queries = (
+        collect_features(network, loader, transform=cache.transform, device="cpu")
+        for loader in loaders
+    )
+    found = bank.features, bank.labels, queries.features, queries.labels
     near = knn_accuracy(*found, k=20, temperature=0.1)["top1"]
     return {"knn20": near, "linear": linear_probe(*found)["top1"]}
 

@@ -86,11 +86,12 @@ class Dense(nn.Module):
 
     def _loss(self, i: int, student: Tensor, teacher: Tensor) -> Tensor:
         form, assignment = self.form, self.assignments[i]
-        adapted = self.adapters[i](student)
+        adapted: Tensor = self.adapters[i](student)
         power = self.power[i]
         grouped = gather_groups(teacher / power[:, None, None], assignment)
         margin = gather_margin(self.margins[i] / power, assignment)
-        target, bound = REDUCERS[form.reducer](grouped, margin)
+        reduced: tuple[Tensor, Tensor] = REDUCERS[form.reducer](grouped, margin)
+        target, bound = reduced
         if form.loss == "cosine":
             x, y = (F.normalize(z.flatten(2), dim=2) for z in (adapted, target))
             return 2 - 2 * (x * y).sum(2).mean()
@@ -116,7 +117,7 @@ class Embedding(nn.Module):
         }
         after = {"regression": (1, 3), "two layers": (1,)}.get(form.embedding, ())
         widths = heads.get(form.embedding)
-        self.head = mlp(*widths, norm_after=after) if widths else nn.Identity()
+        self.head: nn.Module = mlp(*widths, norm_after=after) if widths else nn.Identity()
         if form.embedding in ("seed", "compress"):
             kind = SEED if form.embedding == "seed" else CompRess
             self.head = kind(d, teacher, 4096)
@@ -134,7 +135,8 @@ class Embedding(nn.Module):
         kind = self.form.embedding
         teacher = (teacher - self.mean) / self.std
         if kind in ("seed", "compress"):
-            return self.head(student, teacher)
+            loss: Tensor = self.head(student, teacher)
+            return loss
         if kind == "linear + relation":
             return self._relation(student, teacher) + self._cosine(student, teacher)
         if kind == "none":
@@ -144,7 +146,7 @@ class Embedding(nn.Module):
         return self._cosine(student, teacher)
 
     def _cosine(self, student: Tensor, teacher: Tensor) -> Tensor:
-        output = self.head(student)
+        output: Tensor = self.head(student)
         if self.form.embedding_loss == "mse":
             return (output - teacher).square().mean()
         return 2 - 2 * (unit(output) * unit(teacher)).sum(1).mean()

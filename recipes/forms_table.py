@@ -1,6 +1,7 @@
 """The forms that recipes/forms.py compares, screen by screen."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ L = Form(stages=(), embedding="linear")
 M = Form(embedding="linear")
 E = replace(M, weight=0.1, groups="expanded", reducer="sm", loss="l2")
 P = replace(E, groups="expanded matched")
-ADAMW = {"optimizer": "adamw", "wd": 0.05}
-THIN = {"width": 0.0625}
+ADAMW: dict[str, Any] = {"optimizer": "adamw", "wd": 0.05}
+THIN: dict[str, Any] = {"width": 0.0625}
 SCREENS = {
     "rates": {
         **{f"regression lr {lr}": replace(R, lr=lr) for lr in (0.02, 0.06, 0.2, 0.5, 1.0, 2.0)},

@@ -10,9 +10,11 @@ only. The boxes are the same at every run of the same seed.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 from mgd_ssl.data import ArraySource, open_source
+from mgd_ssl.data.reader import Split
 from mgd_ssl.detection.scenes import generate_scenes, write_coco
 
 
@@ -25,12 +27,38 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=200, help="validation scenes (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of train; val has the next one")
     options = parser.parse_args()
-    for number, split in enumerate(("train", "val")):
-        items = open_source(options.items, split, labelled=True)
-        if not isinstance(items, ArraySource):
-            parser.error(f"{options.items}: no IDX files; expected those of MNIST or Fashion-MNIST")
-        scenes = generate_scenes(items, getattr(options, split), options.seed + number)
-        print(f"{write_coco(scenes, options.out, split)}: {scenes.name}")
+    counts: dict[Split, int] = {"train": options.train, "val": options.val}
+    try:
+        print("\n".join(make_scenes(options.items, options.out, counts, options.seed)))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def make_scenes(
+    items: Path | None, out: Path, counts: Mapping[Split, int], seed: int = 0
+) -> list[str]:
+    """Write scenes of each split, whose items are from that split only.
+
+    Args:
+        items: folder of IDX files; None is the embedded sample.
+        out: folder to write.
+        counts: scenes of each split.
+        seed: of the first split; each other has the next one.
+
+    Returns:
+        The annotation file of each split, and what it holds.
+
+    Raises:
+        ValueError: there are no IDX files in the folder, or they cannot be used as items.
+    """
+    written = []
+    for number, (split, count) in enumerate(counts.items()):
+        source = open_source(items, split, labelled=True)
+        if not isinstance(source, ArraySource):
+            raise ValueError(f"{items}: no IDX files; expected those of MNIST or Fashion-MNIST")
+        scenes = generate_scenes(source, count, seed + number)
+        written.append(f"{write_coco(scenes, out, split)}: {scenes.name}")
+    return written
 
 
 if __name__ == "__main__":

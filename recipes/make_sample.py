@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from mgd_ssl.data import ArraySource
 from mgd_ssl.data.opening import SAMPLE, open_source
+from mgd_ssl.data.reader import Split
 
 SEED = 2017
-PER_CLASS = {"train": 600, "val": 100}
+PER_CLASS: dict[Split, int] = {"train": 600, "val": 100}
 
 
 def choose(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
@@ -49,6 +51,8 @@ def main() -> None:
     arrays: dict[str, np.ndarray] = {}
     for split, per_class in PER_CLASS.items():
         source = open_source(options.folder, split, labelled=True)
+        if not isinstance(source, ArraySource) or source.labels is None:
+            parser.error(f"{options.folder}: no IDX files; expected those of Fashion-MNIST")
         indices = choose(source.labels, per_class, SEED)
         arrays[f"{split}_images"] = source.images[indices]
         arrays[f"{split}_labels"] = source.labels[indices].astype(np.uint8)

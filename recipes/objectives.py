@@ -19,8 +19,12 @@ from mgd_ssl.commands import pretrain
 
 KS = (20,)
 COLUMNS = {"knn20": "kNN, k 20", "linear": "linear"}
-ALONE = {"alone (moco)": ("moco", "0.06"), "alone (simsiam)": ("simsiam", "0.3")}
-DISTILLED = {  # method, its learning rate, and what it is told beside them
+# Method, its learning rate, and what it is told beside them.
+ALONE: dict[str, tuple[str, ...]] = {
+    "alone (moco)": ("moco", "0.06"),
+    "alone (simsiam)": ("simsiam", "0.3"),
+}
+DISTILLED: dict[str, tuple[str, ...]] = {
     "mgd, 2021": ("mgd", "0.3", "--mgd-loss-factor", "100"),
     "simreg": ("simreg", "1.0"),
     "simreg, linear head": ("simreg", "1.0", "--regression-head", "linear"),
@@ -59,10 +63,9 @@ def main() -> None:
 def rows(options: argparse.Namespace) -> list[Row]:
     """A row an objective, or a row for each of its learning rates."""
     given = ("--teacher", str(options.teacher))
-    named = {name: ((), *row) for name, row in ALONE.items()}
-    named |= {name: (given, *row) for name, row in DISTILLED.items()}
     found = []
-    for name, (source, method, rate, *more) in named.items():
+    for name, (method, rate, *more) in (ALONE | DISTILLED).items():
+        source = given if name in DISTILLED else ()
         told = (*source, "--method", method, "--optimizer", "sgd", *more)
         if options.rates:
             found += [Row(f"{name} @{r}", (*told, "--lr", r)) for r in options.rates]

@@ -128,7 +128,7 @@ def hidden_head(cache: TeacherCache) -> AbstractContextManager[Any]:
 def mean_target(cache: TeacherCache) -> AbstractContextManager[Any]:
     """The embedding's target is the mean of what the teacher says of all stored views."""
     views = range(cache.manifest.views)
-    mean = sum(all_outputs(cache, view) for view in views) / len(views)
+    mean = sum((all_outputs(cache, view) for view in views), torch.zeros(())) / len(views)
     original = Store.read
 
     def read(self: Store, epoch: int, images: Any) -> dict[str, Tensor]:
@@ -173,7 +173,8 @@ def positions(start: float) -> Change:
             for stage in self.stages if torch.is_grad_enabled() else ():
                 pair = students[stage.index], teachers[stage.teacher_index]
                 side = min(GRID, *(x.shape[-1] for x in pair))
-                loss = F.mse_loss(*(between(at_most(x.float(), side)) for x in pair))
+                own, target = (between(at_most(x.float(), side)) for x in pair)
+                loss = F.mse_loss(own, target)
                 factor = factors.setdefault(stage.name, start / float(loss.detach()))
                 losses[f"positions/{stage.name}"] = factor * loss
             return losses

@@ -112,7 +112,7 @@ def markdown(
 
 
 def _mean(results: Sequence[Mapping[str, Any]], key: str) -> float:
-    return statistics.mean(r[key] for r in results)
+    return float(statistics.mean(r[key] for r in results))
 
 
 def mean_and_spread(values: Sequence[float]) -> str:

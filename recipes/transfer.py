@@ -10,8 +10,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from detection import COLUMNS, make_scenes, train
+from detection import COLUMNS, SCENES, train
 from fashion_mnist import NETWORK
+from make_detection import make_scenes
 from tables import Row, markdown, run_rows
 
 # the students' stem halves an image where the detector's usual one quarters it
@@ -30,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     data = options.out / "scenes"
     if not (data / "annotations" / "instances_val.json").exists():
-        make_scenes(options.items, data)
+        make_scenes(options.items, data, SCENES)
 
     def run(row: Row, seed: int) -> dict[str, Any]:
         start = options.students / f"{row.name}-{seed}" / "student.safetensors"

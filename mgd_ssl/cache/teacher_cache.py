@@ -35,7 +35,7 @@ class TeacherCache:
         self._open: OrderedDict[tuple[int, int], dict[str, Tensor]] = OrderedDict()
         # whether each part was compared; processes that are started later share it
         self._compared = torch.zeros(manifest.views, manifest.parts, dtype=torch.bool)
-        self._compared.share_memory_()  # type: ignore[no-untyped-call]
+        self._compared.share_memory_()
 
     @classmethod
     def open(cls, folder: Path) -> "TeacherCache":

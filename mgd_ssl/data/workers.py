@@ -119,5 +119,5 @@ def _send_error(queue: Any, error: Exception, item: Any) -> None:
             f"{SHARED_MEMORY} is what batches pass through: {REMEDY}"
         ) from error
     except WorkerError:
-        sent = ExceptionWrapper(where="in a decoding process")  # type: ignore[no-untyped-call]
+        sent = ExceptionWrapper(where="in a decoding process")
         queue.put((item[0], sent))

@@ -148,7 +148,7 @@ def _partial_l2(
 ) -> Tensor:
     want_gradient = student.requires_grad and torch.is_grad_enabled()
     # Compiled code calls it as it is: its backward writes in place.
-    apply: Callable[..., Tensor] = torch.compiler.disable(_PartialL2.apply)  # type: ignore[no-untyped-call]
+    apply: Callable[..., Tensor] = torch.compiler.disable(_PartialL2.apply)
     return apply(student, target, want_gradient, two_sided)
 
 

@@ -251,7 +251,7 @@ def to_png(figure: Figure) -> bytes:
     figure.patch.set(alpha=1, facecolor="white")
     figure.set_dpi(DPI)
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
+    FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 
@@ -265,7 +265,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
         alt: description for readers who do not see it.
     """
     buffer = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(buffer)  # type: ignore[no-untyped-call]
+    FigureCanvasSVG(figure).print_svg(buffer)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

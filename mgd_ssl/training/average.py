@@ -75,7 +75,7 @@ class StudentAverage:
 
 def _moving(decay: float) -> Any:
     """The average of floating values; of whole numbers, such as counts of batches, the last."""
-    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    average = get_ema_multi_avg_fn(decay)
 
     @torch.no_grad()
     def update(averages: list[Tensor], values: list[Tensor], count: Any) -> None:

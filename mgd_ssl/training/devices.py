@@ -124,9 +124,9 @@ def convert_sync_bn(task: Task, fabric: Fabric) -> None:
             f"sync_bn: got the device {fabric.device.type}, expected cuda, for which alone torch "
             "synchronizes batch norms; leave --sync-bn out"
         )
-    task.student = nn.SyncBatchNorm.convert_sync_batchnorm(task.student)  # type: ignore[no-untyped-call]
+    task.student = nn.SyncBatchNorm.convert_sync_batchnorm(task.student)
     if task.distiller:
-        task.distiller = nn.SyncBatchNorm.convert_sync_batchnorm(task.distiller)  # type: ignore[no-untyped-call]
+        task.distiller = nn.SyncBatchNorm.convert_sync_batchnorm(task.distiller)
 
 
 def compile_task(task: Task) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_files import write_idx
+from PIL import Image
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "make_sample.py"
 
@@ -39,3 +40,15 @@ def test_recipe_draws_the_same_images_of_every_class_each_time(tmp_path, monkeyp
         chosen = {image.tobytes() for image in sample["train_images"]}
     assert len(chosen) == 1200
     assert chosen <= {image.tobytes() for image in stored["train"].astype(np.uint8)}
+
+
+def test_recipe_refuses_a_folder_of_other_images(tmp_path, monkeypatch, capsys, recipe):
+    for folder in ("train/bird", "train/tree", "val/bird", "val/tree"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / folder / "0.png")
+    out = tmp_path / "a.npz"
+    monkeypatch.setattr(sys, "argv", ["make_sample.py", str(tmp_path), "--out", str(out)])
+    with pytest.raises(SystemExit):
+        recipe.main()
+    assert "no IDX files; expected those of Fashion-MNIST" in capsys.readouterr().err
+    assert not out.exists()
