@@ -40,11 +40,19 @@ from mgd_ssl.settings.pretrain import PretrainConfig
 
 sys.path.append(str(Path(__file__).parents[1] / "recipes"))
 from fashion_mnist import DECAY, NETWORK, VIEWS, queue
-from tables import Results, Row, evaluate, markdown, run_rows
+from tables import (
+    ACCURACIES,
+    Results,
+    Row,
+    evaluate,
+    markdown,
+    print_and_write,
+    run_command,
+    run_rows,
+)
 
 COLUMNS = {
-    "knn20": "kNN, k 20",
-    "linear": "linear",
+    **ACCURACIES,
     "images_per_second": "images/s",
     "training": "training, s",
 }
@@ -82,8 +90,7 @@ def main() -> None:
         parser.error(f"--rows: got {', '.join(unknown)}, expected some of: {'; '.join(names)}")
     done = run_table([n for n in names if not options.rows or n in options.rows], python, options)
     text = f"{markdown(done, COLUMNS)}\n{describe(done, options)}\n"
-    print(text)
-    (options.out / "table.md").write_text(text, encoding="utf-8")
+    print_and_write(text, options.out / "table.md")
 
 
 def run_table(names: list[str], python: Path | None, options: argparse.Namespace) -> Results:
@@ -148,8 +155,7 @@ def train_ours(name: str, seed: int, setting: Setting, out: Path) -> dict[str, A
     arguments += ["--knn-every", "0", "--health-every", "0"]
     arguments += ["--teacher", str(setting.teacher), *OURS[name], "--seed", str(seed)]
     started = time.perf_counter()
-    if status := pretrain.main([*arguments, "--out", str(out), "--overwrite"]):
-        raise SystemExit(status)
+    run_command(pretrain.main, [*arguments, "--out", str(out), "--overwrite"])
     seconds = time.perf_counter() - started
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     speeds = [row["images_per_second"] for row in rows if "images_per_second" in row]

@@ -20,13 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tables import Row, evaluate, last_row, markdown, run_rows
+from tables import (
+    ACCURACIES,
+    Row,
+    evaluate,
+    last_figures,
+    markdown,
+    print_and_write,
+    run_command,
+    run_rows,
+)
 
 from mgd_ssl import stages
 from mgd_ssl.commands import cache, pretrain
 from mgd_ssl.training import distillation
 
-COLUMNS = {"knn20": "kNN, k 20", "linear": "linear"}
 VIT, SIZE = "vit_tiny_patch16_224", "64"
 RESNET = ("-a", "resnet18", "--width", "0.25", "--size", SIZE)
 MOBILE = ("-a", "mobilenetv3_small_050", "--size", SIZE)
@@ -92,9 +100,8 @@ def main() -> None:
     table = [Row("conv teacher", ()), Row("ViT teacher", ())]
     table += [Row(name, (), tuple(range(options.seeds))) for name in names]
     found = run_rows(table, lambda row, seed: run(row.name, seed, options), options.out)
-    text = markdown(found, COLUMNS)
-    print(text)
-    (options.out / "table.md").write_text(text, encoding="utf-8")
+    text = markdown(found, ACCURACIES)
+    print_and_write(text, options.out / "table.md")
 
 
 def start(jobs: list[str], options: argparse.Namespace) -> None:
@@ -127,7 +134,8 @@ def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         words = (*words, "--teacher-cache", str(cached(teacher, size, options)))
     with planned(change):
         out = train(name, seed, teacher, words, options, options.epochs)
-    return measure(f"{name}-{seed}", out / "student.safetensors", size, options) | speed(out)
+    speed = last_figures(out, ["images_per_second"])
+    return measure(f"{name}-{seed}", out / "student.safetensors", size, options) | speed
 
 
 def taught(teacher: str, options: argparse.Namespace) -> list[str]:
@@ -147,8 +155,8 @@ def cached(teacher: str, size: str, options: argparse.Namespace) -> Path:
     if not (folder / "cache.json").exists():
         words = [str(options.data), *taught(teacher, options), "--size", size]
         words += ["--views", options.epochs, "--out", str(folder), "-j", options.workers]
-        if status := cache.main([*words, "--precision", options.precision, "--channels-last"]):
-            raise SystemExit(status)
+        words += ["--precision", options.precision, "--channels-last"]
+        run_command(cache.main, words)
     return folder
 
 
@@ -162,8 +170,7 @@ def train(
     argv += ["--size", options.vit_size] if VIT in words else []
     argv += ["--knn-every", "0", "--health-every", "0", "--seed", str(seed), "--out", str(out)]
     argv += taught(teacher, options)
-    if status := pretrain.main([*argv, "--resume"]):
-        raise SystemExit(status)
+    run_command(pretrain.main, [*argv, "--resume"])
     return out
 
 
@@ -174,11 +181,6 @@ def measure(
     part = options.out / f"{name}.part.json"
     more = (*more, "-j", options.workers)
     return evaluate(file, options.data, part, 10**9, int(size), (20,), more)
-
-
-def speed(out: Path) -> dict[str, Any]:
-    """The last epoch's speed."""
-    return {"images_per_second": last_row(out)["images_per_second"]}
 
 
 @contextmanager

@@ -11,18 +11,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tables import Row, last_row, markdown, run_rows
+from fashion_mnist import NETWORK, VIEWS, queue
+from tables import Row, last_figures, markdown, print_and_write, run_command, run_rows
 
 from mgd_ssl.commands import classify, pretrain
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 
 SGD = ["--optimizer", "sgd", "--lr", "0.1"]
-STEM = ["--stem", "small", "--stem-stride", "2"]
-STUDENT = ["-a", "resnet18", "--width", "0.125", *STEM]
 IMAGES = ["--limit", "12000", "--size", "32", "--wd", "5e-4", "--val-every", "1000"]
-MOCO = ["--moco-k", "4096", "--moco-m", "0.99", "--moco-t", "0.1", "--knn-every", "0"]
-VIEWS = ["--preset", "small", "--crop-min", "0.5", "--jitter-hue", "0"]
-VIEWS += ["--jitter-saturation", "0", "--grey-p", "0"]
 COLUMNS = {"val_top1": "top-1", "val_top5": "top-5"}
 
 
@@ -39,14 +35,14 @@ def main() -> None:
     def run(row: Row, seed: int) -> dict[str, Any]:
         return train(options.data, options.out / f"{row.name}-{seed}", row.options, seed)
 
-    wide = ("-a", "resnet18", "--width", "0.5", *STEM, "--epochs", "10", "-b", "128", *SGD)
+    wide = (*NETWORK, "--width", "0.5", "--epochs", "10", "-b", "128", *SGD)
     done = run_rows([Row("teacher", wide)], run, options.out)
     teacher = options.out / "teacher-0" / "checkpoints" / "last.pt"
     done |= run_rows(students(teacher, options.factor, seeds), run, options.out)
     text = markdown(done, COLUMNS)
 
     def tune(row: Row, seed: int) -> dict[str, Any]:
-        extra = STUDENT
+        extra = NETWORK
         if row.name.startswith("pretrained"):
             weights = pretrained(options.data, options.out / "mgd")
             extra = ["--student-weights", str(weights)]
@@ -54,13 +50,12 @@ def main() -> None:
         return train(options.data, options.out / f"{row.name}-{seed}", given, seed)
 
     text += "\n" + markdown(run_rows(shares(seeds), tune, options.out), COLUMNS)
-    print(text)
-    (options.out / "table.md").write_text(text, encoding="utf-8")
+    print_and_write(text, options.out / "table.md")
 
 
 def students(teacher: Path, factor: str, seeds: tuple[int, ...]) -> list[Row]:
     """The student alone, with each reducer, with the teacher's logits, with both."""
-    base = (*STUDENT, "--epochs", "6", "-b", "128", *SGD)
+    base = (*NETWORK, "--epochs", "6", "-b", "128", *SGD)
     distil = (*base, "--teacher", str(teacher))
     matching = (*distil, "--mgd-loss-factor", factor)
     others = ("sp", "sp_avg", "rd", "sm")
@@ -85,20 +80,18 @@ def shares(seeds: tuple[int, ...]) -> list[Row]:
 def train(data: Path, out: Path, options: tuple[str, ...], seed: int) -> dict[str, Any]:
     """Train one classifier; the figures of its last epoch."""
     arguments = [str(data), *IMAGES, *options, "--seed", str(seed), "--out", str(out), "--resume"]
-    if status := classify.main(arguments):
-        raise SystemExit(status)
-    last = last_row(out)
-    return {name: last[name] for name in COLUMNS}
+    run_command(classify.main, arguments)
+    return last_figures(out, COLUMNS)
 
 
 def pretrained(data: Path, out: Path) -> Path:
     """A student distilled without labels from the embedded teacher; trained once."""
-    arguments = [str(data), "--limit", "12000", "--size", "32", *STUDENT, *MOCO, *VIEWS]
+    arguments = [str(data), "--limit", "12000", "--size", "32", *NETWORK, *queue("moco")]
+    arguments += ["--knn-every", "0", *VIEWS]
     arguments += ["--teacher", str(EMBEDDED_TEACHER), "--method", "mgd", "--mgd-loss-factor", "100"]
     arguments += ["--optimizer", "sgd", "--lr", "0.06", "--wd", "5e-4"]
     arguments += ["--epochs", "8", "-b", "128"]
-    if status := pretrain.main([*arguments, "--out", str(out), "--resume"]):
-        raise SystemExit(status)
+    run_command(pretrain.main, [*arguments, "--out", str(out), "--resume"])
     return out / "student.safetensors"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from tables import Results, mean_and_spread
+from tables import Results, mean_and_spread, run_command
 
 from mgd_ssl.commands import pretrain
 from mgd_ssl.evaluation.results import print_table, write_json
@@ -53,8 +53,7 @@ def train(method: str, seed: int, options: argparse.Namespace) -> Path:
     """The directory of a student's run."""
     run: Path = options.out / f"{method}-{seed}"
     arguments = ["--method", method, "--epochs", options.epochs, "--seed", str(seed)]
-    if status := pretrain.main([*arguments, "--out", str(run), "--overwrite"]):
-        raise SystemExit(status)
+    run_command(pretrain.main, [*arguments, "--out", str(run), "--overwrite"])
     return run
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from make_detection import make_scenes
-from tables import Row, last_row, markdown, run_rows
+from tables import Row, last_figures, markdown, print_and_write, run_command, run_rows
 
 from mgd_ssl.commands import detect
 from mgd_ssl.data.reader import Split
@@ -45,8 +45,7 @@ def main() -> None:
     teacher = options.out / "teacher-0" / "checkpoints" / "last.pt"
     rows = students(teacher, options.epochs, tuple(range(options.seeds)))
     text = markdown(done | run_rows(rows, run, options.out), COLUMNS, "detector")
-    print(text)
-    (options.out / "table.md").write_text(text, encoding="utf-8")
+    print_and_write(text, options.out / "table.md")
 
 
 def students(teacher: Path, epochs: str, seeds: tuple[int, ...]) -> list[Row]:
@@ -64,10 +63,8 @@ def train(data: Path, out: Path, options: tuple[str, ...], seed: int) -> dict[st
     """Train one detector; the figures of its last epoch."""
     arguments = [str(data), *DETECTOR, *TRAINING, *options, "--val-every", "1000", "-j", "0"]
     arguments += ["--seed", str(seed), "--out", str(out), "--resume"]
-    if status := detect.main(arguments):
-        raise SystemExit(status)
-    last = last_row(out)
-    return {name: last[name] for name in COLUMNS}
+    run_command(detect.main, arguments)
+    return last_figures(out, COLUMNS)
 
 
 if __name__ == "__main__":

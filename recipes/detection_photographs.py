@@ -12,13 +12,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tables import Row, last_row, markdown, run_rows
+from detection import COLUMNS
+from tables import Row, last_figures, markdown, print_and_write, run_command, run_rows
 
 from mgd_ssl.commands import detect, pretrain
 
 DETECTOR = ["--fpn-channels", "64", "--head-convs", "2", "--smallest-anchor", "16"]
 DETECTOR += ["--min-size", "192", "--max-size", "256"]
-COLUMNS = {"val_AP": "AP", "val_AP50": "AP50", "val_AP75": "AP75"}
 WIDTH, SIZE = "0.25", "96"
 
 
@@ -46,8 +46,7 @@ def main() -> None:
     done = run_rows([Row("teacher", wide)], run, options.out)
     rows = students(options)
     text = markdown(done | run_rows(rows, run, options.out), COLUMNS, "detector")
-    print(text)
-    (options.out / "table.md").write_text(text, encoding="utf-8")
+    print_and_write(text, options.out / "table.md")
 
 
 def students(options: argparse.Namespace) -> list[Row]:
@@ -65,10 +64,8 @@ def train(options: argparse.Namespace, out: Path, given: list[str], seed: int) -
     """Train one detector; the figures of its last epoch."""
     arguments = [str(options.data), *DETECTOR, *given, "--val-every", "1000", "-j", "0"]
     arguments += ["--seed", str(seed), "--out", str(out), "--resume"]
-    if status := detect.main(arguments):
-        raise SystemExit(status)
-    last = last_row(out)
-    return {name: last[name] for name in COLUMNS}
+    run_command(detect.main, arguments)
+    return last_figures(out, COLUMNS)
 
 
 def backbone(options: argparse.Namespace, seed: int) -> Path:
@@ -79,8 +76,7 @@ def backbone(options: argparse.Namespace, seed: int) -> Path:
     arguments += ["--teacher-arch", options.teacher_arch] if options.teacher_arch else []
     arguments += ["--size", SIZE, "--epochs", options.pretrain_epochs, "--knn-every", "0"]
     arguments += ["-j", "0", "--health-every", "0", "--seed", str(seed), "--out", str(out)]
-    if status := pretrain.main([*arguments, "--resume"]):
-        raise SystemExit(status)
+    run_command(pretrain.main, [*arguments, "--resume"])
     return out / "student.safetensors"
 
 

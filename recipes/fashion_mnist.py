@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tables import Row, evaluate, markdown, run_rows
+from tables import Row, evaluate, markdown, print_and_write, run_command, run_rows
 
 from mgd_ssl.commands import pretrain
 from mgd_ssl.objectives import OBJECTIVES
@@ -73,8 +73,7 @@ def main() -> None:
     table = [row for row in table if not options.rows or row.name in options.rows]
     columns = {f"knn{k}": f"kNN, k {k}" for k in KS} | {"linear": "linear"}
     text = markdown(done | run_rows(table, run, options.out), columns, of="teacher")
-    print(text)
-    (options.out / "table.md").write_text(text, encoding="utf-8")
+    print_and_write(text, options.out / "table.md")
 
 
 def train(row: Row, seed: int, out: Path, options: argparse.Namespace) -> Path:
@@ -83,8 +82,7 @@ def train(row: Row, seed: int, out: Path, options: argparse.Namespace) -> Path:
     arguments += ["--epochs", str(options.epochs), "-b", "128"]
     arguments += [*SGD, *DECAY, *NETWORK, *queue("moco"), *VIEWS]
     arguments += ["--knn-every", "0", "--seed", str(seed)]
-    if status := pretrain.main([*arguments, "--out", str(out), "--resume", *row.options]):
-        raise SystemExit(status)
+    run_command(pretrain.main, [*arguments, "--out", str(out), "--resume", *row.options])
     return out / "student.safetensors"
 
 

@@ -12,12 +12,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tables import Row, last_row, markdown, run_rows
+from classification import COLUMNS
+from tables import Row, last_figures, markdown, print_and_write, run_command, run_rows
 
 from mgd_ssl.commands import classify
 from mgd_ssl.models import load_backbone
 
-COLUMNS = {"val_top1": "top-1", "val_top5": "top-5"}
 EPOCHS = {"0.01": "120", "0.1": "60", "1": "20"}  # by share of the labels
 
 
@@ -44,8 +44,7 @@ def main() -> None:
         return train(options, row, seed, given)
 
     text = markdown(run_rows(rows, run, options.out), COLUMNS, "labels, start")
-    print(text)
-    (options.out / "table.md").write_text(text, encoding="utf-8")
+    print_and_write(text, options.out / "table.md")
 
 
 def network(student: Path) -> list[str]:
@@ -61,10 +60,8 @@ def train(options: argparse.Namespace, row: Row, seed: int, start: list[str]) ->
     arguments = [str(options.data), *start, "--label-fraction", share, "--epochs", EPOCHS[share]]
     arguments += ["--val-every", "1000", "-j", "0", "--precision", options.precision]
     arguments += ["--size", "64", "--seed", str(seed), "--out", str(out), "--resume"]
-    if status := classify.main(arguments):
-        raise SystemExit(status)
-    last = last_row(out)
-    return {name: last[name] for name in COLUMNS}
+    run_command(classify.main, arguments)
+    return last_figures(out, COLUMNS)
 
 
 if __name__ == "__main__":

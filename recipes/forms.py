@@ -20,7 +20,7 @@ import torch
 from forms_cache import SIZE, Cache
 from forms_parts import Dense, Embedding
 from forms_table import SCREENS, Form
-from tables import Row, markdown, run_rows
+from tables import ACCURACIES, Row, markdown, run_rows
 from torch import Tensor, nn
 
 from mgd_ssl.data import make_loader
@@ -29,8 +29,6 @@ from mgd_ssl.evaluation.features import collect_features
 from mgd_ssl.matching import unsupervised_epochs
 from mgd_ssl.models import create_backbone, evaluating, find_reader
 from mgd_ssl.stages import plan_stages, read_margins
-
-COLUMNS = {"knn20": "kNN, k 20", "linear": "linear"}
 
 
 def train(form: Form, seed: int, cache: Cache) -> nn.Module:
@@ -135,7 +133,7 @@ def main() -> None:
     seeds = tuple(range(options.seeds))
     rows = [Row("teacher", ()), *(Row(name, (), seeds) for name in forms)]
     done = run_rows(rows, run, options.out)
-    print(markdown(done, COLUMNS))
+    print(markdown(done, ACCURACIES))
 
 
 if __name__ == "__main__":

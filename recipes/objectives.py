@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from fashion_mnist import DECAY, NETWORK, VIEWS, queue
-from tables import Row, evaluate, markdown, run_rows
+from tables import ACCURACIES, Row, evaluate, markdown, print_and_write, run_command, run_rows
 
 from mgd_ssl.commands import pretrain
 
 KS = (20,)
-COLUMNS = {"knn20": "kNN, k 20", "linear": "linear"}
 # Method, its learning rate, and what it is told beside them.
 ALONE: dict[str, tuple[str, ...]] = {
     "alone (moco)": ("moco", "0.06"),
@@ -55,9 +54,8 @@ def main() -> None:
         teacher, lambda row, _: measure(row.name, options.teacher, options), options.out
     )
     done |= run_rows(table, lambda row, seed: train(row, seed, options), options.out)
-    text = markdown(done, COLUMNS, of="teacher")
-    print(text)
-    (options.out / f"{'rates' if options.rates else 'table'}.md").write_text(text, encoding="utf-8")
+    text = markdown(done, ACCURACIES, of="teacher")
+    print_and_write(text, options.out / f"{'rates' if options.rates else 'table'}.md")
 
 
 def rows(options: argparse.Namespace) -> list[Row]:
@@ -84,8 +82,7 @@ def train(row: Row, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     method = row.options[row.options.index("--method") + 1]
     arguments += [*NETWORK, "--width", options.width, *DECAY, *queue(method), *VIEWS]
     arguments += ["--seed", str(seed), "--out", str(out), "--resume"]
-    if status := pretrain.main([*arguments, *row.options]):
-        raise SystemExit(status)
+    run_command(pretrain.main, [*arguments, *row.options])
     return measure(out.name, out / "student.safetensors", options)
 
 

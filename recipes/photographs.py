@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tables import Row, evaluate, markdown, run_rows
+from tables import ACCURACIES, Row, evaluate, markdown, print_and_write, run_command, run_rows
 
 from mgd_ssl.commands import pretrain
 
 SIZE, KS = 64, (20,)
-COLUMNS = {"knn20": "kNN, k 20", "linear": "linear"}
 SGD = ("--optimizer", "sgd", "--wd", "1e-4", "--lr")
 ADAMW = ("--optimizer", "adamw", "--wd", "0.05", "--lr", "2e-3")
 PLUS = ("--method", "mgd-plus", "--mgd-start")
@@ -52,9 +51,8 @@ def main() -> None:
     table = [Row(name, FORMS[name], seeds) for name in names]
     done = run_rows([Row("teacher", ())], lambda row, _: teacher(options), options.out)
     done |= run_rows(table, lambda row, seed: train(row, seed, options), options.out)
-    text = markdown(done, COLUMNS, of="teacher")
-    print(text)
-    (options.out / "table.md").write_text(text, encoding="utf-8")
+    text = markdown(done, ACCURACIES, of="teacher")
+    print_and_write(text, options.out / "table.md")
 
 
 def teacher(options: argparse.Namespace) -> dict[str, Any]:
@@ -71,8 +69,7 @@ def train(row: Row, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     arguments += ["--size", str(SIZE), "-b", options.batch_size, "-j", "0"]
     arguments += ["--epochs", options.epochs, "--knn-every", "0", "--health-every", "0"]
     arguments += ["--seed", str(seed), "--out", str(out), "--resume", *row.options]
-    if status := pretrain.main(arguments):
-        raise SystemExit(status)
+    run_command(pretrain.main, arguments)
     return measure(out.name, out / "student.safetensors", options)
 
 

@@ -4,7 +4,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mgd_ssl.settings.evaluation import KnnConfig, LinearEvalConfig
 from mgd_ssl.settings.parsing import parse
 
 Results = dict[str, list[dict[str, Any]]]
+ACCURACIES = {"knn20": "kNN, k 20", "linear": "linear"}  # of `evaluate`, as columns
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,28 @@ def run_rows(rows: Sequence[Row], run: Callable[[Row, int], dict[str, Any]], out
     return done
 
 
+def run_command(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> None:
+    """Run a command; an error ends the recipe with the command's status."""
+    if status := command(words):
+        raise SystemExit(status)
+
+
 def last_row(out: Path) -> dict[str, Any]:
     """The figures of the last epoch of the run in a directory."""
     rows = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return dict(json.loads(rows[-1]))
+
+
+def last_figures(out: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Some figures of the last epoch of the run in a directory."""
+    row = last_row(out)
+    return {name: row[name] for name in names}
+
+
+def print_and_write(text: str, path: Path) -> None:
+    """Print a table, and write it to a file."""
+    print(text)
+    path.write_text(text, encoding="utf-8")
 
 
 def evaluate(

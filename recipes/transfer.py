@@ -13,7 +13,7 @@ from typing import Any
 from detection import COLUMNS, SCENES, train
 from fashion_mnist import NETWORK
 from make_detection import make_scenes
-from tables import Row, markdown, run_rows
+from tables import Row, markdown, print_and_write, run_rows
 
 # the students' stem halves an image where the detector's usual one quarters it
 HALF = ("--min-size", "64", "--max-size", "107", "--smallest-anchor", "8")
@@ -42,8 +42,7 @@ def main() -> None:
 
     rows = [Row(name, (), tuple(range(options.seeds))) for name in ("scratch", *options.rows)]
     text = markdown(run_rows(rows, run, options.out), COLUMNS, "backbone")
-    print(text)
-    (options.out / "table.md").write_text(text, encoding="utf-8")
+    print_and_write(text, options.out / "table.md")
 
 
 if __name__ == "__main__":
