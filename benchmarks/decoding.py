@@ -17,7 +17,7 @@ import kornia.augmentation as K
 import numpy as np
 import torch
 from PIL import Image
-from timing import cpu_clock, describe
+from timing import describe, in_turn, spread
 from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
@@ -96,14 +96,11 @@ def square(path: Path) -> Tensor:
 
 def report(ways: dict[str, Step], images: int, repeats: int) -> None:
     """Print images a second and core, and how many times the others' this project's are."""
-    for way in ways.values():
-        way()
-    times = [[cpu_clock(way) for way in ways.values()] for _ in range(repeats)]
-    for place, name in enumerate(ways):
-        speed = images / statistics.median(row[place] for row in times)
-        ratios = sorted(row[place] / row[0] for row in times)
-        spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-        print(f"  {name:<16} {speed:7.0f} a second  {statistics.median(ratios):5.2f} ({spread})")
+    rows = in_turn(ways, repeats)
+    for name in ways:
+        speed = images / statistics.median(row[name] for row in rows)
+        ratios = [row[name] / row["this project"] for row in rows]
+        print(f"  {name:<16} {speed:7.0f} a second  {spread(ratios, width=5)}")
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ taken within a round, so that a machine's slow minute falls on all alike.
 import argparse
 import platform
 import random
-import statistics
-import time
 from collections.abc import Callable
 
 import faiss
 import torch
 import torch.nn.functional as F
+from timing import clock, spread
 from torch import Tensor
 
 from mgd_ssl.evaluation import knn_search
@@ -46,15 +45,10 @@ def measure(ways: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, lis
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name in random.sample(list(ways), len(ways)):
-            start = time.perf_counter()
-            ways[name]()
+            taken = clock(ways[name])
             if turn:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(taken)
     return seconds
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):6.2f}  ({min(values):.2f} to {max(values):.2f})"
 
 
 def main() -> None:
@@ -96,7 +90,7 @@ def report(args: argparse.Namespace, seconds: dict[str, list[float]]) -> None:
     print(f"{'':24}{'seconds':28}faster than the fastest plain way, times")
     for name, times in seconds.items():
         ratios = [f / t for f, t in zip(fastest, times, strict=True)]
-        print(f"{name:24}{spread(times):28}{spread(ratios)}")
+        print(f"{name:24}{spread(times, ' ', 6):28}{spread(ratios, ' ', 6)}")
 
 
 if __name__ == "__main__":

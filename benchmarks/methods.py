@@ -7,12 +7,11 @@ in one run; CPU seconds, which other work on the machine disturbs least. Target:
 """
 
 import argparse
-import statistics
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from timing import cpu_clock, describe
+from timing import describe, in_turn, spread
 
 from mgd_ssl.data import Normalize, View
 from mgd_ssl.distiller import FeatureDistiller
@@ -29,6 +28,7 @@ PAIRS: dict[str, tuple[Any, Any, int, int]] = {
     "R50 -> R18, 224 pixels, batch 8": ({"arch": "resnet50"}, {}, 224, 8),
     "R18/2 -> R18/8, 32 pixels, batch 128": (WIDE, NARROW, 32, 128),
 }
+METHODS = {"simreg": None, "mgd-plus": "expand", "in groups": "batch"}  # -> the adapter
 
 
 def main() -> None:
@@ -38,15 +38,11 @@ def main() -> None:
     options = parser.parse_args()
     describe(options.threads, options.repeats)
     for name, pair in PAIRS.items():
-        plain, plus, grouped = build(*pair, None), build(*pair, "expand"), build(*pair, "batch")
-        plain(), plus(), grouped()
-        seconds = [
-            (cpu_clock(plain), cpu_clock(plus), cpu_clock(grouped)) for _ in range(options.repeats)
-        ]
-        for method, place in (("mgd-plus", 1), ("in groups", 2)):
-            ratios = sorted(row[place] / row[0] for row in seconds)
-            middle = statistics.median(ratios)
-            print(f"{name:<38} {method:<10} {middle:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+        steps = {method: build(*pair, adapter) for method, adapter in METHODS.items()}
+        rows = in_turn(steps, options.repeats)
+        for method in ("mgd-plus", "in groups"):
+            ratios = [row[method] / row["simreg"] for row in rows]
+            print(f"{name:<38} {method:<10} {spread(ratios)}")
 
 
 def build(

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from timing import cpu_clock, describe
+from timing import describe, in_turn, spread
 from torch import nn
 
 from mgd_ssl.models import create_backbone
@@ -38,15 +38,12 @@ def main() -> None:
     for name in NETWORKS:
         for optimizer, make in OPTIMIZERS.items():
             updates = {how: update(create_backbone(name), make, how) for how in HOW}
-            for run in updates.values():
-                run()
-            rows = [{h: cpu_clock(u) for h, u in updates.items()} for _ in range(options.repeats)]
+            rows = in_turn(updates, options.repeats)
             loop = 1000 * statistics.median(row["loop"] for row in rows) / UPDATES
             print(f"{name}, {optimizer}: loop {loop:.1f} ms")
             for how in ("foreach", "fused"):
-                ratios = sorted(row["loop"] / row[how] for row in rows)
-                middle = statistics.median(ratios)
-                print(f"  {how}: {middle:.2f} times as fast ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+                ratios = [row["loop"] / row[how] for row in rows]
+                print(f"  {how}: {spread(ratios, ' times as fast')}")
 
 
 def update(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from timing import cpu_clock, describe
+from timing import cpu_clock, describe, spread
 from torch import Tensor, nn
 
 from mgd_ssl.cache.answers import Answers
@@ -97,14 +97,10 @@ def report(name: str, rows: Sequence[dict[str, tuple[float, float]]]) -> None:
     seconds = statistics.median(row["plain"][0] for row in rows)
     print(f"{name}: {seconds:.2f} CPU seconds a step", flush=True)
     for variant in VARIANTS:
-        shares = sorted(row[variant][0] / row[variant][1] for row in rows)
-        faster = sorted(row["plain"][0] / row[variant][0] for row in rows)
-        ratios = f"step / networks {_spread(shares)}; plain step / this {_spread(faster)}"
+        shares = [row[variant][0] / row[variant][1] for row in rows]
+        faster = [row["plain"][0] / row[variant][0] for row in rows]
+        ratios = f"step / networks {spread(shares)}; plain step / this {spread(faster)}"
         print(f"  {variant:<14} {ratios}", flush=True)
-
-
-def _spread(ratios: Sequence[float]) -> str:
-    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
 
 
 def build(teacher: dict[str, Any], student: str, batch: int, variant: Variant) -> Step:

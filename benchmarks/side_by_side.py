@@ -18,8 +18,6 @@ lightly-train is under the AGPL-3.0 and runs in a process, and if wished a Pytho
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -28,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import lightly_rows
+import timing
 import torch
 from lightly_rows import Setting
 from torchvision.io import write_png
@@ -184,11 +183,8 @@ def middle(speeds: list[float]) -> float:
 
 def processor() -> str:
     """Names of the processor and the GPU, where there is one, and the number of cores."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
     device = f" and {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{(names or [platform.machine()])[0]}, {os.cpu_count()} cores{device}"
+    return f"{timing.processor()}{device}"
 
 
 def describe(done: Results, options: argparse.Namespace) -> str:

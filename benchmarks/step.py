@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timing import cpu_clock
+from timing import in_turn
 from torch import Tensor
 
 from mgd_ssl.data import Normalize, View
@@ -36,12 +36,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(0)
     whole, networks = build(options.batch, options.size)
-    whole(), networks()
-    shares, seconds = [], []
-    for _ in range(options.repeats):
-        step, alone = cpu_clock(whole), cpu_clock(networks)
-        shares.append(100 * (step - alone) / step)
-        seconds.append(step)
+    rows = in_turn({"step": whole, "networks": networks}, options.repeats)
+    seconds = [row["step"] for row in rows]
+    shares = [100 * (row["step"] - row["networks"]) / row["step"] for row in rows]
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch {options.batch}")
     print(f"step: median {statistics.median(seconds):.2f} CPU seconds")
     low, high = min(shares), max(shares)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import cpu_clock, describe
+from timing import describe, in_turn, spread
 
 from mgd_ssl.data import open_source
 from mgd_ssl.models import create_backbone
@@ -67,18 +67,20 @@ def compare(
     cache_runs.run(complete(CacheConfig, data=(data,), **taught, **made))
     common = {"batch_size": batch, "workers": 0, "method": options.method, **student}
     common |= {"knn_every": 0, "health_every": 0, "threads": options.threads}
-    steps = [
-        stepper(complete(PretrainConfig, data=(data,), **taught, **common, **more))
-        for more in ({"mgd_grid": 0}, {"teacher_cache": folder / "cache"})
-    ]
-    for step in steps:
-        step()
-    seconds = [[cpu_clock(step) for step in steps] for _ in range(options.repeats)]
-    ratios = sorted(live / cached for live, cached in seconds)
-    live, cached = (batch / statistics.median(column) for column in zip(*seconds, strict=True))
+    ways: dict[str, dict[str, Any]] = {
+        "teacher": {"mgd_grid": 0},
+        "cache": {"teacher_cache": folder / "cache"},
+    }
+    steps = {
+        way: stepper(complete(PretrainConfig, data=(data,), **taught, **common, **more))
+        for way, more in ways.items()
+    }
+    rows = in_turn(steps, options.repeats)
+    live, cached = (batch / statistics.median(row[way] for row in rows) for way in ways)
+    ratios = [row["teacher"] / row["cache"] for row in rows]
     print(
         f"{name:<38} teacher {live:6.0f} images/s  cache {cached:6.0f} images/s  "
-        f"{statistics.median(ratios):.2f} times ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+        f"{spread(ratios, ' times')}",
         flush=True,
     )
 

@@ -33,7 +33,7 @@ from mgd_ssl.models import BackboneSpec
 from mgd_ssl.settings.views import preset
 
 sys.path.append(str(Path(__file__).parents[1] / "recipes"))
-from tables import evaluate
+from tables import evaluate, mean_and_spread
 
 ROOT = Path(__file__).parents[1]
 SIZE, WIDTH = 64, 0.25
@@ -103,10 +103,7 @@ def line(name: str, budget: float, rows: list[dict[str, Any]], teacher: dict[str
     def mean(key: str) -> float:
         return float(statistics.mean(row[key] for row in rows))
 
-    def spread(key: str) -> str:
-        return f" ± {statistics.stdev(row[key] for row in rows):.2f}" if rows[1:] else ""
-
-    knn, linear = (f"{mean(key):.2f}{spread(key)}" for key in ("knn20", "linear"))
+    knn, linear = (mean_and_spread([row[key] for row in rows]) for key in ("knn20", "linear"))
     share = 100 * mean("knn20") / teacher["knn20"]
     numbers = f"{rows[0]['epochs']} | {mean('cpu'):.0f} | {knn} | {share:.1f} | {linear}"
     return f"| {name} | {budget:.0f} | {numbers} |"

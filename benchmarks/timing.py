@@ -4,7 +4,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -13,13 +13,17 @@ import torch
 def describe(threads: int, repeats: int) -> None:
     """Set the threads and print all that the figures depend on."""
     torch.set_num_threads(threads)
+    print(
+        f"{processor()}, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
+        f"torch {torch.__version__}; {threads} threads, {repeats} repeats"
+    )
+
+
+def processor() -> str:
+    """Name of the processor, and the number of its cores."""
     cpus = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((x.split(": ")[1] for x in cpus if x.startswith("model name")), platform.machine())
-    print(
-        f"{model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python "
-        f"{platform.python_version()}, torch {torch.__version__}; {threads} threads, "
-        f"{repeats} repeats"
-    )
+    return f"{model}, {os.cpu_count()} cores"
 
 
 def clock(run: Callable[[], object]) -> float:
@@ -36,15 +40,29 @@ def cpu_clock(run: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
+def in_turn(
+    calls: Mapping[str, Callable[[], object]],
+    repeats: int,
+    timed: Callable[[Callable[[], object]], float] = cpu_clock,
+) -> list[dict[str, float]]:
+    """Seconds of each call in each repeat: one after the other, after a warm-up of all."""
+    for call in calls.values():
+        call()
+    return [{name: timed(call) for name, call in calls.items()} for _ in range(repeats)]
+
+
+def spread(ratios: Sequence[float], unit: str = "", width: int = 0) -> str:
+    """``1.13 times (1.08 to 1.15)``: the median, what it is of, the least and the greatest."""
+    middle = f"{statistics.median(ratios):.2f}".rjust(width)
+    return f"{middle}{unit} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
 def compare(name: str, plain: Callable[[], object], ours: Callable[[], object], n: int) -> None:
     """Print the median and the spread of plain / ours, measured in turn after a warm-up."""
-    plain(), ours()
-    times = [(clock(plain), clock(ours)) for _ in range(n)]
-    ratios = sorted(a / b for a, b in times)
-    a, b = (1000 * statistics.median(column) for column in zip(*times, strict=True))
-    spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"
-    middle = statistics.median(ratios)
-    print(f"{name:<28} plain {a:8.1f} ms  ours {b:8.1f} ms  {middle:6.2f} times ({spread})")
+    rows = in_turn({"plain": plain, "ours": ours}, n, clock)
+    a, b = (1000 * statistics.median(row[version] for row in rows) for version in rows[0])
+    ratios = spread([row["plain"] / row["ours"] for row in rows], " times", width=6)
+    print(f"{name:<28} plain {a:8.1f} ms  ours {b:8.1f} ms  {ratios}")
 
 
 def extra_memory(run: Callable[[], object]) -> float:
