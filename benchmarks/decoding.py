@@ -1,7 +1,7 @@
 """Images a second and core from JPEG files to random crops of 224 pixels, one and two of each.
 
 In turn, in one run, one thread: the crops of this project; torchvision's RandomResizedCrop; and the
-centre square of 256 pixels that kornia's crop is drawn from in the training process, whole and
+center square of 256 pixels that kornia's crop is drawn from in the training process, whole and
 without kornia's part. The area of the crops is 0.2 to 1 of the image's.
 
     python benchmarks/decoding.py [--images 32] [--repeats 9]
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def write_images(folder: Path, count: int, width: int, height: int) -> list[Path]:
-    """JPEG files of smooth colours and some noise, about 1.5 bits a pixel."""
+    """JPEG files of smooth colors and some noise, about 1.5 bits a pixel."""
     paths = [folder / f"{number:03}.jpg" for number in range(count)]
     for number, path in enumerate(paths):
         rng = np.random.default_rng(number)
@@ -88,7 +88,7 @@ def read(path: Path) -> Image.Image:
 
 
 def square(path: Path) -> Tensor:
-    """(3, 256, 256) uint8: the shorter side resized, the centre cut out."""
+    """(3, 256, 256) uint8: the shorter side resized, the center cut out."""
     resized = TF.resize(TF.pil_to_tensor(read(path)), [256], antialias=True)
     cut: Tensor = TF.center_crop(resized, [256, 256])
     return cut

@@ -98,8 +98,8 @@ def measure_step(
     shape = (batch, config.objective.views, 3, SIDE, SIDE)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, device=fabric.device)
     indices = torch.arange(batch)
-    unlabelled = torch.full_like(indices, -1)
-    given = Batch(images, unlabelled, indices, indices[:0])
+    unlabeled = torch.full_like(indices, -1)
+    given = Batch(images, unlabeled, indices, indices[:0])
 
     def step() -> None:
         total: Tensor = torch.stack(list(run.step(given).values())).sum()

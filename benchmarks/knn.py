@@ -35,9 +35,9 @@ def torch_alone(query: Tensor, bank: Tensor, k: int) -> Tensor:
 
 def clustered(rows: int, features: int, generator: torch.Generator) -> Tensor:
     """Rows in a hundred loose clusters, as a network's features are."""
-    centres = torch.randn(100, features, generator=torch.Generator().manual_seed(0))
+    centers = torch.randn(100, features, generator=torch.Generator().manual_seed(0))
     noise = torch.randn(rows, features, generator=generator)
-    return centres[torch.arange(rows) % 100] + 2 * noise
+    return centers[torch.arange(rows) % 100] + 2 * noise
 
 
 def measure(ways: dict[str, Callable[[], Tensor]], rounds: int) -> dict[str, list[float]]:

@@ -26,7 +26,7 @@ EMBEDDING: dict[str, Any] = {"method_args": {"loss_local_weight": 0.0}}
 # of 1536, scaled by the root of the batch. A run as short as these wants more, so it is given more
 # too: of x4 to x256 over 92 steps, x32 and x64 were best. "embedding" is the global loss alone. The
 # methods distillationv1 and v2 read DINOv2 and DINOv3 teachers alone, so they are not here; v1 has
-# the loss and the optimiser of "embedding, LARS".
+# the loss and the optimizer of "embedding, LARS".
 ROWS: dict[str, dict[str, Any]] = {
     "lightly-train": {},
     "lightly-train, lr x16": {"optim_args": {"lr": 0.008}},
@@ -121,7 +121,7 @@ def transform_args(
 
 
 def train(python: Path, name: str, seed: int, setting: Setting, out: Path) -> dict[str, Any]:
-    """Distil one student; its weights end in ``out / "student.safetensors"``.
+    """Distill one student; its weights end in ``out / "student.safetensors"``.
 
     Returns:
         ``steps``, the clock at which each began; ``seconds`` of the whole call; ``versions``.

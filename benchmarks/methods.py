@@ -1,7 +1,8 @@
 """Time of a step of mgd-plus in terms of SimReg's: views, both networks, losses, update.
 
-Two pairs: ResNet-50 -> ResNet-18 at 224 pixels, and the networks of docs/results.md at 32. In turn
-in one run; CPU seconds, which other work on the machine disturbs least. Target: at most 1.15.
+Two pairs: ResNet-50 -> ResNet-18 at 224 pixels, and at 32 the networks of docs/results_earlier.md.
+In turn in one run; CPU seconds, which other work on the machine disturbs least. Target: at most
+1.15.
 
     python benchmarks/methods.py [--repeats 7]
 """

@@ -5,7 +5,7 @@
 FOLDER holds Fashion-MNIST's four IDX files, TEACHER is any ResNet checkpoint that load_backbone
 takes. Every row has the same images, read from the same PNG files in the process that trains, the
 same teacher, student, size, batch, epochs and crops, and is evaluated by this project's kNN and
-linear probe. Optimisers, schedules and losses are each tool's own. A run whose results exist is not
+linear probe. Optimizers, schedules and losses are each tool's own. A run whose results exist is not
 repeated. Not equal: lightly-train mixes pairs of images, as its method does; it resizes crops by
 area, this project bilinearly; it draws the order of the jitter an image, this project a batch.
 
@@ -132,16 +132,16 @@ def setting_of(options: argparse.Namespace) -> Setting:
 
 
 def write_images(data: Path, count: int, size: int, out: Path) -> Path:
-    """A folder of PNG files: the centres of the images, which both tools cut their crops from."""
+    """A folder of PNG files: the centers of the images, which both tools cut their crops from."""
     folder, side = out / f"images-{count}-{size}", shorter_side(size)
     if folder.exists():
         return folder
     part = folder.with_suffix(".part")
     part.mkdir(parents=True, exist_ok=True)
     images = subset(open_source(data, "train"), count)
-    centres = ImageDataset(images, CenterCrop(side, side))
-    for index in range(len(centres)):
-        write_png(centres[index].image, str(part / f"{index:07d}.png"))
+    centers = ImageDataset(images, CenterCrop(side, side))
+    for index in range(len(centers)):
+        write_png(centers[index].image, str(part / f"{index:07d}.png"))
     return part.rename(folder)
 
 

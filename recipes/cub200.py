@@ -33,8 +33,8 @@ PUBLISHED: dict[str, Errors] = {  # with absolute max pooling
 }
 
 SCHEDULE = ["--epochs", "120", "--no-cos", "--schedule", "30", "60", "80"]
-OPTIMISER = ["--optimizer", "sgd", "--lr", "0.01", "--momentum", "0.9", "--nesterov"]
-OPTIMISER += ["-b", "64", "--wd", "1e-4"]
+OPTIMIZER = ["--optimizer", "sgd", "--lr", "0.01", "--momentum", "0.9", "--nesterov"]
+OPTIMIZER += ["-b", "64", "--wd", "1e-4"]
 MATCHING = ["--mgd-reducer", "amp", "--mgd-update-freq", "2", "--mgd-loss-factor", "1e4"]
 
 
@@ -42,7 +42,7 @@ def arguments(
     data: Path, network: str, teacher: Path | None = None, *, kd: bool = False
 ) -> list[str]:
     """The command line of one experiment; without a teacher, of plain fine-tuning."""
-    base = [str(data), "--student-weights", network, "--size", "224", *SCHEDULE, *OPTIMISER]
+    base = [str(data), "--student-weights", network, "--size", "224", *SCHEDULE, *OPTIMIZER]
     if teacher is None:
         return base
     return [*base, "--teacher", str(teacher), *MATCHING, *(["--kd"] if kd else [])]

@@ -63,7 +63,7 @@ class Cache:
         return self.reader(self.network, self.transform.normalize(views))
 
     def batches(self, epoch: int) -> Iterator[dict[str, Tensor]]:
-        """What is kept of each step of an epoch; float32, views normalised."""
+        """What is kept of each step of an epoch; float32, views normalized."""
         names = [*self.reader.names, "embedding", "second", "views"]
         files = {n: np.load(self.path / f"{n}.npy", mmap_mode="r") for n in names}
         for step in range(epoch * self.steps, (epoch + 1) * self.steps):

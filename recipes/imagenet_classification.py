@@ -30,15 +30,15 @@ ALONE: dict[str, Errors] = {"mobilenet_v1": (31.13, 11.24)}
 DISTILLED: dict[str, Errors] = {"mobilenet_v1": (28.53, 9.67)}  # absolute max pooling
 
 SCHEDULE = ["--epochs", "120", "--warmup-epochs", "10", "--no-cos", "--schedule", "30", "60", "80"]
-OPTIMISER = ["--optimizer", "sgd", "--lr", "0.1", "--momentum", "0.9", "--nesterov"]
-OPTIMISER += ["-b", "256", "--wd", "1e-4"]
+OPTIMIZER = ["--optimizer", "sgd", "--lr", "0.1", "--momentum", "0.9", "--nesterov"]
+OPTIMIZER += ["-b", "256", "--wd", "1e-4"]
 MATCHING = ["--mgd-reducer", "amp", "--mgd-update-freq", "1", "--mgd-loss-factor", "1e4"]
 
 
 def arguments(data: Path, student: str, *, alone: bool = False) -> list[str]:
     """The command line of one experiment."""
     teacher = [] if alone else ["--teacher", PAIRS[student], *MATCHING]
-    return [str(data), "-a", student, "--size", "224", *SCHEDULE, *OPTIMISER, *teacher]
+    return [str(data), "-a", student, "--size", "224", *SCHEDULE, *OPTIMIZER, *teacher]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

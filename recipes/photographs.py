@@ -1,4 +1,4 @@
-"""Optimizers and weights of the matching on colour photographs: the defaults of pretraining.
+"""Optimizers and weights of the matching on color photographs: the defaults of pretraining.
 
     python recipes/photographs.py FOLDER TEACHER
 

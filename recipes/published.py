@@ -21,7 +21,7 @@ def split_extra(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def train(arguments: Sequence[str], out: Path) -> Errors | None:
-    """Train a classifier, or go on with it; top-1 and top-5 error in per cent of its last epoch.
+    """Train a classifier, or go on with it; top-1 and top-5 error in percent of its last epoch.
 
     Returns:
         None in every process but the first, which writes the figures.

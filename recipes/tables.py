@@ -87,11 +87,11 @@ def evaluate(
 
     Args:
         checkpoint: of a backbone.
-        data: labelled folder with train and val parts.
+        data: labeled folder with train and val parts.
         out: JSON file; each evaluator writes one beside it, NAME-knn.json and NAME-linear.json.
         images: training images, at most, in the bank and for the probe.
         size: side of the images in pixels.
-        ks: neighbours that vote.
+        ks: neighbors that vote.
         more: options of both evaluators.
     """
     given = [str(checkpoint), str(data), "--limit", str(images), "--size", str(size)]
@@ -113,7 +113,7 @@ def markdown(
         done: figures of each run of each row.
         columns: key of a figure -> heading.
         first: heading of the rows' names.
-        of: a row of which the others are given in per cent too, in every figure that it has.
+        of: a row of which the others are given in percent too, in every figure that it has.
     """
     shares = {column for column in columns if of is not None and column in done[of][0]}
     headings = [first, "seeds"]
