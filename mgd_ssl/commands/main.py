@@ -9,7 +9,7 @@ import mgd_ssl
 from mgd_ssl.streams import tolerant_streams
 
 COMMANDS = {
-    "pretrain": "distill a student from a teacher, or train plain MoCo",
+    "pretrain": "distill a student from a teacher, or train one without a teacher",
     "classify": "train a classifier, alone or distilled from a teacher",
     "detect": "train a detector, alone or distilled from a teacher",
     "cache": "store a teacher's answers, to train without running it",

@@ -24,7 +24,7 @@ class BodyOptions(NetworkOptions):
     """The body of the student's detector. None: as recorded in the file of its weights."""
 
     arch: Annotated[str | None, arg(aliases=["-a"])] = None
-    """A ResNet of torchvision."""
+    """Architecture: a ResNet of torchvision."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class DetectorTeacherOptions(TeacherOptions):
     """A RetinaNet: a run's directory or checkpoint, a torchvision or Detectron2 file, or
     retinanet_resnet50_fpn or retinanet_resnet50_fpn_v2."""
     teacher_arch: str | None = None
-    """A ResNet of torchvision, the body of the teacher."""
+    """Architecture of the teacher's body: a ResNet of torchvision."""
 
 
 @dataclass(frozen=True)

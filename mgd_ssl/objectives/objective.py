@@ -51,9 +51,8 @@ class Objective(ABC):
     objective_weight: float = 1.0
     """Factor on the objective's losses; 0 leaves the matching alone."""
     bn_splits: int = 0
-    """Parts of a batch that batch norm treats apart. 0: where one process tells the images of its
-    batch apart (mgd, moco, disco), 2 to 8 parts, of 16 images or more if there are as many; else
-    1."""
+    """Parts of a batch that batch norms normalize separately. 0: mgd, moco and disco on one process
+    have 2 to 8 parts, of 16 images or more if the batch has as many; else 1."""
 
     @abstractmethod
     def build(self, student: "nn.Module", teacher_features: int) -> "nn.Module":

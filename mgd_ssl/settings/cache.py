@@ -16,10 +16,10 @@ from mgd_ssl.settings.settings import Settings
 
 @dataclass(frozen=True)
 class CacheConfig(FolderOptions, Settings):
-    """Store what a teacher says of some views of each training image of DATA.
+    """Store a teacher's answers to random views of each training image of DATA.
 
-    pretrain.py --teacher-cache then trains without running the teacher. Repeat a command that was
-    stopped to continue it; with more --views it adds views.
+    pretrain.py and mgd-ssl classify then train with --teacher-cache, without running the teacher.
+    Repeat a command that was stopped to continue it; with more --views it adds views.
     """
 
     MAIN: ClassVar = (
@@ -34,7 +34,7 @@ class CacheConfig(FolderOptions, Settings):
     out: Path = Path("cache")
     """Folder for the cache."""
     views: int = 20
-    """Stored views of each image; a run of more epochs sees them again."""
+    """Views stored of each image; a run with more epochs sees them again."""
     grid: int = 4
     """Largest side of a stored map; larger ones are averaged to it. 0: maps as they are."""
     maps: bool = True
@@ -48,7 +48,7 @@ class CacheConfig(FolderOptions, Settings):
     flip_p: float = 0.5
     """Probability of a horizontal flip."""
     seed: int = 0
-    """Of the crops and flips."""
+    """Seed of the crops and flips."""
     batch_size: Annotated[int, arg(aliases=["-b"])] = 128
     """Images that the teacher sees at once, in each process."""
     workers: Annotated[int, arg(aliases=["-j"])] = 8

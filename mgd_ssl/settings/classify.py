@@ -31,7 +31,7 @@ class KDOptions:
     """Knowledge distillation of the teacher's logits."""
 
     kd: bool = False
-    """Add it to the loss; the teacher must have a classifier of the same classes."""
+    """Distill the teacher's logits too; the teacher must have a classifier of the same classes."""
     kd_t: float = 1.5
     """Temperature of the softened classes."""
     kd_weight: float = 1.0
@@ -70,11 +70,11 @@ class ClassifyConfig(ImageRunConfig):
     EXAMPLE: ClassVar = "mgd-ssl classify photos --student-weights runs/resnet18 --epochs 30"
 
     evaluate: bool = False
-    """Report top-1 and top-5 of --student-weights and of the teacher, then exit. Without --size
+    """Measure top-1 and top-5 of --student-weights and of the teacher, then exit. Without --size
     each network sees images of the size recorded in its file."""
     student_weights: Path | None = None
     """Initial weights: a checkpoint (also of pretrain.py) or a name. The classifier is new unless
-    the file has one with as many classes."""
+    the file has one of the same classes."""
     label_fraction: float = 1.0
     """Train on this share of the images of every class, chosen by the seed."""
     sync_bn: bool = False

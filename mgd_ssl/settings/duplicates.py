@@ -21,8 +21,8 @@ class DuplicatesConfig(FolderOptions, Settings):
     """Images in any form that the other commands accept, in one place or several. None: the
     embedded data."""
     near: int = 8
-    """Largest number of differing bits, of 128, for images that look alike: 8 for the same picture
-    in another size or compression. -1: compare only files."""
+    """Images are alike if at most this many of the 128 bits of their perceptual hashes differ. 8
+    finds the same picture in another size or compression. -1: compare only files."""
     out: Path | None = None
     """CSV file that lists the pairs. None: no list."""
     workers: Annotated[int, arg(aliases=["-j"])] = 8

@@ -18,7 +18,7 @@ from mgd_ssl.settings.settings import Settings
 
 @dataclass(frozen=True)
 class EmbedConfig(Settings):
-    """Write the features of images, with their file names, and labels where there are some.
+    """Write the features of images, with their file names, and their labels if there are any.
 
     Repeat a command that was stopped to continue it.
     """
@@ -39,7 +39,7 @@ class EmbedConfig(Settings):
     out: Path = Path("features.npz")
     """Output file, a .npz, .parquet or .safetensors."""
     split: Literal["all", "train", "val"] = "all"
-    """Which part of DATA; all: train images, then val images where there are some."""
+    """Part of DATA; all: train images, then val images if there are any."""
     features: Features = "pooled"
     """pooled: what the network pools; cls: the class token; cls+patches: the class token and the
     mean of the patch tokens. The last two need a network with a class token, such as DINOv2."""

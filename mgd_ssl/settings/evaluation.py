@@ -71,10 +71,10 @@ KNN_PROTOCOLS = {"moco": {}, "dinov2": {"protocol": "dinov2", **DINOV2}}
 class KnnConfig(EvaluationConfig):
     """kNN accuracy of a checkpoint: exact cosine neighbors, votes weighted by exp(cosine/T).
 
-    moco: the features that the network pools, at each k and T of the lists. dinov2: the class
-    token, k 10, 20, 100 and 200, T 0.07; DINOv2's headline figure is that of k 20. Networks without
-    a class token take --features pooled. Of images without labels it tells how the features spread,
-    and --retrieve draws neighbors.
+    Protocol moco: the features that the network pools, at each k of --knn-k and T of --knn-t.
+    Protocol dinov2: the class token, at k 10, 20, 100 and 200 and T 0.07; DINOv2's headline figure
+    is that of k 20. Networks without a class token need --features pooled. For images without
+    labels it measures how the features spread, and --retrieve draws neighbors.
     """
 
     MAIN: ClassVar = (
@@ -86,11 +86,12 @@ class KnnConfig(EvaluationConfig):
     protocol: Literal["moco", "dinov2"] = "moco"
     """Features, k and T; see above."""
     knn_k: tuple[int, ...] = (1, 10, 20, 100, 200)
-    """Numbers of neighbors that vote; defaults larger than the bank are left out."""
+    """Numbers of neighbors that vote; default numbers larger than the bank are left out."""
     knn_t: tuple[float, ...] = (0.1, 0.07)
     """Temperatures of the vote."""
     retrieve: int = 0
-    """Draw this many queries with their nearest neighbors, and measure precision@k and mAP."""
+    """Draw this many queries with their nearest neighbors and, with labels, measure precision@k and
+    mAP."""
     neighbours: int = 10
     """Neighbors drawn for each query."""
 
@@ -120,9 +121,9 @@ class KnnConfig(EvaluationConfig):
 class LinearEvalConfig(EvaluationConfig):
     """Linear probe of a checkpoint.
 
-    moco trains one layer on random crops, with the backbone frozen in eval mode, and then checks
-    that nothing else changed. cached computes the features once and trains at many learning rates
-    at once; a held-out part of train chooses the rate.
+    Protocol cached: computes the features once and trains at many learning rates at once; a
+    held-out part of train chooses the rate. Protocol moco: trains one layer on random crops, with
+    the backbone frozen in eval mode, and then checks that nothing else has changed.
     """
 
     MAIN: ClassVar = (
@@ -135,8 +136,10 @@ class LinearEvalConfig(EvaluationConfig):
     """See above."""
     epochs: int = 100
     """Passes over the training images, or their features."""
+    batch_size: Annotated[int, arg(aliases=["-b"])] = 256
+    """Images that the network sees at once, and images or features in a step of the probe."""
     lr: float = 30.0
-    """moco: learning rate for batches of 256."""
+    """moco: learning rate, which suits batches of 256; it is not scaled with the batch size."""
     schedule: tuple[int, ...] = (60, 80)
     """moco: epochs at which the rate drops to a tenth."""
     learning_rates: tuple[float, ...] = LEARNING_RATES

@@ -15,8 +15,8 @@ class ImageRunConfig(RunConfig):
     """Settings of a training command whose images are seen in random views."""
 
     teacher_cache: Path | None = None
-    """Folder that mgd-ssl cache wrote from DATA and the teacher, whose stored answers are read in
-    place of running it. Its views set the size, crops and flips."""
+    """Folder that mgd-ssl cache wrote from DATA and the teacher. The answers stored there are read
+    instead of running the teacher. The cache sets size, crops and flips."""
     views: PresetViews = field(default_factory=PresetViews)
 
 

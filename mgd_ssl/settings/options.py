@@ -70,7 +70,7 @@ class BackboneOptions:
     """The network. None: as recorded in the file of its weights."""
 
     arch: Annotated[str | None, arg(aliases=["-a"])] = None
-    """torchvision or timm name, or MODULE:FUNCTION."""
+    """Architecture: a torchvision or timm name, or MODULE:FUNCTION."""
     width: float | None = None
     """Factor on every channel count."""
     stem: Stem | None = None
@@ -97,10 +97,10 @@ class TeacherOptions:
     """The teacher. None: as recorded in its file."""
 
     teacher: Path | None = None
-    """Checkpoint file, directory of a run, or name of published weights, such as resnet50 or
-    timm/resnet50.a1_in1k."""
+    """A checkpoint file, the directory of a run, or the name of published weights, such as resnet50
+    or timm/resnet50.a1_in1k."""
     teacher_arch: str | None = None
-    """torchvision or timm name, or MODULE:FUNCTION."""
+    """Architecture: a torchvision or timm name, or MODULE:FUNCTION."""
     teacher_width: float | None = None
     """Factor on every channel count."""
     teacher_stem: Stem | None = None
@@ -150,7 +150,8 @@ class LoaderOptions(FolderOptions):
     """Train on a fixed random subset of this many images. None: all images."""
     shuffle_blocks: int | None = None
     """Shuffle blocks of this many consecutive images, and then the images of 16 blocks at a time,
-    for disks that are slow to jump. For shards: the images of a shard. None: shuffle all images."""
+    for disks that are slow at random reads. For shards: the images of a shard. None: shuffle all
+    images."""
     workers: Annotated[int, arg(aliases=["-j"])] = 8
     """Decoding processes per process, at most its number of cores; none for data in memory."""
     bad_images: float = 0.01

@@ -147,8 +147,8 @@ def _whose(config: type[T], said: Mapping[str, Any], defaults: T) -> str:
     if others == defaults:
         return ""
     return (
-        "The defaults are those for the embedded images; name DATA, and what else you choose, "
-        "beside --help to see yours."
+        "The defaults are those for the embedded images. To see those for your images, give DATA "
+        "and your other options along with --help."
     )
 
 

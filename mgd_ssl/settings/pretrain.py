@@ -79,11 +79,11 @@ class PretrainConfig(ImageRunConfig):
     simsiam: no teacher. --mgd-weighing adds matching to any of them. Default: mgd-plus with a
     teacher, else moco."""
     student_weights: Path | None = None
-    """Initial weights of the student, as --teacher names them: a checkpoint, a run's directory, or
-    a name. The file says the architecture. None: random weights."""
+    """Initial weights of the student: a checkpoint, a run's directory, or a name, as for --teacher.
+    The file determines the architecture. None: random weights."""
     dry_run: bool = False
-    """Print the plan, its cost and a first look at the teacher over a few real steps; write
-    nothing."""
+    """Print the plan, its cost measured over a few real steps, and a first look at the teacher;
+    write nothing."""
     objective: Objective = field(default_factory=OBJECTIVES["moco"])
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
 

@@ -22,15 +22,17 @@ class ReportConfig(Settings):
     runs: Positional[tuple[Path, ...]] = ()
     """Directories of runs of pretrain.py, mgd-ssl classify and mgd-ssl detect."""
     baseline: tuple[Path, ...] = ()
-    """Runs to compare with. Default: runs among those given without a teacher, otherwise alike."""
+    """Runs of the student alone to compare with. Default: those among RUNS that have no teacher and
+    otherwise the same settings."""
     published: tuple[Path, ...] = ()
-    """Evaluators' JSON files of published weights, shown beside the students: knn_eval.py
-    resnet18 DATA --out FILE."""
+    """JSON files of knn_eval.py or linear_eval.py of published weights, shown beside the students:
+    knn_eval.py resnet18 DATA --out FILE."""
     out: Path = Path("report.html")
     """File for the page; .md and .json of the same name are written beside it."""
     png: Path | None = None
     """Folder for the pictures as PNG files."""
     title: str = "Report of runs"
+    """Title of the page."""
     features: bool = False
     """Draw the students' features of up to 1,000 validation images; runs the networks."""
     umap: bool = False

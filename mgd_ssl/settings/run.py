@@ -33,11 +33,11 @@ class MGDOptions:
     """Matching Guided Distillation."""
 
     mgd_weighing: Weighing = "published"
-    """How the stages' losses are weighed. published: each stage's summed loss per image times the
-    strength, which suits one resolution; mean: its mean over elements times the strength; start:
-    scaled so that it starts at the strength, or at a thirtieth of it if the teacher has fewer maps
-    than the student has stages, as a ViT has. mean and start do not depend on the resolution. none:
-    no maps are matched."""
+    """How the loss of a stage is weighed. published: its sum per image times the strength, which
+    suits one resolution; mean: its mean over elements times the strength; start: scaled so that it
+    starts at the strength, or at a thirtieth of it if the teacher has fewer maps than the student
+    has stages, like a ViT. mean and start do not depend on the resolution. none: no maps are
+    matched."""
     mgd_strength: float = 1e-4
     """Strength of the matching; see --mgd-weighing."""
     mgd_stage_weights: tuple[float, ...] = ()
@@ -124,8 +124,8 @@ class OptimizerOptions:
     """Images per step, over all processes. 0: the largest power of two up to 256 that gives the run
     2,000 steps, but at least 32, and never more than a quarter of the training images."""
     accumulate: int = 1
-    """Compute a step in this many parts, one after the other, and add their gradients: takes less
-    memory than the whole batch at once. Batch norms take their statistics of a part."""
+    """Compute a step in this many parts, one after the other, and add their gradients. This takes
+    less memory than the whole batch at once. Batch norms compute their statistics over a part."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """Each has its own default learning rate and weight decay."""
     lr: float = 0.03

@@ -22,7 +22,7 @@ from mgd_ssl.settings.words import HELP_ALL, aliases
 
 WIDEST, NARROWEST = 100, 20  # columns
 MORE = (
-    f"{HELP_ALL} lists all {{}} options by group. --config FILE takes those of a run's config.yaml."
+    f"{HELP_ALL} lists all {{}} options by group. --config FILE reads those of a run's config.yaml."
 )
 MARGIN, NARROW = 24, 60  # of the texts; below NARROW columns they stand under their option
 
