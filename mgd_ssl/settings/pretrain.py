@@ -38,7 +38,7 @@ class EvaluationOptions:
     """How best.pt is chosen. agreement: the largest share of neighbors, among held-out images, that
     student and teacher have in common; labels: the highest kNN accuracy; last: the last epoch."""
     eval_data: Path | None = None
-    """Labeled data with train and val parts. None: DATA, if it has labels."""
+    """Labeled data with train and val parts. None: DATA, if it has labels and a val part."""
     knn_every: int = 10
     """Epochs between kNN evaluations; 0: never. Otherwise the last epoch is always evaluated."""
     knn_k: int = KNN_K

@@ -21,13 +21,13 @@ class ViewOptions:
     flip_p: float = 0.5
     """Probability of a horizontal flip."""
     jitter_brightness: float = 0.0
-    """Factor drawn from [1 - x, 1 + x]."""
+    """x: the factor of the brightness is drawn from [1 - x, 1 + x]."""
     jitter_contrast: float = 0.0
-    """Factor drawn from [1 - x, 1 + x]."""
+    """x: the factor of the contrast is drawn from [1 - x, 1 + x]."""
     jitter_saturation: float = 0.0
-    """Factor drawn from [1 - x, 1 + x]."""
+    """x: the factor of the saturation is drawn from [1 - x, 1 + x]."""
     jitter_hue: float = 0.0
-    """Shift drawn from [-x, x], in turns of the hue circle; at most 0.5."""
+    """x: the shift of the hue is drawn from [-x, x], in turns of the hue circle; at most 0.5."""
     jitter_p: float = 0.0
     """Probability of the color jitter."""
     grey_p: float = 0.0
