@@ -26,7 +26,7 @@ from mgd_ssl.commands import pretrain
 from mgd_ssl.losses.simreg import SimReg
 from mgd_ssl.stages import at_most
 from mgd_ssl.tasks.task import TaughtView
-from mgd_ssl.training.cached_data import CachedImageData, Store
+from mgd_ssl.training.cached_data import CachedImageData
 
 COLUMNS = {"knn20": "kNN, k 20", "linear": "linear"}
 HIDDEN = 3072
@@ -127,16 +127,14 @@ def hidden_head(cache: TeacherCache) -> AbstractContextManager[Any]:
 
 def mean_target(cache: TeacherCache) -> AbstractContextManager[Any]:
     """The embedding's target is the mean of what the teacher says of all stored views."""
-    views = range(cache.manifest.views)
-    mean = sum((all_outputs(cache, view) for view in views), torch.zeros(())) / len(views)
-    original = Store.read
+    every = (all_outputs(cache, view) for view in range(cache.manifest.views))
+    mean = sum(every, torch.zeros(())) / cache.manifest.views
+    original = CachedImageData.views_of
 
-    def read(self: Store, epoch: int, images: Any) -> dict[str, Tensor]:
-        columns = original(self, epoch, images)
-        columns["output"] = mean[torch.from_numpy(images)][:, None].half()
-        return columns
+    def views(self: CachedImageData, batch: Any) -> list[TaughtView]:
+        return [view._replace(output=mean[batch.indices]) for view in original(self, batch)]
 
-    return patch.object(Store, "read", read)
+    return patch.object(CachedImageData, "views_of", views)
 
 
 def mixed_pairs(cache: TeacherCache) -> AbstractContextManager[Any]:
