@@ -13,7 +13,13 @@ from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.methods import STRENGTHS, usual_weighing
 from mgd_ssl.settings.options import Data, LoaderOptions, NetworkOptions, TeacherOptions, named
 from mgd_ssl.settings.rules import shared_rules
-from mgd_ssl.settings.run import MGDOptions, OptimizerOptions, RunConfig, run_directory
+from mgd_ssl.settings.run import (
+    MGDOptions,
+    OptimizerName,
+    OptimizerOptions,
+    RunConfig,
+    run_directory,
+)
 
 Level = Literal["c2", "c3", "c4", "c5", "p3", "p4", "p5", "p6", "p7"]
 BODY_LEVELS: tuple[Level, ...] = ("c2", "c3", "c4", "c5")
@@ -64,11 +70,12 @@ class DetectOptimizer(OptimizerOptions):
     epochs: int = 12
     batch_size: Annotated[int, arg(aliases=["-b"])] = 8
     """Images per step, over all processes."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """Each has its own default learning rate."""
+    optimizer: OptimizerName = "adamw"
+    """SGD has its own default learning rate; muon: Muon for the matrices of convolutions, AdamW for
+    all else."""
     lr: float = 0.0
-    """Learning rate; it is not scaled with the batch size. 0, with AdamW: 0.001, less in runs of
-    more than 4,000 steps."""
+    """Learning rate; it is not scaled with the batch size. 0, except with SGD: 0.001, less in runs
+    of more than 4,000 steps."""
     schedule: tuple[int, ...] = (8, 11)
     """With --no-cos: epochs, from 0, at which the rate drops."""
     warmup_steps: int = 1000

@@ -23,7 +23,7 @@ from mgd_ssl.runs.pretrain import PretrainRun
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.loop import Position, take_step
-from mgd_ssl.training.memory import step_memory
+from mgd_ssl.training.memory import states_of, step_memory
 from mgd_ssl.training.memory_check import REFUSED, available
 from mgd_ssl.training.run import TrainingRun
 
@@ -161,10 +161,10 @@ def _whole(run: PretrainRun, rate: float) -> dict[str, float]:
     seconds = epochs * run.steps * batch / rate
     teacher = run.task.teacher
     weights = _bytes(run.task) - (_bytes(teacher) if teacher else 0)
-    trained = sum(p.numel() * 4 for p in run.task.parameters() if p.requires_grad)
-    states = 2 if run.config.optim.optimizer == "adamw" else 1
+    groups = run.optimizer.param_groups
+    states = sum(states_of(g) * 4 * sum(p.numel() for p in g["params"]) for g in groups)
     average = _bytes(run.task.student) if run.average else 0
-    disk = 2 * (weights + average + states * trained)  # last.pt and best.pt
+    disk = 2 * (weights + average + states)  # last.pt and best.pt
     logger.info(
         "the run: %d epochs of %d steps, about %s without solves and measurements; checkpoints "
         "take about %.2g GB in %s",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_above, require_least
@@ -16,6 +16,7 @@ from mgd_ssl.settings.rules import OF_CACHE, shared_rules
 from mgd_ssl.settings.run import (
     IGNORED,
     MGDOptions,
+    OptimizerName,
     OptimizerOptions,
     run_directory,
     student_network,
@@ -43,10 +44,11 @@ class ClassifyOptimizer(OptimizerOptions):
     """Optimizer and learning rate."""
 
     epochs: int = 120
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """Each has its own default learning rate and weight decay."""
+    optimizer: OptimizerName = "adamw"
+    """SGD has its own default learning rate and weight decay; muon: Muon for the matrices of linear
+    layers and convolutions, AdamW for all else."""
     lr: float = 0.0
-    """Learning rate; it is not scaled with the batch size. 0, with AdamW: 0.001 with
+    """Learning rate; it is not scaled with the batch size. 0, except with SGD: 0.001 with
     --student-weights, else 0.004, or 0.002 without batch norms; less in runs of more than 4,000
     steps; after a warm-up of a tenth."""
     nesterov: bool = True

@@ -61,7 +61,7 @@ def shared_rules(without: str, remedy: str) -> list[Needs]:
         Needs(
             ["optim.momentum", "optim.nesterov"],
             lambda c: c.optim.optimizer == "sgd",
-            "with --optimizer adamw",
+            "with another optimizer",
             "say --optimizer sgd",
         ),
         Needs(

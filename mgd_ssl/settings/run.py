@@ -23,6 +23,7 @@ from mgd_ssl.settings.settings import Settings
 # Networks that can be made thinner, and those that can have a stem for small images.
 THINNABLE = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2")
 SMALL_STEMMED = (*THINNABLE, "shufflenet_v2_x1_0")
+OptimizerName = Literal["sgd", "adamw", "muon"]
 Weighing = Literal["none", "published", "mean", "start"]
 # Stages that the papers leave out, by the student's architecture.
 IGNORED = {"mobilenet_v2": (0,), "shufflenet_v2_x1_0": (0,)}
@@ -126,14 +127,16 @@ class OptimizerOptions:
     accumulate: int = 1
     """Compute a step in this many parts, one after the other, and add their gradients. This takes
     less memory than the whole batch at once. Batch norms compute their statistics over a part."""
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    """Each has its own default learning rate and weight decay."""
+    optimizer: OptimizerName = "sgd"
+    """SGD has its own default learning rate and weight decay. muon: Muon for the matrices of linear
+    layers and convolutions, AdamW for all else."""
     lr: float = 0.03
-    """Learning rate; it is not scaled with the batch size. 0, with AdamW: found from the number of
-    steps and from whether the student has batch norms, with a warm-up of a tenth of the run."""
+    """Learning rate; it is not scaled with the batch size. 0, except with SGD: found from the
+    number of steps and from whether the student has batch norms, with a warm-up of a tenth of the
+    run."""
     weight_decay: Annotated[float | None, arg(aliases=["--wd"])] = 1e-4
-    """Weight decay of the optimizer. None, with AdamW: 2 / (rate x steps), at most 0.5, if the
-    student has batch norms, else 0.05."""
+    """Weight decay of the optimizer. None, except with SGD: 2 / (rate x steps), at most 0.5, if
+    the student has batch norms, else 0.05."""
     momentum: float = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
@@ -158,15 +161,15 @@ class OptimizerOptions:
         """Refuse values out of range."""
         require_least(self, epochs=1, batch_size=0, momentum=0, weight_decay=0, warmup_epochs=0)
         require_least(self, accumulate=1, ema=0)
-        if self.lr == 0 and self.optimizer != "adamw":
+        if self.lr == 0 and self.optimizer == "sgd":
             raise ValueError(
-                f"lr: got 0, which finds a rate for AdamW alone, with the optimizer "
-                f"{self.optimizer}; expected a number above 0"
+                "lr: got 0, which finds a rate for adamw and muon, with the optimizer sgd; "
+                "expected a number above 0"
             )
-        if self.weight_decay is None and self.optimizer != "adamw":
+        if self.weight_decay is None and self.optimizer == "sgd":
             raise ValueError(
-                f"weight_decay: got None, which finds a decay for AdamW alone, with the optimizer "
-                f"{self.optimizer}; expected 0 or more"
+                "weight_decay: got None, which finds a decay for adamw and muon, with the "
+                "optimizer sgd; expected 0 or more"
             )
         if self.clip_grad is not None and not self.clip_grad > 0:
             raise ValueError(f"clip_grad: got {self.clip_grad}, expected above 0")
@@ -176,7 +179,7 @@ class OptimizerOptions:
             raise ValueError(f"momentum: got {self.momentum}, expected below 1")
         if self.cos_per_epoch and not self.cos:
             raise ValueError("got --cos-per-epoch and --no-cos, expected one of them")
-        if self.nesterov and self.optimizer != "adamw" and self.momentum == 0:
+        if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
             raise ValueError(
                 "nesterov: got momentum 0, expected above 0; raise it, or use --no-nesterov"
             )

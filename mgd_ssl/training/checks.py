@@ -127,11 +127,11 @@ def check_queue(queue: int, batch: int, source: ImageSource) -> None:
 
 def check_rate(optim: OptimizerOptions) -> None:
     """Warn of a rate that is meant for another optimizer."""
-    if optim.optimizer == "adamw" and optim.lr >= RATE_OF_SGD:
+    if optim.optimizer != "sgd" and optim.lr >= RATE_OF_SGD:
         logger.warning(
-            "lr: %g is a rate of SGD, and too large for AdamW; add --optimizer sgd, or leave --lr "
-            "out, for a rate that suits the number of steps",
-            optim.lr,
+            "lr: %g is a rate of SGD, and too large for --optimizer %s; add --optimizer sgd, or "
+            "leave --lr out, for a rate that suits the number of steps",
+            *(optim.lr, optim.optimizer),
         )
 
 

@@ -1,6 +1,6 @@
 """Memory that a training step needs, measured on blank images."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -119,10 +119,14 @@ def optimizer_bytes(optimizer: torch.optim.Optimizer, processes: int) -> int:
     """Gradients, the state that the optimizer is yet to make, its temporaries, DDP's buckets."""
     total = 0
     for group in optimizer.param_groups:
-        states = 2 if "betas" in group else int(bool(group.get("momentum")))
-        copies = 2 + states + (processes > 1)
+        copies = 2 + states_of(group) + (processes > 1)
         total += copies * sum(_bytes(p) for p in group["params"])
     return total
+
+
+def states_of(group: Mapping[str, Any]) -> int:
+    """How many values an optimizer keeps for each of a group's: a momentum, or AdamW's two."""
+    return int(group["momentum"] > 0) if "momentum" in group else 2
 
 
 def step_memory(

@@ -4,10 +4,11 @@ import torch
 from torch import nn
 
 from mgd_ssl.settings.run import RunConfig
+from mgd_ssl.training.muon import Muon, matrices_of
 
 
 def build_optimizer(config: RunConfig, task: nn.Module, decay: float) -> torch.optim.Optimizer:
-    """SGD or AdamW over all that is trained: the student, its head and the adapters.
+    """SGD, AdamW or Muon over all that is trained: the student, its head and the adapters.
 
     All weights change in one pass over memory ("fused"), which benchmarks/optimizers.py measures.
     """
@@ -15,6 +16,10 @@ def build_optimizer(config: RunConfig, task: nn.Module, decay: float) -> torch.o
     parameters = [p for p in task.parameters() if p.requires_grad]
     # A fused optimizer takes the scale off fp16 gradients itself, too late for their norm.
     fused = not (config.device.precision == "fp16" and optim.clip_grad is not None)
+    if optim.optimizer == "muon":
+        matrices = matrices_of(task)
+        others = [p for p in parameters if all(p is not m for m in matrices)]
+        return Muon(matrices, others, optim.lr, decay)
     if optim.optimizer == "adamw":
         return torch.optim.AdamW(parameters, optim.lr, weight_decay=decay, fused=fused)
     return torch.optim.SGD(

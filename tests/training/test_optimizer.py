@@ -54,7 +54,7 @@ def test_an_update_is_that_of_torchs_loop(options: dict[str, object]) -> None:
         assert torch.equal(mine, start) != other.requires_grad
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", [*OPTIONS, {**OPTIONS[0], "optimizer": "muon"}])
 def test_an_optimizer_that_was_saved_goes_on_to_the_same_bits(options: dict[str, object]) -> None:
     ours, theirs = network(), network()
     config = complete(PretrainConfig, data=Path("d"), method="moco", **options)
