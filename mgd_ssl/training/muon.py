@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 MOMENTUM = 0.95
 ROUNDS, COEFFICIENTS = 5, (3.4445, -4.7750, 2.0315)  # of the iteration, from its author
-RMS = 0.2  # of an update at a rate of 1, about that of AdamW
+RMS = 0.4  # of an update at a rate of 1, twice that of AdamW; docs/log.md
 
 
 def matrices_of(module: nn.Module) -> list[nn.Parameter]:
@@ -27,8 +27,9 @@ class Muon(torch.optim.AdamW):
     """AdamW, except for matrices, which move along their orthogonalized momentum.
 
     Source: Jordan et al., Muon: An optimizer for hidden layers in neural networks, 2024,
-    https://kellerjordan.github.io/posts/muon/. An update has AdamW's size (Liu et al., Muon is
-    scalable for LLM training, arXiv 2502.16982), so that one rate and one decay suit both kinds.
+    https://kellerjordan.github.io/posts/muon/. The size of an update does not depend on a
+    matrix's sides (Liu et al., Muon is scalable for LLM training, arXiv 2502.16982), so that one
+    rate and one decay suit all weights.
 
     Args:
         matrices: two or more dimensions each, the first one against all others.
@@ -100,16 +101,20 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """(B,M,N) -> the same with singular values near 1, between about 0.7 and 1.2.
+    """(B,M,N) -> the same with singular values near 1, between about 0.7 and 1.2, in float32.
 
-    Newton–Schulz iteration; bfloat16 on a GPU, as its author runs it, else float32.
+    Newton–Schulz iteration. Each round multiplies a matrix X by a polynomial of its X·Xᵀ. The
+    rounds are taken on that product, whose sides are the shorter ones, and X is multiplied once.
     """
-    x = matrices.bfloat16() if matrices.is_cuda else matrices.float()
-    is_tall = x.shape[1] > x.shape[2]
-    x = x.mT if is_tall else x
+    is_tall = matrices.shape[1] > matrices.shape[2]
+    x = (matrices.mT if is_tall else matrices).float()
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    product, factor = x @ x.mT, torch.eye(x.shape[1], device=x.device).expand(len(x), -1, -1)
     a, b, c = COEFFICIENTS
+    identity = factor
     for _ in range(ROUNDS):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.mT if is_tall else x
+        once = a * identity + torch.baddbmm(product, product, product, beta=b, alpha=c)
+        factor, product = once @ factor, once @ product @ once
+    x = factor @ x
+    found: Tensor = x.mT if is_tall else x
+    return found

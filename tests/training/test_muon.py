@@ -37,7 +37,8 @@ def test_matrices_move_as_torchs_muon_moves_them() -> None:
     start = torch.randn(12, 30)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     first = Muon([ours], [], RATE, DECAY)
-    second = torch.optim.Muon([theirs], RATE, DECAY, adjust_lr_fn="match_rms_adamw")
+    twice = {"lr": 2 * RATE, "weight_decay": DECAY / 2}  # torch's update has a size of 0.2
+    second = torch.optim.Muon([theirs], **twice, adjust_lr_fn="match_rms_adamw")
     for step in range(1, STEPS + 1):
         ours.grad = torch.randn_like(ours)
         theirs.grad = ours.grad.clone()
