@@ -13,14 +13,20 @@ ROUNDS, COEFFICIENTS = 5, (3.4445, -4.7750, 2.0315)  # of the iteration, from it
 RMS = 0.4  # of an update at a rate of 1, twice that of AdamW; docs/log.md
 
 
-def matrices_of(module: nn.Module) -> list[nn.Parameter]:
+def matrices_of(module: nn.Module, head: nn.Module | None = None) -> list[nn.Parameter]:
     """Trained weights of linear layers and of convolutions between all channels.
 
     A convolution's (O,I,k,k) is the matrix (O,I·k·k).
+
+    Args:
+        module: whose layers are looked through.
+        head: part of the module whose weights are left out.
     """
+    left = set() if head is None else set(head.parameters())
     layers = (m for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d))
-    weights = (m.weight for m in layers if getattr(m, "groups", 1) == 1)
-    return [w for w in dict.fromkeys(weights) if isinstance(w, nn.Parameter) and w.requires_grad]
+    weights = dict.fromkeys(m.weight for m in layers if getattr(m, "groups", 1) == 1)
+    trained = (w for w in weights if isinstance(w, nn.Parameter) and w.requires_grad)
+    return [w for w in trained if w not in left]
 
 
 class Muon(torch.optim.AdamW):

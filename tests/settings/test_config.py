@@ -102,12 +102,12 @@ def test_adamw_does_not_take_the_rate_of_sgd(data: list[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [
-        (["--teacher", "t"], ("adamw", 0.0, None)),
+        (["--teacher", "t"], ("muon", 0.0, None)),
         (["--teacher", "t", "--optimizer", "sgd"], ("sgd", 0.05, 1e-4)),
         (["--teacher", "t", "--optimizer", "sgd", "--lr", "7"], ("sgd", 7, 1e-4)),
-        (["--teacher", "t", "--method", "simreg"], ("adamw", 0.0, None)),
+        (["--teacher", "t", "--method", "simreg"], ("muon", 0.0, None)),
         (["--teacher", "t", "--method", "seed", "--optimizer", "sgd"], ("sgd", 0.03, 1e-4)),
-        (["--teacher", "t", "--method", "mgd"], ("adamw", 0.0, None)),
+        (["--teacher", "t", "--method", "mgd"], ("muon", 0.0, None)),
         (["--method", "moco", "--optimizer", "sgd"], ("sgd", 0.03, 1e-4)),
         (["--method", "moco", "--optimizer", "adamw"], ("adamw", 0.0, None)),
     ],

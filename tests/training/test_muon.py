@@ -9,6 +9,7 @@ from torch import nn
 from mgd_ssl.models import create_backbone
 from mgd_ssl.settings.parsing import complete
 from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.muon import COEFFICIENTS, ROUNDS, Muon, matrices_of, orthogonalized
 from mgd_ssl.training.optimizer import build_optimizer
 
@@ -68,7 +69,7 @@ def test_all_else_moves_as_by_adamw() -> None:
     net, other = (nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)) for _ in range(2))
     other.load_state_dict(net.state_dict())
     config = complete(PretrainConfig, data=Path("d"), method="moco", optimizer="muon", lr=RATE)
-    optimizer = build_optimizer(config, net, DECAY)
+    optimizer = build_optimizer(config, Task(net, nn.Identity()), DECAY)
     rest = [p for p in other.parameters() if p.ndim == 1]
     adamw = torch.optim.AdamW(rest, RATE, weight_decay=DECAY)
     for _ in range(STEPS):

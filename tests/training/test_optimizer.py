@@ -9,6 +9,7 @@ from torch import nn
 
 from mgd_ssl.settings.parsing import complete
 from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.optimizer import build_optimizer
 
 OPTIONS = [
@@ -40,7 +41,10 @@ def test_an_update_is_that_of_torchs_loop(options: dict[str, object]) -> None:
     ours, theirs = network(), network()
     config = complete(PretrainConfig, data=Path("d"), method="moco", **options)
     trained = [p for p in theirs.parameters() if p.requires_grad]
-    optimizers = build_optimizer(config, ours, decay(options)), plain(options, trained)
+    optimizers = (
+        build_optimizer(config, Task(ours, nn.Identity()), decay(options)),
+        plain(options, trained),
+    )
     before = [p.detach().clone() for p in ours.parameters()]
     for _ in range(5):
         for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
@@ -58,7 +62,9 @@ def test_an_update_is_that_of_torchs_loop(options: dict[str, object]) -> None:
 def test_an_optimizer_that_was_saved_goes_on_to_the_same_bits(options: dict[str, object]) -> None:
     ours, theirs = network(), network()
     config = complete(PretrainConfig, data=Path("d"), method="moco", **options)
-    first, second = (build_optimizer(config, net, decay(options)) for net in (ours, theirs))
+    first, second = (
+        build_optimizer(config, Task(net, nn.Identity()), decay(options)) for net in (ours, theirs)
+    )
     for step in range(6):
         if step == 3:
             theirs.load_state_dict(ours.state_dict())

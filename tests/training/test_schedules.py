@@ -110,7 +110,7 @@ def test_the_decay_follows_from_rate_and_steps(
 
 
 def test_sgd_finds_neither_rate_nor_decay() -> None:
-    with pytest.raises(ValueError, match="lr: got 0, which finds a rate for AdamW alone"):
+    with pytest.raises(ValueError, match="lr: got 0, which finds a rate for adamw and muon"):
         OptimizerOptions(lr=0.0).check()
-    with pytest.raises(ValueError, match=r"weight_decay: got None, .* for AdamW alone"):
+    with pytest.raises(ValueError, match=r"weight_decay: got None, .* for adamw and muon"):
         OptimizerOptions(weight_decay=None).check()
