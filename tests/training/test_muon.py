@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from mgd_ssl.models import create_backbone
+from mgd_ssl.distiller import FeatureDistiller
+from mgd_ssl.models import create_backbone, create_classifier
 from mgd_ssl.settings.parsing import complete
 from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.stages import Stage
 from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.muon import COEFFICIENTS, ROUNDS, Muon, matrices_of, orthogonalized
 from mgd_ssl.training.optimizer import build_optimizer
@@ -101,3 +103,17 @@ def test_matrices_are_of_layers_that_mix_all_channels(arch: str, left: set[str])
     assert all(p.ndim > 1 for p in net.parameters() if id(p) in found)
     net.requires_grad_(False)
     assert matrices_of(net) == []
+
+
+def test_heads_are_left_to_adamw_and_adapters_are_not() -> None:
+    student = create_classifier(5, "resnet18", width=0.125)
+    stage = Stage(0, "layer1", 4, 6)
+    distiller = FeatureDistiller([stage], [torch.zeros(6)], adapter="expand")
+    config = complete(PretrainConfig, data=Path("d"), method="moco")
+    task = Task(student, nn.Identity(), distiller=distiller)
+    matrices, others = (g["params"] for g in build_optimizer(config, task, DECAY).param_groups)
+    assert any(p is student.fc.weight for p in others)
+    assert any(p is student.conv1.weight for p in matrices)
+    assert any(p is distiller.adapters["layer1"].weight for p in matrices)
+    trained = [p for p in task.parameters() if p.requires_grad]
+    assert sorted(map(id, [*matrices, *others])) == sorted(map(id, trained))
