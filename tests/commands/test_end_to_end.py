@@ -60,7 +60,8 @@ def test_a_rate_and_a_weight_decay_that_were_found_are_recorded(
 ) -> None:
     """The rate rises for a tenth of the four steps, and falls as a cosine."""
     run = tmp_path / "run"
-    assert pretrain.main(arguments(run, teacher, "--lr", "0", "--epochs", "1")) == 0
+    words = ["--lr", "0", "--epochs", "1", "--optimizer", "muon"]
+    assert pretrain.main(arguments(run, teacher, *words)) == 0
     found, *_, last = read_rows(run)
     decays = [group["weight_decay"] for group in read_last(run)["optimizer"]["param_groups"]]
     assert found["step"] == 0 and decays == 2 * [found["found/weight_decay"]]

@@ -95,6 +95,7 @@ def test_adamw_does_not_take_the_rate_of_sgd(data: list[str]) -> None:
     assert (classify.optimizer, classify.lr, classify.weight_decay) == ("sgd", 0.1, 1e-4)
     detect = parse(DetectConfig, "mgd-ssl detect", data).optim
     assert (detect.optimizer, detect.lr) == ("adamw", 0)
+    assert parse(PretrainConfig, "pretrain.py", []).optim.optimizer == "adamw"  # embedded images
     detect = parse(DetectConfig, "mgd-ssl detect", [*data, "--optimizer", "sgd"]).optim
     assert (detect.optimizer, detect.lr) == ("sgd", 0.01)
 
