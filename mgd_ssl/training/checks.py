@@ -22,7 +22,7 @@ STEPS = 2000  # that it leaves a run, if it can; docs/log.md
 TRIED = 32  # images of a source
 SHOWN = 8  # to a teacher
 ENLARGED = 2  # times the side of the images
-RATE_OF_SGD = 0.03  # MoCo v2's; no run of AdamW has one as large by default
+RATE_OF_SGD = 0.03  # MoCo v2's; no other optimizer has one as large by default
 CONSTANT = 1e-6  # of the largest feature
 
 

@@ -78,8 +78,8 @@ class Muon(torch.optim.AdamW):
             directions = torch.stack([self._momentum(w, group["momentum"]) for w in weights])
             updates = orthogonalized(directions.flatten(2)).reshape(directions.shape)
             size = rate * RMS * max(shape[0], shape[1:].numel()) ** 0.5
-            torch._foreach_mul_(weights, 1 - rate * decay)
-            torch._foreach_sub_(weights, list(updates.to(weights[0].dtype)), alpha=size)
+            for weight, update in zip(weights, updates, strict=True):
+                weight.mul_(1 - rate * decay).sub_(update, alpha=size)
 
     def _momentum(self, weight: Tensor, momentum: float) -> Tensor:
         """Nesterov's, of the gradients so far."""

@@ -10,7 +10,7 @@ from torch import nn
 from mgd_ssl.matching.margins import is_batch_norm
 from mgd_ssl.settings.run import OptimizerOptions
 
-# AdamW's rate of runs of up to REACH steps, for a student with batch norms and without; docs/log.md
+# Rate of runs of up to REACH steps, for a student with batch norms and without; docs/log.md
 WITH_BATCH_NORM, WITHOUT, REACH = 16e-3, 2e-3, 4000
 WARMUP = 0.1  # part of the run over which a rate that was found rises from 0
 # Batch norms make the scale of a weight immaterial: what counts is how often a run forgets it, the
@@ -59,7 +59,7 @@ class LearningRate:
 
 
 def pretraining_rate(student: nn.Module) -> float:
-    """AdamW's rate of a short run of pretraining that suits a student."""
+    """The rate of a short run of pretraining that suits a student, for Muon and AdamW."""
     return WITH_BATCH_NORM if _has_batch_norm(student) else WITHOUT
 
 
