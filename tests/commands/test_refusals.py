@@ -143,7 +143,7 @@ def test_a_rate_of_sgd_with_another_optimizer_is_said(
         pretrain.main([str(folder), *arguments(tmp_path / "run", None, *options), "-j", "0"]) == 0
     )
     said = capsys.readouterr().err
-    assert ("lr: 0.3 is a rate of SGD, and too large for AdamW" in said) == is_said
+    assert ("lr: 0.3 is a rate of SGD, and too large for --optimizer muon" in said) == is_said
     assert ("add --optimizer sgd" in said) == is_said
 
 
