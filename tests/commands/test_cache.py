@@ -11,7 +11,7 @@ import torch
 from forked import run_on_two
 from image_files import class_tree
 from test_resume import differences
-from tiny_runs import TRAINING, listing, read_last, stop_at, write_teacher
+from tiny_runs import TRAINING, asked, listing, read_last, stop_at, write_teacher
 
 from mgd_ssl.cache.parts import part_path
 from mgd_ssl.cache.teacher_cache import TeacherCache
@@ -112,14 +112,7 @@ def test_each_step_sees_what_the_teacher_says_of_its_crops(
 def test_a_teacher_that_is_cached_is_not_run_in_a_step(
     tmp_path: Path, data: Path, teacher: Path, cached: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[int] = []
-    forward = Teacher.forward
-
-    def note(self: Teacher, images: torch.Tensor) -> object:
-        calls.append(len(images))
-        return forward(self, images)
-
-    monkeypatch.setattr(Teacher, "forward", note)
+    calls = asked(monkeypatch)
     assert train(data, teacher, cached, tmp_path / "run") == 0
     assert sum(calls) <= 8 + 16  # the look at its features, and the comparison with the cache
 

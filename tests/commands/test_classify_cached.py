@@ -6,7 +6,7 @@ import pytest
 import torch
 from image_files import class_tree
 from test_resume import differences
-from tiny_runs import STUDENT, read_last, read_rows, stop_at
+from tiny_runs import STUDENT, asked, read_last, read_rows, stop_at
 
 from mgd_ssl.commands import cache, classify
 from mgd_ssl.data import Batch
@@ -99,14 +99,7 @@ def test_each_step_sees_what_the_teacher_says_of_its_own_crops(
 def test_the_teacher_is_not_run_in_a_step(
     tmp_path: Path, data: Path, teacher: Path, cached: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[int] = []
-    forward = Teacher.forward
-
-    def note(self: Teacher, images: torch.Tensor) -> object:
-        calls.append(len(images))
-        return forward(self, images)
-
-    monkeypatch.setattr(Teacher, "forward", note)
+    calls = asked(monkeypatch)
     assert train(data, teacher, tmp_path / "run", "--kd", "--teacher-cache", str(cached)) == 0
     assert sum(calls) <= 8 + 16  # the look at its features, and the comparison with the cache
 

@@ -14,6 +14,7 @@ import torch
 
 from mgd_ssl.losses import MoCo
 from mgd_ssl.models import create_backbone
+from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.run import TrainingRun
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,19 @@ def listing(directory: Path) -> dict[str, bytes]:
     """Every file under a directory and what it holds."""
     files = (p for p in directory.rglob("*") if p.is_file())
     return {str(p.relative_to(directory)): p.read_bytes() for p in files}
+
+
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images the teacher is shown, each time that it is asked."""
+    calls: list[int] = []
+    forward = Teacher.forward
+
+    def note(self: Teacher, images: torch.Tensor) -> object:
+        calls.append(len(images))
+        return forward(self, images)
+
+    monkeypatch.setattr(Teacher, "forward", note)
+    return calls
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
