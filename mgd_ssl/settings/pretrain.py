@@ -185,7 +185,7 @@ class PretrainConfig(ImageRunConfig):
 def _optim(said: Mapping[str, Any], method: Method, embedded: bool) -> OptimizerOptions:
     found = {"lr": 0.0, "weight_decay": None}  # by the number of steps
     published = {"lr": OBJECTIVES[method.objective].lr, "weight_decay": 1e-4}
-    # On the embedded images a student is soon near its teacher, and Muon gains nothing.
+    # On the embedded images mgd-plus, soon near its teacher, is better by AdamW; docs/log.md
     optimizer = said.get("optimizer", "adamw" if embedded else "muon")
     rates = published if optimizer == "sgd" else found
     return OptimizerOptions(optimizer=optimizer, epochs=10 if embedded else 200, **rates)
