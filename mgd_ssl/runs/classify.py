@@ -1,6 +1,7 @@
 """Supervised classification: the pretraining's run with labels, logits and top-1."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from mgd_ssl.models import (
 )
 from mgd_ssl.runs.classify_evaluation import evaluate
 from mgd_ssl.runs.image_data import image_data
+from mgd_ssl.runs.val_part import with_val_part
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.tasks.classification import Classification
 from mgd_ssl.tasks.task import Teacher
@@ -136,12 +138,14 @@ def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
     """Training images, as many as the options say, and all validation images."""
     opening = config.loader.opening
     source = open_sources(config.data, "train", labelled=True, **opening)
-    val = open_sources(config.data, "val", labelled=True, **opening)
-    source = subset(source, config.loader.limit) if config.loader.limit else source
+    parts = with_val_part(source, config.data, opening)
+    if parts.split:
+        logger.info("%s", parts.in_words)
+    source = subset(parts.train, config.loader.limit) if config.loader.limit else parts.train
     source = label_fraction(source, config.label_fraction, config.seed)
     if config.label_fraction < 1:
         logger.info("%d labeled images (%g of all)", len(source), config.label_fraction)
-    return source, val
+    return source, parts.val
 
 
 def load_teacher(
@@ -150,7 +154,7 @@ def load_teacher(
     """The teacher with its classifier, where it has one of these classes, in the data's order.
 
     Raises:
-        ValueError: its classifier is of other classes, or ``--kd`` finds none.
+        ValueError: ``--kd`` finds no classifier, or one of other classes.
     """
     options = config.teacher
     if options.teacher is None:
@@ -162,10 +166,14 @@ def load_teacher(
             f"for --kd; {_fine_tune(config)}, or leave --kd out"
         )
     differs = report.classes and match_classes(network, report, classes, names)
-    if differs:
+    if differs and config.kd.kd:
         raise ValueError(
-            f"teacher {options.teacher}: {differs}, expected the same; {_fine_tune(config)}"
+            f"teacher {options.teacher}: {differs}, expected the same for --kd; "
+            f"{_fine_tune(config)}, or leave --kd out"
         )
+    if differs:
+        logger.info("teacher: %s; it is not used, as the maps alone are matched", differs)
+        report = replace(report, classes=None, class_names=None)
     return network, report
 
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mgd_ssl.data import ImageSource, data_line, eval_transform, open_sources
+from mgd_ssl.data import ImageSource, NoValidationError, data_line, eval_transform, open_sources
 from mgd_ssl.evaluation.accuracy import classifier_accuracy
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import load_classifier
 from mgd_ssl.runs.overwriting import check_result_file
+from mgd_ssl.runs.val_part import split_off_val
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.options import named
 from mgd_ssl.training.class_names import count_classes, match_classes
@@ -30,7 +31,7 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
     }
     if config.out:
         check_result_file(config.out / "accuracy.json", result)
-    val, rows = open_sources(config.data, "val", labelled=True, **config.loader.opening), []
+    val, rows = open_val(config), []
     if fabric.is_global_zero:
         logger.info(data_line({"accuracy": val}))
     sources = [("student", config.student_weights, config.network.spec)]
@@ -45,6 +46,17 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
             path = write_json(config.out / "accuracy.json", {**result, "rows": rows})
             logger.info("written: %s", path)
     return rows
+
+
+def open_val(config: ClassifyConfig) -> ImageSource:
+    """The images that training with the same options measures on."""
+    opening = config.loader.opening
+    try:
+        return open_sources(config.data, "val", labelled=True, **opening)
+    except NoValidationError:
+        parts = split_off_val(open_sources(config.data, "train", labelled=True, **opening))
+        logger.info("%s", parts.in_words)
+        return parts.val
 
 
 def evaluate_one(

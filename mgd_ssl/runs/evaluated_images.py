@@ -1,28 +1,12 @@
 """The images that an evaluator measures on: with labels or without, in two parts."""
 
-from typing import NamedTuple
-
-from mgd_ssl.data import ImageSource, NoValidationError, open_sources, subset
-from mgd_ssl.data.splitting import SHARE, split_by_name
+from mgd_ssl.data import ImageSource, open_sources, subset
+from mgd_ssl.runs.val_part import Parts, with_val_part
 from mgd_ssl.settings.evaluation import EvaluationConfig
 from mgd_ssl.training.logging import logger
 
 
-class EvaluatedImages(NamedTuple):
-    """Both parts of the images.
-
-    Attributes:
-        train: the bank, or what a probe is trained on.
-        val: what is measured on.
-        split: how val was chosen, in words; None where the data has a val part.
-    """
-
-    train: ImageSource
-    val: ImageSource
-    split: str | None
-
-
-def open_images(config: EvaluationConfig, *, unlabelled: bool = False) -> EvaluatedImages:
+def open_images(config: EvaluationConfig, *, unlabelled: bool = False) -> Parts:
     """Open both parts; where the data has no val part, a fifth of train is split off by name.
 
     Args:
@@ -32,23 +16,16 @@ def open_images(config: EvaluationConfig, *, unlabelled: bool = False) -> Evalua
     Raises:
         ValueError: the data cannot be opened, or has no labels where they are needed.
     """
-    train, split = _open_train(config, unlabelled), None
-    try:
-        val = open_sources(
-            config.data, "val", labelled=train.labels is not None, **config.folders.opening
-        )
-    except NoValidationError:
-        train, val = split_by_name(train, config.seed)
-        share = f"{SHARE:.0%}" if train.labels is None else f"{SHARE:.0%} of each class"
-        split = f"{share}, by file name and seed {config.seed}"
+    train = _open_train(config, unlabelled)
+    parts = with_val_part(train, config.data, config.folders.opening, config.seed)
+    train, val, split = parts
+    if split:
         logger.info(
-            "no val part: %d of %d images serve as val (%s); a student pretrained on this data has "
-            "seen them, without labels",
-            *(len(val), len(train) + len(val), split),
+            "%s; a student pretrained on this data has seen them, without labels", parts.in_words
         )
     train = subset(train, config.limit, config.seed) if config.limit else train
     val = subset(val, config.limit_val, config.seed) if config.limit_val else val
-    return EvaluatedImages(train, val, split)
+    return Parts(train, val, split)
 
 
 def _open_train(config: EvaluationConfig, unlabelled: bool) -> ImageSource:

@@ -195,7 +195,7 @@ def test_a_teacher_of_another_class_count(
 ) -> None:
     stem = {"width": 0.25, "stem": "small", "stem_stride": 2}
     path = save_state(create_classifier(7, "resnet18", **stem), tmp_path / "seven.pth")  # type: ignore[arg-type]
-    message = said(options(tmp_path / "run", "--teacher", path), capsys)
+    message = said(options(tmp_path / "run", "--teacher", path, "--kd"), capsys)
     assert "its classifier has 7 classes, the data 10 (T-shirt/top, Trouser" in message
     assert f"--student-weights {path}" in message and not (tmp_path / "run").exists()
 
@@ -321,6 +321,28 @@ def test_two_processes_train_one_classifier(tmp_path: Path, supervised: Path) ->
 def test_every_process_ends_where_the_directory_is_refused(distilled: Path) -> None:
     said = run_on_two("classify", [*options(distilled), "--accelerator", "cpu"], status=1)
     assert "is not empty, expected a new directory" in said and "Traceback" not in said
+
+
+def test_class_folders_without_val_are_split_as_the_evaluators_split_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    for name in (f"{c}/{i}" for c in ("cat", "dog") for i in range(10)):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "data" / f"{name}.png")
+    data, run = str(tmp_path / "data"), tmp_path / "run"
+    assert classify.main([data, *options(run, "--epochs", "1", "--seed", "3")]) == 0
+    split = "4 of 20 images serve as val (20% of each class, by file name and seed 0)"
+    assert split in capsys.readouterr().err
+    assert [row["val_images"] for row in read_rows(run) if "val_images" in row] == [4]
+    weights = run / "checkpoints" / "last.pt"
+    given = ["--evaluate", "--student-weights", str(weights), "--out", str(run), "--size", "32"]
+    assert classify.main([data, *given, "-j", "0"]) == 0
+    assert knn_eval.main([str(weights), data, "--knn-k", "1", "--size", "32", "-j", "0"]) == 0
+    assert capsys.readouterr().err.count(split) == 2
+    (row,) = json.loads((run / "accuracy.json").read_text())["rows"]
+    assert row["images"] == 4
 
 
 def test_class_folders_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

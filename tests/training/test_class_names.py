@@ -79,7 +79,7 @@ def test_a_classifier_of_other_classes_is_no_teacher_and_is_not_measured(
     path = write_classifier(tmp_path / "a.pt", ["a", "b", "c"])
     run = [data, *STUDENT, "--out", tmp_path / "run", "--teacher", path]
     measured = [data, "--evaluate", "--student-weights", path, "-j", "0"]
-    for argv in ([*run, "--kd"], run, measured):
+    for argv in ([*run, "--kd"], measured):
         message = said(argv, capsys)
         assert (
             "has the classes (a, b, c), the data (b, c, d), with (a) in the former alone" in message
@@ -90,6 +90,19 @@ def test_a_classifier_of_other_classes_is_no_teacher_and_is_not_measured(
     four = write_classifier(tmp_path / "four.pt", ["a", "b", "c", "d"], count=4)
     message = said([*measured[:3], four, "-j", "0"], capsys)
     assert "4 classes (a, b, c, d), the data 3 (b, c, d), expected the same" in message
+
+
+def test_the_maps_of_a_teacher_of_other_classes_are_matched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_folder(tmp_path / "bcd", "bcd")
+    path = write_classifier(tmp_path / "a.pt", ["a", "b", "c"])
+    run = [data, *STUDENT, "--out", tmp_path / "run", "--teacher", path, "--epochs", "1"]
+    assert classify.main([str(word) for word in run]) == 0
+    said = capsys.readouterr().err
+    assert "the data (b, c, d)" in said and "as the maps alone are matched" in said
+    rows = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert "train_loss/matching/layer4" in rows and "teacher_top1" not in rows
 
 
 def test_an_evaluation_counts_by_name(tmp_path: Path) -> None:
