@@ -41,6 +41,7 @@ MOST_VIEWS, EPOCHS_A_VIEW = 20, 3
 STUDENT = BackboneSpec("resnet18", WIDTH, "imagenet", 1)
 OURS: dict[str, list[str]] = {
     "mgd-plus": [],
+    "mgd-plus, AdamW": ["--optimizer", "adamw"],
     "mgd-plus, cached": [],
     "simreg": ["--method", "simreg"],
     "compress": ["--method", "compress"],

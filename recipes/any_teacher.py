@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/any_teacher"))
     parser.add_argument("--epochs", default="6")
     parser.add_argument("-b", "--batch", default="0", help="images in a step; 0 is found")
+    parser.add_argument("--optimizer", default="muon", help="of pretrain.py")
     parser.add_argument("--vit-epochs", default="30")
     parser.add_argument("--vit-size", default="96", help="side of its images, in pixels")
     parser.add_argument("-j", "--workers", default="0")
@@ -166,7 +167,7 @@ def train(
     """Train a student; returns its run's directory."""
     out: Path = options.out / f"run {name}-{seed}"
     argv = [str(options.data), *words, "-b", options.batch, "-j", options.workers, "--epochs", n]
-    argv += ["--precision", options.precision]
+    argv += ["--precision", options.precision, "--optimizer", options.optimizer]
     argv += ["--size", options.vit_size] if VIT in words else []
     argv += ["--knn-every", "0", "--health-every", "0", "--seed", str(seed), "--out", str(out)]
     argv += taught(teacher, options)
