@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-FORMAT, MANIFEST = 1, "cache.json"
+FORMAT, MANIFEST = 2, "cache.json"
 FREE = {"format", "teacher", "views"}  # what caches of the same answers may differ in
 
 
@@ -38,7 +38,8 @@ class Manifest:
         crop_max: largest area.
         flip_p: probability of a flip.
         exif: whether images are turned as their EXIF orientation says.
-        teacher_size: side of the image that the teacher is given; 0 for ``size``.
+        teacher_size: side of the image that the teacher is given; 0 for ``size``. Where it is
+            larger, a view is cut at this side for the teacher.
         mean: that the teacher's images are normalized with.
         std: that the teacher's images are normalized with.
         precision: of the teacher.
@@ -69,6 +70,11 @@ class Manifest:
     part_images: int
     maps: tuple[StoredMap, ...] = field(default=())
     format: int = FORMAT
+
+    @property
+    def teachers_view(self) -> int:
+        """Side in pixels of the views that the teacher's answers are to."""
+        return max(self.size, self.teacher_size)
 
     @property
     def parts(self) -> int:

@@ -17,6 +17,7 @@ from mgd_ssl.data.summary import data_line
 from mgd_ssl.data.views import (
     EvalTransform,
     Normalize,
+    Shrink,
     View,
     eval_transform,
     random_crops,
@@ -41,6 +42,7 @@ __all__ = [
     "RandomCrops",
     "ResumableBatchSampler",
     "Sample",
+    "Shrink",
     "Store",
     "StoredViews",
     "View",

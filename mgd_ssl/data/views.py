@@ -6,6 +6,7 @@ import kornia.augmentation as K
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mgd_ssl.data.cropping import RandomCrops
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
@@ -41,11 +42,12 @@ class View(nn.Module):
     Args:
         options: how a view is drawn; its crop and flip are those of `random_crops`.
         size: S, in pixels.
+        enlarged: S over the side at which the blur is meant.
     """
 
-    def __init__(self, options: ViewOptions, size: int) -> None:
+    def __init__(self, options: ViewOptions, size: int, enlarged: float = 1.0) -> None:
         super().__init__()
-        self.steps = nn.Sequential(*_steps(options, size))
+        self.steps = nn.Sequential(*_steps(options, size, enlarged))
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Stay: moved to a device, kornia draws there, and waits for it to look at what it drew."""
@@ -59,7 +61,7 @@ class View(nn.Module):
         return view.clamp_(0, 1)
 
 
-def _steps(p: ViewOptions, size: int) -> list[nn.Module]:
+def _steps(p: ViewOptions, size: int, enlarged: float) -> list[nn.Module]:
     """The steps of a view in order; those that never happen are left out."""
     color: list[nn.Module] = []
     strengths = (p.jitter_brightness, p.jitter_contrast, p.jitter_saturation, p.jitter_hue)
@@ -69,17 +71,36 @@ def _steps(p: ViewOptions, size: int) -> list[nn.Module]:
         gray = K.RandomGrayscale(p=p.grey_p)
         color.insert(0 if p.grey_first else len(color), gray)
     if p.blur_p:
-        color.append(_blur(p, size))
+        color.append(_blur(p, size, enlarged))
     return color
 
 
-def _blur(p: ViewOptions, size: int) -> nn.Module:
+def _blur(p: ViewOptions, size: int, enlarged: float) -> nn.Module:
     """A Gaussian cut at three sigma, and to less than the image as reflection needs."""
-    radius = min(int(3 * p.blur_sigma_max + 0.5), size - 1)
+    sigma = (p.blur_sigma_min * enlarged, p.blur_sigma_max * enlarged)
+    radius = min(int(3 * sigma[1] + 0.5), size - 1)
     kernel = 2 * radius + 1
-    sigma = (p.blur_sigma_min, p.blur_sigma_max)
     blur: nn.Module = K.RandomGaussianBlur((kernel, kernel), sigma, p=p.blur_p)
     return blur
+
+
+class Shrink(nn.Module):
+    """Views that are larger than what a network sees, to its side; bilinear, antialiased.
+
+    Args:
+        size: S, in pixels.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c s s"]:
+        """Views of the side S or larger, all of one side -> of the side S."""
+        if images.shape[-1] <= self.size:
+            return images
+        side = (self.size, self.size)
+        return F.interpolate(images, side, mode="bilinear", antialias=True, align_corners=False)
 
 
 class Normalize(nn.Module):

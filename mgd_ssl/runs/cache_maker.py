@@ -105,7 +105,8 @@ class Maker:
 
     def _loader(self, batches: Sequence[Indices]) -> "DataLoader[Any]":
         source = self.source
-        crops = stored_views(self.cache.manifest)
+        manifest = self.cache.manifest
+        crops = stored_views(manifest, manifest.teachers_view)
         workers = 0 if source.in_memory else decoding_workers(self.config.workers)
         return listed_loader(ImageDataset(source, crops, self.config.exif), batches, workers)
 

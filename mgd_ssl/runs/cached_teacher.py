@@ -15,7 +15,7 @@ from mgd_ssl.data.views import to_unit
 from mgd_ssl.models import KeyReport, backbone_state, pool, without_head
 from mgd_ssl.settings.image_run import ImageRunConfig
 from mgd_ssl.tasks.task import Teacher
-from mgd_ssl.training.cached_data import Store
+from mgd_ssl.training.cached_data import Store, stored_views
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.same_run import weights_digest
 
@@ -124,13 +124,14 @@ def check_answers(cache: TeacherCache, images: ImageSource, teacher: Teacher) ->
     Raises:
         ValueError: it says something else than the cache.
     """
-    store = Store.of(cache)
-    dataset = ImageDataset(images, store.views, cache.manifest.exif, store)
+    manifest = cache.manifest
+    crops = stored_views(manifest, manifest.teachers_view)
+    dataset = ImageDataset(images, crops, manifest.exif, Store.of(cache))
     batch = dataset.__getitems__(spread_out(len(images), TRIED))
     assert batch.stored is not None
     stored = Answers.decode({name: column[:, 0] for name, column in batch.stored.items()})
-    half = cache.manifest.precision != "32"
-    autocast = torch.autocast("cpu", getattr(torch, DTYPES[cache.manifest.precision]), enabled=half)
+    half = manifest.precision != "32"
+    autocast = torch.autocast("cpu", getattr(torch, DTYPES[manifest.precision]), enabled=half)
     with autocast, without_head(teacher.network):
         output = pool(teacher(to_unit(batch.images[:, 0]))[1]).float()
     least = float(F.cosine_similarity(output, stored.output).min())

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from mgd_ssl.data import ImageSource, Normalize, data_line, eval_transform, open_sources, subset
+from mgd_ssl.data import ImageSource, data_line, eval_transform, open_sources, subset
 from mgd_ssl.data.fractions import label_fraction
 from mgd_ssl.evaluation.accuracy import Accuracy, classifier_accuracy
 from mgd_ssl.fabric import Fabric
@@ -41,7 +41,13 @@ from mgd_ssl.training.checks import (
 )
 from mgd_ssl.training.class_names import Names, count_classes, match_classes
 from mgd_ssl.training.devices import convert_sync_bn
-from mgd_ssl.training.distillation import Distillation, make_teacher, match_maps, teacher_size
+from mgd_ssl.training.distillation import (
+    Distillation,
+    make_teacher,
+    match_maps,
+    student_input,
+    teacher_size,
+)
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import say_inputs
@@ -78,10 +84,12 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     if teacher:
         frozen, loader = cast(Teacher, distillation["teacher"]), config.loader
         check_teacher(frozen, loader.size, source, loader.exif, config.seed)
-        say_inputs(config.loader.size, cast(BackboneSpec, student.spec), teacher[1])
+        say_inputs(
+            config.loader.size, teacher_size(config), cast(BackboneSpec, student.spec), teacher[1]
+        )
     task = Classification(
         student,
-        Normalize(config.loader.mean, config.loader.std),
+        student_input(config.loader),
         kd_weight=config.kd.kd_weight if config.kd.kd else 0.0,
         kd_temperature=config.kd.kd_t,
         cached=config.teacher_cache is not None,

@@ -98,7 +98,7 @@ def _teacher(run: PretrainRun) -> dict[str, float]:
         return {}
     source = subset(run.data.source, SAMPLE, run.config.seed)
     features, indices = [], []
-    for batch in build_loader(run.config, run.fabric, source):
+    for batch in build_loader(run.config, run.fabric, source, size=run.data.size):
         images = to_unit(run.fabric.to_device(batch.images))
         with run.fabric.autocast():
             features.append(pool(teacher(images)[1]).float().cpu())

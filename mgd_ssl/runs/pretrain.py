@@ -59,9 +59,6 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     config = with_queue(config, len(source))
     check_enlarged(source, config.loader.size)
     check_rate(config.optim)
-    if config.teacher.teacher is None:
-        said = "no teacher: %s trains the student alone; --teacher PATH or NAME gives it one"
-        logger.info(said, config.method)
     student, reports, distillation = build_networks(config, source)
     task = build_task(config, fabric, student, reports.teacher, distillation)
     if isinstance(config.objective, WithQueue):

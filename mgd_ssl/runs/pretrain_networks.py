@@ -4,7 +4,7 @@ from typing import cast
 
 from torch import nn
 
-from mgd_ssl.data import ImageSource, Normalize
+from mgd_ssl.data import ImageSource
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import (
     BackboneSpec,
@@ -22,7 +22,13 @@ from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.checks import check_norms, check_teacher
-from mgd_ssl.training.distillation import Distillation, make_teacher, match_maps, teacher_size
+from mgd_ssl.training.distillation import (
+    Distillation,
+    make_teacher,
+    match_maps,
+    student_input,
+    teacher_size,
+)
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import say_inputs
 from mgd_ssl.training.student_weights import Reports, refuse_teachers_own, say_start
@@ -45,7 +51,9 @@ def build_networks(
     if loaded is None:
         logger.info("no --teacher: the student is trained alone, by %s", config.method)
         return student, reports, {}
-    say_inputs(config.loader.size, cast(BackboneSpec, student.spec), loaded[1])
+    say_inputs(
+        config.loader.size, teacher_size(config), cast(BackboneSpec, student.spec), loaded[1]
+    )
     distillation = distill(config, *loaded, student)
     teacher, loader = cast(Teacher, distillation["teacher"]), config.loader
     check_teacher(teacher, loader.size, source, loader.exif, config.seed)
@@ -99,7 +107,7 @@ def build_task(
     parts = fabric.world_size * config.optim.accumulate
     splits = split_norms(config, student, fabric.world_size)
     loss = config.objective.build(student, report.features if report else 0)
-    normalize = Normalize(config.loader.mean, config.loader.std)
+    normalize = student_input(config.loader)
     cached = config.teacher_cache is not None
     task = Pretraining(student, config.objective, loss, normalize, cached=cached, **distillation)
     images = config.optim.batch_size // (parts * splits)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 from tyro.conf import arg
 
 from mgd_ssl.ranges import require_least
-from mgd_ssl.settings.inherited import told_by
+from mgd_ssl.settings.inherited import told_by, usual_teacher_size
 from mgd_ssl.settings.options import Data, DeviceOptions, FolderOptions, TeacherOptions
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 from mgd_ssl.settings.settings import Settings
@@ -71,10 +71,11 @@ class CacheConfig(FolderOptions, Settings):
         """The defaults for a user's data, or for the embedded data."""
         embedded = not said.get("data")
         teacher = said.get("teacher") or (EMBEDDED_TEACHER if embedded else None)
+        size = said.get("size", 32 if embedded else 224)
         return cls(
             data=said.get("data", ()),
-            teacher=TeacherOptions(teacher),
-            size=said.get("size", 32 if embedded else 224),
+            teacher=TeacherOptions(teacher, teacher_size=usual_teacher_size(said, size)),
+            size=size,
             crop_min=0.5 if embedded else 0.2,
         )
 

@@ -9,7 +9,12 @@ from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.image_run import ImageRunConfig, with_crops
-from mgd_ssl.settings.inherited import told_by_cache, told_by_start, told_by_teacher
+from mgd_ssl.settings.inherited import (
+    told_by_cache,
+    told_by_start,
+    told_by_teacher,
+    usual_teacher_size,
+)
 from mgd_ssl.settings.methods import METHODS, STRENGTHS, usual_weighing
 from mgd_ssl.settings.options import LoaderOptions, TeacherOptions
 from mgd_ssl.settings.rules import OF_CACHE, shared_rules
@@ -112,7 +117,9 @@ class ClassifyConfig(ImageRunConfig):
             data=said.get("data", ()),
             out=run_directory(said, arch, "classify-"),
             network=student_network(said, embedded),
-            teacher=TeacherOptions(said.get("teacher"), teacher_size=said.get("teacher_size", 0)),
+            teacher=TeacherOptions(
+                said.get("teacher"), teacher_size=usual_teacher_size(said, size)
+            ),
             teacher_cache=said.get("teacher_cache"),
             mgd=MGDOptions(
                 mgd_weighing=weighing,

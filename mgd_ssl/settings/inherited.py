@@ -12,6 +12,7 @@ from mgd_ssl.settings.run import IGNORED
 if TYPE_CHECKING:  # it loads torch
     from mgd_ssl.models.checkpoints import FoundBackbone
 
+USUAL_SIZE = 224  # side in pixels of the images that published networks are trained on
 NETWORK = ("arch", "width", "stem", "stem_stride")
 OF_VIEWS = ("crop_min", "crop_max", "flip_p")
 
@@ -22,11 +23,31 @@ def told_by_teacher(said: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         said: option -> value, those that were given.
 
+    Returns:
+        These, and ``teacher_own_size``, the side of the images that the teacher was trained on; 0
+        where a network with a small stem does not tell it.
+
     Raises:
         ValueError: the file cannot be read, or what it says of its network cannot be.
     """
     given = {name: said.get(f"teacher_{name}") for name in NETWORK}
     return told_by(said.get("teacher"), given, said.get("arch", "resnet18"))
+
+
+def usual_teacher_size(said: Mapping[str, Any], size: int) -> int:
+    """Side of the teacher's images in pixels, where the user names none; 0 for the student's.
+
+    Twice the student's, at most the side that the teacher was trained on: a network that sees
+    smaller images than in its training answers worse, and its student learns that (docs/log.md).
+
+    Args:
+        said: option -> value, with what the files tell.
+        size: side of the student's images in pixels.
+    """
+    if "teacher_size" in said or said.get("teacher") is None:
+        return int(said.get("teacher_size", 0))
+    found = min(2 * size, int(said.get("teacher_own_size", USUAL_SIZE)))
+    return found if found > size else 0
 
 
 def told_by_cache(folder: Path | None) -> dict[str, Any]:
@@ -57,6 +78,8 @@ def told_by(source: Path | None, given: Mapping[str, Any], student: str | None) 
     from mgd_ssl.models.backbones import TORCHVISION
 
     told = _size(found)
+    if told or found.spec.stem == "small":
+        told["teacher_own_size"] = told.get("size", 0)
     if found.shows_stem and student in TORCHVISION:
         told["stem"] = found.spec.stem
         if found.spec.stem == "small":
@@ -74,7 +97,7 @@ def told_by_start(said: Mapping[str, Any]) -> dict[str, Any]:
     """
     source: Path = said["student_weights"]
     found = _find(source, {name: said.get(name) for name in NETWORK})
-    size = {k: v for k, v in told_by_teacher(said).items() if k == "size"}
+    size = {k: v for k, v in told_by_teacher(said).items() if k in ("size", "teacher_own_size")}
     arch = found.spec.arch if found else said.get("arch") or str(source).partition(":")[0]
     return size | (_size(found) if found else {}) | {"ignore": IGNORED.get(arch, ())}
 

@@ -11,7 +11,12 @@ from mgd_ssl.objectives.objective import WithQueue, all_options
 from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.image_run import ImageRunConfig, with_crops
-from mgd_ssl.settings.inherited import told_by_cache, told_by_start, told_by_teacher
+from mgd_ssl.settings.inherited import (
+    told_by_cache,
+    told_by_start,
+    told_by_teacher,
+    usual_teacher_size,
+)
 from mgd_ssl.settings.methods import METHODS, STRENGTHS, Method
 from mgd_ssl.settings.options import LoaderOptions, TeacherOptions, one_of
 from mgd_ssl.settings.rules import OF_CACHE, shared_rules
@@ -115,12 +120,13 @@ class PretrainConfig(ImageRunConfig):
             teacher = teacher or EMBEDDED_TEACHER
         start = said.get("student_weights")
         arch = None if start else said.get("arch", "resnet18")
+        size = said.get("size", 32 if embedded else 224)
         return cls(
             data=said.get("data", ()),
             out=run_directory(said, arch, suffix="" if name == usual else f"-{name}"),
             method=name,
             network=student_network(said, embedded),
-            teacher=TeacherOptions(teacher, teacher_size=said.get("teacher_size", 0)),
+            teacher=TeacherOptions(teacher, teacher_size=usual_teacher_size(said, size)),
             teacher_cache=said.get("teacher_cache"),
             mgd=MGDOptions(
                 mgd_weighing=weighing,
@@ -132,7 +138,7 @@ class PretrainConfig(ImageRunConfig):
                 ignore=said.get("ignore", IGNORED.get(arch or "", ())),
             ),
             optim=_optim(said, method, embedded),
-            loader=LoaderOptions(size=said.get("size", 32 if embedded else 224)),
+            loader=LoaderOptions(size=size),
             objective=_objective(method, embedded),
             views=with_crops(_preset(said, method, embedded), said),
             evaluation=EvaluationOptions(

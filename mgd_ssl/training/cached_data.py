@@ -42,7 +42,7 @@ class Store:
     @classmethod
     def of(cls, cache: TeacherCache, views: int = 1, maps: bool = True) -> "Store":
         """So many views of each image in an epoch."""
-        return cls(cache, stored_views(cache.manifest, views), maps)
+        return cls(cache, stored_views(cache.manifest, cache.manifest.size, views), maps)
 
     def read(self, epoch: int, images: NDArray[np.int64]) -> dict[str, Tensor]:
         """Of B images' V crops: column -> (B, V, ...)."""
@@ -51,10 +51,10 @@ class Store:
             return {name: torch.stack([row[name] for row in rows], dim=1) for name in rows[0]}
 
 
-def stored_views(manifest: Manifest, views: int = 1) -> StoredViews:
-    """The crops that a cache holds the answers to."""
+def stored_views(manifest: Manifest, size: int, views: int = 1) -> StoredViews:
+    """The crops that a cache holds the answers to, so many of an image, ``size`` pixels a side."""
     area = manifest.crop_min, manifest.crop_max
-    crops = RandomCrops(manifest.size, 1, area, manifest.seed, manifest.flip_p)
+    crops = RandomCrops(size, 1, area, manifest.seed, manifest.flip_p)
     return StoredViews(crops, manifest.views, views)
 
 
@@ -80,7 +80,7 @@ class CachedImageData(ImageData):
         **kinds: Any,
     ) -> None:
         self.cache = cache
-        super().__init__(config, fabric, source, views, **kinds)
+        super().__init__(config, fabric, source, views, size=config.loader.size, **kinds)
 
     def _loader(self, source: ImageSource, *, train: bool, views: int = 1) -> ImageLoader:
         store = Store.of(self.cache, views, self.config.mgd.is_matched)

@@ -5,12 +5,12 @@ from typing import TypedDict
 
 from torch import nn
 
-from mgd_ssl.data import Normalize
+from mgd_ssl.data import Normalize, Shrink
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import stage_weights
 from mgd_ssl.models import FeatureReader, KeyReport, Taps, find_reader, probe
 from mgd_ssl.pairing import forms_of
-from mgd_ssl.settings.options import TeacherOptions
+from mgd_ssl.settings.options import LoaderOptions, TeacherOptions
 from mgd_ssl.settings.run import MGDOptions, RunConfig
 from mgd_ssl.stages import Stage, plan_stages, read_margins
 from mgd_ssl.tasks.task import FrozenTeacher, Teacher
@@ -43,6 +43,11 @@ def make_teacher(
     if matched:
         reader = find_reader(network, options.teacher_taps, size, "--teacher-taps")
     return Teacher(network, reader, Normalize(report.mean, report.std), size)
+
+
+def student_input(loader: LoaderOptions) -> nn.Module:
+    """Views in [0,1], of the student's side or larger -> what the student expects."""
+    return nn.Sequential(Shrink(loader.size), Normalize(loader.mean, loader.std))
 
 
 def teacher_size(config: RunConfig) -> int:

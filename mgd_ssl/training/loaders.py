@@ -22,17 +22,26 @@ def build_loader(
     source: ImageSource,
     *,
     train: bool = False,
+    size: int | None = None,
     crops: Cropping | None = None,
     store: Store | None = None,
 ) -> ImageLoader:
-    """Batches of a source, this rank's share; without ``crops`` the evaluation's centers.
+    """Batches of a source, this rank's share.
 
-    ``store`` is what is stored of the crops, and goes with them.
+    Args:
+        config: of the run.
+        fabric: its processes.
+        source: the images.
+        train: shuffled, in whole batches.
+        size: side in pixels of the evaluation's centers, which are cut without ``crops``. Default:
+            the student's.
+        crops: what is cut of each image.
+        store: what is stored of the crops, which goes with them.
     """
     options = loader_options(config, fabric, source, train=train)
     return make_loader(
         source,
-        config.loader.size,
+        size or config.loader.size,
         images_per_process(config, fabric),
         crops=crops,
         exif=config.loader.exif,

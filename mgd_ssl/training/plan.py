@@ -94,8 +94,15 @@ def _module(reader: FeatureReader, index: int) -> str:
     return f"{tap.module} input" if tap.read == "last_input" else tap.module
 
 
-def say_inputs(size: int, student: BackboneSpec, report: KeyReport) -> None:
-    """Say whether student and teacher see images of one size, and small ones through one stem."""
+def say_inputs(size: int, teachers: int, student: BackboneSpec, report: KeyReport) -> None:
+    """Say whether student and teacher see images of one size, and small ones through one stem.
+
+    Args:
+        size: side of the student's images in pixels.
+        teachers: side of the teacher's.
+        student: the network.
+        report: of the teacher's file.
+    """
     ours, theirs = _words(size, student), _words(report.size or size, report.spec)
     if not report.size:
         logger.info("student: %s; the teacher's file records no size", ours)
@@ -103,6 +110,8 @@ def say_inputs(size: int, student: BackboneSpec, report: KeyReport) -> None:
         logger.info("student: %s, as the teacher", ours)
     else:
         logger.info("student: %s; the teacher's file: %s", ours, theirs)
+    if teachers != size:
+        logger.info("the teacher sees each view at %d pixels (--teacher-size)", teachers)
 
 
 def _words(size: int, spec: BackboneSpec) -> str:

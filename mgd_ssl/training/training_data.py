@@ -56,6 +56,7 @@ class ImageData(TrainingData):
         fabric: devices and precision.
         source: training images.
         views: how a view is drawn.
+        size: side of the views in pixels. Default: the larger of the student's and the teacher's.
         views_per_image: one or two.
         labelled: whether the task takes the classes too.
 
@@ -64,6 +65,8 @@ class ImageData(TrainingData):
         size: side of the views in pixels.
     """
 
+    size: int
+
     def __init__(
         self,
         config: RunConfig,
@@ -71,17 +74,19 @@ class ImageData(TrainingData):
         source: ImageSource,
         views: ViewOptions,
         *,
+        size: int = 0,
         views_per_image: int = 1,
         labelled: bool = False,
     ) -> None:
         self.config, self.fabric, self.source = config, fabric, source
-        self.size, self.labelled = config.loader.size, labelled
+        student, teacher = config.loader.size, config.teacher.teacher_size
+        self.size, self.labelled = size or max(student, teacher), labelled
         self.views_per_image = views_per_image
         self.loader = self._training_loader(views)
-        self._view = View(views, self.size)
+        self._view = View(views, self.size, self.size / student)
 
     def _training_loader(self, views: ViewOptions) -> ImageLoader:
-        crops = random_crops(views, self.config.loader.size, self.views_per_image, self.config.seed)
+        crops = random_crops(views, self.size, self.views_per_image, self.config.seed)
         return build_loader(self.config, self.fabric, self.source, train=True, crops=crops)
 
     def task_inputs(self, batch: Batch) -> Sequence[Any]:
@@ -97,13 +102,13 @@ class ImageData(TrainingData):
         """(B,3,S,S) in [0,1] on the device: centers of a random choice that differs by epoch."""
         count = self.config.mgd.mgd_update_images
         chosen = subset(self.source, count, self.config.seed + here.epoch)
-        loader = build_loader(self.config, self.fabric, chosen)
+        loader = build_loader(self.config, self.fabric, chosen, size=self.size)
         for batch in tracked_batches(loader, "images for the matching"):
             yield to_unit(self.fabric.to_device(batch.images))
 
     def calibration_batches(self) -> Iterator[Any]:
         """(B,3,S,S) in [0,1] on the device: centers of the first steps' images, whole batches."""
-        loader = build_loader(self.config, self.fabric, self.source, train=True)
+        loader = build_loader(self.config, self.fabric, self.source, train=True, size=self.size)
         for batch in islice(loader, CALIBRATION_BATCHES):
             yield to_unit(self.fabric.to_device(batch.images))
 
