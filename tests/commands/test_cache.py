@@ -16,7 +16,7 @@ from tiny_runs import TRAINING, asked, listing, read_last, stop_at, write_teache
 from mgd_ssl.cache.parts import part_path
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.commands import cache, pretrain
-from mgd_ssl.data import ImageDataset, open_source
+from mgd_ssl.data import ImageDataset, RandomCrops, open_source
 from mgd_ssl.models import load_backbone, pool
 from mgd_ssl.runs import cache as runs
 from mgd_ssl.runs.output_folder import alone
@@ -107,6 +107,47 @@ def test_each_step_sees_what_the_teacher_says_of_its_crops(
         for view in seen:
             live = pool(network((view.images - mean) / std))
             torch.testing.assert_close(view.output, live, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_the_teacher_answers_to_larger_views_of_the_same_crops(
+    tmp_path: Path, data: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch, live: bool
+) -> None:
+    """Cut from the image at its side, which is twice the student's; the student sees them small."""
+    students: list[torch.Tensor] = []
+    answers: list[TaughtView] = []
+    taught = Pretraining.taught
+
+    def note(self: Pretraining, view: TaughtView) -> TaughtView:
+        found = taught(self, view)
+        if self.training:
+            answers.append(found)
+            students.append(self.normalize[0](found.images))  # type: ignore[index]
+        return found
+
+    monkeypatch.setattr(Pretraining, "taught", note)
+    more = ["--method", "simreg", "--teacher-size", "64", "--epochs", "1", "--crop-min", "0.2"]
+    if live:
+        words = ["--teacher", str(teacher), "--out", str(tmp_path / "run"), "--size", "32"]
+        assert pretrain.main([str(data), *words, *RUN, *more]) == 0
+    else:
+        assert make(data, teacher, tmp_path / "cache", "--teacher-size", "64") == 0
+        assert train(data, teacher, tmp_path / "cache", tmp_path / "run", *more) == 0
+    network, report = load_backbone(teacher)
+    crops = RandomCrops(64, 1, (0.2, 1.0), 0, 0.5)
+    batch = ImageDataset(open_source(data, "train"), crops).__getitems__(range(IMAGES))
+    views = batch.images[:, 0] / 255
+    mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (report.mean, report.std))
+    with torch.no_grad():
+        expected = pool(network.eval()((views - mean) / std))
+    for view, small in zip(answers, students, strict=True):
+        assert small.shape[-2:] == (32, 32)
+        distance = torch.cdist(view.output, expected)
+        assert distance.min(dim=1).values.max() < 0.002 * expected.norm(dim=1).mean()
+        same = torch.nn.functional.interpolate(
+            views[distance.argmin(dim=1)], (32, 32), mode="bilinear", antialias=True
+        )
+        assert (small - same).abs().mean() < 0.01
 
 
 def test_a_teacher_that_is_cached_is_not_run_in_a_step(

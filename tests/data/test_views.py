@@ -6,7 +6,7 @@ from image_files import photo
 from scipy.ndimage import gaussian_filter1d
 from torchvision.transforms.v2 import functional as TF
 
-from mgd_ssl.data import Normalize, View, eval_transform
+from mgd_ssl.data import Normalize, Shrink, View, eval_transform
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.settings.views import PRESETS, ViewOptions, preset
 
@@ -114,6 +114,22 @@ def test_blur_is_a_gaussian_of_its_sigma(images, sigma):
     for axis in (2, 3):
         expected = gaussian_filter1d(expected, sigma, axis=axis, mode="mirror", radius=radius)
     np.testing.assert_allclose(got.numpy(), expected, atol=3e-5)
+
+
+def test_views_that_are_larger_than_meant_are_blurred_as_much_more(images):
+    options = preset(
+        "moco_v2", **NOTHING | {"blur_p": 1.0, "blur_sigma_min": 1, "blur_sigma_max": 1}
+    )
+    got = View(options, SIDE, enlarged=2.0)(images)
+    expected = view(blur_p=1.0, blur_sigma_min=2.0, blur_sigma_max=2.0)(images)
+    torch.testing.assert_close(got, expected)
+
+
+def test_larger_views_shrink_as_torchvision_shrinks_them_and_smaller_ones_stay(images):
+    views = images / 255
+    torch.testing.assert_close(Shrink(20)(views), TF.resize(views, [20, 20], antialias=True))
+    for side in (SIDE, SIDE + 1):
+        assert Shrink(side)(views) is views
 
 
 def test_blur_of_an_image_smaller_than_its_kernel_works(images):

@@ -12,6 +12,7 @@ from mgd_ssl.commands import export, knn_eval, pretrain
 from mgd_ssl.detection.checkpoints import is_detector, load_body, load_detector
 from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
 from mgd_ssl.models import create_backbone, create_classifier, load_backbone, load_classifier
+from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.options import NetworkOptions
 from mgd_ssl.settings.parsing import complete
@@ -75,6 +76,44 @@ def test_a_teacher_that_shows_no_stem_and_a_student_that_has_one_keep_the_defaul
     assert seen(told(run, tmp_path, arch="mobilenetv1_100")) == (64, "imagenet", 1)
 
 
+@pytest.mark.parametrize(
+    ("own", "stem", "said", "expected"),
+    [
+        (64, "small", {"size": 32}, 64),
+        (64, "small", {"size": 24}, 48),  # twice the student's
+        (64, "small", {"size": 48}, 64),  # at most its own
+        (64, "small", {"size": 64}, 0),
+        (64, "small", {"size": 96}, 0),
+        (64, "small", {}, 0),
+        (None, "imagenet", {"size": 64}, 128),
+        (None, "imagenet", {"size": 160}, 224),  # what published networks have
+        (None, "imagenet", {}, 0),
+        (None, "small", {"size": 32}, 0),  # its own is not known, and small
+        (None, "imagenet", {"size": 64, "teacher_size": 96}, 96),
+        (None, "imagenet", {"size": 64, "teacher_size": 0}, 0),
+    ],
+)
+def test_a_teacher_sees_larger_views_where_it_was_trained_on_larger_images(
+    tmp_path: Path, own: int | None, stem: str, said: dict[str, Any], expected: int
+) -> None:
+    run = write_run(tmp_path / "run", own, stem=stem)
+    given: dict[str, Any] = {"teacher": run, "data": tmp_path, **said}
+    kinds = (PretrainConfig, ClassifyConfig, CacheConfig)
+    configs: list[Any] = [complete(kind, **given) for kind in kinds]
+    if "size" in said:
+        start = write_run(tmp_path / "start", 160)
+        configs.append(complete(PretrainConfig, student_weights=start, **given))
+    assert [config.teacher.teacher_size for config in configs] == [expected] * len(configs)
+
+
+def test_weights_by_name_see_larger_views_and_no_teacher_sees_none(
+    tmp_path: Path,
+) -> None:
+    named = complete(PretrainConfig, teacher=Path("resnet50"), data=tmp_path, size=64)
+    alone = complete(PretrainConfig, data=tmp_path, size=64)
+    assert (named.teacher.teacher_size, alone.teacher.teacher_size) == (128, 0)
+
+
 def test_a_fine_tuned_network_sees_the_size_of_its_own_file(tmp_path: Path) -> None:
     start, teacher = write_run(tmp_path / "s", 40), write_run(tmp_path / "t", 64, **SMALL)
     found = complete(ClassifyConfig, student_weights=start, teacher=teacher)
@@ -94,10 +133,11 @@ def test_what_student_and_teacher_see_is_said(
     monkeypatch.setattr(logger, "propagate", False)
     caplog.set_level("INFO", logger.name)
     network, report = load_backbone(write_run(tmp_path / "run", **SMALL))
-    say_inputs(64, network.spec, report)  # type: ignore[arg-type]
-    say_inputs(32, network.spec, report)  # type: ignore[arg-type]
-    say_inputs(64, network.spec, replace(report, size=None))  # type: ignore[arg-type]
-    same, other, unknown = caplog.messages
+    say_inputs(64, 64, network.spec, report)  # type: ignore[arg-type]
+    say_inputs(32, 64, network.spec, report)  # type: ignore[arg-type]
+    say_inputs(64, 64, network.spec, replace(report, size=None))  # type: ignore[arg-type]
+    same, other, larger, unknown = caplog.messages
+    assert larger == "the teacher sees each view at 64 pixels (--teacher-size)"
     assert same == "student: images of 64 pixels, small stem of stride 2, as the teacher"
     assert unknown.endswith("small stem of stride 2; the teacher's file records no size")
     assert "32 pixels" in other and "the teacher's file: images of 64 pixels" in other
