@@ -5,9 +5,10 @@
 FOLDER holds Fashion-MNIST's four IDX files, TEACHER is any ResNet checkpoint that load_backbone
 takes. Every row has the same images, read from the same PNG files in the process that trains, the
 same teacher, student, size, batch, epochs and crops, and is evaluated by this project's kNN and
-linear probe. Optimizers, schedules and losses are each tool's own. A run whose results exist is not
-repeated. Not equal: lightly-train mixes pairs of images, as its method does; it resizes crops by
-area, this project bilinearly; it draws the order of the jitter an image, this project a batch.
+linear probe. Teacher and student see views of one size. Optimizers, schedules and losses are each
+tool's own. A run whose results exist is not repeated. Not equal: lightly-train mixes pairs of
+images, as its method does; it resizes crops by area, this project bilinearly; it draws the order of
+the jitter an image, this project a batch.
 
 images/s is the median over epochs but the first, steps alone: checkpoints and the solving of the
 matching are outside. "training, s" is the whole training call with these; in neither are imports
@@ -147,7 +148,7 @@ def write_images(data: Path, count: int, size: int, out: Path) -> Path:
 
 def train_ours(name: str, seed: int, setting: Setting, out: Path) -> dict[str, Any]:
     """Train one student with pretrain.py, decoding in its own process as lightly-train does."""
-    arguments = [str(setting.images), "-j", "0", "--size", str(setting.size)]
+    arguments = [str(setting.images), "-j", "0", "--size", str(setting.size), "--teacher-size", "0"]
     arguments += ["--epochs", str(setting.epochs), "-b", str(setting.batch)]
     method = OURS[name][OURS[name].index("--method") + 1]
     arguments += [*NETWORK, *DECAY, *queue(method), *VIEWS]

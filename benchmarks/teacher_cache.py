@@ -1,8 +1,9 @@
 """Training from a teacher cache in terms of training with the teacher: images a second, a step.
 
 Each pair takes real steps of `pretrain.py`, from the image files to the optimizer, decoding in the
-process; with the teacher and from its cache in turn. Networks have random weights. Targets: 1.9
-times for ResNet-50 -> ResNet-18 at 224 pixels, 2.5 for EfficientNet-Lite0 -> a thin ResNet-18.
+process; with the teacher and from its cache in turn. Networks have random weights, and see views of
+one size. Targets: 1.9 times for ResNet-50 -> ResNet-18 at 224 pixels, 2.5 for EfficientNet-Lite0 ->
+a thin ResNet-18.
 
     python benchmarks/teacher_cache.py FOLDER [--repeats 7] [--method mgd-plus]
 """
@@ -62,7 +63,7 @@ def compare(
     """Print the ratio of CPU seconds of a step, with the teacher and from the cache."""
     file, data = folder / "teacher.pt", links(options.data, folder / "data", 4 * batch)
     torch.save(create_backbone(teacher).state_dict(), file)
-    taught = {"teacher": file, "teacher_arch": teacher, "size": size}
+    taught = {"teacher": file, "teacher_arch": teacher, "size": size, "teacher_size": 0}
     made = {"batch_size": batch, "workers": 0, "views": 1, "out": folder / "cache"}
     cache_runs.run(complete(CacheConfig, data=(data,), **taught, **made))
     common = {"batch_size": batch, "workers": 0, "method": options.method, **student}

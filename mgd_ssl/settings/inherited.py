@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,9 @@ def told_by_teacher(said: Mapping[str, Any]) -> dict[str, Any]:
         said: option -> value, those that were given.
 
     Returns:
-        These, and ``teacher_own_size``, the side of the images that the teacher was trained on; 0
-        where a network with a small stem does not tell it.
+        These, and ``teacher_own_size``, the side of the images that the teacher was trained on, 0
+        where a network with a small stem does not tell it; and ``teacher_patch``, the side of a
+        ViT's patches.
 
     Raises:
         ValueError: the file cannot be read, or what it says of its network cannot be.
@@ -37,8 +39,9 @@ def told_by_teacher(said: Mapping[str, Any]) -> dict[str, Any]:
 def usual_teacher_size(said: Mapping[str, Any], size: int) -> int:
     """Side of the teacher's images in pixels, where the user names none; 0 for the student's.
 
-    Twice the student's, at most the side that the teacher was trained on: a network that sees
-    smaller images than in its training answers worse, and its student learns that (docs/log.md).
+    Twice the student's, at most the side that the teacher was trained on, and whole patches: a
+    network that sees smaller images than in its training answers worse, and its student learns that
+    (docs/log.md).
 
     Args:
         said: option -> value, with what the files tell.
@@ -46,8 +49,16 @@ def usual_teacher_size(said: Mapping[str, Any], size: int) -> int:
     """
     if "teacher_size" in said or said.get("teacher") is None:
         return int(said.get("teacher_size", 0))
-    found = min(2 * size, int(said.get("teacher_own_size", USUAL_SIZE)))
-    return found if found > size else 0
+    patch = said.get("teacher_patch") or _patch(str(said["teacher"]))
+    found = min(2 * size, said.get("teacher_own_size", USUAL_SIZE))
+    found = round(found / patch) * patch
+    return int(found) if found > size else 0
+
+
+def _patch(name: str) -> int:
+    """Side in pixels of the patches of a network that names it; 1 of another."""
+    named = re.search(r"patch(\d+)", name)
+    return int(named[1]) if named else 1
 
 
 def told_by_cache(folder: Path | None) -> dict[str, Any]:
@@ -80,6 +91,7 @@ def told_by(source: Path | None, given: Mapping[str, Any], student: str | None) 
     told = _size(found)
     if told or found.spec.stem == "small":
         told["teacher_own_size"] = told.get("size", 0)
+    told["teacher_patch"] = _patch(found.spec.arch)
     if found.shows_stem and student in TORCHVISION:
         told["stem"] = found.spec.stem
         if found.spec.stem == "small":
@@ -97,7 +109,7 @@ def told_by_start(said: Mapping[str, Any]) -> dict[str, Any]:
     """
     source: Path = said["student_weights"]
     found = _find(source, {name: said.get(name) for name in NETWORK})
-    size = {k: v for k, v in told_by_teacher(said).items() if k in ("size", "teacher_own_size")}
+    size = {k: v for k, v in told_by_teacher(said).items() if not k.startswith("stem")}
     arch = found.spec.arch if found else said.get("arch") or str(source).partition(":")[0]
     return size | (_size(found) if found else {}) | {"ignore": IGNORED.get(arch, ())}
 

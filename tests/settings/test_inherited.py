@@ -110,6 +110,10 @@ def test_weights_by_name_see_larger_views_and_no_teacher_sees_none(
     tmp_path: Path,
 ) -> None:
     named = complete(PretrainConfig, teacher=Path("resnet50"), data=tmp_path, size=64)
+    dino = Path("timm/vit_small_patch14_dinov2.lvd142m")
+    for size, whole in ((96, 196), (98, 196), (112, 224), (224, 0)):
+        tokens = complete(PretrainConfig, teacher=dino, data=tmp_path, size=size)
+        assert tokens.teacher.teacher_size == whole
     alone = complete(PretrainConfig, data=tmp_path, size=64)
     assert (named.teacher.teacher_size, alone.teacher.teacher_size) == (128, 0)
 
