@@ -85,11 +85,13 @@ def plan_stages(
     names: Sequence[str],
     ignore: Sequence[int] = (),
     forms: Sequence[Form] | None = None,
+    enlarged: float = 1.0,
 ) -> list[Stage]:
     """Pair the maps of two networks: in order where both have as many, else by their sides.
 
     Where the numbers differ a student's map meets the teacher's of the nearest side, the deepest of
-    equals, and is ignored where even that is more than `FARTHEST` times as large or small.
+    equals, and is ignored where even that is more than `FARTHEST` times as large or small. Sides
+    are those that the maps of images of one side would have.
 
     Args:
         teacher_maps: a (N,C_t,H,W) for each of the teacher's maps.
@@ -97,16 +99,18 @@ def plan_stages(
         names: a name a stage.
         ignore: indices of stages that take no part.
         forms: of the teacher's maps; all rectified unless given.
+        enlarged: side of the teacher's images over that of the student's.
 
     Raises:
         ValueError: an ignored index does not exist, or no stage is left.
     """
     sides = [_side(m) for m in student_maps], [_side(m) for m in teacher_maps]
-    found = partners(*sides)
+    alike = [(height / enlarged, width / enlarged) for height, width in sides[1]]
+    found = partners(sides[0], alike)
     far = [
         i
         for i, (side, j) in enumerate(zip(sides[0], found, strict=True))
-        if len(student_maps) != len(teacher_maps) and _distance(side, sides[1][j]) > FARTHEST
+        if len(student_maps) != len(teacher_maps) and _distance(side, alike[j]) > FARTHEST
     ]
     stages = _stages(
         [m.shape[1] for m in student_maps],
@@ -149,7 +153,9 @@ def plan_channels(
     return _stages(student_channels, teacher_channels, names, ignore, forms)
 
 
-def partners(student: Sequence[Side], teacher: Sequence[Side]) -> list[int]:
+def partners(
+    student: Sequence[tuple[float, float]], teacher: Sequence[tuple[float, float]]
+) -> list[int]:
     """The teacher's map that each of the student's meets, by their sides."""
     if len(student) == len(teacher):
         return list(range(len(student)))
@@ -163,7 +169,7 @@ def _side(map_: Tensor) -> Side:
     return int(map_.shape[2]), int(map_.shape[3])
 
 
-def _distance(a: Side, b: Side) -> float:
+def _distance(a: tuple[float, float], b: tuple[float, float]) -> float:
     """How many times as large one map is as the other, at least 1."""
     ratio = math.sqrt(a[0] * a[1] / (b[0] * b[1]))
     return max(ratio, 1 / ratio)

@@ -51,6 +51,17 @@ def test_one_map_teaches_the_stages_of_about_its_side():
     assert not any(stage.ignored for stage in far)  # where none is near, all are matched
 
 
+def test_sides_are_compared_as_if_both_saw_images_of_one_size():
+    student = maps((4, 56, 56), (8, 28, 28), (16, 14, 14), (32, 7, 7))
+    usual = plan_stages(maps((64, 14, 14)), student, list("abcd"))
+    twice = plan_stages(maps((64, 28, 28)), student, list("abcd"), enlarged=2.0)
+    assert [stage.ignored for stage in twice] == [stage.ignored for stage in usual]
+    assert twice[3].teacher_side == (28, 28)
+    teacher = maps((4, 112, 112), (8, 56, 56), (16, 28, 28), (32, 14, 14))
+    (stage,) = plan_stages(teacher, maps((48, 9, 9)), ["tokens"], enlarged=2.0)
+    assert stage.teacher_index == 3
+
+
 def test_a_students_one_map_meets_the_teachers_of_the_nearest_side():
     teacher = maps((4, 56, 56), (8, 28, 28), (16, 14, 14), (32, 7, 7))
     (stage,) = plan_stages(teacher, maps((48, 16, 16)), ["tokens"], forms=["rectified"] * 4)

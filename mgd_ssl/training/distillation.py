@@ -76,7 +76,8 @@ def plan_matching(
     teacher_maps = probe(teacher.network, teacher.reader, teacher_size(config))
     student_maps = probe(student, reader, config.loader.size)
     forms = forms_of(teacher.reader, teacher.network)
-    return plan_stages(teacher_maps, student_maps, reader.names, config.mgd.ignore, forms)
+    enlarged = teacher_size(config) / config.loader.size
+    return plan_stages(teacher_maps, student_maps, reader.names, config.mgd.ignore, forms, enlarged)
 
 
 def build_distiller(

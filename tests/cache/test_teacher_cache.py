@@ -164,7 +164,7 @@ def test_a_part_that_stands_for_another_of_other_length_is_missing(cache: Teache
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format": 2}, "files of version 2, expected 1"),
+        ({"format": 1}, "files of version 1, expected 2"),
         ({"views": "3"}, "not a positive whole number"),
         ({"part_images": 0}, "not a positive whole number"),
         ({"unknown": 1}, "unexpected keyword argument 'unknown'"),

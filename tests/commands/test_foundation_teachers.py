@@ -74,7 +74,8 @@ def test_a_run_that_goes_on_ends_with_the_bits_of_one_that_was_not_stopped(
 def test_a_size_that_the_patches_do_not_divide_is_answered_with_the_nearest(
     folder: Path, dinov2: Path, tmp_path: Path, capsys: Capture, size: str, nearest: str
 ) -> None:
-    assert run(folder, dinov2, tmp_path / "run", "--epochs", "1", "--size", size) != 0
+    students = ["--size", size, "--teacher-size", "0"]
+    assert run(folder, dinov2, tmp_path / "run", "--epochs", "1", *students) != 0
     said = " ".join(capsys.readouterr().err.split())
     assert f"teacher_size: DinoV2Transformer takes no images of {size} pixels" in said
     assert f"a multiple of its patches' 14 pixels: --teacher-size {nearest}" in said

@@ -55,7 +55,10 @@ def test_a_size_that_a_teacher_does_not_take_is_answered_with_one_that_it_does(
 ) -> None:
     file = write_timm(tmp_path / "t.pt", "vit_tiny_patch16_224")
     argv = [str(folder), "--teacher", str(file), "--out", str(tmp_path / "run"), *RUN]
-    assert follow([*argv, "--size", "75"], capsys, most=1) == ["--teacher-size", "80"]
+    students = ["--size", "75", "--teacher-size", "0"]
+    assert follow([*argv, *students], capsys, most=1) == ["--teacher-size", "80"]
+    again = ["--out", str(tmp_path / "again"), "--size", "75"]  # 144: whole patches near 150
+    assert pretrain.main([*argv, *again]) == 0
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def test_a_classifier_learns_from_a_batch_in_parts(tmp_path: Path) -> None:
     words = ["-a", "timm/convnext_atto", "--width", "1", "--stem", "imagenet", "--limit", "32"]
     words += ["-b", "16", "--epochs", "1"]
     for parts in ("1", "4"):
-        out = ["--out", str(tmp_path / parts), "--lr", "0.01"]
+        out = ["--out", str(tmp_path / parts), "--optimizer", "sgd", "--lr", "0.01"]
         assert classify.main([*words, "--accumulate", parts, *out]) == 0
     one, four = (read_last(tmp_path / parts)["state_dict"] for parts in ("1", "4"))
     assert farthest(four, one) < 1e-4
