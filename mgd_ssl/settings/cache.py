@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 from tyro.conf import arg
 
 from mgd_ssl.ranges import require_least
-from mgd_ssl.settings.inherited import told_by, usual_teacher_size
+from mgd_ssl.settings.inherited import STORED, told_by, usual_teacher_size
 from mgd_ssl.settings.options import Data, DeviceOptions, FolderOptions, TeacherOptions
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 from mgd_ssl.settings.settings import Settings
@@ -74,7 +74,7 @@ class CacheConfig(FolderOptions, Settings):
         size = said.get("size", 32 if embedded else 224)
         return cls(
             data=said.get("data", ()),
-            teacher=TeacherOptions(teacher, teacher_size=usual_teacher_size(said, size)),
+            teacher=TeacherOptions(teacher, teacher_size=usual_teacher_size(said, size, STORED)),
             size=size,
             crop_min=0.5 if embedded else 0.2,
         )

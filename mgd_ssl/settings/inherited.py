@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # it loads torch
     from mgd_ssl.models.checkpoints import FoundBackbone
 
 USUAL_SIZE = 224  # side in pixels of the images that published networks are trained on
+LIVE, STORED = 1.5, 2.0  # sides of a teacher's views, of one in training and of one in a cache
 NETWORK = ("arch", "width", "stem", "stem_stride")
 OF_VIEWS = ("crop_min", "crop_max", "flip_p")
 
@@ -36,21 +37,22 @@ def told_by_teacher(said: Mapping[str, Any]) -> dict[str, Any]:
     return told_by(said.get("teacher"), given, said.get("arch", "resnet18"))
 
 
-def usual_teacher_size(said: Mapping[str, Any], size: int) -> int:
+def usual_teacher_size(said: Mapping[str, Any], size: int, times: float = LIVE) -> int:
     """Side of the teacher's images in pixels, where the user names none; 0 for the student's.
 
-    Twice the student's, at most the side that the teacher was trained on, and whole patches: a
-    network that sees smaller images than in its training answers worse, and its student learns that
-    (docs/log.md).
+    Larger than the student's, at most the side that the teacher was trained on, and whole patches:
+    a network that sees smaller images than in its training answers worse, and its student learns
+    that. A teacher that is asked once for all epochs sees larger ones yet (docs/log.md).
 
     Args:
         said: option -> value, with what the files tell.
         size: side of the student's images in pixels.
+        times: how many times as large the teacher's are.
     """
     if "teacher_size" in said or said.get("teacher") is None:
         return int(said.get("teacher_size", 0))
     patch = said.get("teacher_patch") or _patch(str(said["teacher"]))
-    found = min(2 * size, said.get("teacher_own_size", USUAL_SIZE))
+    found = min(times * size, said.get("teacher_own_size", USUAL_SIZE))
     found = round(found / patch) * patch
     return int(found) if found > size else 0
 

@@ -57,7 +57,7 @@ def test_a_size_that_a_teacher_does_not_take_is_answered_with_one_that_it_does(
     argv = [str(folder), "--teacher", str(file), "--out", str(tmp_path / "run"), *RUN]
     students = ["--size", "75", "--teacher-size", "0"]
     assert follow([*argv, *students], capsys, most=1) == ["--teacher-size", "80"]
-    again = ["--out", str(tmp_path / "again"), "--size", "75"]  # 144: whole patches near 150
+    again = ["--out", str(tmp_path / "again"), "--size", "75"]  # 112: whole patches near 112.5
     assert pretrain.main([*argv, *again]) == 0
 
 
