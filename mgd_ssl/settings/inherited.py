@@ -111,9 +111,9 @@ def told_by_start(said: Mapping[str, Any]) -> dict[str, Any]:
     """
     source: Path = said["student_weights"]
     found = _find(source, {name: said.get(name) for name in NETWORK})
-    size = {k: v for k, v in told_by_teacher(said).items() if not k.startswith("stem")}
+    teachers = {k: v for k, v in told_by_teacher(said).items() if not k.startswith("stem")}
     arch = found.spec.arch if found else said.get("arch") or str(source).partition(":")[0]
-    return size | (_size(found) if found else {}) | {"ignore": IGNORED.get(arch, ())}
+    return teachers | (_size(found) if found else {}) | {"ignore": IGNORED.get(arch, ())}
 
 
 def _find(source: Path | None, given: Mapping[str, Any]) -> FoundBackbone | None:
