@@ -1,12 +1,14 @@
-"""Every test runs on one thread, and with the tensor shapes of the annotations checked."""
+"""Every test runs on one thread, by default in float32, and checks the shapes of annotations."""
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import mgd_ssl.commands  # says what must be said before torch loads
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")  # float32 also where bf16 is found
 
 import pytest
 import torch
@@ -21,6 +23,14 @@ install_import_hook(
 torch.set_num_threads(1)
 if hasattr(signal, "SIGHUP"):  # nohup ignores it, for all that it starts
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_bf16_on_gpus() -> Iterator[None]:
+    """Oracles are in float32, whatever the device."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mgd_ssl.training.precision._gpu_has_bf16", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """``mgd-ssl detect --evaluate``: the average precision of detectors, without training."""
 
+from dataclasses import replace
 from typing import Any
 
 from mgd_ssl.data import data_line
@@ -20,7 +21,7 @@ from mgd_ssl.training.same_run import located
 def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
     """Measure the student and a given teacher, print the figures, and write them to ``--out``."""
     start_logging()
-    fabric = start_fabric(config.device)
+    fabric = start_fabric(replace(config.device, precision="32"))
     config = located(config)
     result = {
         "protocol": "COCO AP, at most 100 boxes an image",

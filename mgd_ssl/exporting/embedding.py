@@ -45,7 +45,7 @@ from mgd_ssl.runs.output_folder import LOCK, alone, kept
 from mgd_ssl.runs.overwriting import check_output_files
 from mgd_ssl.settings.embed import EmbedConfig
 from mgd_ssl.settings.options import named
-from mgd_ssl.training.devices import start_fabric
+from mgd_ssl.training.devices import settled, start_fabric
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.same_run import weights_digest
 
@@ -66,6 +66,7 @@ def run(config: EmbedConfig) -> Path:
     kind: type[FeatureFile] = FEATURE_FILES[config.out.suffix]
     require_packages("out", config.out.suffix, kind.packages)
     check_output_files([config.out], lambda: False, held="content already")
+    config = replace(config, device=settled(config.device))
     fabric = start_fabric(config.device)
     source = open_images(config)
     if fabric.is_global_zero:

@@ -23,7 +23,7 @@ from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.stages import at_most
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.checks import check_readable, check_teacher
-from mgd_ssl.training.devices import place, start_fabric
+from mgd_ssl.training.devices import place, settled, start_fabric
 from mgd_ssl.training.distillation import make_teacher
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.same_run import weights_digest
@@ -41,6 +41,7 @@ def run(config: CacheConfig) -> None:
     """
     start_logging()
     require_writable(config.out / MANIFEST)
+    config = replace(config, device=settled(config.device))
     fabric = start_fabric(config.device)
     source = open_sources(config.data, "train", **config.opening)
     check_readable(source, "the cache", config.exif)

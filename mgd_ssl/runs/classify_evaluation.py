@@ -14,7 +14,7 @@ from mgd_ssl.runs.val_part import split_off_val
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.options import named
 from mgd_ssl.training.class_names import count_classes, match_classes
-from mgd_ssl.training.devices import place, start_fabric
+from mgd_ssl.training.devices import place, settled, start_fabric
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.same_run import located
@@ -23,7 +23,8 @@ from mgd_ssl.training.same_run import located
 def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
     """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
     start_logging()
-    config, fabric = located(config), start_fabric(config.device)
+    config = replace(located(config), device=settled(config.device))
+    fabric = start_fabric(config.device)
     result = {
         "protocol": "classification, centre crop",
         "checkpoint": str(config.student_weights),

@@ -122,10 +122,14 @@ def machine() -> Iterator[str]:
 def _devices() -> Iterator[str]:
     import torch
 
+    from mgd_ssl.settings.options import DeviceOptions
+    from mgd_ssl.training.devices import settled
+
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
         yield f"{f'cuda:{index}':<12}{name}, {_gib(free)} of {_gib(total)} free"
+    yield f"precision   {settled(DeviceOptions()).precision} of training (--precision)"
     if not torch.cuda.device_count():
         built = torch.version.cuda
         why = "no GPU found" if built else "this torch is built without CUDA"

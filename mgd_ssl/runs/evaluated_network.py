@@ -28,7 +28,7 @@ from mgd_ssl.settings.options import (
     DeviceOptions,
     named,
 )
-from mgd_ssl.training.devices import start_fabric
+from mgd_ssl.training.devices import settled, start_fabric
 from mgd_ssl.training.logging import logger
 
 
@@ -44,7 +44,8 @@ class EvaluatedNetwork:
     def __init__(
         self, config: EvaluationConfig, uses: tuple[str, str], unlabelled: bool = False
     ) -> None:
-        config = replace(config, checkpoint=find_checkpoint(config.checkpoint, config.data))
+        checkpoint = find_checkpoint(config.checkpoint, config.data)
+        config = replace(config, checkpoint=checkpoint, device=settled(config.device))
         self.config = config
         train, val, self.split = open_images(config, unlabelled=unlabelled)
         self.sources = {"train": train, "val": val}

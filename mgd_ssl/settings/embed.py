@@ -54,7 +54,7 @@ class EmbedConfig(Settings):
     """Apply the EXIF orientation; --no-exif uses images as stored, as torchvision does."""
     folders: FolderOptions = field(default_factory=FolderOptions)
     network: BackboneOptions = field(default_factory=BackboneOptions)
-    device: DeviceOptions = field(default_factory=DeviceOptions)
+    device: DeviceOptions = field(default_factory=lambda: DeviceOptions(precision="32"))
 
     def check(self) -> None:
         """Refuse values out of range, and files of an unknown kind."""

@@ -13,6 +13,7 @@ from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.ranges import require_least
 
 Stem = Literal["imagenet", "small"]
+Precision = Literal["auto", "32", "bf16", "fp16"]
 Rgb = tuple[float, float, float]
 Data = Annotated[Positional[tuple[Path, ...]], arg(metavar="[DATA ...]")]
 PILLOWS_LIMIT = 89_478_485  # pixels of an image that Pillow decodes without asking
@@ -183,10 +184,10 @@ class ComputeOptions:
     threads: int | None = None
     """Threads per process. None: OMP_NUM_THREADS if set, else the available cores divided among the
     processes on this machine."""
-    precision: Literal["32", "bf16", "fp16"] = "32"
-    """Precision of the networks; losses and matching always use float32 or better."""
+    precision: Precision = "32"
+    """Precision of the networks; losses use float32. auto: bf16 where the device computes in it."""
     channels_last: bool = False
-    """Store images in NHWC order in memory."""
+    """Store images in NHWC order in memory; --precision auto does so where it finds bf16."""
     compile: bool = False
     """torch.compile every block that no tap reads from."""
 
@@ -195,6 +196,8 @@ class ComputeOptions:
 class DeviceOptions(ComputeOptions):
     """Devices, processes and precision."""
 
+    precision: Precision = "auto"
+    """Precision of the networks; losses use float32. auto: bf16 where the device computes in it."""
     devices: int = 1
     """Processes on this machine, one per device; torchrun and SLURM set their own number."""
     num_nodes: int = 1

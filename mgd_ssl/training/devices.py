@@ -15,6 +15,7 @@ from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.settings.options import ComputeOptions, DeviceOptions
 from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.launch import launch, watch_parent
+from mgd_ssl.training.precision import Options, find_precision
 from mgd_ssl.training.rendezvous import find_world
 
 THREADS_A_CORE = 16
@@ -29,8 +30,18 @@ BUFFERS_STAY = (
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # every process says it starts
 
 
+def settled(options: Options) -> Options:
+    """The options with the precision that the device computes in; see `find_precision`.
+
+    Raises:
+        ValueError: the device is refused.
+    """
+    return find_precision(options, _accelerator(options.accelerator))
+
+
 def start_fabric(options: DeviceOptions) -> Fabric:
     """Start this run's processes, or join those that torchrun or SLURM started."""
+    options = settled(options)
     world = find_world(options.devices, options.num_nodes)
     accelerator = _accelerator(options.accelerator)
     _check_devices(accelerator, world.devices)

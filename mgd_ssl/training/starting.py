@@ -1,13 +1,14 @@
 """What comes before a run is built: the log, the processes, the seed."""
 
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.settings.run import RunConfig
-from mgd_ssl.training.devices import start_fabric
-from mgd_ssl.training.logging import start_logging
+from mgd_ssl.training.devices import settled, start_fabric
+from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.naming import with_directory
 from mgd_ssl.training.same_run import refuse_own_sources
 
@@ -18,7 +19,7 @@ def start_run(config: Config) -> tuple[Config, Fabric]:
     """Start the log, the processes and torch's generator; a run is built after it.
 
     Returns:
-        The settings with the run's directory, and the processes.
+        The settings with the run's directory and the precision that was found, and the processes.
 
     Raises:
         ValueError: ``--overwrite`` would delete what the run is to read.
@@ -26,6 +27,9 @@ def start_run(config: Config) -> tuple[Config, Fabric]:
     start_logging()
     if config.overwrite:
         refuse_own_sources(config)
+    asked, config = config.device.precision, replace(config, device=settled(config.device))
     fabric = start_fabric(config.device)
+    if asked == "auto" and config.device.precision == "bf16" and fabric.is_global_zero:
+        logger.info("bf16 and channels-last, which this device computes in (--precision 32: not)")
     torch.manual_seed(config.seed)
     return with_directory(config, fabric), fabric

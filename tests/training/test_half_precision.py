@@ -53,3 +53,8 @@ def test_a_killed_run_in_bf16_resumes_to_the_same_bits(tmp_path: Path, teacher: 
     for content in (first, second):
         content.pop("config")
     assert differences(first, second) == []
+
+
+def test_a_live_teacher_sees_larger_views_in_bf16(tmp_path: Path, teacher: Path) -> None:
+    larger = ("--teacher-size", "48", "--epochs", "1")
+    assert pretrain.main(arguments(tmp_path / "run", teacher, *HALF, *larger)) == 0

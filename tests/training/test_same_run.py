@@ -56,7 +56,7 @@ def test_the_option_and_both_its_values_are_named() -> None:
 
 def test_precision_is_bound_though_its_section_is_free() -> None:
     before = config()
-    with pytest.raises(ValueError, match="--precision: 32 in the checkpoint, bf16 now"):
+    with pytest.raises(ValueError, match="--precision: auto in the checkpoint, bf16 now"):
         check(replace(before, device=replace(before.device, precision="bf16")))
 
 
