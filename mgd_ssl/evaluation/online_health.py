@@ -39,9 +39,17 @@ class OnlineHealth:
     device: torch.device
     _teacher: Tensor | None = field(default=None, init=False)
 
-    def set_teacher(self, teacher: nn.Module, normalization: Normalization) -> None:
-        """Compare students with this network; its features are computed once."""
-        self._teacher = self._features(teacher, normalization)
+    def set_teacher(
+        self, teacher: nn.Module, normalization: Normalization, loader: ImageLoader | None = None
+    ) -> None:
+        """Compare students with this network, whose features are computed once.
+
+        Args:
+            teacher: on the device.
+            normalization: of its images.
+            loader: the same images at the teacher's size. None: it sees those of the student.
+        """
+        self._teacher = self._features(teacher, normalization, loader or self.loader)
 
     def __call__(self, student: nn.Module, normalization: Normalization) -> dict[str, float]:
         """Figures by their names in metrics.jsonl; warns if the features have collapsed.
@@ -49,7 +57,7 @@ class OnlineHealth:
         Raises:
             ValueError: a feature is not finite.
         """
-        features = self._features(student, normalization)
+        features = self._features(student, normalization, self.loader)
         deviation = feature_deviation(features)
         constant = bool((features == features[0]).all())
         rank = 1.0 if constant else effective_rank(features)
@@ -70,8 +78,10 @@ class OnlineHealth:
             figures["health/cka"] = linear_cka(self._teacher, features)
         return figures
 
-    def _features(self, network: nn.Module, normalization: Normalization) -> Tensor:
+    def _features(
+        self, network: nn.Module, normalization: Normalization, loader: ImageLoader
+    ) -> Tensor:
         transform = eval_transform(*normalization).to(self.device)
         return collect_features(
-            network, self.loader, transform=transform, device=self.device, what="health"
+            network, loader, transform=transform, device=self.device, what="health"
         ).features

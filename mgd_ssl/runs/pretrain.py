@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from mgd_ssl.data import ImageSource, data_line, open_sources, subset
+from mgd_ssl.data import ImageLoader, ImageSource, data_line, open_sources, subset
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.losses.moco import MoCo
 from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
@@ -15,7 +15,6 @@ from mgd_ssl.objectives.objective import WithQueue
 from mgd_ssl.runs.image_data import image_data
 from mgd_ssl.runs.next_steps import next_steps
 from mgd_ssl.runs.pretrain_evaluation import (
-    as_measured,
     build_health,
     build_knn,
     choose_best,
@@ -27,6 +26,8 @@ from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.training.alarms import warn_of_guessing
 from mgd_ssl.training.checkpoint import export_backbone
 from mgd_ssl.training.checks import check_enlarged, check_queue, check_rate, with_batch
+from mgd_ssl.training.distillation import teacher_size
+from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run import TrainingRun
 from mgd_ssl.training.same_run import located
@@ -136,16 +137,23 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         """The teacher's kNN accuracy, once; the student's is given as per cent of it."""
         teacher, report = self.task.teacher, self.reports.teacher
         if teacher and report:
-            network, normalization = as_measured(teacher, report, self.config.loader.size)
+            network, normalization = teacher.network, (report.mean, report.std)
             if self.health:
-                self.health.set_teacher(network, normalization)
+                images = self._teachers(self.health.loader)
+                self.health.set_teacher(network, normalization, images)
             if self.knn:
-                self.teacher_top1 = self.knn(network, normalization)
-                conditions = self.knn.conditions
-                logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, conditions)
+                bank, queries = self._teachers(self.knn.bank), self._teachers(self.knn.queries)
+                knn = replace(self.knn, bank=bank, queries=queries)
+                self.teacher_top1 = knn(network, normalization)
+                logger.info("teacher: kNN top-1 %.2f %% (%s)", self.teacher_top1, knn.conditions)
                 warn_of_guessing(self.teacher_top1, self.knn.queries.guard.source)
                 return {"teacher_knn_top1": self.teacher_top1}
         return {}
+
+    def _teachers(self, loader: ImageLoader) -> ImageLoader:
+        """The images of a loader at the teacher's size."""
+        source, size = loader.guard.source, teacher_size(self.config)
+        return build_loader(self.config, self.fabric, source, size=size)
 
     def measure(self, epoch: int) -> dict[str, float]:
         """Health and kNN accuracy, each every so many epochs and after the last."""

@@ -1,20 +1,15 @@
 """What is measured as pretraining goes, and which figure chooses best.pt."""
 
-from torch import nn
-
 from mgd_ssl.data import ImageSource, NoValidationError, open_sources, split_off, subset
-from mgd_ssl.evaluation.online import Normalization, OnlineKnn
+from mgd_ssl.evaluation.online import OnlineKnn
 from mgd_ssl.evaluation.online_health import OnlineHealth
 from mgd_ssl.fabric import Fabric
-from mgd_ssl.models import KeyReport
 from mgd_ssl.settings.pretrain import EMBEDDED_KNN_K, KNN_K, LEAST_HEALTH_IMAGES, PretrainConfig
-from mgd_ssl.tasks.task import FrozenTeacher, Teacher, TeacherFeatures
 from mgd_ssl.training.checks import check_readable
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 
 HEALTH_NEIGHBORS = 20
-IN_01 = ((0.0,) * 3, (1.0,) * 3)  # a normalization that leaves images in [0,1]
 HELD_OUT_SHARE = 0.05  # of train, where there is no val part
 FEWEST_TO_SPLIT = 40
 
@@ -40,21 +35,6 @@ def hold_out(config: PretrainConfig, source: ImageSource) -> tuple[ImageSource, 
         )
         return source, None
     return source, subset(val, options.health_images, config.seed)
-
-
-def as_measured(
-    teacher: FrozenTeacher, report: KeyReport, side: int
-) -> tuple[nn.Module, Normalization]:
-    """What evaluators measure of a teacher, and how they are to normalize its images.
-
-    Args:
-        teacher: of the run.
-        report: of its file.
-        side: of the evaluators' images, in pixels.
-    """
-    if isinstance(teacher, Teacher) and teacher.size not in (0, side):
-        return TeacherFeatures(teacher), IN_01
-    return teacher.network, (report.mean, report.std)
 
 
 def _keep_out(source: ImageSource, most: int, seed: int) -> tuple[ImageSource, ImageSource | None]:

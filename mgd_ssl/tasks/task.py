@@ -79,23 +79,6 @@ class Teacher(FrozenTeacher):
         return resized.clamp_(0, 1)
 
 
-class TeacherFeatures(nn.Module):
-    """A teacher's output for images in [0,1] of any side, which it sees at its own, as in training.
-
-    Args:
-        teacher: that normalizes and resizes them.
-    """
-
-    def __init__(self, teacher: Teacher) -> None:
-        super().__init__()
-        self.teacher = teacher
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N,3,H,W) in [0,1] -> the network's output."""
-        output: Tensor = self.teacher(images)[1]
-        return output
-
-
 class Task(nn.Module):
     """What a command trains: a student, what pulls it, and the matching to a teacher's maps.
 

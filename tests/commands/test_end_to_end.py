@@ -145,3 +145,19 @@ def test_plain_moco_trains_a_teacher_for_the_next_run(tmp_path: Path) -> None:
     assert pretrain.main(arguments(tmp_path / "mgd", last, "--epochs", "1")) == 0
     best = last.with_name("best.pt")  # there is no teacher to agree with: the last epoch's
     assert torch.load(best, weights_only=True)["epoch"] == 2
+
+
+def test_the_teacher_is_measured_at_its_own_size_as_the_evaluator_does(
+    tmp_path: Path, teacher: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "knn.json"
+    knn = ["--knn-every", "1", "--knn-bank", "100", "--knn-k", "10", "--knn-t", "0.1"]
+    words = ["--teacher-size", "48", "--epochs", "1", *knn]
+    assert pretrain.main(arguments(run, teacher, *words)) == 0
+    bank = ["--size", "48", "--limit", "100", "--knn-k", "10", "--knn-t", "0.1"]
+    assert knn_eval.main([str(teacher), *bank, "--out", str(out)]) == 0
+    expected = json.loads(out.read_text())["knn"][0]["top1"]
+    first, last = read_rows(run)[0], read_rows(run)[-1]
+    assert first["teacher_knn_top1"] == pytest.approx(expected, abs=0.01)
+    share = 100 * last["val_knn_top1"] / expected
+    assert last["val_knn_top1_percent_of_teacher"] == pytest.approx(share, rel=1e-3)
