@@ -24,9 +24,10 @@ ASK = "from importlib.metadata import version; print(version('lightly-train'))"
 EMBEDDING: dict[str, Any] = {"method_args": {"loss_local_weight": 0.0}}
 # The defaults first: method "distillation" (a global and a local loss), AdamW at 5e-4 for a batch
 # of 1536, scaled by the root of the batch. A run as short as these wants more, so it is given more
-# too: of x4 to x256 over 92 steps, x32 and x64 were best. "embedding" is the global loss alone. The
-# methods distillationv1 and v2 read DINOv2 and DINOv3 teachers alone, so they are not here; v1 has
-# the loss and the optimizer of "embedding, LARS".
+# too: of x4 to x256 over 92 steps, x32 and x64 were best. On a CPU it computes in float32 unless
+# told otherwise. "embedding" is the global loss alone. The methods distillationv1 and v2 read no
+# teachers but DINOv2 and DINOv3, so they are not here; v1 has the loss and the optimizer of
+# "embedding, LARS".
 ROWS: dict[str, dict[str, Any]] = {
     "lightly-train": {},
     "lightly-train, lr x16": {"optim_args": {"lr": 0.008}},
@@ -34,6 +35,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "lightly-train, lr x64": {"optim_args": {"lr": 0.032}},
     "lightly-train, lr x32, batches of 32": {"optim_args": {"lr": 0.016}, "batch_size": 32},
     "lightly-train, lr x64, batches of 32": {"optim_args": {"lr": 0.032}, "batch_size": 32},
+    "lightly-train, lr x64, batches of 32, bf16": {
+        "optim_args": {"lr": 0.032},
+        "batch_size": 32,
+        "precision": "bf16-mixed",
+    },
     "lightly-train, embedding, lr x32": {**EMBEDDING, "optim_args": {"lr": 0.016}},
     "lightly-train, embedding, LARS": {**EMBEDDING, "optim": "lars"},
     "lightly-train, embedding, LARS, lr x8": {

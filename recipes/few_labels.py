@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument("students", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("runs/few_labels"))
     parser.add_argument("--shares", nargs="+", default=list(EPOCHS))
-    parser.add_argument("--precision", default="32")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--optimizer", help="of mgd-ssl classify [its default]")
     options = parser.parse_args()
     seeds = tuple(range(len(options.students)))
     rows = [
@@ -59,6 +60,7 @@ def train(options: argparse.Namespace, row: Row, seed: int, start: list[str]) ->
     (share,), out = row.options, options.out / f"{row.name}-{seed}"
     arguments = [str(options.data), *start, "--label-fraction", share, "--epochs", EPOCHS[share]]
     arguments += ["--val-every", "1000", "-j", "0", "--precision", options.precision]
+    arguments += ["--optimizer", options.optimizer] if options.optimizer else []
     arguments += ["--size", "64", "--seed", str(seed), "--out", str(out), "--resume"]
     run_command(classify.main, arguments)
     return last_figures(out, COLUMNS)
