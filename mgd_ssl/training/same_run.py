@@ -29,6 +29,7 @@ FREE_TO_CHANGE = {"data", "out", "resume", "overwrite", "dry_run", "print_freq",
 FREE_TO_CHANGE |= {"device", "evaluation", "workers", "bad_images", "logger"}
 FREE_TO_CHANGE |= {"teacher.teacher", "teacher_cache", "student_weights", "backbone_weights"}
 BOUND = {"device.precision"}  # for all that its section is free
+MOST_NAMED = 6  # options that differ, in a message
 COMMANDS = {
     "pretrain": "pretrain.py",
     "classify": "mgd-ssl classify",
@@ -81,7 +82,8 @@ def check_same_run(
         path: where the checkpoint's settings stand.
 
     Raises:
-        ValueError: names each option that differs, its value in the checkpoint and now.
+        ValueError: names what differs, of options the first six, with the value in the checkpoint
+            and now.
     """
     _check_command(config, content["config"])
     changed = dict(changed_options(config, content["config"]))
@@ -90,9 +92,11 @@ def check_same_run(
         _refuse_epochs(*changed["--epochs"])
     differ = [f"{k}: {was} in the checkpoint, {now} now" for k, (was, now) in changed.items()]
     if differ or others:
+        more = [f"and {len(differ) - MOST_NAMED} more options"] if len(differ) > MOST_NAMED else []
+        said = "; ".join([*others, *differ[:MOST_NAMED], *more])
         raise ValueError(
-            f"resume: the settings differ from the run's: {'; '.join([*differ, *others])}; give "
-            f"the same as {path}, or start anew in another --out"
+            f"resume: the settings differ from the run's: {said}; give the same as {path}, or "
+            "start anew in another --out"
         )
 
 

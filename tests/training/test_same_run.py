@@ -54,6 +54,19 @@ def test_the_option_and_both_its_values_are_named() -> None:
     assert said.count("in the checkpoint") == 2 and "run/config.yaml" in said
 
 
+def test_of_many_options_the_first_are_named_and_the_others_counted() -> None:
+    before = config()
+    changed = replace(
+        before,
+        seed=7,
+        optim=replace(before.optim, lr=0.5, weight_decay=0.5, momentum=0.5, batch_size=9),
+        views=replace(before.views, crop_min=0.5, flip_p=0.25, grey_p=0.75),
+    )
+    with pytest.raises(ValueError, match="and 2 more options") as refused:
+        check(changed)
+    assert str(refused.value).count("in the checkpoint") == 6
+
+
 def test_precision_is_bound_though_its_section_is_free() -> None:
     before = config()
     with pytest.raises(ValueError, match="--precision: auto in the checkpoint, bf16 now"):
