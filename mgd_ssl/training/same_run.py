@@ -93,7 +93,7 @@ def check_same_run(
     differ = [f"{k}: {was} in the checkpoint, {now} now" for k, (was, now) in changed.items()]
     if differ or others:
         more = [f"and {len(differ) - MOST_NAMED} more options"] if len(differ) > MOST_NAMED else []
-        said = "; ".join([*others, *differ[:MOST_NAMED], *more])
+        said = "; ".join([*differ[:MOST_NAMED], *more, *others])
         raise ValueError(
             f"resume: the settings differ from the run's: {said}; give the same as {path}, or "
             "start anew in another --out"

@@ -26,7 +26,7 @@ class StopSignal:
     def __init__(self) -> None:
         self.signum: int | None = None
         self._before: dict[int, Any] = {}
-        self._raises = False
+        self._raises, self._unsaid = False, ""
 
     def __enter__(self) -> "StopSignal":
         for signum in stop_signals():
@@ -44,7 +44,7 @@ class StopSignal:
             drop_closed()
         if self._raises:
             raise StopNow
-        logger.info("%s: stopping after this step", signal.Signals(signum).name)
+        self._unsaid = signal.Signals(signum).name  # a line may be half written now
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -64,7 +64,13 @@ class StopSignal:
             self._raises = False
 
     def agreed(self, step: int, steps: int) -> bool:
-        """Whether to stop; several processes compare notes every 10 steps and at the last."""
+        """Whether to stop; several processes compare notes every 10 steps and at the last.
+
+        A signal that was noted in the step is said now.
+        """
+        if self._unsaid:
+            logger.info("%s: stopping after this step", self._unsaid)
+            self._unsaid = ""
         if distributed.world_size() == 1:
             return self.signum is not None
         if (step + 1) % AGREE_EVERY and step + 1 != steps:
