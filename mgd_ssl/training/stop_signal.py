@@ -46,6 +46,12 @@ class StopSignal:
             raise StopNow
         self._unsaid = signal.Signals(signum).name  # a line may be half written now
 
+    def _say(self) -> None:
+        """Say a signal that was noted where no line could be written."""
+        if self._unsaid:
+            logger.info("%s: stopping after this step", self._unsaid)
+            self._unsaid = ""
+
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Inside, where no step is taken, a signal does not wait, if this is the only process.
@@ -57,6 +63,7 @@ class StopSignal:
         """
         self._raises = distributed.world_size() == 1
         try:
+            self._say()
             if self._raises and self.signum:
                 raise StopNow
             yield
@@ -68,9 +75,7 @@ class StopSignal:
 
         A signal that was noted in the step is said now.
         """
-        if self._unsaid:
-            logger.info("%s: stopping after this step", self._unsaid)
-            self._unsaid = ""
+        self._say()
         if distributed.world_size() == 1:
             return self.signum is not None
         if (step + 1) % AGREE_EVERY and step + 1 != steps:
