@@ -1,5 +1,6 @@
-"""Every test runs on one thread, by default in float32, and checks the shapes of annotations."""
+"""Every test runs on one thread, in float32, with an untouched log, and checks annotated shapes."""
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -31,6 +32,14 @@ def _no_bf16_on_gpus() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mgd_ssl.training.precision._gpu_has_bf16", lambda: False)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _untouched_log() -> None:
+    """What a command of an earlier test made of the log is undone: caplog hears each line once."""
+    log = logging.getLogger("mgd_ssl")
+    log.handlers, log.propagate = [], True
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import io
 import itertools
 import logging
-from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
@@ -16,15 +15,12 @@ logger = logging.getLogger("mgd_ssl")
 
 
 @pytest.fixture
-def seconds(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look at the clock is five seconds later; a command's log is there."""
     clock = itertools.count(0.0, 5.0)
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    before = logger.handlers[:], logger.level, logger.propagate
-    logger.handlers, logger.propagate = [logging.NullHandler()], True
+    logger.handlers = [logging.NullHandler()]
     logger.setLevel(logging.INFO)
-    yield
-    logger.handlers, logger.level, logger.propagate = before
 
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> io.StringIO:

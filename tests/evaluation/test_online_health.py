@@ -1,7 +1,5 @@
 """Health as training goes: hand figures, and an alarm where features collapse."""
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -88,12 +86,7 @@ def test_a_collapse_is_named_with_its_remedy(
     health = make_health()
     if taught:
         health.set_teacher(network(1), PLAIN)
-    logger = logging.getLogger("mgd_ssl")
-    before, logger.propagate = logger.propagate, True
-    try:
-        figures = health(Pixels(weight), PLAIN)
-    finally:
-        logger.propagate = before
+    figures = health(Pixels(weight), PLAIN)
     assert figures["health/effective_rank"] == pytest.approx(1.0, abs=1e-3)
     assert figures["health/deviation"] == pytest.approx(0.0, abs=1e-6)
     assert "lasts beyond the first epochs" in caplog.text

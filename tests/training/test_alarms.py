@@ -1,7 +1,5 @@
 """Alarms on runs that learn nothing, said once; runs that learn raise none."""
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -11,11 +9,6 @@ from mgd_ssl.data import ArraySource
 from mgd_ssl.models import keeping_buffers
 from mgd_ssl.training.alarms import ConstantLoss, UnmovedStudent, warn_of_guessing
 from mgd_ssl.training.checks import check_enlarged
-
-
-@pytest.fixture(autouse=True)
-def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger("mgd_ssl"), "propagate", True)
 
 
 @pytest.mark.parametrize(("steps", "after"), [(1, 3), (20, 20), (1000, 50)])

@@ -24,8 +24,7 @@ STUDENT = ["--width", "0.125", "--stem", "small", "--size", "32", "-b", "8", "-j
 
 
 @pytest.fixture(autouse=True)
-def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(logger, "propagate", True)
+def log(caplog: pytest.LogCaptureFixture) -> Any:
     caplog.set_level(logging.INFO, logger.name)
     return caplog
 

@@ -1,9 +1,7 @@
 """What the screen shows of an epoch, and what only train.log holds."""
 
 import io
-import logging
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +14,6 @@ from mgd_ssl.training import logging as run_logging
 from mgd_ssl.training.epoch_line import epoch_line
 from mgd_ssl.training.logging import start_logging
 from mgd_ssl.training.meter import Meter
-
-
-@pytest.fixture(autouse=True)
-def _handlers() -> Iterator[None]:
-    logger = logging.getLogger("mgd_ssl")
-    before, propagate = list(logger.handlers), logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = before, propagate
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ from mgd_ssl.training.stop_signal import StopNow, StopSignal
 
 
 def test_nothing_is_logged_while_a_line_may_be_half_written(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("mgd_ssl"), "propagate", True)
     with caplog.at_level(logging.INFO, "mgd_ssl"), StopSignal() as stop:
         assert not stop.agreed(0, 4)
         signal.raise_signal(signal.SIGTERM)
@@ -21,9 +20,8 @@ def test_nothing_is_logged_while_a_line_may_be_half_written(
 
 
 def test_a_signal_before_work_that_may_break_off_is_said_too(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("mgd_ssl"), "propagate", True)
     with caplog.at_level(logging.INFO, "mgd_ssl"), StopSignal() as stop:
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(StopNow), stop.at_once():
