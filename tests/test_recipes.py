@@ -275,3 +275,39 @@ def test_every_objective_has_a_row_at_its_own_rate_and_one_for_each_rate_tried(r
     options.rates = ["0.3", "1.0"]
     tried = objectives.rows(options)
     assert len(tried) == 2 * len(rows) and all(row.seeds == (0,) for row in tried)
+
+
+def test_a_regret_is_what_the_found_rate_lacks_to_the_best(recipe):
+    runs = [(70.0, 72.0), (72.0, 72.0)], [(71.5, 70.0), (71.5, 70.0)], [(60.0, 73.0), (62.0, 73.0)]
+    found = [
+        [{"knn20": knn, "linear": linear, "lr": 0.016, "steps": 591} for knn, linear in seeds]
+        for seeds in runs
+    ]
+    assert recipe("rates").line(2, found) == (
+        "| 2 | 591 | 0.016 | 71.00 ± 1.41 / 72.00 ± 0.00 | 71.50 ± 0.00 / 70.00 ± 0.00 "
+        "| 61.00 ± 1.41 / 73.00 ± 0.00 | 0.5 / 1.0 |"
+    )
+
+
+def test_other_rates_are_multiples_of_the_one_that_the_first_run_found(
+    recipe, tmp_path, monkeypatch
+):
+    rates, asked = recipe("rates"), []
+
+    def train(argv):
+        asked.append(argv)
+        out = Path(argv[argv.index("--out") + 1])
+        out.mkdir(parents=True)
+        (out / "metrics.jsonl").write_text('{"step": 0, "found/lr": 0.016}\n{"step": 591}\n')
+        return 0
+
+    monkeypatch.setattr(rates.pretrain, "main", train)
+    monkeypatch.setattr(rates, "evaluate", lambda *_: {"knn20": 70.0, "linear": 72.0})
+    words = ["DATA", "--out", str(tmp_path), "--epochs", "2", "--", "-a", "resnet50"]
+    monkeypatch.setattr("sys.argv", ["rates.py", *words])
+    rates.main()
+    given = [parse(PretrainConfig, "pretrain.py", argv) for argv in asked]
+    assert [config.optim.lr for config in given] == [0, 0.008, 0.032]
+    assert {config.network.arch for config in given} == {"resnet50"}
+    row = "| 2 | 591 | 0.016 | 70.00 / 72.00 | 70.00 / 72.00 | 70.00 / 72.00 | 0.0 / 0.0 |"
+    assert row in (tmp_path / "table.md").read_text()

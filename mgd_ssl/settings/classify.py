@@ -55,7 +55,7 @@ class ClassifyOptimizer(OptimizerOptions):
     lr: float = 0.0
     """Learning rate; it is not scaled with the batch size. 0, except with SGD: 0.001 with
     --student-weights, else 0.004, or 0.002 without batch norms; less in runs of more than 4,000
-    steps; after a warm-up of a tenth."""
+    steps."""
     nesterov: bool = True
     """Nesterov momentum, with SGD."""
     schedule: tuple[int, ...] = (30, 60, 80)

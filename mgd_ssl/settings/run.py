@@ -132,8 +132,7 @@ class OptimizerOptions:
     layers and convolutions, AdamW for all else."""
     lr: float = 0.03
     """Learning rate; it is not scaled with the batch size. 0, except with SGD: found from the
-    number of steps and from whether the student has batch norms, with a warm-up of a tenth of the
-    run."""
+    number of steps and from whether the student has batch norms."""
     weight_decay: Annotated[float | None, arg(aliases=["--wd"])] = 1e-4
     """Weight decay of the optimizer. None, except with SGD: 2 / (rate x steps), at most 0.5, if
     the student has batch norms, else 0.05."""
@@ -148,8 +147,9 @@ class OptimizerOptions:
     """Update the cosine once per epoch, as MoCo's code does."""
     schedule: tuple[int, ...] = (120, 160)
     """With --no-cos: epochs, from 0, at which the rate drops."""
-    warmup_epochs: int = 0
-    """Epochs over which the rate rises from 0. classify adds them to --epochs."""
+    warmup_epochs: int | None = None
+    """Epochs over which the rate rises from 0. classify adds them to --epochs. None: a tenth of the
+    run, within --epochs; with SGD none."""
 
     clip_grad: float | None = None
     """Largest norm of the gradient; a larger one is scaled down to it. None: no limit."""

@@ -12,7 +12,7 @@ from mgd_ssl.settings.run import OptimizerOptions
 
 # Rate of runs of up to REACH steps, for a student with batch norms and without; docs/log.md
 WITH_BATCH_NORM, WITHOUT, REACH = 16e-3, 2e-3, 4000
-WARMUP = 0.1  # part of the run over which a rate that was found rises from 0
+WARMUP = 0.1  # part of the run over which the rate of Muon and AdamW rises from 0
 # Batch norms make the scale of a weight immaterial: what counts is how often a run forgets it, the
 # product of rate, decay and steps.
 FORGETTING, MOST_DECAY, DECAY = 2.0, 0.5, 0.05
@@ -104,12 +104,14 @@ def learning_rate(
         warmup: epochs, or parts of one, instead of ``warmup_epochs``.
     """
     cosine: Kind = "cosine_per_epoch" if options.cos_per_epoch else "cosine"
-    later = options.warmup_epochs if extend else 0
+    given = options.warmup_epochs
+    later = (given or 0) if extend else 0
     if warmup is None:
-        warmup = options.warmup_epochs or (0 if options.lr else WARMUP * options.epochs)
-    found = short * min(math.sqrt(REACH / (options.epochs * steps)), 1.0)
+        found = 0 if options.optimizer == "sgd" else WARMUP * options.epochs
+        warmup = found if given is None else given
+    length = min(math.sqrt(REACH / (options.epochs * steps)), 1.0)
     return LearningRate(
-        options.lr or found,
+        options.lr or short * length,
         options.epochs + later,
         cosine if options.cos else "steps",
         [milestone + later for milestone in options.schedule],

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mgd_ssl.settings.run import OptimizerOptions
+from mgd_ssl.settings.run import OptimizerName, OptimizerOptions
 from mgd_ssl.training.schedules import (
     LearningRate,
     learning_rate,
@@ -84,10 +84,25 @@ def test_adamw_finds_its_rate_from_the_steps_of_the_run_and_the_norms_of_the_stu
     assert (rate.base, rate.warmup) == pytest.approx((expected, epochs / 10))
 
 
-def test_a_rate_that_is_given_stays() -> None:
-    options = OptimizerOptions(epochs=1, optimizer="adamw", lr=1e-3)
+@pytest.mark.parametrize(
+    ("optimizer", "given", "expected"),
+    [("muon", None, 0.5), ("adamw", None, 0.5), ("sgd", None, 0), ("adamw", 0, 0), ("sgd", 2, 2)],
+)
+def test_a_rate_that_is_given_stays_and_its_warm_up_is_that_of_the_optimizer(
+    optimizer: OptimizerName, given: int | None, expected: float
+) -> None:
+    options = OptimizerOptions(epochs=5, optimizer=optimizer, lr=1e-3, warmup_epochs=given)
     rate = learning_rate(options, 10, 8e-3)
-    assert (rate.base, rate.warmup) == (1e-3, 0)
+    assert (rate.base, rate.warmup, rate.epochs) == (1e-3, expected, 5)
+
+
+@pytest.mark.parametrize(("given", "epochs", "warmup"), [(None, 5, 0.5), (0, 5, 0), (2, 7, 2)])
+def test_a_warm_up_that_is_given_comes_before_the_epochs_of_classify(
+    given: int | None, epochs: int, warmup: float
+) -> None:
+    options = OptimizerOptions(epochs=5, optimizer="adamw", warmup_epochs=given)
+    rate = learning_rate(options, 10, 8e-3, extend=True)
+    assert (rate.epochs, rate.warmup) == (epochs, warmup)
 
 
 @pytest.mark.parametrize(
