@@ -12,6 +12,10 @@ from mgd_ssl import process
 T = TypeVar("T")
 
 
+class ShareFailedError(RuntimeError):
+    """A rank could not do its share of some work; every rank raises it."""
+
+
 def world_size() -> int:
     """Number of processes; 1 where no process group is initialized."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
@@ -73,13 +77,18 @@ def together(work: Callable[[], T]) -> T:
 
     Raises:
         ValueError: of the first rank that raised it; so for OSError.
+        ShareFailedError: another error of a library, such as memory that ran out.
     """
+    if world_size() == 1:
+        return work()
     done: list[T] = []
-    refusals: list[ValueError | OSError] = []
+    refusals: list[ValueError | OSError | ShareFailedError] = []
     try:
         done.append(work())
     except (ValueError, OSError) as error:
         refusals.append(error)
+    except RuntimeError as error:  # of many kinds, which not all can be sent
+        refusals.append(ShareFailedError(f"rank {rank()}: {type(error).__name__}: {error}"))
     for refusal in gather_list(refusals):
         raise refusal
     return done[0]

@@ -28,7 +28,8 @@ class Answers:
         """The columns that are stored, one row a view.
 
         A map is kept as 8-bit floating-point numbers (four bits of exponent, three of mantissa)
-        beside a factor for each view, so that a value errs by at most a sixteenth of itself.
+        beside a factor for each view, so that a value errs by at most a sixteenth of itself or, if
+        it is small, by the map's largest in the view divided by 458,752 (2⁻¹⁰ of 448).
         """
         columns = {OUTPUT: self.output.to(torch.float16)}
         for i, x in enumerate(self.maps):

@@ -105,9 +105,13 @@ def as_labels(
 def numbered(
     bank: Int[Tensor, " m"], queries: Int[Tensor, " q"]
 ) -> tuple[Int[Tensor, " m"], Int[Tensor, " q"]]:
-    """Labels renumbered from 0 without gaps, so that absent classes take no memory."""
-    _, numbers = torch.unique(torch.cat([bank, queries]), return_inverse=True)
-    return numbers[: len(bank)], numbers[len(bank) :]
+    """Labels renumbered from 0 without gaps, so that absent classes take no memory.
+
+    Classes that the bank lacks share the number after its own, which nothing predicts.
+    """
+    classes, numbers = torch.unique(bank, return_inverse=True)
+    places = torch.searchsorted(classes, queries).clamp_max(len(classes) - 1)
+    return numbers, torch.where(classes[places] == queries, places, len(classes))
 
 
 def as_count(name: str, value: object) -> int:

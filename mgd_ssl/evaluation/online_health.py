@@ -19,6 +19,7 @@ from mgd_ssl.evaluation.health import (
 from mgd_ssl.evaluation.online import Normalization
 
 logger = logging.getLogger(__name__)
+AGREEMENT = "health/neighbour_overlap"  # of a row of metrics.jsonl
 WITHOUT_TEACHER = ", or match a teacher (--teacher)"
 
 
@@ -74,7 +75,7 @@ class OnlineHealth:
         if self._teacher is not None and not constant:
             k = min(self.k, len(features) - 1)
             figures["health_neighbors"] = float(k)
-            figures["health/neighbour_overlap"] = neighbor_overlap(self._teacher, features, k)
+            figures[AGREEMENT] = neighbor_overlap(self._teacher, features, k)
             figures["health/cka"] = linear_cka(self._teacher, features)
         return figures
 

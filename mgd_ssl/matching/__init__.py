@@ -16,7 +16,7 @@ from mgd_ssl.matching.schedule import (
     unsupervised_epochs,
 )
 from mgd_ssl.matching.statistics import ChannelStatistics, StatisticsAccumulator
-from mgd_ssl.matching.totals import detection_weights, mean_weights, stage_weights
+from mgd_ssl.matching.totals import detection_weights, stage_weights
 
 __all__ = [
     "REDUCERS",
@@ -36,7 +36,6 @@ __all__ = [
     "group_mask",
     "kd_loss",
     "matching_loss",
-    "mean_weights",
     "owners",
     "partial_l2",
     "share_channels",

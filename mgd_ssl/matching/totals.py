@@ -5,8 +5,6 @@ sum, and the others' weights stay.
 Source: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020, arXiv 2008.09958.
 """
 
-from collections.abc import Sequence
-
 LOSS_FACTOR = 1e4
 DETECTION_FACTOR = 5e7
 
@@ -17,7 +15,7 @@ def stage_weights(stages: int, images: int, factor: float = LOSS_FACTOR) -> list
     Args:
         stages: n, ignored stages included.
         images: B, the number of images that the losses were summed over.
-        factor: Tuned for inputs of 224×224; it changes with resolution (``mean_weights`` does not).
+        factor: tuned for inputs of 224×224; at another resolution the weights do not suit.
     """
     return [1 / 2 ** (stages - 1 - i) / images / factor for i in range(stages)]
 
@@ -25,14 +23,3 @@ def stage_weights(stages: int, images: int, factor: float = LOSS_FACTOR) -> list
 def detection_weights(stages: int, images: int, factor: float = DETECTION_FACTOR) -> list[float]:
     """Detection: 1 / f_i / images, f = factor·[1, 1, 0.1, 0.1, …] for C2, C3, C4, C5 and deeper."""
     return [1 / (factor * (1.0 if i < 2 else 0.1)) / images for i in range(stages)]
-
-
-def mean_weights(elements: Sequence[int], scale: float = 1.0) -> list[float]:
-    """Free of resolution: scale / 2^(n−1−i) over the number of elements of stage i's student map.
-
-    Args:
-        elements: B·C_s·H·W of each stage.
-        scale: λ, the weight of the last stage's mean over elements.
-    """
-    last = len(elements) - 1
-    return [scale / 2 ** (last - i) / count for i, count in enumerate(elements)]

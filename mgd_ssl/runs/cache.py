@@ -20,6 +20,7 @@ from mgd_ssl.runs.cache_maker import Maker
 from mgd_ssl.runs.output_folder import LOCK, alone, gigabytes
 from mgd_ssl.screen import UNBROKEN
 from mgd_ssl.settings.cache import CacheConfig
+from mgd_ssl.settings.options import PILLOWS_LIMIT
 from mgd_ssl.stages import at_most
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.checks import check_readable, check_teacher
@@ -169,14 +170,23 @@ def require_room(maker: Maker, missing: list[tuple[int, int]]) -> None:
 
 
 def training_words(config: CacheConfig) -> list[str]:
-    """Arguments of pretrain.py that train from the cache; it tells sizes, views and maps itself."""
+    """Arguments of pretrain.py that train from the cache; it tells sizes and views itself.
+
+    Without maps the method is one that asks for the teacher's features alone.
+    """
     network = {f"teacher_{name}": value for name, value in config.teacher.spec.items()}
     given: dict[str, Any] = {
         "train_folder": config.train_folder,
         "teacher": config.teacher.teacher,
         **network,
+        "teacher_taps": config.teacher.teacher_taps or None,
         "teacher_cache": config.out,
+        "max_pixels": config.max_pixels if config.max_pixels != PILLOWS_LIMIT else None,
+        "method": None if config.maps else "simreg",
     }
-    named = [(f"--{k.replace('_', '-')}", str(v)) for k, v in given.items() if v is not None]
-    words = [word for pair in named for word in pair]
-    return [*map(str, config.data), *words, *(["--no-exif"] if not config.exif else [])]
+    words = [str(place) for place in config.data]
+    for name, value in given.items():
+        if value is not None:
+            values = value if isinstance(value, tuple | list) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return [*words, *(["--no-exif"] if not config.exif else [])]

@@ -8,7 +8,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from mgd_ssl.data import ImageSource, data_line, eval_transform, open_sources, subset
+from mgd_ssl.data import (
+    ImageLoader,
+    ImageSource,
+    data_line,
+    eval_transform,
+    open_sources,
+    subset,
+)
 from mgd_ssl.data.fractions import label_fraction
 from mgd_ssl.evaluation.accuracy import Accuracy, classifier_accuracy
 from mgd_ssl.fabric import Fabric
@@ -240,7 +247,9 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
         """How good the teacher is."""
         if self.teacher and self.teacher[1].classes:
             network, report = self.teacher
-            found = self.accuracy(network, report.mean, report.std)
+            source, size = self.val.guard.source, teacher_size(self.config)
+            images = build_loader(self.config, self.fabric, source, size=size)
+            found = self.accuracy(network, images, report.mean, report.std)
             logger.info(
                 "teacher: top-1 %.2f %%, top-5 %.2f %%, %d of %d images",
                 *(found["top1"], found["top5"], found["images"], len(self.val.guard.source)),
@@ -253,16 +262,16 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
         if (epoch + 1) % self.config.val_every and epoch + 1 != self.loop_config.epochs:
             return {}
         loader = self.config.loader
-        found = self.accuracy(self.task.student, loader.mean, loader.std)
+        found = self.accuracy(self.task.student, self.val, loader.mean, loader.std)
         figures = {f"val_{name}": float(figure) for name, figure in found.items()}  # type: ignore[arg-type]
         return figures | {"val_unreadable": float(len(self.val.guard.source) - found["images"])}
 
-    def accuracy(self, network: nn.Module, mean: Any, std: Any) -> Accuracy:
-        """Accuracy of a network under the evaluation transform."""
+    def accuracy(self, network: nn.Module, images: ImageLoader, mean: Any, std: Any) -> Accuracy:
+        """Accuracy of a network on images under the evaluation transform."""
         transform = eval_transform(mean, std).to(self.fabric.device)
         with self.fabric.autocast():
             return classifier_accuracy(
-                network, self.val, transform=transform, device=self.fabric.device
+                network, images, transform=transform, device=self.fabric.device
             )
 
     def networks(self) -> dict[str, Any]:

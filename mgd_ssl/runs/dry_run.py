@@ -19,6 +19,7 @@ from mgd_ssl.evaluation.health import effective_rank
 from mgd_ssl.evaluation.knn import knn_accuracy
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import evaluating, pool
+from mgd_ssl.progress import format_duration
 from mgd_ssl.runs.pretrain import PretrainRun
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
@@ -120,9 +121,7 @@ def _teacher(run: PretrainRun) -> dict[str, float]:
 def _speed(run: PretrainRun) -> float:
     """Images a second of real steps, from the loader to the optimizer."""
     fabric, task = run.fabric, run.task
-    if run.config.device.channels_last:
-        task.to(memory_format=torch.channels_last)
-    run.module, run.optimizer = fabric.setup(task, run.optimizer)
+    run.lay_out()
     if task.distiller:
         _solve(run, fabric)
     done, started = 0, 0.0
@@ -168,7 +167,7 @@ def _whole(run: PretrainRun, rate: float) -> dict[str, float]:
     logger.info(
         "the run: %d epochs of %d steps, about %s without solves and measurements; checkpoints "
         "take about %.2g GB in %s",
-        *(epochs, run.steps, _duration(seconds), disk / 1e9, run.config.out),
+        *(epochs, run.steps, format_duration(seconds), disk / 1e9, run.config.out),
     )
     return {"seconds": seconds, "disk": disk}
 
@@ -177,8 +176,3 @@ def _bytes(module: nn.Module) -> int:
     """Of a module's tensors, as a checkpoint holds them."""
     tensors = (v for v in module.state_dict().values() if isinstance(v, Tensor))
     return sum(v.numel() * v.element_size() for v in tensors)
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{minutes / 60:.1f} hours" if minutes >= 90 else f"{minutes:.1f} minutes"

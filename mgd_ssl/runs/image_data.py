@@ -38,4 +38,10 @@ def image_data(
 
     assert report
     cache = open_cache(config, source, cast(Teacher, teacher), report)
+    stored, seen = cache.manifest.views, kinds.get("views_per_image", 1)
+    if stored < seen:  # the two views of an image would be the same crop
+        raise ValueError(
+            f"teacher_cache: got {stored} view of each image in {cache.folder}, expected at least "
+            f"the {seen} that an epoch of this method sees: add some with mgd-ssl cache --views"
+        )
     return CachedImageData(config, fabric, source, config.views, cache, **kinds)

@@ -16,6 +16,8 @@ from mgd_ssl.settings.evaluation import KnnConfig
 from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.training.logging import logger, start_logging
 
+PRECISION_AT = (1, 5, 10)  # neighbors, as far as the bank holds so many
+
 
 def run(config: KnnConfig) -> dict[str, Any]:
     """Measure, print, draw and write the JSON; returns its content."""
@@ -30,6 +32,7 @@ def _measure_votes(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, 
     recipe = {"protocol": f"kNN, {config.protocol}"}
     path = evaluated.result_file("knn", recipe, picture=config.retrieve > 0)
     bank, queries = evaluated.features("train"), evaluated.features("val")
+    ks = _up_to(len(bank.labels), ks)
     rows = knn_sweep(
         bank.features.to(evaluated.device),
         bank.labels.to(evaluated.device),
@@ -83,12 +86,24 @@ def _vote_sizes(config: KnnConfig, bank: int) -> tuple[int, ...]:
     usual = defaults_of(config).knn_k
     if ks == usual and max(ks) > bank and min(ks) <= bank:
         ks = tuple(k for k in ks if k <= bank)
-        logger.info("kNN at k %s: the bank holds %d images", ", ".join(map(str, ks)), bank)
+        logger.info("kNN at k %s: the bank holds %d images", _listed(ks), bank)
     _check_bank("knn_k", max(ks), bank)
     _check_neighbors(config, bank)
     if min(ks) < 1:
         raise ValueError(f"knn_k: got {min(ks)} neighbors, expected 1 or more")
     return ks
+
+
+def _up_to(bank: int, ks: tuple[int, ...]) -> tuple[int, ...]:
+    """Numbers of neighbors, each at most that of the images of the bank that could be decoded."""
+    held = tuple(dict.fromkeys(min(k, bank) for k in ks))
+    if max(ks) > bank:
+        logger.warning("kNN at k %s: of the bank %d images were decoded", _listed(held), bank)
+    return held
+
+
+def _listed(ks: tuple[int, ...]) -> str:
+    return ", ".join(map(str, ks))
 
 
 def _check_neighbors(config: KnnConfig, bank: int) -> None:
@@ -107,7 +122,8 @@ def retrieve(
     config: KnnConfig, evaluated: EvaluatedNetwork, bank: Features, queries: Features, path: Path
 ) -> dict[str, float]:
     """Scores over all queries, and a picture of some of them."""
-    scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels)
+    ks = [k for k in PRECISION_AT if k <= len(bank.labels)]
+    scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels, ks=ks)
     draw(config, evaluated, bank, queries, path)
     return scores
 
@@ -120,7 +136,8 @@ def draw(
 
     generator = torch.Generator().manual_seed(config.seed)
     shown = torch.randperm(len(queries.labels), generator=generator)[: config.retrieve]
-    found = neighbors(queries.features[shown], bank.features, config.neighbours)
+    count = min(config.neighbours, len(bank.indices))  # not every image can be decoded
+    found = neighbors(queries.features[shown], bank.features, count)
     pictures = [_images(evaluated, "train", bank.indices[row]) for row in found.indices]
     retrieval_picture(
         _images(evaluated, "val", queries.indices[shown]),

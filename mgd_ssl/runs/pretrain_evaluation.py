@@ -2,7 +2,7 @@
 
 from mgd_ssl.data import ImageSource, NoValidationError, open_sources, split_off, subset
 from mgd_ssl.evaluation.online import OnlineKnn
-from mgd_ssl.evaluation.online_health import OnlineHealth
+from mgd_ssl.evaluation.online_health import AGREEMENT, OnlineHealth
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.settings.pretrain import EMBEDDED_KNN_K, KNN_K, LEAST_HEALTH_IMAGES, PretrainConfig
 from mgd_ssl.training.checks import check_readable
@@ -104,7 +104,7 @@ def _neighbors(config: PretrainConfig, bank: int) -> int:
     return bank
 
 
-AGREEMENT, LABELS = "health/neighbour_overlap", "val_knn_top1"
+LABELS = "val_knn_top1"
 
 
 def choose_best(config: PretrainConfig, *, agreement: bool, labels: bool) -> str:

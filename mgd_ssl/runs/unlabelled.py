@@ -9,11 +9,11 @@ from mgd_ssl.data import decoding_workers
 from mgd_ssl.data.duplicates import find_duplicates
 from mgd_ssl.evaluation.features import Features
 from mgd_ssl.evaluation.health import effective_rank, feature_deviation
+from mgd_ssl.evaluation.online_health import AGREEMENT
 from mgd_ssl.evaluation.results import format_value
 from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
 from mgd_ssl.training.logging import logger
 
-AGREEMENT = "health/neighbour_overlap"
 WORDS = {  # a figure -> what it is called on the screen, and what it says
     "agreement_with_teacher": ("agreement", "% of nearest neighbors shared with the teacher"),
     "effective_rank": ("effective rank", "directions that the features use"),

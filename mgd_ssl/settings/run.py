@@ -55,7 +55,8 @@ class MGDOptions:
     """Largest side at which maps are compared; larger ones are averaged to it. 0: any side."""
     mgd_update_freq: int = 0
     """Solve the matching every this many epochs (detect: steps). 0: the published schedule, at
-    epochs 1, 2, 3, 6, 9, 15, … (detect: every 5000 steps, and 31000 after step 20000)."""
+    epochs 1, 2, 3, 6, 9, 15, … (classify: every 2 epochs; detect: every 5000 steps, and 31000 after
+    step 20000)."""
     mgd_update_images: int = 20000
     """Maximum number of training images for a solve."""
     ignore: tuple[int, ...] = ()

@@ -37,7 +37,9 @@ class Pretraining(Task):
     def frozen(self) -> list[tuple[nn.Module, Callable[[Tensor], Any]]]:
         """The teacher, and the objective's key encoder where it has one."""
         encoder = getattr(self.loss, "encoder_k", None)
-        return super().frozen() + ([(encoder, encoder)] if encoder is not None else [])
+        if encoder is None:
+            return super().frozen()
+        return [*super().frozen(), (encoder, lambda images: encoder(self.normalize(images)))]
 
     def forward(self, query: View, key: View | None = None) -> dict[str, Tensor]:
         """(N,3,H,W) views in [0,1] -> the objective's losses, and ``matching/NAME``.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from torch import Tensor, nn
 
+from mgd_ssl import distributed
 from mgd_ssl.data import ImageSource
 from mgd_ssl.training.logging import logger
 
@@ -92,9 +93,12 @@ def measure_or_warn(
     Raises:
         ValueError: the student itself is not finite, so that there is nothing to keep.
     """
+    alone = distributed.world_size() == 1
+    # What fails on one of several ranks alone must end the run: the others wait for it.
+    failures = (ValueError, OSError, RuntimeError if alone else distributed.ShareFailedError)
     try:
         return measure(epoch)
-    except (ValueError, OSError, RuntimeError) as error:
+    except failures as error:
         if not all(p.isfinite().all() for p in student.parameters()):
             raise
         logger.warning(

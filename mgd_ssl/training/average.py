@@ -35,12 +35,20 @@ class StudentAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside, the student has the averaged values, and the average keeps the student's own."""
-        self._exchange()
+        """Inside, the student has the averaged values, and the average keeps the student's own.
+
+        Afterwards each has its own values again, wherever a signal broke in.
+        """
+        averaged, own = ([x.data for x in tensors] for tensors in zip(*self._pairs(), strict=True))
         try:
-            yield
-        finally:
-            self._exchange()
+            try:
+                self._put(own, averaged)
+                yield
+            finally:
+                self._put(averaged, own)
+        except BaseException:  # it may have come while they were put back
+            self._put(averaged, own)
+            raise
 
     def share(self) -> None:
         """Give every rank the first rank's statistics of norms."""
@@ -62,9 +70,10 @@ class StudentAverage:
             mine.data.copy_(theirs.data)
         self.model.n_averaged.fill_(steps)
 
-    def _exchange(self) -> None:
-        for mine, theirs in self._pairs():
-            mine.data, theirs.data = theirs.data, mine.data
+    def _put(self, averaged: list[Tensor], student: list[Tensor]) -> None:
+        """Give the average's tensors and the student's these values."""
+        for (mine, theirs), average, own in zip(self._pairs(), averaged, student, strict=True):
+            mine.data, theirs.data = average, own
 
     def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Parameters and buffers of the average and of the student."""

@@ -138,12 +138,12 @@ def step_memory(
         task: on its device.
         optimizer: of its parameters.
         fabric: devices and precision.
-        size: side of the images in pixels.
+        size: side of the views in pixels; the student sees them as the task normalizes them.
         views: of each image.
     """
     device = fabric.device
     with fabric.autocast():
-        student = activations(task.student, task.read, size, device)
+        student = activations(task.student, lambda x: task.read(task.normalize(x)), size, device)
         with torch.no_grad():
             frozen = [activations(network, read, size, device) for network, read in task.frozen()]
     pixels = 3 * size * size * torch.float32.itemsize

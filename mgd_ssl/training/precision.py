@@ -27,7 +27,15 @@ def find_precision(options: Options, accelerator: str) -> Options:
     Returns:
         bf16 and channels-last where the device computes in bf16, else float32. Other precisions
         stay, and so does the layout beside them.
+
+    Raises:
+        ValueError: fp16 on a CPU.
     """
+    if options.precision == "fp16" and accelerator == "cpu":
+        raise ValueError(
+            "precision: got fp16 on a CPU, whose autocast computes in bf16; expected a GPU, or "
+            "--precision bf16 or 32"
+        )
     if options.precision != "auto":
         return options
     if _gpu_has_bf16() if accelerator == "cuda" else _cpu_has_bf16():

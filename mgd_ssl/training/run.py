@@ -20,14 +20,14 @@ from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.alarms import UnmovedStudent, measure_or_warn
 from mgd_ssl.training.average import StudentAverage
-from mgd_ssl.training.checkpoint import BEST, LAST, read_last, save_checkpoint
+from mgd_ssl.training.checkpoint import BEST, LAST, save_checkpoint
 from mgd_ssl.training.devices import compile_task
 from mgd_ssl.training.logging import MetricWriter, logger
 from mgd_ssl.training.loop import LoopConfig, Position, fit
 from mgd_ssl.training.memory_check import check_memory
 from mgd_ssl.training.optimizer import build_optimizer
 from mgd_ssl.training.restoring import restore_module
-from mgd_ssl.training.run_content import content_of, restore_run
+from mgd_ssl.training.run_content import content_of, read_everywhere, restore_run
 from mgd_ssl.training.run_directory import RunDirectory, taken_directory
 from mgd_ssl.training.same_run import identify
 from mgd_ssl.training.schedules import LearningRate, weight_decay
@@ -172,21 +172,26 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         config, fabric = self.config, self.fabric
         self.directory = directory
         self.sources = identify(config, self.task, self.data.source)
-        content = read_last(directory.checkpoints) if config.resume else None
+        content = read_everywhere(directory.checkpoints) if config.resume else None
         if content:
             self.start = restore_run(self, content)
         if fabric.is_global_zero:  # a refused resumption has left the run's own settings there
             directory.write_config(saved(replace(config, resume=False, overwrite=False)))
-        if config.device.channels_last:
-            self.task.to(memory_format=torch.channels_last)
-            if self.average:
-                self.average.model.to(memory_format=torch.channels_last)
-        if config.device.compile:
-            logger.info("%d parts are compiled as they are first used", compile_task(self.task))
-        self.module, self.optimizer = fabric.setup(self.task, self.optimizer)
+        self.lay_out()
         if content:
             self.optimizer.load_state_dict(content["optimizer"])
             fabric.strategy.precision.load_state_dict(content["precision"])
+
+    def lay_out(self) -> None:
+        """Lay the networks out and compile them as the options say, and let Fabric wrap them."""
+        options = self.config.device
+        if options.channels_last:
+            self.task.to(memory_format=torch.channels_last)
+            if self.average:
+                self.average.model.to(memory_format=torch.channels_last)
+        if options.compile:
+            logger.info("%d parts are compiled as they are first used", compile_task(self.task))
+        self.module, self.optimizer = self.fabric.setup(self.task, self.optimizer)
 
     def loggers(self) -> Loggers | None:
         """The loggers that the user asked for, on the first process."""

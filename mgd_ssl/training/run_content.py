@@ -1,11 +1,13 @@
 """What a run's checkpoint holds beside the networks, and the run as a checkpoint left it."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mgd_ssl import distributed
 from mgd_ssl.settings.config_file import saved
 from mgd_ssl.training.average import UNAVERAGED
-from mgd_ssl.training.checkpoint import LAST
+from mgd_ssl.training.checkpoint import LAST, read_last
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.meter import LossSums
@@ -41,6 +43,24 @@ def content_of(run: "TrainingRun[Any, Any]", position: Position) -> dict[str, An
             **run.sources,
         }
     )
+
+
+def read_everywhere(checkpoints: Path) -> dict[str, Any] | None:
+    """The last checkpoint, read by every process; None without one.
+
+    Raises:
+        ValueError: see `read_last`; or the processes found different ones.
+    """
+    content = distributed.together(lambda: read_last(checkpoints))
+    progress = content["progress"] if content else {}
+    places = distributed.gather_list([(progress.get("epoch"), progress.get("step"))])
+    if len(set(places)) > 1:
+        found = ", ".join("none" if epoch is None else f"epoch {epoch}" for epoch, _ in places)
+        raise ValueError(
+            f"resume: got different checkpoints in {checkpoints} on the processes ({found}), "
+            "expected the same: --out must be on a disk that all machines share"
+        )
+    return content
 
 
 def restore_run(run: "TrainingRun[Any, Any]", content: dict[str, Any]) -> Position:

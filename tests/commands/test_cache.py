@@ -20,6 +20,7 @@ from mgd_ssl.data import ImageDataset, RandomCrops, open_source
 from mgd_ssl.models import load_backbone, pool
 from mgd_ssl.runs import cache as runs
 from mgd_ssl.runs.output_folder import alone
+from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
@@ -64,6 +65,15 @@ def test_the_command_that_trains_from_the_cache_names_its_teacher(
     assert config.teacher.teacher == teacher and config.teacher.teacher_arch == "resnet18"
     assert (config.teacher_cache, config.loader.exif) == (tmp_path / "a cache", False)
     assert (config.data, config.loader.train_folder) == ((data,), ".")
+
+
+def test_the_command_names_what_the_cache_does_not_tell(teacher: Path) -> None:
+    given = ["photos", "--teacher", str(teacher), "--max-pixels", "1000", "--no-maps"]
+    given += ["--teacher-taps", "first=layer1", "last=layer4"]
+    words = runs.training_words(parse(CacheConfig, "mgd-ssl cache", given))
+    assert words[words.index("--teacher-taps") + 1 :][:2] == ["first=layer1", "last=layer4"]
+    assert words[words.index("--max-pixels") + 1] == "1000"
+    assert words[words.index("--method") + 1] == "simreg"
 
 
 @pytest.fixture(scope="module")
@@ -363,10 +373,23 @@ def test_a_cache_without_maps_serves_methods_that_match_none(
 ) -> None:
     out = tmp_path / "cache"
     assert make(data, teacher, out, "--no-maps") == 0
+    said = capsys.readouterr().err
     assert "it holds no maps to match" in refused(
         capsys, train(data, teacher, out, tmp_path / "run")
     )
-    assert train(data, teacher, out, tmp_path / "run", "--method", "simreg") == 0
+    (line,) = [line for line in said.splitlines() if "cached: " in line]
+    words = shlex.split(line.partition("pretrain.py")[2])
+    assert pretrain.main([*words, *RUN, "--out", str(tmp_path / "run")]) == 0
+
+
+def test_a_method_of_two_views_needs_two_that_are_stored(
+    tmp_path: Path, data: Path, teacher: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "cache"
+    assert make(data, teacher, out, "--views", "1") == 0
+    words = ("--method", "mgd", "--moco-k", "64")
+    message = refused(capsys, train(data, teacher, out, tmp_path / "run", *words))
+    assert "got 1 view of each image" in message and "expected at least the 2" in message
 
 
 def test_a_cache_that_is_cut_short_is_refused_with_what_completes_it(

@@ -231,3 +231,10 @@ def test_the_training_loss_is_the_mean_cross_entropy_of_the_final_classifier() -
     one[:, 1] = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     found = mean_losses(replace(zero, weight=one), x, y, torch.arange(40))[1]
     torch.testing.assert_close(found, F.cross_entropy(x @ one[:, 1], y))
+
+
+@pytest.mark.parametrize("unknown", [1, 3])
+def test_a_class_that_train_lacks_is_wrong_wherever_its_number_stands(unknown: int) -> None:
+    y = torch.arange(200) % 2 * 2  # the classes 0 and 2
+    found = linear_probe(rows(200, 8, 1), y, rows(20, 8, 2), torch.full((20,), unknown), epochs=2)
+    assert (found["top1"], found["top5"]) == (0, 0)

@@ -103,6 +103,8 @@ def run_rank(rank: int, folder: str) -> None:
     (Path(folder) / f"{rank}.json").write_text(json.dumps(measured(rank, 2)))
     with pytest.raises(ValueError, match="only the second"):
         distributed.together(lambda: refuse(rank))
+    with pytest.raises(distributed.ShareFailedError, match="rank 1: RuntimeError: no memory"):
+        distributed.together(lambda: run_out(rank))
     with pytest.raises(ValueError, match="got labels 0 to 3, expected 0 to 1"):
         classifier_accuracy(
             Pixels(0, 2), share(11, 2, rank, 2), transform=lambda x: x / 255, device="cpu"
@@ -116,6 +118,11 @@ def run_rank(rank: int, folder: str) -> None:
 def refuse(rank: int) -> None:
     if rank == 1:
         raise ValueError("only the second")
+
+
+def run_out(rank: int) -> None:
+    if rank == 1:
+        raise RuntimeError("no memory")
 
 
 def test_two_processes_measure_what_one_measures(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from mgd_ssl.matching import detection_weights, mean_weights, stage_weights
+from mgd_ssl.matching import detection_weights, stage_weights
 
 
 def test_each_earlier_stage_weighs_half():
@@ -12,11 +12,3 @@ def test_each_earlier_stage_weighs_half():
 def test_detection_weighs_the_deeper_maps_ten_times():
     weights = detection_weights(9, images=16)
     assert weights == pytest.approx([1 / 5e7 / 16] * 2 + [1 / 5e6 / 16] * 7)
-
-
-def test_mean_weights_are_free_of_batch_and_resolution():
-    small, large = [2 * 4 * 8 * 8, 2 * 8 * 4 * 4], [64 * 4 * 56 * 56, 64 * 8 * 28 * 28]
-    for elements in (small, large):
-        weights = mean_weights(elements, scale=3.0)
-        means = [w * n for w, n in zip(weights, elements, strict=True)]
-        assert means == pytest.approx([1.5, 3.0])

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
+from mgd_ssl import distributed
 from mgd_ssl.data import ArraySource
 from mgd_ssl.models import keeping_buffers
-from mgd_ssl.training.alarms import ConstantLoss, UnmovedStudent, warn_of_guessing
+from mgd_ssl.training.alarms import ConstantLoss, UnmovedStudent, measure_or_warn, warn_of_guessing
 from mgd_ssl.training.checks import check_enlarged
 
 
@@ -84,3 +85,33 @@ def test_a_teacher_hardly_better_than_guessing_is_said(
 ) -> None:
     warn_of_guessing(top1, images(8, labels))
     assert ["hardly better than guessing" in text for text in caplog.messages] == [True] * warned
+
+
+@pytest.mark.parametrize(
+    ("processes", "error", "goes_on"),
+    [
+        (1, RuntimeError, True),
+        (2, RuntimeError, False),  # of this process alone: the others wait for it
+        (2, distributed.ShareFailedError, True),
+        (2, OSError, True),
+    ],
+)
+def test_a_measurement_that_fails_on_one_of_several_processes_ends_the_run(
+    processes: int,
+    error: type[Exception],
+    goes_on: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(distributed, "world_size", lambda: processes)
+
+    def measure(epoch: int) -> dict[str, float]:
+        raise error("no memory")
+
+    student = torch.nn.Linear(2, 2)
+    if goes_on:
+        assert measure_or_warn(measure, 0, student) == {}
+        assert "could not be measured after epoch 1: no memory" in caplog.text
+    else:
+        with pytest.raises(error, match="no memory"):
+            measure_or_warn(measure, 0, student)

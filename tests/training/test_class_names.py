@@ -12,6 +12,7 @@ from PIL import Image
 from torchvision.models import ResNet18_Weights
 
 from mgd_ssl.commands import classify
+from mgd_ssl.evaluation.accuracy import classifier_accuracy
 from mgd_ssl.models import BackboneSpec, KeyReport, create_classifier, load_classifier
 from mgd_ssl.runs.classify import build_student
 from mgd_ssl.settings.classify import ClassifyConfig
@@ -166,3 +167,19 @@ def test_published_names_are_words_and_folders_of_imagenet_have_codes(log: Any) 
     assert match_classes(network, published, 1000, list(words)) in (None, "")
     others = match_classes(network, published, 1000, [f"my {i}" for i in range(1000)])
     assert others and "(tench, goldfish" in others and "(my 0, my 1" in others
+
+
+def test_a_teacher_is_measured_at_the_size_at_which_it_teaches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, teacher, sides = write_folder(tmp_path / "abc", "abc"), tmp_path / "a.pt", []
+    write_classifier(teacher, ["a", "b", "c"])
+
+    def measure(network: Any, images: Any, **how: Any) -> Any:
+        sides.append(next(iter(images)).images.shape[-1])
+        return classifier_accuracy(network, images, **how)
+
+    monkeypatch.setattr("mgd_ssl.runs.classify.classifier_accuracy", measure)
+    run = [data, *STUDENT, "--teacher", teacher, "--teacher-size", "48", "--epochs", "1"]
+    assert classify.main([str(word) for word in [*run, "--out", tmp_path / "run"]]) == 0
+    assert sides == [48, 32]  # the teacher before training, the student after it

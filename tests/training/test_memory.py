@@ -6,8 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from mgd_ssl.data import Shrink
 from mgd_ssl.models import create_backbone
+from mgd_ssl.settings.options import DeviceOptions
+from mgd_ssl.tasks.task import Task
+from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.memory import (
+    IN_PASSING,
     LIBRARIES,
     SLACK,
     Activations,
@@ -15,9 +20,11 @@ from mgd_ssl.training.memory import (
     activations,
     matched_bytes,
     optimizer_bytes,
+    step_memory,
 )
 from mgd_ssl.training.memory_check import available, check_fits
 
+ON_CPU = DeviceOptions(accelerator="cpu")
 CPU, MIB, GIB = torch.device("cpu"), 2**20, 2**30
 
 
@@ -128,3 +135,12 @@ def test_a_step_that_does_not_fit_is_refused_and_the_advice_holds() -> None:
     assert check_fits(NEED, 16, 2, 2 * GIB, "here", False) == ""
     with pytest.raises(ValueError, match=r"expected more; take a smaller network \(-a, --width\)"):
         check_fits(NEED, 256, 1, 50 * MIB, "here", True)
+
+
+def test_the_student_is_measured_on_views_as_it_is_given_them() -> None:
+    """Views of 32 pixels, for a teacher; the student sees 16."""
+    student = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    task = Task(student, Shrink(16))
+    need = step_memory(task, torch.optim.SGD(student.parameters()), start_fabric(ON_CPU), 32, 1)
+    passing, pixels = IN_PASSING * 4 * 16 * 16 * 4, 4 * 3 * 32 * 32 * 4
+    assert need.per_image == (3 + 4) * 16 * 16 * 4 + passing + pixels

@@ -82,3 +82,9 @@ def test_a_run_says_what_was_found_and_goes_on_in_it(
     hardware(monkeypatch)
     assert pretrain.main([*argv, "--resume"]) == 1
     assert "--precision: bf16 in the checkpoint, 32 now" in capsys.readouterr().err
+
+
+def test_fp16_on_a_cpu_is_refused_where_it_would_be_bf16() -> None:
+    with pytest.raises(ValueError, match=r"got fp16 on a CPU, .* --precision bf16 or 32"):
+        settled(DeviceOptions(accelerator="cpu", precision="fp16"))
+    assert find_precision(DeviceOptions(precision="fp16"), "cuda").precision == "fp16"

@@ -1,11 +1,16 @@
 """Steps in parts, gradients with a limit, and the average of the student."""
 
 import copy
+import itertools
 import json
 import math
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -25,6 +30,7 @@ from mgd_ssl.tasks.task import TaughtView
 from mgd_ssl.training.average import StudentAverage
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.loop import take_step
+from mgd_ssl.training.stop_signal import StopNow
 from mgd_ssl.training.updating import part_of
 
 # A student, adapters and a head without batch norm; SGD, as AdamW divides by small gradients.
@@ -240,6 +246,52 @@ def test_the_average_takes_the_students_place_and_gives_it_back() -> None:
     with pytest.raises(RuntimeError), average.in_place():
         raise RuntimeError
     assert differences(network.state_dict(), own) == []
+
+
+def test_a_signal_at_any_line_leaves_student_and_average_their_own_values() -> None:
+    network = small_network()
+    average = StudentAverage(network, 0.5)
+    average.update()
+    with torch.no_grad():
+        network[0].weight += 1  # type: ignore[operator]
+    both = (network, average.model.module)
+    before = [copy.deepcopy(m.state_dict()) for m in both]
+    broken = 0
+    for line in itertools.count():
+        try:
+            with raising_at(line, "average.py"), average.in_place():
+                pass
+        except StopNow:
+            broken += 1
+        else:
+            break
+        assert [differences(m.state_dict(), b) for m, b in zip(both, before, strict=True)] == [
+            [],
+            [],
+        ]
+    assert broken > 2 * len(before[0])  # in both exchanges
+
+
+@contextmanager
+def raising_at(line: int, file: str) -> Iterator[None]:
+    """Inside, a stop comes as the so-many-th line of a file is to be run."""
+    left = line
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if not frame.f_code.co_filename.endswith(file):
+            return None
+        if event == "line":
+            left -= 1
+            if left == -1:
+                raise StopNow
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,40 @@
+"""kNN on a bank that holds, or of which can be decoded, few images."""
+
+import json
+from pathlib import Path
+
+import pytest
+from image_files import class_tree
+
+from mgd_ssl.commands import knn_eval
+
+SETTINGS = ["--size", "32", "-j", "0", "--knn-t", "0.1"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for part in ("train", "val"):
+        class_tree(tmp_path / "data" / part, {"cat": 4, "dog": 4})
+    return tmp_path / "data"
+
+
+def test_retrieval_is_measured_at_the_numbers_that_the_bank_holds(
+    tmp_path: Path, data: Path, teacher: Path
+) -> None:
+    out = tmp_path / "knn.json"
+    words = [*SETTINGS, "--knn-k", "3", "--retrieve", "1", "--neighbours", "5", "--out", str(out)]
+    assert knn_eval.main([str(teacher), str(data), *words]) == 0
+    precisions = {name for name in json.loads(out.read_text())["retrieval"] if "@" in name}
+    assert {name.partition("@")[2] for name in precisions} == {"1", "5"}
+
+
+def test_neighbors_beyond_the_images_that_can_be_decoded_are_left_out_and_that_is_said(
+    tmp_path: Path, data: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = next((data / "train" / "cat").iterdir())
+    broken.write_bytes(broken.read_bytes()[:40])
+    out = tmp_path / "knn.json"
+    words = [*SETTINGS, "--knn-k", "3", "8", "--retrieve", "1", "--neighbours", "8"]
+    assert knn_eval.main([str(teacher), str(data), *words, "--out", str(out)]) == 0
+    assert [row["k"] for row in json.loads(out.read_text())["knn"]] == [3, 7]
+    assert "kNN at k 3, 7: of the bank 7 images were decoded" in capsys.readouterr().err
