@@ -37,8 +37,7 @@ def main() -> None:
     started = time.monotonic()
     found = {"teacher": [evaluate(EMBEDDED_TEACHER, options.out)]}
     for name, method in STUDENTS.items():
-        runs = [train(method, seed, options) for seed in range(options.seeds)]
-        found[name] = [evaluate(run / "student.safetensors", options.out) for run in runs]
+        found[name] = [train(method, seed, options) for seed in range(options.seeds)]
     rows = [{"network": name} | in_words(found, name) for name in found]
     print_table("Top-1 accuracy on the embedded sample of Fashion-MNIST, percent", rows)
     print(
@@ -49,12 +48,14 @@ def main() -> None:
     print(f"written: {write_json(options.out / 'table.json', {'runs': found})}")
 
 
-def train(method: str, seed: int, options: argparse.Namespace) -> Path:
-    """The directory of a student's run."""
+def train(method: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Figures of a new student, and the seconds that its training took."""
     run: Path = options.out / f"{method}-{seed}"
     arguments = ["--method", method, "--epochs", options.epochs, "--seed", str(seed)]
+    started = time.monotonic()
     run_command(pretrain.main, [*arguments, "--out", str(run), "--overwrite"])
-    return run
+    seconds = time.monotonic() - started
+    return evaluate(run / "student.safetensors", options.out) | {"seconds": seconds}
 
 
 def in_words(found: Results, name: str) -> dict[str, str]:
@@ -64,7 +65,8 @@ def in_words(found: Results, name: str) -> dict[str, str]:
         values, of = ([run[figure] for run in found[key]] for key in (name, "teacher"))
         share = 100 * mean(values) / mean(of)
         cells[f"{figure} (% of teacher)"] = f"{mean_and_spread(values)} ({share:.1f})"
-    return cells
+    seconds = [run["seconds"] for run in found[name] if "seconds" in run]
+    return cells | {"training, s": f"{mean(seconds):.0f}" if seconds else ""}
 
 
 def evaluate(checkpoint: Path, out: Path) -> dict[str, Any]:
