@@ -55,7 +55,7 @@ def read_everywhere(checkpoints: Path) -> dict[str, Any] | None:
     progress = content["progress"] if content else {}
     places = distributed.gather_list([(progress.get("epoch"), progress.get("step"))])
     if len(set(places)) > 1:
-        found = ", ".join("none" if epoch is None else f"epoch {epoch}" for epoch, _ in places)
+        found = "; ".join("none" if e is None else f"epoch {e}, step {s}" for e, s in places)
         raise ValueError(
             f"resume: got different checkpoints in {checkpoints} on the processes ({found}), "
             "expected the same: --out must be on a disk that all machines share"

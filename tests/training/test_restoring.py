@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from mgd_ssl import distributed
 from mgd_ssl.training.restoring import check_optimizer, check_sections, restore_module
+from mgd_ssl.training.run_content import read_everywhere
 
 PATH = Path("runs/a/checkpoints/last.pt")
 
@@ -154,3 +156,15 @@ def test_an_optimizers_state_is_of_the_parameters_it_goes_on_with(make: Any) -> 
 def test_what_is_no_optimizers_state_is_refused(state: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         check_optimizer(trained(sgd, 3, 2), state, PATH)
+
+
+@pytest.mark.parametrize("other", [(None, None), (1, 3)])
+def test_processes_that_find_different_checkpoints_are_refused(
+    other: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(content(), tmp_path / "last.pt")
+    assert read_everywhere(tmp_path) == content()
+    monkeypatch.setattr(distributed, "gather_list", lambda items: [*items, other])
+    place = "none" if other[0] is None else "epoch 1, step 3"
+    with pytest.raises(ValueError, match=rf"\(epoch 1, step 2; {place}\), .* machines share"):
+        read_everywhere(tmp_path)
