@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--vit-epochs", default="30")
     parser.add_argument("--vit-size", default="96", help="side of its images, in pixels")
     parser.add_argument("-j", "--workers", default="0")
-    parser.add_argument("--precision", default="32", help="of training")
+    parser.add_argument("--precision", default="auto", help="of training and of the caches")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--rows", nargs="*", type=int, help="these rows alone, from 0")
