@@ -19,7 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from published import Errors, split_extra, table, train
+from published import Errors, table, train
+from tables import split_extra
 
 STUDENTS = ("mobilenet_v2", "shufflenet_v2_x1_0", "resnet18")
 TEACHER = "resnet50"

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("students", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("runs/few_labels"))
-    parser.add_argument("--shares", nargs="+", default=list(EPOCHS))
+    parser.add_argument("--shares", nargs="+", choices=EPOCHS, default=list(EPOCHS))
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--optimizer", help="of mgd-ssl classify [its default]")
     options = parser.parse_args()

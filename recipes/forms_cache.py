@@ -27,8 +27,12 @@ class Cache:
         self.transform = eval_transform(self.report.mean, self.report.std)
         self.source = subset(open_source(data, "train", labelled=True), images)
         self.test = open_source(data, "val", labelled=True)
+        made_from = f"{data.resolve()}, {teacher.resolve()}, {images} images, {epochs} epochs\n"
         if not (path / "done").exists():
             self._fill()
+            (path / "done").write_text(made_from)
+        elif (found := (path / "done").read_text()) != made_from:
+            raise SystemExit(f"{path} is of {found}expected {made_from}name another --out")
 
     def _fill(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -55,7 +59,6 @@ class Cache:
                     files[name][count : count + BATCH] = x.numpy().astype(kind)
                 count += BATCH
             print(f"cache: epoch {epoch + 1} of {self.epochs}", flush=True)
-        (self.path / "done").touch()
 
     @torch.no_grad()
     def teach(self, views: Tensor) -> tuple[list[Tensor], Tensor]:

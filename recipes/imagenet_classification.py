@@ -16,7 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from published import Errors, split_extra, table, train
+from published import Errors, table, train
+from tables import split_extra
 
 # Student -> teacher.
 PAIRS = {

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from published import split_extra
+from tables import split_extra
 
 ROOT = Path(__file__).parents[1]
 FAST = ["--precision", "bf16", "--channels-last"]

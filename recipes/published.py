@@ -13,13 +13,6 @@ from mgd_ssl.commands import classify
 Errors = tuple[float, float]
 
 
-def split_extra(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A recipe's own options, and those after ``--``, which are passed on to the command."""
-    words = list(argv)
-    end = words.index("--") if "--" in words else len(words)
-    return words[:end], words[end + 1 :]
-
-
 def train(arguments: Sequence[str], out: Path) -> Errors | None:
     """Train a classifier, or go on with it; top-1 and top-5 error in percent of its last epoch.
 

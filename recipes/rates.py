@@ -24,6 +24,7 @@ from tables import (
     print_and_write,
     run_command,
     run_rows,
+    split_extra,
 )
 
 from mgd_ssl.commands import pretrain
@@ -33,14 +34,14 @@ FOUND, OTHERS = 1.0, (0.5, 2.0)  # multiples of the rate that is found
 
 def main() -> None:
     """Run what is missing, then write the table."""
-    own, given = split(sys.argv[1:])
+    own, given = split_extra(sys.argv[1:])
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("runs/rates"))
     parser.add_argument("--epochs", type=int, nargs="+", default=[2, 7])
     parser.add_argument("--factors", type=float, nargs="+", default=OTHERS)
     parser.add_argument("--size", default="64", help="side of the student's images, in pixels")
-    parser.add_argument("--images", type=int, default=10**9, help="training images, at most")
+    parser.add_argument("--images", type=int, default=10**9, help="most of the bank")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("-j", "--workers", default="0")
     options = parser.parse_args(own)
@@ -52,12 +53,6 @@ def main() -> None:
     for epochs in options.epochs:
         lines.append(line(epochs, [done[name(epochs, factor)] for factor in factors]))
     print_and_write("\n".join([*lines, ""]), options.out / "table.md")
-
-
-def split(words: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before and after ``--``."""
-    at = words.index("--") if "--" in words else len(words)
-    return words[:at], words[at + 1 :]
 
 
 def name(epochs: int, factor: float) -> str:

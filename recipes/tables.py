@@ -50,6 +50,13 @@ def run_rows(rows: Sequence[Row], run: Callable[[Row, int], dict[str, Any]], out
     return done
 
 
+def split_extra(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A recipe's own options, and those after ``--``, which are passed on to the command."""
+    words = list(argv)
+    end = words.index("--") if "--" in words else len(words)
+    return words[:end], words[end + 1 :]
+
+
 def run_command(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> None:
     """Run a command; an error ends the recipe with the command's status."""
     if status := command(words):

@@ -14,6 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from mgd_ssl.data.decoding import Picture
+from mgd_ssl.data.formats import UNLIMITED
 from mgd_ssl.data.random_numbers import uniform
 
 TRIES = 10
@@ -208,7 +209,8 @@ def cut(image: Image.Image, box: Box, size: int, divisor: int = 1) -> UInt8[Tens
     """
     left, right = (round(x / divisor) for x in (box.left, box.left + box.width))
     top, bottom = (round(y / divisor) for y in (box.top, box.top + box.height))
-    part = TF.pil_to_tensor(image.crop((left, top, right, bottom)))
+    with UNLIMITED:  # the image was opened, so its size is allowed
+        part = TF.pil_to_tensor(image.crop((left, top, right, bottom)))
     resized: Tensor = TF.resize(part, [size, size], antialias=True)
     return resized
 

@@ -72,7 +72,9 @@ def holds_images(root: Path) -> bool:
 
 def class_folders(root: Path) -> list[str]:
     """Sorted names of the folders of ``root`` that hold images."""
-    return [name for name in folders_of(root) if holds_images(root / name)]
+    with os.scandir(root) as entries:
+        back = {e.name for e in entries if e.is_symlink() and _follow(e, ()) is None}
+    return [n for n in folders_of(root) if n not in back and holds_images(root / n)]
 
 
 def folders_of(root: Path) -> list[str]:

@@ -52,7 +52,7 @@ def _block(source: ImageSource, indices: NDArray[np.int64]) -> bytes:
 def _piece(source: ImageSource, indices: NDArray[np.int64]) -> bytes:
     array = source.read_array(indices)
     if array is None:
-        parts = [_file(source, index) for index in indices.tolist()]
+        parts = [_image(source, index) for index in indices.tolist()]
     else:
         labels = source.labels
         parts = [repr(array.shape).encode(), np.ascontiguousarray(array).tobytes()]
@@ -60,6 +60,9 @@ def _piece(source: ImageSource, indices: NDArray[np.int64]) -> bytes:
     return b"".join([*parts, source.annotation_bytes(indices)])
 
 
-def _file(source: ImageSource, index: int) -> bytes:
+def _image(source: ImageSource, index: int) -> bytes:
+    """Name and size of a file; the pixels of an image in memory."""
+    if source.in_memory:
+        return np.asarray(source.read(index)).tobytes()
     name, size = source.stored(index)
     return os.fsencode(name) + b"\0" + str(size).encode() + b"\n"

@@ -70,7 +70,7 @@ def find_layout(
     if train is None:
         train = _one(path, [name for name in names if kinds.get(name) == TRAIN], "train")
     if val is None and train != path:
-        val = _one(path, _validation(path, kinds, holds), "val")
+        val = _one(path, _validation(path, kinds, train, holds), "val")
     if train is None and val is None:
         return Layout(path)
     if val_folder is not None:
@@ -116,6 +116,11 @@ def split_kinds(names: Sequence[str]) -> dict[str, str]:
     }
 
 
+def said_kinds(names: Sequence[str]) -> set[str]:
+    """The kinds that names say, each of one, whether or not they are called alike but for it."""
+    return {found[0] for name in names if (found := _read(name))}
+
+
 def _read(name: str) -> tuple[str, tuple[str, ...]] | None:
     """The kind that a name says, and its words that are of no kind; None for other names."""
     words = re.findall(r"[^\W\d_]+", name.lower())
@@ -150,9 +155,10 @@ def _one(path: Path, found: Sequence[str], part: str) -> Path | None:
     return path / found[0] if found else None
 
 
-def _validation(path: Path, kinds: dict[str, str], holds: Holds) -> list[str]:
-    """Folders called val; where there are none, folders called test."""
+def _validation(path: Path, kinds: dict[str, str], train: Path | None, holds: Holds) -> list[str]:
+    """Folders called val, apart from the training folder; where there are none, called test."""
     filled = {name: kind for name, kind in kinds.items() if kind in (VAL, TEST)}
+    filled = {n: kind for n, kind in filled.items() if train is None or _apart(path / n, train)}
     filled = {name: kind for name, kind in filled.items() if holds(path / name)}
     return [n for n in filled if filled[n] == VAL] or list(filled)
 
@@ -179,11 +185,16 @@ def _check_apart(path: Path, train: Path | None, val_folder: str) -> None:
             f"--val-folder: got {val_folder} without a training folder in {path}; expected both. "
             "Name it too: --train-folder NAME"
         )
-    if val.is_relative_to(train) or train.is_relative_to(val):
+    if not _apart(val, train):
         raise ValueError(
             f"--val-folder: got {val_folder}, which has images in common with the training folder "
             f"{train}; expected images of its own. Name two folders beside each other."
         )
+
+
+def _apart(one: Path, other: Path) -> bool:
+    """Whether no image can be in both folders."""
+    return not (one.is_relative_to(other) or other.is_relative_to(one))
 
 
 def _check_guess(path: Path, layout: Layout, kinds: dict[str, str], labelled: bool) -> None:

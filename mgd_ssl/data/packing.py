@@ -96,7 +96,10 @@ def encode(source: ImageSource, index: int, coding: Coding) -> tuple[bytes, str,
     except (OSError, ValueError) as error:
         raise UnreadableError(f"{source.describe(index)} cannot be read: {error}") from error
     if data is None:
-        return _png(source.read(index)), "png", True
+        smaller = None if coding.size is None else _resized(source, index, coding)
+        if smaller is None:
+            return _png(source.read(index)), "png", True
+        return smaller, "jpg", True
     extension = _extension(source.stored(index)[0], data)
     if coding.size is None:
         return data, extension, True

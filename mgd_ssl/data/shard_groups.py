@@ -9,12 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 from mgd_ssl.data.folders import folders_of, holds_images, is_file
-from mgd_ssl.data.layout import find_layout, split_folder, split_kinds
+from mgd_ssl.data.layout import find_layout, said_kinds, split_folder, split_kinds
 from mgd_ssl.data.parts import find_part
 from mgd_ssl.data.reader import Split, Wanted
 
 MOST_LISTED = 10_000
-NUMBER = re.compile(r"(-\d+-of)?[-_.]?\d+$")  # train-000003, and train-00003-of-00008
+# train-000003, train-00003-of-00008, and what the Hugging Face hub long put behind that
+NUMBER = re.compile(r"(-\d+-of-\d+(-[0-9a-f]{16})?|[-_.]?\d+)$")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,12 @@ def split_group(folder: Path, names: Sequence[str], split: Split) -> tuple[Group
     remedy = "Move the others to another folder, or rename them."
     part = find_part(str(folder), list(groups), split, remedy)
     if part is None:
+        if len(said := said_kinds(list(groups))) > 1:
+            raise ValueError(
+                f"{folder}: names of {' and '.join(sorted(said))} files that differ in more than a "
+                f"number, such as {names[0]} and {names[-1]}; expected train-NUMBER and "
+                f"val-NUMBER. {remedy}"
+            )
         return Group(folder, "", tuple(names)), ()
     kinds = split_kinds(list(groups))
     unused = tuple(f"{len(groups[g])} files {g}*" for g in sorted(groups) if g not in kinds)

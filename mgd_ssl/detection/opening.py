@@ -58,8 +58,14 @@ def open_detection(
             path, split, train_folder=train_folder, val_folder=val_folder, max_pixels=max_pixels
         )
         return _unannotated(images)
-    given = train_folder if split == "train" else val_folder
-    return _open_coco(*_find_coco(path, split, given), max_pixels)
+    if split == "train":
+        return _open_coco(*_find_coco(path, "train", train_folder), max_pixels)
+    if val_folder and val_folder == train_folder:
+        raise ValueError(
+            f"--val-folder: got {val_folder}, which is the training folder too; expected images of "
+            "its own"
+        )
+    return _open_coco(*_find_coco(path, "val", val_folder, train_folder), max_pixels)
 
 
 def _unannotated(images: ImageSource) -> DetectionSource:
@@ -74,9 +80,11 @@ def _open_coco(root: Path, file: Path, max_pixels: int | None) -> DetectionSourc
     return DetectionSource(images, table)
 
 
-def _find_coco(path: Path, split: Split, given: str | None) -> tuple[Path, Path]:
-    """The folder of images and the annotation file of ``split``."""
-    names = [given] if given else _called(path, split)
+def _find_coco(
+    path: Path, split: Split, given: str | None, other: str | None = None
+) -> tuple[Path, Path]:
+    """The folder of images and the annotation file of ``split``; it is not ``other``."""
+    names = [given] if given else [name for name in _called(path, split) if name != other]
     pairs = [(path / name, path / "annotations" / f"instances_{name}.json") for name in names]
     whole = [pair for pair in pairs if pair[0].is_dir() and pair[1].is_file()]
     if len(whole) > 1:

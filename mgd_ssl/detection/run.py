@@ -8,7 +8,7 @@ from torchvision.models.detection import RetinaNet
 from mgd_ssl.data import data_line, subset
 from mgd_ssl.detection.average_precision import coco_library, detector_ap
 from mgd_ssl.detection.building import build_detection
-from mgd_ssl.detection.categories import check_same_categories
+from mgd_ssl.detection.categories import check_same_categories, match_categories
 from mgd_ssl.detection.evaluation import evaluate
 from mgd_ssl.detection.opening import open_detection
 from mgd_ssl.detection.settings import DetectConfig
@@ -47,6 +47,9 @@ def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
         uses = {"training": source} | ({"average precision": val} if val else {})
         logger.info(data_line(uses))
     task, reports = build_detection(config, source)
+    if val and config.unlabelled and reports.teacher:  # the student has the teacher's categories
+        ids = cast(RetinaNet, task.student).spec.category_ids
+        match_categories(reports.teacher, ids, val.category_ids, val.classes, what="teacher")
     if config.sync_bn:
         convert_sync_bn(task, fabric)
     return DetectRun(config, fabric, task, DetectionData(config, fabric, source), val, reports)

@@ -171,8 +171,8 @@ class DetectConfig(RunConfig):
             )
         if teacher and not self.mgd.is_matched and not self.evaluate:
             raise ValueError(
-                "mgd_weighing: got none with a teacher, expected published, mean or start: "
-                "matching is the only loss from a detector's teacher"
+                "mgd_weighing: got none with a teacher, expected published, mean or start: a "
+                "detector's teacher is always matched"
             )
         if score is not None and not 0 < score < 1:
             raise ValueError(f"teacher_boxes: got {score}, expected a score between 0 and 1")
@@ -222,6 +222,13 @@ RULES = [
     Needs(["loader.size"], lambda _: False, "in detect", "give --min-size and --max-size"),
     Needs(["loader.mean", "loader.std"], lambda _: False, "in detect", NORMALIZATION),
     Needs(["network.taps", "teacher.teacher_taps"], lambda _: False, "in detect", "give --levels"),
+    Needs(["teacher.teacher_size"], lambda _: False, "in detect", "give --min-size and --max-size"),
+    Needs(
+        ["val_every"],
+        lambda c: not c.unlabelled or c.teacher_boxes is not None,
+        "with --unlabelled",
+        "add --teacher-boxes",
+    ),
     Needs(["optim.accumulate"], lambda _: False, "in detect", "give a smaller --batch-size"),
     Needs(["optim.warmup_epochs"], lambda _: False, "in detect", "give --warmup-steps"),
     Needs(["levels", "teacher_caffe"], _has_teacher, "without a teacher", "name one: --teacher"),

@@ -31,6 +31,7 @@ from mgd_ssl.models.provenance import sha256_of
 from mgd_ssl.runs.overwriting import check_output_files
 from mgd_ssl.settings.export import ExportConfig
 from mgd_ssl.settings.options import named
+from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.training.logging import logger, start_logging
 
 IMAGES = 8
@@ -95,6 +96,7 @@ def output_path(config: ExportConfig, target: Target) -> Path:
 def read_original(config: ExportConfig) -> Original:
     """The network in the checkpoint, with its classifier where it has one."""
     if is_detector(config.checkpoint):
+        _refuse_shape(config)
         detector, report = load_detector(config.checkpoint, arch=config.network.arch)
         size = config.size or detector.spec.min_size
         return Original(detector, report, InputContract(size, report.mean, report.std))
@@ -102,6 +104,17 @@ def read_original(config: ExportConfig) -> Original:
     size = config.size or report.size or (224 if config.data else 32)
     probe(network, Taps([]), size)  # a size that it cannot take is refused
     return Original(network, report, InputContract(size, report.mean, report.std))
+
+
+def _refuse_shape(config: ExportConfig) -> None:
+    """Refuse options of a classifier's shape, which a detector's file says itself."""
+    usual = defaults_of(config).network
+    for name in ("width", "stem", "stem_stride"):
+        if getattr(config.network, name) != getattr(usual, name):
+            raise ValueError(
+                f"{name}: got {getattr(config.network, name)} with a detector, whose file says it; "
+                f"leave --{name.replace('_', '-')} out"
+            )
 
 
 def require_fit(target: Target, original: Original) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 from tyro.conf import arg
 
 from mgd_ssl.ranges import require_least
+from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.inherited import STORED, told_by, usual_teacher_size
 from mgd_ssl.settings.options import Data, DeviceOptions, FolderOptions, TeacherOptions
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
@@ -78,6 +79,11 @@ class CacheConfig(FolderOptions, Settings):
             size=size,
             crop_min=0.5 if embedded else 0.2,
         )
+
+    def rules(self) -> list[Needs]:
+        """What options need to have an effect."""
+        of_maps = ["grid", "teacher.teacher_taps"]
+        return [Needs(of_maps, lambda c: c.maps, "with --no-maps", "leave --no-maps out")]
 
     def check(self) -> None:
         """Refuse values out of range, and a cache without a teacher."""

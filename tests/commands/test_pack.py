@@ -17,9 +17,9 @@ from image_files import class_tree, photo, save, text_named_jpg
 from PIL import Image
 
 from mgd_ssl.commands import pack
-from mgd_ssl.data import data_digest, make_loader, open_source, packing
+from mgd_ssl.data import ArraySource, data_digest, make_loader, open_source, packing
 from mgd_ssl.data.folder_source import FolderSource
-from mgd_ssl.data.packing import Coding, Plan, UnreadableError, write_shard
+from mgd_ssl.data.packing import Coding, Plan, UnreadableError, encode, write_shard
 from mgd_ssl.data.packing_size import size_of_shards
 
 Capture = pytest.CaptureFixture[str]
@@ -318,3 +318,13 @@ def test_pixels_of_packed_shards_are_those_of_the_files(tmp_path: Path, folder: 
     mine, theirs = (open_source(path, "val") for path in (tmp_path / "out", folder))
     for a, b in zip(pixels(mine), pixels(theirs), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_images_in_memory_are_made_smaller_too() -> None:
+    source = ArraySource(np.stack([photo(0, 40, 40), photo(1, 40, 40)]))
+    data, extension, decoded = encode(source, 0, Coding(16))
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format, image.size, extension, decoded) == ("JPEG", (16, 16), "jpg", True)
+    data, extension, _ = encode(source, 1, Coding(64))  # small enough
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.format, image.size, extension) == ("PNG", (40, 40), "png")

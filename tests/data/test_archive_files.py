@@ -12,7 +12,7 @@ import torch
 from archive_files import names, png, write_tar
 from image_files import class_tree, photo, save
 
-from mgd_ssl.data import data_digest, make_loader, open_source
+from mgd_ssl.data import NoValidationError, data_digest, make_loader, open_source
 
 PHOTO = png(photo())
 
@@ -188,3 +188,26 @@ def test_an_archive_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
     source = open_source(path, "train")
     np.testing.assert_array_equal(source.read(4), photo(4))
     assert len(source) == 5
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_the_parts_of_an_archive_have_no_image_in_common(
+    tmp_path: Path, folder: Path, kind: str
+) -> None:
+    path = (zipped if kind == "zip" else tarred)(tmp_path / f"a.{kind}", folder)
+    for train in (".", "val"):
+        with pytest.raises(NoValidationError):
+            open_source(path, "val", train_folder=train)
+        with pytest.raises(ValueError, match="images in common"):
+            open_source(path, "val", train_folder=train, val_folder="val")
+    assert len(open_source(path, "val", train_folder="val", val_folder="train")) == 8
+
+
+def test_names_that_differ_in_the_case_of_the_extension_are_two_images(tmp_path: Path) -> None:
+    path = write_tar(
+        tmp_path / "a.tar", [("a/x.PNG", PHOTO), ("a/x.png", PHOTO), ("b/x.png", PHOTO)]
+    )
+    assert names(open_source(path, "train")) == ["a/x.PNG", "a/x.png", "b/x.png"]
+    path = write_tar(tmp_path / "b.tar", [("a/x.png", PHOTO), ("a/x.png", PHOTO)])
+    with pytest.raises(ValueError, match=r"two images a/x\.png; expected one"):
+        open_source(path, "train")

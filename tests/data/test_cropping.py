@@ -277,3 +277,10 @@ def test_extreme_shapes_cost_no_more_than_their_crops(tmp_path, resized, croppin
     got = cropping.one(open_picture(path), draws)
     assert got.shape[-3:] == (3, 224, 224) and (got.int() - 200).abs().max() <= 2
     assert resized and max(resized) <= 4 * 256 * 256
+
+
+def test_a_crop_of_an_image_that_was_allowed_is_not_refused_by_pillow(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    crop = cut(Image.fromarray(photo(0, 100, 100)), Box(0, 0, 90, 90), 8)
+    assert crop.shape == (3, 8, 8)
+    assert Image.MAX_IMAGE_PIXELS == 1000

@@ -124,3 +124,9 @@ def test_paths_of_any_bytes_are_read(images: Path) -> None:
     os.rename(os.fsencode(images / "cat" / "0.png"), os.fsencode(images) + b"/cat/\xff.png")
     (images / "a.txt").write_bytes(b"cat/\xff.png\n")
     assert open_source(images / "a.txt", "train").read(0).size == (48, 40)
+
+
+def test_a_quote_that_is_never_closed_is_named_with_its_line(images: Path) -> None:
+    lines = ["cat/0.png,cat", '"cat/1.png,cat', *["dog/0.png,dog"] * 10_000]
+    with pytest.raises(ValueError, match=r"a\.csv, line \d+: field larger .* closing quote"):
+        open_source(write(images / "a.csv", *lines), "train")

@@ -8,7 +8,9 @@ import pytest
 from image_files import class_tree
 
 from mgd_ssl.data import ArraySource, data_digest, open_source, subset
+from mgd_ssl.detection.annotations import AnnotationTable
 from mgd_ssl.detection.opening import open_detection
+from mgd_ssl.detection.sources import DetectionSource
 
 
 @pytest.fixture
@@ -67,3 +69,12 @@ def test_boxes_are_part_of_a_detection_source() -> None:
     plain = open_detection(None, "train", annotated=False)
     assert data_digest(source) == data_digest(open_detection(None, "train"))
     assert data_digest(source) != data_digest(plain)
+
+
+def test_the_pixels_of_a_detection_source_in_memory_count() -> None:
+    images = np.zeros((3, 8, 8), np.uint8)
+    digests = [
+        data_digest(DetectionSource(ArraySource(pixels), AnnotationTable.empty(3)))
+        for pixels in (images, images.copy(), images + 1)
+    ]
+    assert digests[0] == digests[1] != digests[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from image_files import photo, save
 
-from mgd_ssl.data import ImageSource, data_line, open_source, subset
+from mgd_ssl.data import ImageSource, NoValidationError, data_line, open_source, subset
 from mgd_ssl.data.layout import Layout, find_layout, split_kinds
 
 
@@ -270,3 +270,22 @@ def test_names_that_are_not_utf_8_are_read(tmp_path: Path) -> None:
     source = open_source(tmp_path, "train")
     assert source.read(0).size == (48, 40)
     assert os.fsencode(source.describe(0)) == folder + b"/\xff.png"
+
+
+@pytest.mark.parametrize("train", ["val", "val/a"])
+def test_the_training_part_is_not_its_own_validation_part(tmp_path: Path, train: str) -> None:
+    tree(tmp_path, train=1, val__a=2, val__b=1)
+    assert len(open_source(tmp_path, "train", train_folder=train)) == (3 if train == "val" else 2)
+    with pytest.raises(NoValidationError):
+        open_source(tmp_path, "val", train_folder=train)
+    tree(tmp_path, test=4)
+    assert len(open_source(tmp_path, "val", train_folder=train)) == 4
+
+
+def test_a_link_that_leads_back_is_no_class(tmp_path: Path) -> None:
+    tree(tmp_path, train__cat=2, train__dog=2, val__cat=1, val__dog=1)
+    (tmp_path / "train" / "all").symlink_to(".")
+    for split, labels in (("train", [0, 0, 1, 1]), ("val", [0, 1])):
+        source = open_source(tmp_path, split, labelled=True)  # type: ignore[arg-type]
+        assert source.classes == ["cat", "dog"]
+        assert source.labels is not None and source.labels.tolist() == labels

@@ -184,6 +184,10 @@ def test_mixed_labels_are_refused_where_labels_are_wanted(
         ("train-000000.tar", "val-000000.tar"),
         ("imagenet-train-0000.tar", "imagenet-validation-00.tar"),
         ("train-00000-of-00001.tar", "test-00000-of-00001.tar"),
+        (
+            "train-00000-of-00001-b42a775f407cee45.tar",
+            "validation-00000-of-00001-0e9f3c5d7a1b2c4d.tar",
+        ),
     ],
 )
 def test_parts_are_folders_of_shards_or_told_by_the_names(
@@ -511,3 +515,10 @@ def test_logging_says_that_archives_are_read_once(
     with caplog.at_level(logging.INFO, "mgd_ssl"):
         open_source(shards, "train")
     assert "2 archives are read once, for the index" in caplog.text
+
+
+def test_parts_whose_names_differ_in_more_than_a_number_are_refused(tmp_path: Path) -> None:
+    shard(tmp_path / "train-first.tar", 0)
+    shard(tmp_path / "val-second.tar", 1)
+    with pytest.raises(ValueError, match=r"train and val files .* expected train-NUMBER and val-N"):
+        open_source(tmp_path, "train")

@@ -192,3 +192,13 @@ def test_boxes_in_shares_of_the_image_are_refused(tmp_path):
     write_split(tmp_path, instances(3, [box(10, 3, 0.1, 0.2, 0.5, 0.5), box(20, 7, 0, 0, 1, 0.9)]))
     with pytest.raises(ValueError, match=r"all boxes lie between 0 and 1.*Multiply"):
         open_detection(tmp_path, "train")
+
+
+def test_the_training_images_are_not_measured_on(tmp_path):
+    for name in ("train", "val"):
+        write_split(tmp_path, instances(3, [box(10, 3, 4, 4, 8, 8)]), name)
+    assert len(open_detection(tmp_path, "train", train_folder="val")) == 3
+    with pytest.raises(ValueError, match="no val images and no annotation file"):
+        open_detection(tmp_path, "val", train_folder="val")
+    with pytest.raises(ValueError, match="got val, which is the training folder too"):
+        open_detection(tmp_path, "val", train_folder="val", val_folder="val")

@@ -149,3 +149,9 @@ def test_another_layout_is_no_option(capsys):
     with pytest.raises(SystemExit) as stop:
         export.main(["a.pt", "--to", "caffe"])
     assert stop.value.code == 2 and "--to" in capsys.readouterr().err
+
+
+def test_options_of_a_classifiers_shape_are_refused(checkpoint, capsys):
+    assert export.main([str(checkpoint), "--to", "detectron2", "--width", "0.5"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "width: got 0.5 with a detector, whose file says it; leave --width out" in said

@@ -11,6 +11,7 @@ import yaml
 
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
+from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.config_file import saved
 from mgd_ssl.settings.effects import Needs, refuse_without_effect
@@ -80,12 +81,18 @@ UNREAD = {
         "d --mean 0 0 0",
         "d --taps a=layer1",
         "d --warmup-epochs 2",
+        "d --teacher t.pt --teacher-size 64",
+        "d --teacher t.pt --unlabelled --val-every 2",
         "d --levels c2 c3",
         "d --teacher-caffe",
         "d --mgd-weighing start",
         "d --cos --schedule 3",
         "d --evaluate --student-weights w --epochs 3",
         "d --evaluate --student-weights w --precision bf16",
+    ],
+    CacheConfig: [
+        "d --teacher t.pt --no-maps --grid 7",
+        "d --teacher t.pt --no-maps --teacher-taps a=layer1",
     ],
     KnnConfig: ["t.pt d --neighbours 3", "t.pt d --stem imagenet --stem-stride 2"],
     LinearEvalConfig: [

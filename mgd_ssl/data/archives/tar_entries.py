@@ -37,6 +37,10 @@ class Stored(NamedTuple):
     label: str | None
 
 
+class RepeatedNameError(Exception):
+    """Two images of an archive have one name."""
+
+
 def read_tar(path: Path) -> Entries:
     """List the images of a tar archive, and their labels; nothing is unpacked.
 
@@ -57,6 +61,8 @@ def read_tar(path: Path) -> Entries:
         with tarfile.open(path, "r:") as tar:
             for member, name in _files(tar, path, found):
                 _take(tar, member, name, samples, found)
+    except RepeatedNameError as error:
+        raise ValueError(f"{path}: {error}") from error
     except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
         raise ValueError(f"{path}: {_why(path, error)}") from error
     sharded = any(sample.described for sample in samples.values())
@@ -105,13 +111,13 @@ def _take(
     """Add a file to its sample."""
     folder, base = os.path.split(name)
     stem, _, extension = base.partition(".")
-    key, extension = os.path.join(folder, stem), extension.lower()
+    key, written, extension = os.path.join(folder, stem), extension, extension.lower()
     if f".{extension}".endswith(extensions()):
         sample = samples.setdefault(key, Sample())
         member.name = name
-        if extension in sample.images:
-            raise tarfile.ReadError(f"two members {name}")
-        sample.images[extension] = member
+        if written in sample.images:
+            raise RepeatedNameError(f"two images {name}; expected one. Pack it without the other.")
+        sample.images[written] = member
     elif extension in ("cls", "json"):
         sample = samples.setdefault(key, Sample())
         sample.described = True

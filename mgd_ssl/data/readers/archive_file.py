@@ -17,6 +17,7 @@ from mgd_ssl.data.folders import counted
 from mgd_ssl.data.layout import split_kinds
 from mgd_ssl.data.parts import find_part
 from mgd_ssl.data.reader import Opener, Reader, Split, Wanted
+from mgd_ssl.data.sources import NoValidationError
 
 KINDS = {".zip": (read_zip, ZipSource), ".tar": (read_tar, ArchiveSource)}
 
@@ -64,6 +65,10 @@ def _part(path: Path, table: Table, wanted: Wanted, split: Split) -> tuple[str, 
     given = wanted.train_folder if split == "train" else wanted.val_folder
     if given == "." and split == "train":
         return root, ()
+    train = (wanted.train_folder or "").strip("/")
+    if split == "val" and train:
+        _check_apart(path, train, given)
+        tops = [name for name in tops if name != train]
     if given is not None and given.strip("/") not in tops:
         raise ValueError(
             f"--{split}-folder: got {given}, which is no folder in {path}; expected one of "
@@ -75,6 +80,25 @@ def _part(path: Path, table: Table, wanted: Wanted, split: Split) -> tuple[str, 
         return root, ()
     used = {part, wanted.train_folder, wanted.val_folder, *split_kinds(tops)}
     return f"{root}{part}/", (*(f"{n}/" for n in tops if n not in used), *_loose(table, root))
+
+
+def _check_apart(path: Path, train: str, given: str | None) -> None:
+    """Refuse a validation folder that has the images of the named training folder.
+
+    Raises:
+        NoValidationError: all images are trained on, and no validation folder is named.
+        ValueError: the validation folder is the training folder, or in it.
+    """
+    if given is not None and train in (".", given.strip("/")):
+        raise ValueError(
+            f"--val-folder: got {given}, which has images in common with the training folder "
+            f"{train} in {path}; expected images of its own. Name two folders beside each other."
+        )
+    if train == ".":
+        raise NoValidationError(
+            f"{path}: no validation images, as --train-folder . trains on all of them; name a "
+            "folder, or use a command that needs only training images."
+        )
 
 
 def _loose(table: Table, root: str) -> list[str]:

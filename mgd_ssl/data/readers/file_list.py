@@ -93,10 +93,17 @@ def _rows(file: Path) -> Iterator[Row]:
                 if line.strip():
                     yield _split(line.rstrip("\r\n"))
             return
-        for number, cells in enumerate(csv.reader(lines, delimiter=delimiter)):
-            if not cells or not cells[0] or (number == 0 and not _is_image(cells[0])):
-                continue  # an empty line, or the names of the columns
-            yield cells[0], (cells[1].strip() or None) if len(cells) > 1 else None
+        table = csv.reader(lines, delimiter=delimiter)
+        try:
+            for number, cells in enumerate(table):
+                if not cells or not cells[0] or (number == 0 and not _is_image(cells[0])):
+                    continue  # an empty line, or the names of the columns
+                yield cells[0], (cells[1].strip() or None) if len(cells) > 1 else None
+        except csv.Error as error:
+            raise ValueError(
+                f"{file}, line {table.line_num}: {error}; expected one image a line, and a closing "
+                "quote for each opening one"
+            ) from error
 
 
 def _split(line: str) -> Row:
