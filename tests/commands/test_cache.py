@@ -68,12 +68,15 @@ def test_the_command_that_trains_from_the_cache_names_its_teacher(
 
 
 def test_the_command_names_what_the_cache_does_not_tell(teacher: Path) -> None:
-    given = ["photos", "--teacher", str(teacher), "--max-pixels", "1000", "--no-maps"]
-    given += ["--teacher-taps", "first=layer1", "last=layer4"]
-    words = runs.training_words(parse(CacheConfig, "mgd-ssl cache", given))
-    assert words[words.index("--teacher-taps") + 1 :][:2] == ["first=layer1", "last=layer4"]
-    assert words[words.index("--max-pixels") + 1] == "1000"
-    assert words[words.index("--method") + 1] == "simreg"
+    def words(*more: str) -> list[str]:
+        given = ["photos", "--teacher", str(teacher), *more]
+        return runs.training_words(parse(CacheConfig, "mgd-ssl cache", given))
+
+    found = words("--max-pixels", "1000", "--teacher-taps", "first=layer1", "last=layer4")
+    assert found[found.index("--teacher-taps") + 1 :][:2] == ["first=layer1", "last=layer4"]
+    assert found[found.index("--max-pixels") + 1] == "1000" and "--method" not in found
+    found = words("--no-maps")
+    assert found[found.index("--method") + 1] == "simreg"
 
 
 @pytest.fixture(scope="module")
