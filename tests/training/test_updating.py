@@ -229,12 +229,18 @@ def test_the_average_follows_its_formula() -> None:
         torch.testing.assert_close(value.double(), expected[name], rtol=1e-6, atol=1e-7)
 
 
-def test_the_average_takes_the_students_place_and_gives_it_back() -> None:
+def behind() -> tuple[nn.Module, StudentAverage]:
+    """A student, and its average that differs from it."""
     network = small_network()
     average = StudentAverage(network, 0.5)
     average.update()
     with torch.no_grad():
         network[0].weight += 1  # type: ignore[operator]
+    return network, average
+
+
+def test_the_average_takes_the_students_place_and_gives_it_back() -> None:
+    network, average = behind()
     own, mean = (copy.deepcopy(m.state_dict()) for m in (network, average.model.module))
     x = torch.randn(5, 3)
     expected = average.model.module.eval()(x)
@@ -249,11 +255,7 @@ def test_the_average_takes_the_students_place_and_gives_it_back() -> None:
 
 
 def test_a_signal_at_any_line_leaves_student_and_average_their_own_values() -> None:
-    network = small_network()
-    average = StudentAverage(network, 0.5)
-    average.update()
-    with torch.no_grad():
-        network[0].weight += 1  # type: ignore[operator]
+    network, average = behind()
     both = (network, average.model.module)
     before = [copy.deepcopy(m.state_dict()) for m in both]
     broken = 0
