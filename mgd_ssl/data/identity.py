@@ -61,8 +61,9 @@ def _piece(source: ImageSource, indices: NDArray[np.int64]) -> bytes:
 
 
 def _image(source: ImageSource, index: int) -> bytes:
-    """Name and size of a file; the pixels of an image in memory."""
+    """Name and size of a file; shape and pixels of an image in memory."""
     if source.in_memory:
-        return np.asarray(source.read(index)).tobytes()
+        pixels = np.asarray(source.read(index))
+        return repr(pixels.shape).encode() + pixels.tobytes()
     name, size = source.stored(index)
     return os.fsencode(name) + b"\0" + str(size).encode() + b"\n"

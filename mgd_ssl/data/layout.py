@@ -117,7 +117,7 @@ def split_kinds(names: Sequence[str]) -> dict[str, str]:
 
 
 def said_kinds(names: Sequence[str]) -> set[str]:
-    """The kinds that names say, each of one, whether or not they are called alike but for it."""
+    """The kinds that the names say, even where they differ in other words too."""
     return {found[0] for name in names if (found := _read(name))}
 
 

@@ -14,7 +14,7 @@ from mgd_ssl.data.parts import find_part
 from mgd_ssl.data.reader import Split, Wanted
 
 MOST_LISTED = 10_000
-# train-000003, train-00003-of-00008, and what the Hugging Face hub long put behind that
+# train-000003, train-00003-of-00008, and the hash that the Hugging Face hub used to append
 NUMBER = re.compile(r"(-\d+-of-\d+(-[0-9a-f]{16})?|[-_.]?\d+)$")
 
 

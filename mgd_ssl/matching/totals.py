@@ -15,7 +15,7 @@ def stage_weights(stages: int, images: int, factor: float = LOSS_FACTOR) -> list
     Args:
         stages: n, ignored stages included.
         images: B, the number of images that the losses were summed over.
-        factor: tuned for inputs of 224×224; at another resolution the weights do not suit.
+        factor: tuned for inputs of 224×224; other resolutions need another one.
     """
     return [1 / 2 ** (stages - 1 - i) / images / factor for i in range(stages)]
 

@@ -87,7 +87,7 @@ def _check_apart(path: Path, train: str, given: str | None) -> None:
 
     Raises:
         NoValidationError: all images are trained on, and no validation folder is named.
-        ValueError: the validation folder is the training folder, or in it.
+        ValueError: it is the training folder, or in it.
     """
     if given is not None and train in (".", given.strip("/")):
         raise ValueError(
