@@ -27,7 +27,7 @@ from mgd_ssl.training.schedules import learning_rate
 from mgd_ssl.training.starting import start_run
 from mgd_ssl.training.student_weights import Reports
 
-ADAMW = 1e-3  # rate of a short run; docs/log.md
+RATE = 1e-3  # of a short run; docs/log.md
 WARMUP = 0.1  # of a run, at most
 
 
@@ -91,10 +91,8 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
     ) -> None:
         steps = len(data.loader)
         warmup = min(config.optim.warmup_steps / steps, config.optim.epochs * WARMUP)
-        rate, freq = (
-            learning_rate(config.optim, steps, ADAMW, warmup=warmup),
-            config.mgd.mgd_update_freq,
-        )
+        rate = learning_rate(config.optim, steps, RATE, warmup=warmup)
+        freq = config.mgd.mgd_update_freq
         total = rate.epochs * steps
         solve_at = range(0, total, freq) if freq else detection_iterations(total)
         super().__init__(config, fabric, task, data, rate, solve_at)

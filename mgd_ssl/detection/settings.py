@@ -70,7 +70,7 @@ class DetectOptimizer(OptimizerOptions):
     epochs: int = 12
     batch_size: Annotated[int, arg(aliases=["-b"])] = 8
     """Images per step, over all processes."""
-    optimizer: OptimizerName = "adamw"
+    optimizer: OptimizerName = "muon"
     """SGD has its own default learning rate; muon: Muon for the matrices of convolutions, AdamW for
     all else."""
     lr: float = 0.0

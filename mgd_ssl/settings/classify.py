@@ -49,7 +49,7 @@ class ClassifyOptimizer(OptimizerOptions):
     """Optimizer and learning rate."""
 
     epochs: int = 120
-    optimizer: OptimizerName = "adamw"
+    optimizer: OptimizerName = "muon"
     """SGD has its own default learning rate and weight decay; muon: Muon for the matrices of linear
     layers and convolutions, AdamW for all else."""
     lr: float = 0.0

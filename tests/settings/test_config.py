@@ -88,13 +88,13 @@ def test_earlier_spellings_say_the_same(earlier: list[str], now: list[str]) -> N
 
 
 @pytest.mark.parametrize("data", [["images"], []])
-def test_adamw_does_not_take_the_rate_of_sgd(data: list[str]) -> None:
+def test_muon_does_not_take_the_rate_of_sgd(data: list[str]) -> None:
     classify = parse(ClassifyConfig, "mgd-ssl classify", data).optim
-    assert (classify.optimizer, classify.lr, classify.weight_decay) == ("adamw", 0, 0.05)
+    assert (classify.optimizer, classify.lr, classify.weight_decay) == ("muon", 0, 0.05)
     classify = parse(ClassifyConfig, "mgd-ssl classify", [*data, "--optimizer", "sgd"]).optim
     assert (classify.optimizer, classify.lr, classify.weight_decay) == ("sgd", 0.1, 1e-4)
     detect = parse(DetectConfig, "mgd-ssl detect", data).optim
-    assert (detect.optimizer, detect.lr) == ("adamw", 0)
+    assert (detect.optimizer, detect.lr) == ("muon", 0)
     assert parse(PretrainConfig, "pretrain.py", []).optim.optimizer == "adamw"  # embedded images
     detect = parse(DetectConfig, "mgd-ssl detect", [*data, "--optimizer", "sgd"]).optim
     assert (detect.optimizer, detect.lr) == ("sgd", 0.01)
