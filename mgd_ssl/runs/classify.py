@@ -65,7 +65,8 @@ from mgd_ssl.training.starting import start_run
 from mgd_ssl.training.student_weights import Reports, refuse_teachers_own, say_start
 from mgd_ssl.training.training_data import ImageData, before_epochs
 
-FROM_WEIGHTS, FROM_SCRATCH = 1e-3, 4e-3  # rates of a short run; docs/log.md
+FROM_WEIGHTS = 1e-3  # rates of a short run; docs/log.md
+FROM_SCRATCH = 4e-3
 
 
 def run(config: ClassifyConfig) -> None:
