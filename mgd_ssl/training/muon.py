@@ -115,12 +115,20 @@ def orthogonalized(matrices: Tensor) -> Tensor:
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = (matrices.mT if is_tall else matrices).float()
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
-    product, factor = x @ x.mT, torch.eye(x.shape[1], device=x.device).expand(len(x), -1, -1)
-    a, b, c = COEFFICIENTS
-    identity = factor
-    for _ in range(ROUNDS):
-        once = a * identity + torch.baddbmm(product, product, product, beta=b, alpha=c)
-        factor, product = once @ factor, once @ product @ once
+    product = x @ x.mT
+    factor = once = polynomial(product)
+    for _ in range(ROUNDS - 1):
+        product = once @ product @ once
+        once = polynomial(product)
+        factor = once @ factor
     x = factor @ x
     found: Tensor = x.mT if is_tall else x
     return found
+
+
+def polynomial(product: Tensor) -> Tensor:
+    """(B,M,M) X·Xᵀ -> the matrix with which a round multiplies X."""
+    a, b, c = COEFFICIENTS
+    matrix = torch.baddbmm(product, product, product, beta=b, alpha=c)
+    matrix.diagonal(dim1=1, dim2=2).add_(a)
+    return matrix
