@@ -128,7 +128,7 @@ def fit(
     def keep(here: Position) -> None:
         nonlocal saved
         meter.check()
-        save(replace(here, summed=meter.summed if here.step else LossSums()))
+        save(replace(here, summed=meter.summed() if here.step else LossSums()))
         saved = here
 
     bar = Progress("training", config.epochs * steps, "steps", logged=False)

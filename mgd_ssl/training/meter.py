@@ -27,6 +27,11 @@ class LossSums:
     count: int = 0
     losses: Mapping[str, float] = field(default_factory=dict)
 
+    def means(self) -> dict[str, float]:
+        """``train_loss``, the sum of all, and each of them."""
+        means = {f"train_loss/{k}": v / max(self.count, 1) for k, v in self.losses.items()}
+        return {"train_loss": sum(means.values()), **means}
+
 
 class Meter:
     """Means of the losses, images a second, and the alarm on a non-finite loss.
@@ -49,10 +54,15 @@ class Meter:
         self._images = self._steps = 0
         self._clock = self._last = time.perf_counter()
 
-    @property
     def summed(self) -> LossSums:
-        """What the epoch's means are of; the losses that were added last are not read for it."""
-        return LossSums(self._count, dict(self._sums))
+        """What the epoch's means are of: the mean of all processes, each of which must ask.
+
+        The losses that were added last are not read for it.
+        """
+        sums = torch.tensor(list(self._sums.values()), dtype=torch.float64)
+        sums = distributed.all_reduce_sum(sums.to(distributed.collective_device()))
+        means = (sums / distributed.world_size()).tolist()
+        return LossSums(self._count, dict(zip(self._sums, means, strict=True)))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -93,15 +103,16 @@ class Meter:
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
 
-    def _means(self) -> dict[str, float]:
-        means = {f"train_loss/{k}": v / max(self._count, 1) for k, v in self._sums.items()}
-        return {"train_loss": sum(means.values()), **means}
+    @property
+    def _own(self) -> LossSums:
+        """What this process has summed."""
+        return LossSums(self._count, self._sums)
 
     def report(self, epoch: int, step: int) -> None:
-        """Log the means so far in this epoch, the speed and the time left."""
+        """Log this process's means so far in this epoch, the speed and the time left."""
         self.check()
         seconds = time.perf_counter() - self._clock
-        speed, means = self._images / seconds, self._means()
+        speed, means = self._images / seconds, self._own.means()
         parts = " ".join(f"{k.removeprefix('train_')} {v:.4f}" for k, v in means.items())
         logger.info(
             "epoch %d/%d step %d/%d  %s  %s  %s left",
@@ -111,9 +122,9 @@ class Meter:
         )
 
     def note(self, epoch: int, step: int) -> str:
-        """Mean loss of the epoch so far, speed and time left of the run, in words."""
+        """This process's mean loss of the epoch so far, speed and time left, in words."""
         seconds = max(time.perf_counter() - self._clock, 1e-9)
-        loss = f"loss {self._means()['train_loss']:.4g}, " if self._count else ""
+        loss = f"loss {self._own.means()['train_loss']:.4g}, " if self._count else ""
         left = self._left(epoch, step, seconds)
         return f"{loss}{self._images / seconds:.0f} images/s, {left} left"
 
@@ -123,12 +134,12 @@ class Meter:
         return format_duration(steps * seconds / max(self._steps, 1))
 
     def finish(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Log and write the epoch's means, with the metrics given."""
+        """Log and write the epoch's means over all processes, with the metrics given."""
         self.check()
         seconds = self._last - self._clock
         speed = self._images / max(seconds, 1e-9)
         rate = self.optimizer.param_groups[0]["lr"]
-        row = {**self._means(), "lr": rate}
+        row = {**self.summed().means(), "lr": rate}
         row |= {"images_per_second": round(speed, 1)} if self._images else {}
         row |= {"peak_memory_gib": round(peak_memory(), 3), **metrics}
         text = "  ".join(f"{k} {_short(v)}" for k, v in row.items())

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import Tensor
 
 from mgd_ssl.errors import NonFiniteLossError
@@ -117,3 +119,25 @@ def test_durations_read_as_clocks() -> None:
 def test_a_run_of_no_epochs_or_of_a_broken_rhythm_is_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="expected at least 1, 1 and 0"):
         LoopConfig(**{"epochs": 1, **bad})
+
+
+def _run_rank(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", f"file://{folder}/meeting", rank=rank, world_size=2)
+    own = Path(folder) / str(rank)
+    own.mkdir()
+    meter, writer = _meter(own)
+    meter.add(0, 0, _losses(1.0 + rank, 10.0), 4)
+    meter.check()
+    meter.restart(meter.summed())  # as a resumed run, which reads what the first process wrote
+    meter.add(0, 1, _losses(3.0 + 2 * rank, 20.0), 4)
+    meter.finish(0, {})
+    writer.close()
+    dist.destroy_process_group()
+
+
+def test_an_epochs_losses_are_the_mean_of_both_processes(tmp_path: Path) -> None:
+    mp.start_processes(_run_rank, (str(tmp_path),), nprocs=2, start_method="fork")
+    for rank in (0, 1):
+        (row,) = _rows(tmp_path / str(rank))
+        assert row["train_loss/contrastive"] == (1.5 + 4.0) / 2
+        assert (row["train_loss/matching/layer1"], row["train_loss"]) == (15.0, 17.75)
