@@ -96,16 +96,11 @@ class Shrink(nn.Module):
         self.size = size
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c s s"]:
-        """Views of the side S or larger, all of one side -> of the side S, in the same precision.
-
-        Computed in float32: on the CPU torch antialiases in no other.
-        """
+        """Views of the side S or larger, all of one side -> of the side S."""
         if images.shape[-1] <= self.size:
             return images
         side = (self.size, self.size)
-        whole = images.float()
-        shrunk = F.interpolate(whole, side, mode="bilinear", antialias=True, align_corners=False)
-        return shrunk.to(images.dtype)
+        return F.interpolate(images, side, mode="bilinear", antialias=True, align_corners=False)
 
 
 class Normalize(nn.Module):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mgd_ssl import process
-from mgd_ssl.fabric import DDPStrategy, Fabric
+from mgd_ssl.fabric import Autocast, DDPStrategy, Fabric
 from mgd_ssl.models import FeatureReader
 from mgd_ssl.models.compiling import compile_parts, tapped_modules
 from mgd_ssl.settings.options import ComputeOptions, DeviceOptions
@@ -19,7 +19,7 @@ from mgd_ssl.training.precision import Options, find_precision
 from mgd_ssl.training.rendezvous import find_world
 
 THREADS_A_CORE = 16
-PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+MIXED = {"bf16": "bf16-mixed", "fp16": "16-mixed"}  # precisions, as Fabric calls them
 # Not sent at each step: queues, margins and assignments are equal on all ranks by construction, and
 # norms' statistics are taken from the first rank where they count.
 BUFFERS_STAY = (
@@ -51,13 +51,14 @@ def start_fabric(options: DeviceOptions) -> Fabric:
         world = find_world(world.devices, world.nodes)
     watch_parent()
     threads = threads_of(options.threads)
+    mixed = MIXED.get(options.precision)
+    precision = Autocast(mixed, accelerator) if mixed else None
     fabric = Fabric(
         accelerator=accelerator,
         devices=world.devices,
         num_nodes=world.nodes,
         strategy=DDPStrategy(**BUFFERS_STAY) if several else "auto",
-        precision=PRECISION[options.precision],
-        plugins=world.environment,
+        plugins=[plugin for plugin in (world.environment, precision) if plugin],
     )
     fabric.launch()
     torch.set_num_threads(threads)

@@ -132,14 +132,6 @@ def test_larger_views_shrink_as_torchvision_shrinks_them_and_smaller_ones_stay(i
         assert Shrink(side)(views) is views
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_views_are_shrunk_in_float32_and_rounded_once(dtype: torch.dtype) -> None:
-    views = torch.rand(2, 3, 30, 30).to(dtype)
-    with torch.autocast("cpu", torch.bfloat16):
-        shrunk = Shrink(20)(views)
-    assert torch.equal(shrunk, Shrink(20)(views.float()).to(dtype))
-
-
 def test_blur_of_an_image_smaller_than_its_kernel_works(images):
     assert view(size=4, blur_p=1.0)(images[..., :4, :4]).shape == (12, 3, 4, 4)
 

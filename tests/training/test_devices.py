@@ -109,3 +109,21 @@ def test_more_threads_than_the_system_bears_are_refused() -> None:
         ValueError, match=r"threads: got 100000, expected 1 to \d+, 16 for each core"
     ):
         threads_of(100_000)
+
+
+class Seen(torch.nn.Linear):
+    """Keeps what it is given."""
+
+    def forward(self, boxes: list[torch.Tensor], images: torch.Tensor) -> torch.Tensor:
+        self.boxes, self.images = boxes, images
+        self.found: torch.Tensor = super().forward(images)
+        return self.found
+
+
+def test_mixed_precision_computes_in_it_and_rounds_no_input() -> None:
+    fabric = start_fabric(DeviceOptions(accelerator="cpu", precision="bf16"))
+    seen = Seen(3, 2)
+    boxes, images = [torch.tensor([[301.3, 203.7, 617.9, 401.2]])], torch.rand(4, 3)
+    output = fabric.setup_module(seen)(boxes, images)
+    assert seen.boxes[0] is boxes[0] and seen.images is images
+    assert (seen.found.dtype, output.dtype) == (torch.bfloat16, torch.float32)
