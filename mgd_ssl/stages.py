@@ -37,8 +37,8 @@ class Stage:
         form: what the teacher's map is.
         student_side: (H, W) of the student's map, where it was probed.
         teacher_side: (H, W) of the teacher's map, where it was probed.
-        borrowed: whether the teacher has fewer maps than the student has stages, so that it lends
-            this one the map of the nearest side.
+        borrowed: whether the teacher has fewer maps than the student has stages, so that other
+            stages meet this one's map too.
         ignored: whether the stage takes no part; then it has no adapter and no assignment.
     """
 
@@ -119,14 +119,14 @@ def plan_stages(
         [*ignore, *(far if len(far) < len(names) else ())],
         [forms[j] if forms else "rectified" for j in found],
     )
-    borrowed = len(teacher_maps) < len(student_maps)
+    fewer = len(teacher_maps) < len(student_maps)
     return [
         replace(
             s,
             teacher_index=j,
             student_side=sides[0][s.index],
             teacher_side=sides[1][j],
-            borrowed=borrowed,
+            borrowed=fewer and found.count(j) > 1,
         )
         for s, j in zip(stages, found, strict=True)
     ]

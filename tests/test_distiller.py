@@ -329,6 +329,12 @@ def test_one_map_of_a_student_that_meets_several_of_its_teacher_is_not_borrowed(
     assert [s.borrowed for s in plan_stages(teacher, [torch.zeros(2, 4, 4, 4)], ["a"])] == [False]
 
 
+def test_a_stage_that_alone_meets_its_map_is_not_borrowed():
+    teacher, student = ([torch.zeros(2, 8, n, n) for n in sides] for sides in ((8, 4), (16, 8, 4)))
+    stages = plan_stages(teacher, student, ["a", "b", "c"])
+    assert [(s.teacher_index, s.borrowed) for s in stages] == [(0, True), (0, True), (1, False)]
+
+
 def test_a_stage_without_loss_cannot_be_calibrated():
     distiller = FeatureDistiller([Stage(0, "a", 2, 2)], [torch.zeros(2)], adapter="group")
     distiller.solve([torch.rand(2, 2).double()])

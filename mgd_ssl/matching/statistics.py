@@ -54,17 +54,20 @@ class StatisticsAccumulator:
             ValueError: a value is not finite.
         """
         x = maps.transpose(0, 1).flatten(1).float()
-        negative = x.clamp_max(0)
-        values = torch.full_like(x[:, 0], x.shape[1])
-        sums = torch.stack(
-            [values, x.sum(1), x.square().sum(1), (x < 0).sum(1).to(x.dtype), negative.sum(1)]
+        below, negative = (x < 0).sum(1), x.clamp_max(0).sum(1)
+        # Squares in float32 would hide a deviation that is small against the mean.
+        var, mean, below, negative = (
+            sums.to(self.sums) for sums in (*torch.var_mean(x, 1, correction=0), below, negative)
         )
+        values = torch.full_like(mean, x.shape[1])
+        squares = values * (var + mean.square())
+        sums = torch.stack([values, values * mean, squares, below, negative])
         if not sums.isfinite().all():
             raise ValueError(
                 "channel statistics: a map holds NaN or infinity, expected finite features; check "
                 "the images and the weights"
             )
-        self.sums += sums.to(self.sums)
+        self.sums += sums
 
     def result(self) -> ChannelStatistics:
         """The statistics of all maps that were added.

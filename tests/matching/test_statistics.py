@@ -28,6 +28,20 @@ def test_a_constant_channel_is_divided_by_one_and_one_never_negative_has_no_marg
     assert found.std.tolist() == [1.0, 0.5] and found.margin.tolist() == [0.0, 0.0]
 
 
+def test_a_deviation_far_below_the_mean_is_found():
+    torch.manual_seed(0)
+    means = 10 * torch.randn(512)
+    maps = means.view(-1, 1, 1) * (1 + 2e-4 * torch.randn(8, 512, 7, 7))
+    maps[:, ::2] = means[::2].view(-1, 1, 1)  # constant
+    sums = StatisticsAccumulator(512)
+    for part in maps.split(4):
+        sums.update(part)
+    found = sums.result().std.double()
+    assert (found[::2] == 1).all()
+    expected = maps.double().transpose(0, 1).flatten(1).std(1, correction=0)
+    torch.testing.assert_close(found[1::2], expected[1::2], rtol=1e-2, atol=0)
+
+
 def test_values_that_are_not_finite_and_no_values_at_all_are_refused():
     with pytest.raises(ValueError, match="holds NaN or infinity"):
         StatisticsAccumulator(1).update(torch.full((1, 1, 1, 1), torch.nan))
