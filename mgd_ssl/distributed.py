@@ -94,6 +94,11 @@ def together(work: Callable[[], T]) -> T:
     return done[0]
 
 
+def from_first(work: Callable[[], T]) -> T:
+    """What work on rank 0 returns, on every rank; where it fails, all fail, as `together` says."""
+    return gather_list(together(lambda: [work()] if rank() == 0 else []))[0]
+
+
 def gather_on_first(items: list[T]) -> list[T]:
     """The items of every rank, in the order of the ranks, on rank 0; none on the others."""
     if world_size() == 1:

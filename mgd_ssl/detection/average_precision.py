@@ -49,15 +49,13 @@ def detector_ap(
     mine = distributed.together(lambda: _detect(network, source, loader, category_ids, device))
     detections, unreadable = (distributed.gather_on_first(part) for part in mine)
 
-    def measure() -> list[dict[str, float]]:
-        if distributed.rank() > 0:
-            return []
+    def measure() -> dict[str, float]:
         readable = np.setdiff1d(np.arange(len(source)), unreadable).astype(np.int64)
         ground_truth = source.select(readable).ground_truth()
         counts = {"images": len(ground_truth["images"]), "unreadable": len(unreadable)}
-        return [coco_ap(ground_truth, detections) | counts]
+        return coco_ap(ground_truth, detections) | counts
 
-    return distributed.gather_list(distributed.together(measure))[0]
+    return distributed.from_first(measure)
 
 
 @torch.no_grad()

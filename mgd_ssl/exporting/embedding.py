@@ -73,12 +73,11 @@ def run(config: EmbedConfig) -> Path:
         logger.info(data_line({"features": source}))
     embedder = Embedder(config, fabric, source, load_network(config, fabric.device))
     with ExitStack() as stack:
-        if fabric.is_global_zero:
-            stack.enter_context(alone(embedder.folder, "writes features"))
-        fabric.barrier()
+        begun = alone(embedder.folder, "writes features")
+        distributed.from_first(lambda: stack.enter_context(begun))
         embedder.make()
         fabric.barrier()
-        distributed.together(lambda: embedder.finish(kind) if fabric.is_global_zero else None)
+        distributed.from_first(lambda: embedder.finish(kind))
     return config.out
 
 
@@ -159,7 +158,7 @@ class Embedder:
         Raises:
             WriteError: the disk is full.
         """
-        missing = distributed.together(self._missing)
+        missing = distributed.from_first(self._missing)
         mine = missing[self.fabric.global_rank :: self.fabric.world_size]
         whole = len(self.parts) - len(missing)
         if whole and self.fabric.is_global_zero:
@@ -204,15 +203,11 @@ class Embedder:
         return self.folder / f"{number:0{DIGITS}}.safetensors"
 
     def _missing(self) -> list[int]:
-        """Parts that are to be made; the first process looks for all."""
-        if not self.fabric.is_global_zero:
-            found: list[list[int]] = []
-        else:
-            for file in self.folder.glob(".*.tmp"):
-                file.unlink()  # of a command that was killed
-            numbers = range(len(self.parts))
-            found = [[n for n in numbers if not is_whole(self._path(n), self.identity, None)]]
-        return distributed.gather_list(found)[0]
+        """Parts that are to be made; what a killed command left of one goes."""
+        for file in self.folder.glob(".*.tmp"):
+            file.unlink()
+        numbers = range(len(self.parts))
+        return [n for n in numbers if not is_whole(self._path(n), self.identity, None)]
 
     def _columns(self, wanted: Sequence[int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """The columns of each part; the loader decodes ahead over their borders."""

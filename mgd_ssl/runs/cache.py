@@ -12,7 +12,6 @@ from mgd_ssl.cache.manifest import MANIFEST, Manifest, StoredMap, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import ImageSource, data_digest, open_sources
 from mgd_ssl.data.packing_size import free_bytes
-from mgd_ssl.fabric import Fabric
 from mgd_ssl.files import require_writable, write_text
 from mgd_ssl.models import KeyReport, Taps, load_backbone, probe
 from mgd_ssl.progress import format_duration
@@ -52,13 +51,15 @@ def run(config: CacheConfig) -> None:
     manifest = distributed.together(lambda: require_same(config.out, manifest))
     place(teacher, config.device, fabric.device)
     maker = Maker(config, fabric, source, teacher, TeacherCache(config.out, manifest))
-    missing = distributed.together(lambda: missing_parts(maker.cache, fabric))
+    missing = distributed.from_first(lambda: maker.cache.missing(checksums=True))
     require_room(maker, missing)
     with ExitStack() as stack:
-        if fabric.is_global_zero:
+
+        def begin() -> None:
             stack.enter_context(alone(config.out, "stores answers"))
-            begin(config.out, manifest)
-        fabric.barrier()
+            say_content(config.out, manifest)
+
+        distributed.from_first(begin)
         maker.make(missing)
         fabric.barrier()
     words = shlex.join(training_words(config))
@@ -126,13 +127,7 @@ def require_same(out: Path, manifest: Manifest) -> Manifest:
     return replace(manifest, views=max(manifest.views, there.views))
 
 
-def missing_parts(cache: TeacherCache, fabric: Fabric) -> list[tuple[int, int]]:
-    """Views and parts that are to be made; the first process looks for all."""
-    found = [cache.missing(checksums=True)] if fabric.is_global_zero else []
-    return distributed.gather_list(found)[0]
-
-
-def begin(out: Path, manifest: Manifest) -> None:
+def say_content(out: Path, manifest: Manifest) -> None:
     """Say in the folder what is stored there; the caller is alone in it."""
     for file in out.glob("view_*/.*.tmp"):
         file.unlink()  # of a command that was killed

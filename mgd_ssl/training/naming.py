@@ -8,7 +8,6 @@ from typing import TypeVar
 import yaml
 
 from mgd_ssl import distributed
-from mgd_ssl.fabric import Fabric
 from mgd_ssl.settings.config_file import COMMAND, command_of
 from mgd_ssl.settings.run import RunConfig, UnnamedDirectory
 from mgd_ssl.training.logging import logger
@@ -20,7 +19,7 @@ Config = TypeVar("Config", bound=RunConfig)
 FOUND = {"--batch-size", "--moco-k"}  # from the images if 0, and written as they were found
 
 
-def with_directory(config: Config, fabric: Fabric) -> Config:
+def with_directory(config: Config) -> Config:
     """The settings with the run's directory, which the first process chooses for all.
 
     A directory that was named is kept. Otherwise it is runs/NAME or, where that is taken, the first
@@ -29,8 +28,7 @@ def with_directory(config: Config, fabric: Fabric) -> Config:
     """
     if not isinstance(config.out, UnnamedDirectory) or config.overwrite:
         return config
-    chosen = [_chosen(config)] if fabric.is_global_zero else []
-    return replace(config, out=distributed.gather_list(chosen)[0])
+    return replace(config, out=distributed.from_first(lambda: _chosen(config)))
 
 
 def _chosen(config: RunConfig) -> Path:

@@ -133,7 +133,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         """
         data, fabric = self.data, self.fabric
         check_memory(self.config, fabric, self.task, self.optimizer, data)
-        with taken_directory(self.config, fabric, lambda: self.begun) as directory:
+        with taken_directory(self.config, lambda: self.begun) as directory:
             self.set_up(directory)
             figures = {**self.prepare(), **self.found()}
             if self.start.step < self.steps:

@@ -14,7 +14,6 @@ from weakref import WeakSet
 import yaml
 
 from mgd_ssl import distributed
-from mgd_ssl.fabric import Fabric
 from mgd_ssl.files import write_text
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.checkpoint import BEST, LAST
@@ -210,14 +209,11 @@ def _named(names: Sequence[str]) -> str:
 
 
 @contextmanager
-def taken_directory(
-    config: RunConfig, fabric: Fabric, begun: Callable[[], bool]
-) -> Iterator[RunDirectory]:
+def taken_directory(config: RunConfig, begun: Callable[[], bool]) -> Iterator[RunDirectory]:
     """A run's directory, taken by the first process; all end where it is refused.
 
     Args:
         config: resolved.
-        fabric: the processes.
         begun: whether a step was taken; else the directory is given back as it was found where
             the run ends with an error.
 
@@ -226,7 +222,7 @@ def taken_directory(
     """
     directory = RunDirectory(config.out)
     try:
-        _open_first(directory, config, fabric)
+        distributed.from_first(lambda: _open(directory, config))
         yield directory
     except BaseException:
         if not begun():
@@ -236,13 +232,6 @@ def taken_directory(
         directory.close()
 
 
-def _open_first(directory: RunDirectory, config: RunConfig, fabric: Fabric) -> None:
-    refusal: list[ValueError | OSError] = []
-    if fabric.is_global_zero:
-        try:
-            directory.open(resume=config.resume, overwrite=config.overwrite)
-            start_logging(directory.path / "train.log")
-        except (ValueError, OSError) as error:
-            refusal.append(error)
-    for refused in distributed.gather_list(refusal):
-        raise refused
+def _open(directory: RunDirectory, config: RunConfig) -> None:
+    directory.open(resume=config.resume, overwrite=config.overwrite)
+    start_logging(directory.path / "train.log")

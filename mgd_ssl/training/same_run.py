@@ -213,11 +213,10 @@ def cache_identity(config: RunConfig) -> str | None:
 def identify(config: RunConfig, task: Task, source: ImageSource) -> dict[str, Any]:
     """What a run is made from, wherever it lies; see `check_same_run`. Every rank calls it."""
     teacher = task.teacher
-    mine = [data_digest(source)] if distributed.rank() == 0 else []
     return {
         "teacher": weights_digest(teacher.network.state_dict()) if teacher else None,
         "cache": cache_identity(config),
         "start": start_digest(config),
         "images": len(source),
-        "data": distributed.gather_list(mine)[0],
+        "data": distributed.from_first(lambda: data_digest(source)),
     }

@@ -32,4 +32,4 @@ def start_run(config: Config) -> tuple[Config, Fabric]:
     if asked == "auto" and config.device.precision == "bf16" and fabric.is_global_zero:
         logger.info("bf16 and channels-last, which this device computes in (--precision 32: not)")
     torch.manual_seed(config.seed)
-    return with_directory(config, fabric), fabric
+    return with_directory(config), fabric

@@ -112,7 +112,16 @@ def run_rank(rank: int, folder: str) -> None:
     ragged = torch.arange(3.0 * rank).view(-1, 3)  # none and one row
     assert distributed.all_gather_rows(ragged).tolist() == [[0.0, 1.0, 2.0]]
     assert distributed.gather_on_first([rank]) == ([0, 1] if rank == 0 else [])
+    assert distributed.from_first(lambda: rank + 5) == 5
+    with pytest.raises(OSError, match="the first's disk"):
+        distributed.from_first(lambda: refuse_first(rank))
     dist.destroy_process_group()
+
+
+def refuse_first(rank: int) -> None:
+    if rank == 0:
+        raise OSError("the first's disk")
+    raise AssertionError("the first alone is asked")
 
 
 def refuse(rank: int) -> None:

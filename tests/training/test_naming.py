@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lightning_fabric import Fabric
 
 from mgd_ssl.settings.config_file import saved
 from mgd_ssl.settings.parsing import parse
@@ -26,7 +25,7 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path
     monkeypatch.chdir(tmp_path)
 
     def begun(*words: str) -> Path:
-        config = with_directory(read(*words), Fabric(accelerator="cpu"))
+        config = with_directory(read(*words))
         directory = RunDirectory(config.out)
         directory.open(resume=config.resume, overwrite=config.overwrite)
         directory.write_config(saved(replace(config, resume=False)))
