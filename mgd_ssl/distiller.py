@@ -155,13 +155,7 @@ class FeatureDistiller(nn.Module):
         Raises:
             ValueError: a stage's loss is zero or not finite, so that no scale brings it there.
         """
-        self.scales = [1.0] * len(self.stages)
-        place = float64_device(self.device)
-        sums = torch.zeros(len(self.stages) + 1, dtype=torch.float64, device=place)
-        for student_maps, teacher_maps in pairs:
-            losses = self(student_maps, teacher_maps)
-            sums += torch.stack([*(loss.to(place) for loss in losses.values()), sums.new_ones(())])
-        *totals, batches = distributed.all_reduce_sum(sums).tolist()
+        *totals, batches = self._unscaled_sums(pairs)
         for stage, total in zip(self.stages, totals, strict=True):
             if not 0 < total < float("inf"):
                 raise ValueError(
@@ -171,6 +165,20 @@ class FeatureDistiller(nn.Module):
         each = zip(self.stages, totals, strict=True)
         self.scales = [stage.share * start * batches / total for stage, total in each]
         return self.scales
+
+    def _unscaled_sums(self, pairs: Iterable[tuple[Maps, Maps]]) -> list[float]:
+        """The stages' losses at scales of 1, summed over all ranks' batches; how many these are."""
+        place = float64_device(self.device)
+        sums = torch.zeros(len(self.stages) + 1, dtype=torch.float64, device=place)
+        own, self.scales = self.scales, [1.0] * len(self.stages)
+        try:
+            for student_maps, teacher_maps in pairs:
+                losses = self(student_maps, teacher_maps).values()
+                sums += torch.stack([*(loss.to(place) for loss in losses), sums.new_ones(())])
+        finally:
+            self.scales = own
+        found: list[float] = distributed.all_reduce_sum(sums).tolist()
+        return found
 
     def _loss(self, stage: Stage, scale: float, student: Tensor, teacher: Tensor) -> Tensor:
         adapted, target = self._on_one_grid(stage, student, teacher)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl.distiller import FeatureDistiller, Maps, StageMatching
-from mgd_ssl.models import FeatureReader, evaluating, find_reader, probe
+from mgd_ssl.models import FeatureReader, evaluating, find_reader, keeping_buffers, probe
 from mgd_ssl.stages import Form, plan_stages, read_margins
 
 
@@ -66,7 +66,8 @@ class Pair:
     @torch.no_grad()
     def weigh(self, batches: Sequence[Tensor], start: float = 30.0) -> list[float]:
         """Choose each stage's weight so that its loss begins at ``start``; after `solve`."""
-        return self.distiller.calibrate(self._maps(batches), start)
+        with keeping_buffers(self.student, self.distiller):
+            return self.distiller.calibrate(self._maps(batches), start)
 
     def _maps(self, batches: Iterable[Tensor]) -> Iterable[tuple[Maps, Maps]]:
         for images in batches:

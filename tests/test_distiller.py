@@ -338,11 +338,13 @@ def test_a_stage_that_alone_meets_its_map_is_not_borrowed():
 def test_a_stage_without_loss_cannot_be_calibrated():
     distiller = FeatureDistiller([Stage(0, "a", 2, 2)], [torch.zeros(2)], adapter="group")
     distiller.solve([torch.rand(2, 2).double()])
-    nothing = [torch.zeros(1, 2, 2, 2)]
+    nothing, own = [torch.zeros(1, 2, 2, 2)], distiller.scales
+    assert own != [1.0]
     with pytest.raises(
         ValueError, match=r"stage a: its loss is 0\.0 over 1 batches, expected above"
     ):
-        distiller.calibrate([(nothing, nothing)])
+        distiller.calibrate([(nothing, nothing)], start=3)
+    assert distiller.scales == own
 
 
 def two_process_maps():

@@ -98,7 +98,9 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
         super().__init__(config, fabric, task, data, rate, solve_at)
         self.val, self.reports = val, reports
         self.val_loader = make_loader(config, fabric, val) if val else None
-        if val:
+        if not val:
+            self.metric = ""  # nothing chooses best.pt, which is the last epoch's then
+        else:
             coco_library()  # a missing package is refused before the first epoch, not after it
 
     def measure(self, epoch: int) -> dict[str, float]:

@@ -39,6 +39,7 @@ def dry_run(run: PretrainRun) -> dict[str, Any]:
     Raises:
         ValueError: the run would be refused.
     """
+    run.say_found()
     figures: dict[str, Any] = {}
     networks = {"student": run.task.student}
     if run.task.teacher:

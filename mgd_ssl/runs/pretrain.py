@@ -25,7 +25,7 @@ from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.training.alarms import warn_of_guessing
 from mgd_ssl.training.checkpoint import export_backbone
-from mgd_ssl.training.checks import check_enlarged, check_queue, check_rate, with_batch
+from mgd_ssl.training.checks import check_enlarged, check_queue, with_batch
 from mgd_ssl.training.distillation import teacher_size
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
@@ -59,7 +59,6 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     config = with_batch(config, source, fabric.world_size)
     config = with_queue(config, len(source))
     check_enlarged(source, config.loader.size)
-    check_rate(config.optim)
     student, reports, distillation = build_networks(config, source)
     task = build_task(config, fabric, student, reports.teacher, distillation)
     if isinstance(config.objective, WithQueue):
@@ -69,11 +68,6 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     run = PretrainRun(config, fabric, task, data, held_out, reports)
     if fabric.is_global_zero:
         logger.info(data_line(run.uses(held_out)))
-        if not config.optim.lr:
-            total = run.learning_rate.epochs * len(data.loader)
-            decay = run.optimizer.param_groups[0]["weight_decay"]
-            said = (run.learning_rate.base, decay, f"{total:,}", config.optim.batch_size)
-            logger.info("learning rate %.2g, weight decay %.2g: for %s steps of %d images", *said)
     return run
 
 

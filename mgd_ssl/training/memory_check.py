@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from mgd_ssl import distributed
+from mgd_ssl import distributed, process
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.process import group_folders, read_or_empty
 from mgd_ssl.settings.run import RunConfig
@@ -44,7 +44,7 @@ def check_memory(
     processes = int(fabric.world_size)
     free, where = available(fabric.device), f"on {fabric.device}"
     if free is not None and fabric.device.type == "cpu":
-        free, where = free * config.device.num_nodes // processes, "on this machine"
+        free, where = free // process.local_processes(), "on this machine"
     batch, size = config.optim.batch_size, config.loader.size or 0
     parts = config.optim.accumulate
     warning = distributed.together(

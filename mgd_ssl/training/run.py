@@ -21,6 +21,7 @@ from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.alarms import UnmovedStudent, measure_or_warn
 from mgd_ssl.training.average import StudentAverage
 from mgd_ssl.training.checkpoint import BEST, LAST, save_checkpoint
+from mgd_ssl.training.checks import check_rate
 from mgd_ssl.training.devices import compile_task
 from mgd_ssl.training.logging import MetricWriter, logger
 from mgd_ssl.training.loop import LoopConfig, Position, fit
@@ -75,6 +76,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         self.steps = len(data.loader)
         # loaded networks come in eval mode; a teacher and frozen norms stay as they are
         self.task = task.to(fabric.device).train()
+        check_rate(config.optim)
         self.learning_rate = learning_rate
         self.loop_config = LoopConfig(
             learning_rate.epochs, config.seed, config.print_freq, config.save_every
@@ -100,6 +102,15 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         if optim.weight_decay is None:
             found["found/weight_decay"] = self.optimizer.param_groups[0]["weight_decay"]
         return found
+
+    def say_found(self) -> None:
+        """Log the rate that was found, and the length of the run for which it was."""
+        optim = self.config.optim
+        if self.fabric.is_global_zero and not optim.lr:
+            decay = self.optimizer.param_groups[0]["weight_decay"]
+            steps = f"{self.learning_rate.epochs * self.steps:,}"
+            said = (self.learning_rate.base, decay, steps, optim.batch_size)
+            logger.info("learning rate %.2g, weight decay %.2g: for %s steps of %d images", *said)
 
     @abstractmethod
     def measure(self, epoch: int) -> dict[str, float]:
@@ -132,6 +143,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             ValueError: a step does not fit into memory, or the directory is refused.
         """
         data, fabric = self.data, self.fabric
+        self.say_found()
         check_memory(self.config, fabric, self.task, self.optimizer, data)
         with taken_directory(self.config, lambda: self.begun) as directory:
             self.set_up(directory)
