@@ -19,8 +19,8 @@ from mgd_ssl.grouping import Grouping
 from mgd_ssl.matching import (
     REDUCERS,
     float64_device,
+    matched_pairs,
     matching_loss,
-    owners,
     share_channels,
     stage_weights,
     total_cost,
@@ -280,12 +280,12 @@ class FeatureDistiller(nn.Module):
 
     def _solve(self, stage: Stage, cost: Tensor) -> StageMatching:
         assignment = self.assignment(stage)
-        before = owners(assignment, stage.teacher_channels)
+        before = matched_pairs(assignment, stage.teacher_channels)
         if distributed.rank() == 0:
             assignment.copy_(share_channels(cost, self.grouping.mode))
         distributed.broadcast(assignment)
-        after = owners(assignment, stage.teacher_channels)
-        changed = int((before != after).sum()) if self.solves else 0
+        after = matched_pairs(assignment, stage.teacher_channels)
+        changed = int((before != after).any(0).sum()) if self.solves else 0
         solved = assignment.detach().cpu().clone()
         return StageMatching(
             stage.name, cost.cpu(), solved, float(total_cost(cost.cpu(), solved)), changed

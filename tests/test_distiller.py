@@ -179,6 +179,14 @@ def test_a_state_dict_carries_all_that_the_loss_depends_on(reducer, tmp_path):
         assert all(torch.equal(got[key], expected[key]) for key in got)
 
 
+def test_a_solve_counts_changes_of_a_teacher_channel_that_serves_several():
+    distiller = FeatureDistiller([Stage(0, "a", 4, 2)], [torch.zeros(2)], adapter="group")
+    near = torch.tensor([[0.0, 1], [1, 0], [0, 1], [1, 0]]).double()
+    distiller.solve([near])
+    (solved,) = distiller.solve([near[[1, 0, 2, 3]]])  # the first two change places
+    assert (solved.assignment.flatten().tolist(), solved.changed) == ([1, 0, 0, 1], 2)
+
+
 def test_a_matching_that_was_never_solved_is_refused():
     distiller, student, teacher = golden_distiller("divisible", "amp")
     margins = [distiller.margin(stage) for stage in distiller.stages]

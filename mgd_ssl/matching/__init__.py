@@ -1,7 +1,7 @@
 """The method: tensors in, tensors out."""
 
 from mgd_ssl.choices import REDUCERS, AssignmentMode
-from mgd_ssl.matching.assignment import assign_channels, owners, share_channels, total_cost
+from mgd_ssl.matching.assignment import assign_channels, matched_pairs, share_channels, total_cost
 from mgd_ssl.matching.cost import CostAccumulator, channel_cost, float64_device
 from mgd_ssl.matching.losses import kd_loss, matching_loss, partial_l2
 from mgd_ssl.matching.margins import batchnorm_margin
@@ -35,8 +35,8 @@ __all__ = [
     "gather_margin",
     "group_mask",
     "kd_loss",
+    "matched_pairs",
     "matching_loss",
-    "owners",
     "partial_l2",
     "share_channels",
     "stage_weights",

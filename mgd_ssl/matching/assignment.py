@@ -79,14 +79,12 @@ def share_channels(
     return shared
 
 
-def owners(assignment: Tensor, teacher_channels: int) -> Tensor:
-    """(C_t,): the student channel of each teacher channel, -1 where it has none."""
-    owners = torch.full((teacher_channels,), -1, device=assignment.device)
-    rows = torch.arange(assignment.shape[0], device=assignment.device)
-    rows = rows.unsqueeze(1).expand_as(assignment)
-    held = assignment >= 0
-    owners[assignment[held]] = rows[held]
-    return owners
+def matched_pairs(assignment: Int64[Tensor, "c_s g"], teacher_channels: int) -> Tensor:
+    """(C_s,C_t) bool: which channels are matched with each other."""
+    pairs = assignment.new_zeros(len(assignment), teacher_channels, dtype=torch.bool)
+    rows, places = (assignment >= 0).nonzero(as_tuple=True)
+    pairs[rows, assignment[rows, places]] = True
+    return pairs
 
 
 def total_cost(cost: Float[Tensor, "c_s c_t"], assignment: Int64[Tensor, "c_s g"]) -> float:

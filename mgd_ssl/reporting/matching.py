@@ -32,18 +32,17 @@ class Solve:
     assignment: Assignment
 
     @property
-    def owners(self) -> Assignment:
-        """(C_t,) student channel that each teacher channel is matched with, -1 for none."""
-        owners = np.full(self.cost.shape[1], -1, dtype=np.int64)
+    def pairs(self) -> NDArray[np.bool_]:
+        """(C_s,C_t) which channels are matched with each other."""
+        pairs = np.zeros(self.cost.shape, dtype=bool)
         students, _ = np.nonzero(self.assignment >= 0)
-        owners[self.assignment[self.assignment >= 0]] = students
-        return owners
+        pairs[students, self.assignment[self.assignment >= 0]] = True
+        return pairs
 
     @property
     def total(self) -> float:
         """Summed cost of the matched pairs."""
-        students, _ = np.nonzero(self.assignment >= 0)
-        return float(self.cost[students, self.assignment[self.assignment >= 0]].sum())
+        return float(self.cost[self.pairs].sum())
 
     @property
     def sizes(self) -> dict[int, int]:
@@ -54,34 +53,30 @@ class Solve:
     @property
     def never_chosen(self) -> int:
         """Number of teacher channels in no group."""
-        return int((self.owners < 0).sum())
+        return int((~self.pairs.any(axis=0)).sum())
 
     def sorted(self) -> tuple[Cost, Assignment, Assignment]:
         """The cost with the members of each group next to each other.
 
         Returns:
             (C_s,C_t) cost, and the channels of its rows and columns. Student channels are sorted
-            by the mean cost of their group; teacher channels by their group's row and then by
-            cost, with those in no group at the end.
+            by the mean cost of their group; teacher channels by their group's row, the first of
+            several, and then by cost, with those in no group at the end.
         """
-        member = np.zeros(self.cost.shape, dtype=bool)
-        owners = self.owners
-        chosen = np.nonzero(owners >= 0)[0]
-        member[owners[chosen], chosen] = True
-        count = member.sum(axis=1)
-        mean = np.where(member, self.cost, 0).sum(axis=1) / np.maximum(count, 1)
+        pairs = self.pairs
+        count = pairs.sum(axis=1)
+        mean = np.where(pairs, self.cost, 0).sum(axis=1) / np.maximum(count, 1)
         rows = np.argsort(np.where(count, mean, np.inf), kind="stable")
-        place = np.empty_like(rows)
-        place[rows] = np.arange(len(rows))
-        group = np.where(owners < 0, len(rows), place[owners])
-        own = self.cost[owners, np.arange(len(owners))]
-        columns = np.lexsort((own, group))
+        first = pairs[rows].argmax(axis=0)  # place of each teacher channel's first student channel
+        own = self.cost[rows[first], np.arange(len(first))]
+        chosen = pairs.any(axis=0)
+        columns = np.lexsort((own * chosen, np.where(chosen, first, len(rows))))
         return self.cost[rows][:, columns], rows, columns
 
 
 def changed_share(before: Solve, after: Solve) -> float:
-    """Share of teacher channels, in [0,1], matched with another student channel than before."""
-    return float((before.owners != after.owners).mean())
+    """Share of teacher channels, in [0,1], matched with other student channels than before."""
+    return float((before.pairs != after.pairs).any(axis=0).mean())
 
 
 def read_matching(run: Path) -> dict[str, list[Solve]]:

@@ -22,8 +22,7 @@ def solve(assignment: list[list[int]], cost: list[list[float]] = COST) -> Solve:
 
 
 def test_the_share_that_changed_is_of_teacher_channels() -> None:
-    assert solve(BEFORE).owners.tolist() == [0, 0, 1, 1]
-    assert solve(AFTER).owners.tolist() == [1, 0, 1, 0]
+    assert solve(BEFORE).pairs.tolist() == [[True, True, False, False], [False, False, True, True]]
     assert changed_share(solve(BEFORE), solve(AFTER)) == 0.5  # 0 and 3 of four
     assert changed_share(solve(AFTER), solve(AFTER)) == 0.0
 
@@ -45,13 +44,22 @@ def test_sorting_puts_the_members_of_each_group_together() -> None:
     assert columns.tolist()[2:] == [2, 3]  # never chosen
 
 
+def test_a_teacher_channel_that_serves_several_is_compared_with_all_of_them() -> None:
+    cost = [[1.0, 9.0], [9.0, 2.0], [3.0, 9.0], [9.0, 4.0]]
+    wide = solve([[0], [1], [0], [1]], cost)
+    assert changed_share(wide, solve([[1], [0], [0], [1]], cost)) == 1.0
+    _, rows, columns = wide.sorted()
+    assert (rows.tolist(), columns.tolist()) == ([0, 1, 2, 3], [0, 1])
+    assert (wide.total, wide.never_chosen) == (10.0, 0)
+
+
 @pytest.mark.parametrize("mode", ["balanced", "shave", "sparse"])
 def test_any_matching_is_sorted_into_blocks_and_has_the_solvers_cost(mode: str) -> None:
     cost = torch.rand(5, 17, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = assign_channels(cost, mode)  # type: ignore[arg-type]
     inspected = Solve("epoch 1", cost.numpy(), found.numpy())
     _, rows, columns = inspected.sorted()
-    groups = inspected.owners[columns]
+    groups = inspected.pairs.argmax(axis=0)[columns]
     changes = int((groups[1:] != groups[:-1]).sum())
     assert changes == len(set(groups.tolist())) - 1  # as few as there can be
     assert sorted(rows.tolist()) == [*range(5)] and sorted(columns.tolist()) == [*range(17)]
