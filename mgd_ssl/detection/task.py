@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.image_list import ImageList
 
+from mgd_ssl.detection.reader import BodyReader
 from mgd_ssl.detection.retinanet import DetectorSpec
 from mgd_ssl.distiller import Maps
 from mgd_ssl.tasks.task import FrozenTeacher, Task
@@ -77,10 +78,12 @@ class Detection(Task):
         parts: ``distiller`` of `Task`.
     """
 
+    reader: BodyReader
+
     def __init__(
         self,
         student: RetinaNet,
-        reader: Any,
+        reader: BodyReader,
         teacher: DetectorTeacher | None = None,
         *,
         boxes: bool = True,
@@ -102,10 +105,10 @@ class Detection(Task):
         batch, targets = student.transform(images, targets if self.boxes else None)
         losses: dict[str, Tensor] = {}
         if self.boxes:
-            maps, features = self.reader(student, batch.tensors)  # type: ignore[misc]
+            maps, features = self.reader(student, batch.tensors)
             losses |= self._box_losses(batch, list(features.values()), targets)
         else:
-            maps = self.reader.body(student, batch.tensors)  # type: ignore[union-attr]
+            maps = self.reader.body(student, batch.tensors)
         if self.teacher and self.distiller:
             losses |= self.distiller(maps, self._teacher_maps(batch))
         return losses
@@ -114,7 +117,7 @@ class Detection(Task):
         """Images (3,H,W) -> the maps of each image by itself, with the padding cut off."""
         student = cast(RetinaNet, self.student)
         batch, _ = student.transform(images)
-        student_maps = self.reader.body(student, batch.tensors)  # type: ignore[union-attr]
+        student_maps = self.reader.body(student, batch.tensors)
         teacher_maps = self._teacher_maps(batch)
         for index in range(len(images)):
             yield (

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mgd_ssl.matching import kd_loss
 from mgd_ssl.models import head_of
-from mgd_ssl.tasks.task import Task, TaughtView, View
+from mgd_ssl.tasks.task import Task, TaughtView, View, images_of
 
 
 class Classification(Task):
@@ -40,16 +40,13 @@ class Classification(Task):
 
     def forward(self, images: View, labels: Int64[Tensor, "n"]) -> dict[str, Tensor]:
         """Views in [0,1] and their classes -> ``classification``, ``kd``, ``matching/NAME``."""
-        if self.teacher is None:
-            return {"classification": _cross_entropy(self.student(self.normalize(images)), labels)}
-        assert self.reader
-        taught = self.taught(images)
-        maps, logits = self.reader(self.student, self.normalize(taught.images))
+        taught = self.taught(images) if self.teacher else None
+        maps, logits = self.reader(self.student, self.normalize(images_of(images)))
         losses = {"classification": _cross_entropy(logits, labels)}
-        if self.kd_weight:
+        if taught and self.kd_weight:
             kd = kd_loss(logits, self._teacher_logits(taught), self.kd_temperature)
             losses["kd"] = self.kd_weight * kd
-        if self.distiller:
+        if taught and self.distiller:
             losses |= self.distiller(maps, taught.maps)
         return losses
 

@@ -5,9 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from mgd_ssl.distiller import Maps
 from mgd_ssl.objectives import Objective, Step
-from mgd_ssl.tasks.task import Task, TaughtView, View
+from mgd_ssl.tasks.task import Task, View, images_of
 
 
 class Pretraining(Task):
@@ -47,11 +46,11 @@ class Pretraining(Task):
         Student and teacher are matched on the query.
         """
         taught = self.taught(query) if self.teacher else None
-        maps, output = self._read(self.normalize(_images(query)))
+        maps, output = self.reader(self.student, self.normalize(images_of(query)))
         step = Step(
             student=output,
             teacher=taught.output if taught else None,
-            key=None if key is None else self.normalize(_images(key)),
+            key=None if key is None else self.normalize(images_of(key)),
             encode=self.student,
             teach_key=lambda: self.taught(key).output,
         )
@@ -60,12 +59,3 @@ class Pretraining(Task):
         if self.distiller and taught:
             losses |= self.distiller(maps, taught.maps)
         return losses
-
-    def _read(self, images: Tensor) -> tuple[Maps, Tensor]:
-        if self.distiller and self.reader:
-            return self.reader(self.student, images)
-        return [], self.student(images)
-
-
-def _images(view: View) -> Tensor:
-    return view.images if isinstance(view, TaughtView) else view

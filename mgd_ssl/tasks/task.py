@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mgd_ssl.distiller import FeatureDistiller, Maps, StageMatching
-from mgd_ssl.models import FeatureReader, evaluating
+from mgd_ssl.models import FeatureReader, Taps, evaluating
 
 
 class TaughtView(NamedTuple):
@@ -26,6 +26,11 @@ class TaughtView(NamedTuple):
 
 
 View = Tensor | TaughtView
+
+
+def images_of(view: View) -> Tensor:
+    """(N,3,H,W) in [0,1], with the answers or without them."""
+    return view.images if isinstance(view, TaughtView) else view
 
 
 class FrozenTeacher(nn.Module):
@@ -73,9 +78,7 @@ class Teacher(FrozenTeacher):
         if self.size in (0, images.shape[-1]):
             return images
         side = (self.size, self.size)
-        resized: Tensor = F.interpolate(
-            images.float(), side, mode="bicubic", antialias=True, align_corners=False
-        )
+        resized = F.interpolate(images, side, mode="bicubic", antialias=True, align_corners=False)
         return resized.clamp_(0, 1)
 
 
@@ -88,7 +91,7 @@ class Task(nn.Module):
     Args:
         student: the network to train.
         normalize: images in [0,1] -> what the student expects.
-        reader: reads the student's maps; None without a teacher.
+        reader: reads the student's maps; none unless given.
         teacher: None trains the student alone.
         distiller: matches the student's maps to the teacher's.
         cached: whether images come with the teacher's answers, so that it is never asked.
@@ -105,14 +108,11 @@ class Task(nn.Module):
         cached: bool = False,
     ) -> None:
         super().__init__()
-        self.student, self.normalize, self.reader = student, normalize, reader
+        self.student, self.normalize = student, normalize
+        self.reader: FeatureReader = reader or Taps([])
         self.teacher, self.distiller, self.cached = teacher, distiller, cached
 
     encodings: int = 1  # times that the student sees an image in a step, with its gradient
-
-    def read(self, images: Tensor) -> Any:
-        """(N,3,H,W) normalized -> the student's output, with its maps where they are read."""
-        return self.reader(self.student, images) if self.reader else self.student(images)
 
     def frozen(self) -> list[tuple[nn.Module, Callable[[Tensor], Any]]]:
         """Networks that see the images without gradient, and how they are called."""
@@ -136,7 +136,6 @@ class Task(nn.Module):
 
     def map_pairs(self, images: Any) -> Iterator[tuple[Maps, Maps]]:
         """(N,3,H,W) in [0,1] -> (raw student maps, teacher maps) that the cost is taken of."""
-        assert self.reader
         view = self.taught(images)
         yield self.reader(self.student, self.normalize(view.images))[0], view.maps
 

@@ -143,7 +143,9 @@ def step_memory(
     """
     device = fabric.device
     with fabric.autocast():
-        student = activations(task.student, lambda x: task.read(task.normalize(x)), size, device)
+        student = activations(
+            task.student, lambda x: task.reader(task.student, task.normalize(x)), size, device
+        )
         with torch.no_grad():
             frozen = [activations(network, read, size, device) for network, read in task.frozen()]
     pixels = 3 * size * size * torch.float32.itemsize
