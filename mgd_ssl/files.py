@@ -35,10 +35,13 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.unlink()
         if not isinstance(error, OSError | RuntimeError):  # torch.save wraps a full disk in this
             raise
-        raise WriteError(
-            f"{path}: could not be written: {error}; {_remedy(path, error)}"
-        ) from error
+        raise write_error(path, error) from error
     _flush_folder(path.parent)
+
+
+def write_error(path: Path, error: Exception) -> WriteError:
+    """The error that names the file, says what stands there now, and what helps."""
+    return WriteError(f"{path}: could not be written: {error}; {_remedy(path, error)}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

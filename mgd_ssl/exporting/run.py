@@ -25,7 +25,7 @@ from mgd_ssl.exporting.comparison import Difference, compare
 from mgd_ssl.exporting.original import InputContract, Original
 from mgd_ssl.exporting.packages import require_packages
 from mgd_ssl.exporting.target import Target
-from mgd_ssl.files import write_text, write_whole
+from mgd_ssl.files import write_error, write_text, write_whole
 from mgd_ssl.models import Taps, find_checkpoint, load_classifier, probe
 from mgd_ssl.models.provenance import sha256_of
 from mgd_ssl.runs.overwriting import check_output_files
@@ -62,7 +62,10 @@ def run(config: ExportConfig) -> Path:
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         written = Path(folder) / path.name
         logger.info("writing for %s", target.name)
-        target.write(original, written)
+        try:
+            target.write(original, written)
+        except OSError as error:
+            raise write_error(path, error) from error
         logger.info("loading it again, as %s does", target.name)
         loaded = target.load(original, written)
         logger.info("comparing both on %d images of %s", len(images), data)

@@ -40,16 +40,27 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def last_of(folder: Path) -> Path:
+    """The checkpoint to go on from: last.pt, or best.pt where a run ended between the two.
+
+    A run writes best.pt first, with all that last.pt has.
+    """
+    last, best = folder / LAST, folder / BEST
+    return best if best.is_file() and not last.is_file() else last
+
+
 def read_last(folder: Path) -> dict[str, Any] | None:
     """The last checkpoint of a run, each entry checked; None, and that is said, without one.
 
     Raises:
         ValueError: see `load_checkpoint` and `check_sections`.
     """
-    path = folder / LAST
+    path = last_of(folder)
     if not path.is_file():
         logger.info("nothing to resume in %s: starting anew", folder.parent)
         return None
+    if path.name == BEST:
+        logger.warning("%s is missing: going on from %s", folder / LAST, BEST)
     content = load_checkpoint(path)
     check_sections(path, content)
     return content
@@ -72,7 +83,21 @@ def export_student(
     if provenance:
         metadata["provenance"] = json.dumps(provenance)
     content = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    write_bytes(path, to_safetensors(content, metadata))
+    write_bytes(path, with_sorted_metadata(to_safetensors(content, metadata)))
+
+
+def with_sorted_metadata(content: bytes) -> bytes:
+    """A safetensors file whose bytes follow from what it holds; safetensors itself shuffles keys.
+
+    Format: the header's length in eight bytes, the header as JSON, the tensors at multiples of
+    eight bytes.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def export_backbone(

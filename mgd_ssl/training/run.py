@@ -20,7 +20,7 @@ from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.alarms import UnmovedStudent, measure_or_warn
 from mgd_ssl.training.average import StudentAverage
-from mgd_ssl.training.checkpoint import BEST, LAST, save_checkpoint
+from mgd_ssl.training.checkpoint import BEST, LAST, last_of, save_checkpoint
 from mgd_ssl.training.checks import check_rate
 from mgd_ssl.training.devices import compile_task
 from mgd_ssl.training.logging import MetricWriter, logger
@@ -126,7 +126,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
 
     def restore_network(self, module: nn.Module, state: dict[str, Any]) -> None:
         """Load what a checkpoint's state dict holds of a network; see `restore_module`."""
-        restore_module(module, state, self.directory.checkpoints / LAST, "state_dict")
+        restore_module(module, state, last_of(self.directory.checkpoints), "state_dict")
 
     @abstractmethod
     def export(self, directory: Path) -> None:

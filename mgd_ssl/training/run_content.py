@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from mgd_ssl import distributed
 from mgd_ssl.settings.config_file import saved
 from mgd_ssl.training.average import UNAVERAGED
-from mgd_ssl.training.checkpoint import LAST, read_last
+from mgd_ssl.training.checkpoint import last_of, read_last
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.loop import Position
 from mgd_ssl.training.meter import LossSums
@@ -71,7 +71,7 @@ def restore_run(run: "TrainingRun[Any, Any]", content: dict[str, Any]) -> Positi
     """
     check_same_run(run.config, content, run.sources, run.steps, run.directory.path / CONFIG)
     run.restore(content)
-    last = run.directory.checkpoints / LAST
+    last = last_of(run.directory.checkpoints)
     if run.average:
         check_average(last, content)
         run.average.resume(content[UNAVERAGED]["steps"])

@@ -16,7 +16,7 @@ import yaml
 from mgd_ssl import distributed
 from mgd_ssl.files import write_text
 from mgd_ssl.settings.run import RunConfig
-from mgd_ssl.training.checkpoint import BEST, LAST
+from mgd_ssl.training.checkpoint import last_of
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.run_files import (
     CONFIG,
@@ -122,7 +122,7 @@ class RunDirectory:
 
     @property
     def _begun(self) -> bool:
-        return is_run(self.path) or (self.checkpoints / LAST).is_file()
+        return is_run(self.path) or last_of(self.checkpoints).is_file()
 
     def _require_begun(self) -> None:
         """Refuse a directory of something else without advice that would not help."""
@@ -151,12 +151,6 @@ class RunDirectory:
     def _require_resumable(self) -> None:
         """Refuse to write among, or over, what no run wrote."""
         foreign, config = foreign_entries(self.path), self.path / CONFIG
-        if (self.checkpoints / BEST).is_file() and not (self.checkpoints / LAST).is_file():
-            raise ValueError(
-                f"out: {self.path} holds {BEST} and no {LAST} to go on from, and a new run would "
-                f"write over it; go on from there with a copy of {BEST} called {LAST}, or start "
-                "anew with --overwrite"
-            )
         if self._begun and config.exists() and not holds_settings(config):
             raise ValueError(
                 f"out: {config} holds no settings of a run, expected those that the run wrote; "

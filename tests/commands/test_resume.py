@@ -91,6 +91,18 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert_same_end(run, uninterrupted)
 
 
+def test_a_run_killed_in_its_first_last_pt_goes_on_from_best_pt(
+    tmp_path: Path, teacher: Path, uninterrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    argv = arguments(run, teacher, *RUN, "--save-every", "0")
+    killed_in_save("last.pt", 1, "pretrain", argv)
+    assert [path.name for path in (run / "checkpoints").glob("*.pt")] == ["best.pt"]
+    assert pretrain.main([*argv, "--resume"]) == 0
+    assert "last.pt is missing: going on from best.pt" in capsys.readouterr().err
+    assert_same_end(run, uninterrupted)
+
+
 @pytest.mark.parametrize(("signum", "step"), [(signal.SIGTERM, 7), (signal.SIGINT, 10)])
 def test_a_run_that_is_asked_to_stop_saves_and_says_how_to_go_on(
     tmp_path: Path,

@@ -319,17 +319,6 @@ def test_a_file_in_the_directorys_place_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "run").read_text() == "a file"
 
 
-def test_best_without_last_is_not_written_over_by_a_resumption(tmp_path: Path) -> None:
-    run = write_run(tmp_path)
-    (run / "checkpoints" / "last.pt").unlink()
-    before = files(run)
-    with pytest.raises(ValueError, match=r"holds best\.pt and no last\.pt.*copy of best\.pt"):
-        take(run, resume=True)
-    assert files(run) == before
-    save_checkpoint(run / "checkpoints" / "last.pt", {"progress": {}})
-    take(run, resume=True)
-
-
 def test_a_damaged_config_beside_a_run_is_to_be_moved_away(tmp_path: Path) -> None:
     run = write_run(tmp_path)
     (run / "config.yaml").write_text("network: {arch: [")
