@@ -43,10 +43,11 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
         network = network.to(fabric.device)
         found = detector_ap(network, val, loader, category_ids=ids, device=fabric.device)
         counts = {f"val_{key}": found.pop(key) for key in ("images", "unreadable")}
-        rows.append({"network": name, **found})
+        rows.append({"network": name, **found, "sha256": dict(report.sha256)})
     if fabric.is_global_zero:
         covered = f"{counts['val_images']:,} of {len(val):,} images"
-        print_table(f"Average precision, percent, {covered}: {val.name}", rows)
+        shown = [{k: v for k, v in row.items() if k != "sha256"} for row in rows]
+        print_table(f"Average precision, percent, {covered}: {val.name}", shown)
         if config.out:
             path = write_json(config.out / "ap.json", {**result, **counts, "rows": rows})
             logger.info("written: %s", path)

@@ -42,7 +42,8 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
             found = evaluate_one(config, source, given, val, fabric)
             rows.append({"network": name, "checkpoint": str(source), **found})
     if fabric.is_global_zero:
-        print_table(f"Accuracy, percent: {val.name}", rows)
+        shown = [{k: v for k, v in row.items() if k != "sha256"} for row in rows]
+        print_table(f"Accuracy, percent: {val.name}", shown)
         if config.out:
             path = write_json(config.out / "accuracy.json", {**result, "rows": rows})
             logger.info("written: %s", path)
@@ -64,6 +65,9 @@ def evaluate_one(
     config: ClassifyConfig, source: Path, given: dict[str, Any], val: ImageSource, fabric: Fabric
 ) -> dict[str, Any]:
     """Accuracy of a checkpoint or of published weights, at the size that they are for.
+
+    Returns:
+        The figures, the size, and the SHA-256 of the checkpoint's files.
 
     Raises:
         ValueError: it has no classifier.
@@ -92,4 +96,5 @@ def evaluate_one(
         **found,
         "unreadable": len(val) - found["images"],
         "size": size,
+        "sha256": dict(report.sha256),
     }

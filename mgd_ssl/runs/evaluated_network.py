@@ -98,6 +98,7 @@ class EvaluatedNetwork:
         """Settings that every result holds."""
         return {
             "checkpoint": str(self.config.checkpoint),
+            "sha256": dict(self.report.sha256),
             "layout": self.report.layout,
             "network": self.report.spec.to_dict(),
             "features": self.config.features,

@@ -18,6 +18,7 @@ from tiny_runs import STUDENT, read_last, read_rows
 from mgd_ssl.commands import classify, knn_eval, pretrain
 from mgd_ssl.data import ArraySource
 from mgd_ssl.models import create_classifier, load_classifier
+from mgd_ssl.models.provenance import sha256_of
 from mgd_ssl.runs.classify import build_student
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.parsing import complete
@@ -92,6 +93,7 @@ def test_evaluate_reports_student_and_teacher_as_training_did(
         last = read_rows(run)[-1]
         assert (row["top1"], row["top5"]) == (last["val_top1"], last["val_top5"])
         assert row["images"] == 1000
+        assert row["sha256"] == sha256_of(run / "checkpoints" / "last.pt")
 
 
 @pytest.mark.parametrize("step", [6, 10])  # of an epoch's six: one step is lost

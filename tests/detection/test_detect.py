@@ -48,6 +48,7 @@ def test_figures_are_cocos_and_the_teacher_is_worth_what_its_run_said(
     rows = json.loads((tmp_path / "ap.json").read_text())["rows"]
     for row, run in zip(rows, (distilled, base), strict=True):
         figures = {k.removeprefix("val_"): v for k, v in read_rows(run)[-1].items() if "AP" in k}
+        assert row.pop("sha256") == sha256_of(run / "checkpoints" / "last.pt")
         assert {k: v for k, v in row.items() if k != "network"} == figures
         assert set(figures) >= {"AP", "AP50", "AP75"}
 

@@ -12,6 +12,7 @@ from tiny_runs import listing
 from mgd_ssl.commands import classify, export, knn_eval, linear_eval, report
 from mgd_ssl.evaluation.results import write_json
 from mgd_ssl.models import create_classifier
+from mgd_ssl.models.provenance import sha256_of
 from mgd_ssl.runs import knn as knn_run
 from mgd_ssl.runs.overwriting import difference
 
@@ -73,6 +74,9 @@ def test_another_recipe_of_the_probe_stands_beside_the_first(checkpoint: Path) -
     names = ("last.pt.linear-cached.json", "last.pt.linear-cached-2.json")
     found = {name: json.loads((checkpoint.parent / name).read_text())["epochs"] for name in names}
     assert found == {names[0]: 2, names[1]: 1}
+    for name in names:
+        result = json.loads((checkpoint.parent / name).read_text())
+        assert result["sha256"] == sha256_of(checkpoint)
 
 
 def test_out_is_written_again_for_the_same_measurement_alone(
@@ -92,6 +96,19 @@ def test_out_is_written_again_for_the_same_measurement_alone(
     assert knn(tmp_path / "other.pt", *FEW, "--out", out) == 1
     assert "another measurement (checkpoint" in capsys.readouterr().err
     assert out.read_bytes() == before
+
+
+def test_a_checkpoint_that_has_changed_is_measured_anew_in_the_same_file(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    out, beside = tmp_path / "out.json", checkpoint.with_name("last.pt.knn.json")
+    network = torch.load(checkpoint, weights_only=True)
+    for epoch in (2, 6):
+        torch.save({**network, "epoch": epoch}, checkpoint)
+        assert knn(checkpoint, *FEW) == knn(checkpoint, *FEW, "--out", out) == 0
+        for path in (beside, out):
+            assert json.loads(path.read_text())["sha256"] == sha256_of(checkpoint)
+    assert {p.name for p in checkpoint.parent.iterdir()} == {"last.pt", beside.name}
 
 
 @pytest.mark.parametrize("kind", ["folder", "notes", "checkpoint", "picture", "no folder"])
@@ -189,6 +206,8 @@ def test_a_result_differs_in_what_both_say(tmp_path: Path) -> None:
     assert difference(path, {"protocol": "p"}) == ""
     write_json(path, {"protocol": "p", "mean": (0.5, 0.25), "old": 1})
     assert difference(path, {"protocol": "p", "mean": [0.5, 0.25], "new": 2}) == ""
+    write_json(path, {"protocol": "p", "mean": (0.5, 0.25), "sha256": {"a.pt": "12"}})
+    assert difference(path, {"protocol": "p", "sha256": {"a.pt": "34"}}) == ""
     assert "mean [0.5, 0.25], now [0.5, 0.5]" in difference(path, {"mean": [0.5, 0.5]})
     for content in ("[1]", "{", '{"protocol": 3}', "[" * 100000):
         path.write_text(content)
