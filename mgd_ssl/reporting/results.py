@@ -8,6 +8,7 @@ from typing import Any
 
 from mgd_ssl.reporting.reading import is_number, parse_json, read_text, to_path
 from mgd_ssl.reporting.runs import Run
+from mgd_ssl.reporting.subjects import find_subject
 
 MEASUREMENT = ("size", "data", "train_images", "val_images")
 UNREADABLE = ("train_unreadable", "val_unreadable")
@@ -42,7 +43,8 @@ class Result:
 def read_results(run: Run) -> tuple[list[Result], list[str]]:
     """Results in or next to the run's directory, and those next to its teacher's checkpoint.
 
-    JSON files of other kinds are ignored.
+    JSON files of other kinds are ignored. Left out are, in the run's directory, figures of networks
+    that are neither its student nor its teacher.
 
     Returns:
         The results, and notes in words on files and figures that were left out.
@@ -53,9 +55,13 @@ def read_results(run: Run) -> tuple[list[Result], list[str]]:
     results, notes = list[Result](), list[str]()
     for path in sorted(own | teachers):
         content = _read(path, notes if path in inside | teachers else [])
-        network = _network(run, content) or ("student" if path in inside else "")
-        if network == "teacher" or (network == "student" and path in own):
-            results += _results(path, content, network, notes)
+        if not _rows(content):
+            continue
+        subject = find_subject(run, content, inside=path in inside)
+        if subject is None:
+            notes += [_foreign(path, content)] if path in inside else []
+        elif subject.network == "teacher" or path in own:
+            results += _results(path, content, *subject, notes)
     return results, notes
 
 
@@ -70,7 +76,9 @@ def read_published(paths: Sequence[Path]) -> list[Result]:
 
 def _published(path: Path) -> list[Result]:
     notes = list[str]()
-    found = _results(path, content, "published", notes) if (content := _read(path, notes)) else []
+    content = _read(path, notes)
+    checkpoint = Path(str(content.get("checkpoint", "")))
+    found = _results(path, content, "published", checkpoint, notes)
     if not found:
         raise ValueError(
             f"published: got {path}, expected the JSON file of knn_eval.py or linear_eval.py"
@@ -85,14 +93,11 @@ def _next_to_teacher(run: Run) -> list[Path]:
     return sorted(teacher.parent.glob(f"{glob.escape(teacher.name)}.*.json")) if teacher else []
 
 
-def _network(run: Run, content: Mapping[str, Any]) -> str | None:
-    """The network that a result is about, from the checkpoint that it names."""
-    named = to_path(content.get("checkpoint"))
-    if named is None:
-        return None
-    if named == to_path(run.setting("teacher.teacher")):
-        return "teacher"
-    return "student" if run.path.resolve() in named.parents else None
+def _foreign(path: Path, content: Mapping[str, Any]) -> str:
+    """The note on a result of another network."""
+    named = content.get("checkpoint", "a network without a name")
+    other = "which is neither this run's student nor its teacher"
+    return f"{path}: it measures {named}, {other}, and was left out"
 
 
 def _read(path: Path, notes: list[str]) -> dict[str, Any]:
@@ -106,19 +111,24 @@ def _read(path: Path, notes: list[str]) -> dict[str, Any]:
     return content if known else {}
 
 
-def _results(
-    path: Path, content: Mapping[str, Any], network: str, notes: list[str]
-) -> list[Result]:
+def _rows(content: Mapping[str, Any]) -> list[Any]:
+    """What may be the figures of a result; empty if it has none."""
     rows = content.get("knn", [content] if "top1" in content else [])
-    rows = rows if isinstance(rows, list) else [rows]
-    found = [r for r in (_result(content, row, network) for row in rows) if r]
+    return rows if isinstance(rows, list) else [rows]
+
+
+def _results(
+    path: Path, content: Mapping[str, Any], network: str, file: Path, notes: list[str]
+) -> list[Result]:
+    rows = _rows(content)
+    found = [r for r in (_result(content, row, network, file.name) for row in rows) if r]
     if len(found) < len(rows):
         missing = f"{len(rows) - len(found)} of {len(rows)} figures"
         notes.append(f"{path}: {missing} are not percentages and were left out")
     return found
 
 
-def _result(content: Mapping[str, Any], row: Any, network: str) -> Result | None:
+def _result(content: Mapping[str, Any], row: Any, network: str, file: str) -> Result | None:
     """One figure; None if it is not a percentage."""
     if not isinstance(row, dict) or not _is_percent(row.get("top1")):
         return None
@@ -131,7 +141,7 @@ def _result(content: Mapping[str, Any], row: Any, network: str) -> Result | None
     versions, warnings = content.get("versions"), content.get("warnings")
     return Result(
         network=network,
-        checkpoint=Path(str(content.get("checkpoint", ""))).name,
+        checkpoint=file,
         protocol=content["protocol"],
         settings=own,
         top1=float(row["top1"]),

@@ -250,9 +250,8 @@ def test_figures_that_are_no_percentages_are_left_out_and_counted(
     [
         {"versions": [1]},
         {"versions": None, "warnings": {"a": 1}},
-        {"checkpoint": "a\0b"},
-        {"checkpoint": "x" * 5000},
-        {"checkpoint": 7},
+        {"sha256": [1]},
+        {"sha256": {"last.pt": 7}},
         {"size": {"deep": [1]}},
         {"knn": [{"k": [1], "top1": 61.0, "top5": "99"}]},
     ],
@@ -263,6 +262,16 @@ def test_results_of_odd_types_are_data(tmp_path: Path, change: dict[str, Any]) -
     (run / "last.pt.knn.json").write_text(json.dumps(content))
     ((found,), notes) = read_results(read_run(run))
     assert (found.top1, notes) == (61.0, [])
+    summarize("Title", group_runs(read_runs([run])))
+
+
+@pytest.mark.parametrize("checkpoint", ["a\0b", "x" * 5000, 7, None, ["last.pt"]])
+def test_results_that_name_no_file_are_left_out(tmp_path: Path, checkpoint: object) -> None:
+    run = write_run(tmp_path / "run", teacher={"teacher": "a\0b"})
+    content = json.loads(result(run / "last.pt", 61.0)) | {"checkpoint": checkpoint}
+    (run / "last.pt.knn.json").write_text(json.dumps(content))
+    results, (note,) = read_results(read_run(run))
+    assert results == [] and "which is neither this run's student nor its teacher" in note
     summarize("Title", group_runs(read_runs([run])))
 
 
