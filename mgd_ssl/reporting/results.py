@@ -8,7 +8,7 @@ from typing import Any
 
 from mgd_ssl.reporting.reading import is_number, parse_json, read_text, to_path
 from mgd_ssl.reporting.runs import Run
-from mgd_ssl.reporting.subjects import find_subject
+from mgd_ssl.reporting.subjects import Subject, find_subject, why_outdated
 
 MEASUREMENT = ("size", "data", "train_images", "val_images")
 UNREADABLE = ("train_unreadable", "val_unreadable")
@@ -43,8 +43,9 @@ class Result:
 def read_results(run: Run) -> tuple[list[Result], list[str]]:
     """Results in or next to the run's directory, and those next to its teacher's checkpoint.
 
-    JSON files of other kinds are ignored. Left out are, in the run's directory, figures of networks
-    that are neither its student nor its teacher.
+    JSON files of other kinds are ignored. Left out are figures of a checkpoint that has changed
+    since, and in the run's directory those of networks that are neither its student nor its
+    teacher.
 
     Returns:
         The results, and notes in words on files and figures that were left out.
@@ -61,7 +62,7 @@ def read_results(run: Run) -> tuple[list[Result], list[str]]:
         if subject is None:
             notes += [_foreign(path, content)] if path in inside else []
         elif subject.network == "teacher" or path in own:
-            results += _results(path, content, *subject, notes)
+            results += _current(path, content, subject, notes)
     return results, notes
 
 
@@ -98,6 +99,18 @@ def _foreign(path: Path, content: Mapping[str, Any]) -> str:
     named = content.get("checkpoint", "a network without a name")
     other = "which is neither this run's student nor its teacher"
     return f"{path}: it measures {named}, {other}, and was left out"
+
+
+def _current(
+    path: Path, content: Mapping[str, Any], subject: Subject, notes: list[str]
+) -> list[Result]:
+    """The figures of a checkpoint; none if it has changed since."""
+    outdated = why_outdated(path, content, subject.file)
+    if not outdated:
+        return _results(path, content, *subject, notes)
+    again = "knn_eval.py" if "knn" in content else "linear_eval.py"
+    notes.append(f"{path}: {outdated} and was left out; run {again} again")
+    return []
 
 
 def _read(path: Path, notes: list[str]) -> dict[str, Any]:

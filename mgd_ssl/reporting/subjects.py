@@ -37,6 +37,24 @@ def find_subject(run: Run, content: Mapping[str, Any], *, inside: bool) -> Subje
     return _by_digest(run, content) or _by_path(run, content, inside)
 
 
+def why_outdated(result: Path, content: Mapping[str, Any], file: Path) -> str:
+    """Why a result does not count for a checkpoint as it is now, in words; empty if it does.
+
+    Without digests the times of the two files decide.
+
+    Args:
+        result: the file of the result.
+        content: of the result.
+        file: the checkpoint, which need not exist.
+    """
+    said = _digests_in(content)
+    if said:
+        now = _digests_of(file)
+        return f"it was measured on an earlier {file.name}" if now and now != said else ""
+    older = file.is_file() and result.stat().st_mtime_ns < file.stat().st_mtime_ns
+    return f"it is older than {file.name}" if older else ""
+
+
 def _by_digest(run: Run, content: Mapping[str, Any]) -> Subject | None:
     """The file that the result names comes first, as several may hold the same bytes."""
     said, named = _digests_in(content), to_path(content.get("checkpoint"))

@@ -1,6 +1,7 @@
 """Which results in and beside a run's directory are its student's or its teacher's."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from safetensors.numpy import save_file
 from written_runs import write_run
 
 from mgd_ssl.models.provenance import sha256_of
-from mgd_ssl.reporting import read_run, subjects
+from mgd_ssl.reporting import group_runs, read_run, read_runs, subjects, summarize
+from mgd_ssl.reporting.document import render
 from mgd_ssl.reporting.results import read_results
 
 
@@ -155,12 +157,83 @@ def test_a_teacher_in_shards_is_known_by_all_of_its_files(run: Path, tmp_path: P
     run = write_run(tmp_path / "runs" / "sharded", teacher={"teacher": str(index)})
     measured(run / "a.json", index, index, shard)
     assert found(run) == ([("teacher", "index.json")], [])
+    shard.write_bytes(b"another")
+    results, (note,) = found(run)
+    assert results == [] and "on an earlier index.json" in note
+    shard.unlink()  # what cannot be compared is shown
+    assert found(run) == ([("teacher", "index.json")], [])
 
 
 @pytest.mark.parametrize("sha256", [{}, [], 7, None])
 def test_digests_of_another_type_are_none(run: Path, sha256: object) -> None:
     measured(run / "a.json", run / "checkpoints" / "last.pt", sha256=sha256)
     assert found(run) == ([("student", "last.pt")], [])
+
+
+@pytest.mark.parametrize("name", [*subjects.STUDENT, "checkpoints/last.timm.safetensors"])
+def test_figures_of_a_checkpoint_that_has_changed_are_left_out(run: Path, name: str) -> None:
+    file = written(run / name, b"epoch 2")
+    out = measured(file.with_name(f"{file.name}.knn.json"), file, file)
+    assert found(run) == ([("student", file.name)], [])
+    file.write_bytes(b"after epoch 6")
+    os.utime(out)  # a digest counts, whatever the times
+    note = (
+        f"{out}: it was measured on an earlier {file.name} and was left out; run knn_eval.py again"
+    )
+    assert found(run) == ([], [note])
+    page, markdown, _ = render(summarize("", groups := group_runs(read_runs([run]))), groups)
+    assert "it was measured on an earlier" in page and "61.0" not in page + markdown
+    measured(out, file, file)
+    assert found(run) == ([("student", file.name)], [])
+
+
+def test_the_note_names_the_command_of_the_figure(run: Path) -> None:
+    file = run / "checkpoints" / "last.pt"
+    out = measured(run / "a.json", file, file, protocol="linear, cached", top1=50.0)
+    content = json.loads(out.read_text())
+    content.pop("knn")
+    out.write_text(json.dumps(content))
+    assert found(run) == ([("student", "last.pt")], [])
+    file.write_bytes(b"after epoch 6")
+    assert found(run)[1][0].endswith("and was left out; run linear_eval.py again")
+
+
+def test_figures_of_a_teacher_that_has_changed_are_left_out(run: Path, teacher: Path) -> None:
+    out = measured(teacher.with_name("teacher.pt.knn.json"), teacher, teacher)
+    assert found(run) == ([("teacher", "teacher.pt")], [])
+    teacher.write_bytes(b"trained on")
+    results, (note,) = found(run)
+    assert results == [] and note.startswith(f"{out}: it was measured on an earlier teacher.pt")
+
+
+def test_figures_of_a_run_that_was_moved_and_resumed_are_left_out(run: Path) -> None:
+    file = run / "checkpoints" / "last.pt"
+    measured(file.with_name("last.pt.knn.json"), file, file)
+    moved = run.rename(run.with_name("moved"))
+    written(moved / "checkpoints" / "last.pt", b"after epoch 6")
+    results, (note,) = found(moved)
+    assert results == [] and "it was measured on an earlier last.pt" in note
+
+
+def test_without_digests_the_times_decide(run: Path) -> None:
+    file = run / "checkpoints" / "last.pt"
+    out = measured(file.with_name("last.pt.knn.json"), file)
+    os.utime(file, (1000, 1000))
+    for time, results in ((1000, [("student", "last.pt")]), (999, [])):
+        os.utime(out, (time, time))
+        assert found(run)[0] == results
+    note = f"{out}: it is older than last.pt and was left out; run knn_eval.py again"
+    assert found(run)[1] == [note]
+    file.unlink()  # nothing to compare with
+    assert found(run) == ([("student", "last.pt")], [])
+
+
+def test_results_without_figures_that_are_shown_have_no_note(run: Path) -> None:
+    file = run / "checkpoints" / "last.pt"
+    measured(run / "a.json", file, file, knn=[])
+    measured(run / "b.json", "other.pt", knn=[])
+    file.write_bytes(b"after epoch 6")
+    assert found(run) == ([], [])
 
 
 def test_each_file_is_read_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
