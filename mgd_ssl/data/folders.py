@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +95,41 @@ def is_file(entry: os.DirEntry[str]) -> bool:
     with suppress(OSError):
         return entry.is_file()
     return False
+
+
+def look_up(root: Path, names: Sequence[str]) -> tuple[list[str], int]:
+    """Look files up in the listings of their folders: one listing, not a query for each file.
+
+    Args:
+        root: what the names are relative to.
+        names: paths of files.
+
+    Returns:
+        The names that are no files, and the number of images in their folders that have no name.
+
+    Raises:
+        PermissionError: this user may not list a folder.
+    """
+    folders = defaultdict(set)
+    for name in names:
+        folder, base = os.path.split(name)
+        folders[folder].add(base)
+    missing, others = list[str](), 0
+    for folder, bases in folders.items():
+        there = _files(os.path.join(root, folder))
+        missing += [os.path.join(folder, base) for base in sorted(bases - there)]
+        others += sum(base.lower().endswith(extensions()) for base in there - bases)
+    return missing, others
+
+
+def _files(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if is_file(entry)}
+    except PermissionError:
+        raise
+    except OSError:
+        return set()
 
 
 def is_unwanted(name: str) -> bool:

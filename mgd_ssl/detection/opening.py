@@ -1,12 +1,9 @@
 """Opening images with boxes: folders in COCO's layout, images alone, or generated scenes."""
 
-import os
-from collections import defaultdict
 from pathlib import Path
 
 from mgd_ssl.data.folder_source import FolderSource
-from mgd_ssl.data.folders import folders_of, is_file
-from mgd_ssl.data.formats import extensions
+from mgd_ssl.data.folders import folders_of, look_up
 from mgd_ssl.data.layout import split_kinds
 from mgd_ssl.data.opening import open_source
 from mgd_ssl.data.reader import Split
@@ -115,20 +112,12 @@ def _called(path: Path, split: Split) -> list[str]:
 
 
 def _check_images(root: Path, file: Path, names: list[str]) -> str:
-    """Check that every image exists, with one listing for each folder.
+    """Check that every image exists.
 
     Returns:
         In words, the images in these folders that the annotations do not name.
     """
-    folders = defaultdict(set)
-    for name in names:
-        folder, base = os.path.split(name)
-        folders[folder].add(base)
-    missing, others = list[str](), 0
-    for folder, bases in folders.items():
-        there = _files(root / folder)
-        missing += [os.path.join(folder, base) for base in sorted(bases - there)]
-        others += sum(base.lower().endswith(extensions()) for base in there - bases)
+    missing, others = look_up(root, names)
     if missing:
         raise ValueError(
             f"{file}: {len(missing)} of {len(names)} images are not in {root}, among "
@@ -136,10 +125,3 @@ def _check_images(root: Path, file: Path, names: list[str]) -> str:
             "remove them from the annotations."
         )
     return f"{others:,} images that {file.name} does not name" if others else ""
-
-
-def _files(folder: Path) -> set[str]:
-    if not folder.is_dir():
-        return set()
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if is_file(entry)}

@@ -94,8 +94,9 @@ def test_missing_files_are_counted_and_three_named(images: Path) -> None:
     said = r"5 of 6 files are not there, among them cat/5\.png, cat/6\.png, cat/7\.png; expected"
     with pytest.raises(ValueError, match=said):
         open_source(path, "train")
-    with pytest.raises(ValueError, match="1 of 1 files are not there"):
-        open_source(write(images / "b.txt", "cat"), "train")  # a folder
+    (images / "broken.png").symlink_to(images / "nowhere.png")
+    with pytest.raises(ValueError, match="2 of 2 files are not there"):
+        open_source(write(images / "b.txt", "cat", "broken.png"), "train")  # cat is a folder
 
 
 @pytest.mark.parametrize(

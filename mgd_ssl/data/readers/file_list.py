@@ -2,7 +2,6 @@
 
 import csv
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from mgd_ssl.data.archives.entries import Entries, Table, joined, tabled
 from mgd_ssl.data.archives.labels import read_labels, unsaid_labels
 from mgd_ssl.data.folder_source import FolderSource
-from mgd_ssl.data.folders import is_folder
+from mgd_ssl.data.folders import look_up
 from mgd_ssl.data.formats import extensions, printable
 from mgd_ssl.data.parts import beside
 from mgd_ssl.data.reader import Opener, Reader, Wanted
@@ -121,33 +120,18 @@ def _is_image(name: str) -> bool:
 
 
 def _check_there(file: Path, names: Sequence[str]) -> None:
-    """Look every file up in the listing of its folder: one listing, not a query for each file.
+    """Check that every file exists.
 
     Raises:
         ValueError: files that are not there.
     """
-    folders = defaultdict(set)
-    for name in names:
-        folder, base = os.path.split(name)
-        folders[folder].add(base)
-    missing = list[str]()
-    for folder, bases in folders.items():
-        there = _files(os.path.join(file.parent, folder))
-        missing += [os.path.join(folder, base) for base in sorted(bases - there)]
+    missing, _ = look_up(file.parent, names)
     if missing:
         raise ValueError(
             f"{file}: {len(missing):,} of {len(names):,} files are not there, among them "
             f"{', '.join(map(printable, missing[:3]))}; expected paths that are absolute or "
             f"relative to {file.parent}. Mend the list, or move it."
         )
-
-
-def _files(folder: str) -> set[str]:
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if not is_folder(entry)}
-    except OSError:
-        return set()
 
 
 READER = Reader("a list of image files (.txt, .csv)", find)
