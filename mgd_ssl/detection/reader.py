@@ -1,7 +1,6 @@
 """A detector's maps, read in one pass through its backbone."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
@@ -65,10 +64,6 @@ def body_reader(
         raise ValueError(f"levels: got {', '.join(levels) or 'none'}, expected some of {known}")
     overrides = [f"{name}={BODY_MODULES[name]}" for name in levels if name in BODY_MODULES]
     found = find_taps(detector.backbone.body, overrides, PROBE_SIDE).taps if overrides else []
-    taps = {tap.name: _inside("backbone.body.", tap) for tap in found}
+    taps = {tap.name: tap.below("backbone.body") for tap in found}
     taps |= {n: Tap(n, f"backbone.fpn.{path}", "output") for n, path in PYRAMID_MODULES.items()}
     return BodyReader([taps[name] for name in levels])
-
-
-def _inside(prefix: str, tap: Tap) -> Tap:
-    return replace(tap, module=prefix + tap.module, norm=prefix + tap.norm if tap.norm else None)

@@ -4,8 +4,7 @@ Their classes are not imported: a body is known by its modules, so that Detectro
 installed and a subclass is read like its parent.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -14,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from mgd_ssl.models.modes import evaluating
 from mgd_ssl.models.tap_finder import find_taps
-from mgd_ssl.models.taps import FeatureReader, Tap, Taps, own_hooks
+from mgd_ssl.models.taps import FeatureReader, Taps, own_hooks
 
 PROBE_SIDE = 64
 BODY_MODULES = {"c2": "layer1", "c3": "layer2", "c4": "layer3", "c5": "layer4"}
@@ -168,7 +167,7 @@ def _find_levels(network: nn.Module) -> FeatureReader:
             return ResidualSums({name: start + path for name, path in blocks.items()})
         layers = [f"{n}={p}" for n, p in BODY_MODULES.items() if hasattr(body, p)]
         if layers:
-            return Taps(_moved(start, find_taps(body, layers, PROBE_SIDE).taps))
+            return Taps([tap.below(prefix) for tap in find_taps(body, layers, PROBE_SIDE).taps])
     children = ", ".join(name for name, _ in network.named_children())
     raise ValueError(
         f"{type(network).__name__}: no rule finds its C2..C5, expected layer1..layer4 of "
@@ -190,11 +189,3 @@ def _residual_blocks(body: nn.Module) -> dict[str, str]:
 
 def _is_residual(block: nn.Module) -> bool:
     return hasattr(block, "conv2") and hasattr(block, "shortcut")
-
-
-def _moved(prefix: str, taps: Sequence[Tap]) -> list[Tap]:
-    """Taps of a body as taps of the network that it is a part of."""
-    return [
-        replace(tap, module=prefix + tap.module, norm=prefix + tap.norm if tap.norm else None)
-        for tap in taps
-    ]

@@ -9,7 +9,7 @@ come last are read as maps (N,C,H,W) too.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
@@ -43,6 +43,12 @@ class Tap:
     layout: Layout = "map"
     prefix: int = 0
     rectified: bool = True
+
+    def below(self, path: str) -> "Tap":
+        """This tap in a larger network, which holds the tap's own as the module ``path``."""
+        start = f"{path}." if path else ""
+        norm = start + self.norm if self.norm else None
+        return replace(self, module=start + self.module, norm=norm)
 
 
 @runtime_checkable
