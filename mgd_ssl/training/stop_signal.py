@@ -80,6 +80,5 @@ class StopSignal:
             return self.signum is not None
         if (step + 1) % AGREE_EVERY and step + 1 != steps:
             return False
-        device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
-        noted = torch.tensor(int(self.signum is not None), device=device)
+        noted = torch.tensor(int(self.signum is not None), device=distributed.collective_device())
         return bool(distributed.all_reduce_sum(noted))
