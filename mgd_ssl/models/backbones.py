@@ -149,8 +149,8 @@ def set_head(network: nn.Module, head: nn.Module) -> None:
 def without_head(network: nn.Module) -> Iterator[nn.Module]:
     """Inside, the network gives its pooled features (N,D); after, its head is back."""
     head = head_of(network)
-    set_head(network, nn.Identity())
     try:
+        set_head(network, nn.Identity())
         yield network
     finally:
         set_head(network, head)

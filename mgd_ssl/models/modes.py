@@ -12,9 +12,9 @@ from torch import nn
 def evaluating(*networks: nn.Module) -> Iterator[None]:
     """Put every module in eval mode, and give each its own mode back afterwards."""
     modes = [(m, m.training) for network in networks for m in network.modules()]
-    for network in networks:
-        network.eval()
     try:
+        for network in networks:
+            network.eval()
         yield
     finally:
         for module, mode in modes:

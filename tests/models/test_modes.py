@@ -4,7 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from mgd_ssl.models import undone_on_error
+from mgd_ssl.models import evaluating, undone_on_error
+
+
+class Unwilling(nn.Module):
+    def train(self, mode: bool = True) -> "Unwilling":
+        raise KeyboardInterrupt
+
+
+def test_all_have_their_mode_back_where_one_does_not_reach_eval_mode() -> None:
+    first = nn.Dropout()
+    with pytest.raises(KeyboardInterrupt), evaluating(first, Unwilling()):
+        pass
+    assert first.training
 
 
 def test_a_change_that_is_broken_off_is_taken_back() -> None:
