@@ -1,7 +1,7 @@
 """What datasets and loaders give."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -28,3 +28,11 @@ class Batch(NamedTuple):
     indices: Tensor
     failed: Tensor
     stored: dict[str, Tensor] | None = None
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """All tensors in lists, tuples and dicts."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value
+    return [t for v in parts for t in tensors(v)] if isinstance(value, list | tuple | dict) else []

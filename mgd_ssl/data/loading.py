@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mgd_ssl.data.bad_files import Checked, make_guard
-from mgd_ssl.data.batches import Batch
+from mgd_ssl.data.batches import Batch, tensors
 from mgd_ssl.data.cropping import CenterCrop, Cropping, shorter_side
 from mgd_ssl.data.datasets import AnyBatch, ImageDataset, SourceDataset, Store
 from mgd_ssl.data.sampling import Blocks, ResumableBatchSampler
@@ -16,7 +16,6 @@ from mgd_ssl.data.workers import (
     free_shared_memory,
     initialize_worker,
     stop_signals_blocked,
-    tensor_bytes,
     workers_that_fit,
 )
 
@@ -113,12 +112,11 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
         if not first or free == float("inf"):
             return self.num_workers
         try:
-            image = tensor_bytes(cast(Any, self.dataset).__getitems__(first[:1]))
+            image = cast(Any, self.dataset).__getitems__(first[:1])
         except ValueError:  # nothing can be decoded: raised again where it is to be
             return self.num_workers
-        return workers_that_fit(
-            self.num_workers, image * len(first), self.prefetch_factor or 1, free
-        )
+        batch_bytes = len(first) * sum(t.nbytes for t in tensors(image))
+        return workers_that_fit(self.num_workers, batch_bytes, self.prefetch_factor or 1, free)
 
     def set_position(self, epoch: int, start_step: int = 0) -> None:
         """Make the next iteration that of ``epoch``, without its first ``start_step`` batches."""

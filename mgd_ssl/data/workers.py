@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch._utils import ExceptionWrapper
 
 from mgd_ssl import process
@@ -68,15 +67,6 @@ def free_shared_memory() -> float:
     except OSError:
         return float("inf")
     return status.f_bavail * status.f_frsize / process.local_processes()
-
-
-def tensor_bytes(batch: Any) -> int:
-    """Bytes of a batch's tensors."""
-    if isinstance(batch, Tensor):
-        return batch.numel() * batch.element_size()
-    if isinstance(batch, dict):
-        return sum(tensor_bytes(value) for value in batch.values())
-    return sum(tensor_bytes(part) for part in batch) if isinstance(batch, list | tuple) else 0
 
 
 @contextmanager

@@ -175,5 +175,4 @@ def _whole(run: PretrainRun, rate: float) -> dict[str, float]:
 
 def _bytes(module: nn.Module) -> int:
     """Of a module's tensors, as a checkpoint holds them."""
-    tensors = (v for v in module.state_dict().values() if isinstance(v, Tensor))
-    return sum(v.numel() * v.element_size() for v in tensors)
+    return sum(v.nbytes for v in module.state_dict().values() if isinstance(v, Tensor))

@@ -1,6 +1,6 @@
 """Memory that a training step needs, measured on blank images."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from mgd_ssl.data.batches import tensors
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import evaluating
 from mgd_ssl.tasks.task import Task
@@ -84,7 +85,7 @@ def _measure(
         return tensor
 
     def note(_: nn.Module, __: Any, output: Any) -> None:
-        outputs.append(max((_bytes(t) for t in tensors(output)), default=0))
+        outputs.append(max((t.nbytes for t in tensors(output)), default=0))
 
     with ExitStack() as stack:
         stack.enter_context(evaluating(network))
@@ -93,7 +94,7 @@ def _measure(
             if not [*module.children()]:
                 stack.callback(module.register_forward_hook(note).remove)
         result = forward(torch.zeros(n, 3, size, size, device=device))
-        kept = sum(_bytes(t) for t in {t.data_ptr(): t for t in tensors(result)}.values())
+        kept = sum(t.nbytes for t in {t.data_ptr(): t for t in tensors(result)}.values())
     return sum(saved.values()), max(outputs, default=0), kept
 
 
@@ -103,24 +104,12 @@ def matched_bytes(student: Activations, frozen: Sequence[Activations]) -> int:
     return teacher + 2 * max(student.result, teacher)
 
 
-def tensors(value: Any) -> Iterable[Tensor]:
-    """All tensors in lists, tuples and dicts."""
-    if isinstance(value, Tensor):
-        return [value]
-    parts = value.values() if isinstance(value, dict) else value
-    return [t for v in parts for t in tensors(v)] if isinstance(value, list | tuple | dict) else []
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
-
-
 def optimizer_bytes(optimizer: torch.optim.Optimizer, processes: int) -> int:
     """Gradients, the state that the optimizer is yet to make, its temporaries, DDP's buckets."""
     total = 0
     for group in optimizer.param_groups:
         copies = 2 + states_of(group) + (processes > 1)
-        total += copies * sum(_bytes(p) for p in group["params"])
+        total += copies * sum(p.nbytes for p in group["params"])
     return total
 
 

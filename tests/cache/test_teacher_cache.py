@@ -82,7 +82,7 @@ def test_another_process_reads_the_same(cache: TeacherCache) -> None:
 
 def test_the_bytes_of_a_view_are_counted(cache: TeacherCache) -> None:
     columns = cache.read(0, np.array([0]))
-    assert cache.manifest.view_bytes == sum(c.numel() * c.element_size() for c in columns.values())
+    assert cache.manifest.view_bytes == sum(c.nbytes for c in columns.values())
 
 
 def test_a_whole_cache_misses_nothing(cache: TeacherCache) -> None:

@@ -11,7 +11,8 @@ import torch
 
 from mgd_ssl import process
 from mgd_ssl.data import ArraySource, loading, make_loader, workers
-from mgd_ssl.data.workers import decoding_workers, tensor_bytes, workers_that_fit
+from mgd_ssl.data.batches import tensors
+from mgd_ssl.data.workers import decoding_workers, workers_that_fit
 from mgd_ssl.errors import WorkerError
 
 MIB = 2**20
@@ -65,10 +66,11 @@ def test_batches_in_flight_fit_into_shared_memory(caplog, free, expected):
     assert all("/dev/shm" in line and "-j" in line for line in caplog.messages)
 
 
-def test_the_bytes_of_a_batch_are_those_of_its_tensors():
+def test_the_tensors_of_a_batch_are_found_in_whatever_holds_them():
     batch = ([torch.zeros(3, 2, dtype=torch.uint8)], {"boxes": torch.zeros(4)}, "name", 3)
-    assert tensor_bytes(batch) == 6 + 16
-    assert tensor_bytes(next(iter(loader_of(train=False)))) == 4 * (3 * 8 * 8 + 3 * 8)
+    assert [t.nbytes for t in tensors(batch)] == [6, 16]
+    loaded = tensors(next(iter(loader_of(train=False))))
+    assert sum(t.nbytes for t in loaded) == 4 * (3 * 8 * 8 + 3 * 8)
 
 
 def test_a_loader_that_has_no_room_for_workers_decodes_itself(monkeypatch):
