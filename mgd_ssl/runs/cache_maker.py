@@ -72,14 +72,17 @@ class Maker:
     def images_per_second(self) -> float:
         """How many images the teacher sees a second in this process, measured, times processes."""
         batches = self._batches([(0, 0)] if self.cache.manifest.parts else [])[: TRIED + 1]
-        started, seen = 0.0, 0
+        started, ended, seen = 0.0, 0.0, 0
         for number, batch in enumerate(self._loader(batches)):
             self._ask(batch)
-            started, seen = (time.monotonic(), 0) if number == 0 else (started, seen)
-            seen += len(batch.images) if number else 0
+            ended = time.monotonic()
+            if number == 0:
+                started = ended
+            else:
+                seen += len(batch.images)
         if not seen:  # one batch is all there is
             return float(self.cache.manifest.images)
-        return seen / (time.monotonic() - started) * int(self.fabric.world_size)
+        return seen / (ended - started) * int(self.fabric.world_size)
 
     def _parts(self, wanted: Sequence[Where]) -> Iterator[tuple[Where, dict[str, Tensor]]]:
         """The columns of each part; the loader decodes ahead over their borders."""
