@@ -27,10 +27,9 @@ from mgd_ssl.matching import (
 )
 from mgd_ssl.progress import tracked
 from mgd_ssl.stages import Stage, at_most, gather_costs, same_side
-from mgd_ssl.targets import TeacherTargets
+from mgd_ssl.targets import Maps, TeacherTargets
 
 Reduction = Literal["sum", "image", "element"]
-Maps = Sequence[Tensor]
 
 
 @dataclass(frozen=True)

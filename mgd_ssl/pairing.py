@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mgd_ssl.distiller import FeatureDistiller, Maps, StageMatching
+from mgd_ssl.distiller import FeatureDistiller, StageMatching
 from mgd_ssl.models import FeatureReader, evaluating, find_reader, keeping_buffers, probe
 from mgd_ssl.stages import Form, plan_stages, read_margins
+from mgd_ssl.targets import Maps
 
 
 @dataclass

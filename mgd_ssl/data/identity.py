@@ -9,11 +9,10 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from mgd_ssl.data.sources import ImageSource
+from mgd_ssl.data.sources import THREADS, ImageSource
 from mgd_ssl.progress import tracked
 
 BLOCK = 4096
-THREADS = 16  # a network drive answers many questions at once
 
 
 def data_digest(source: ImageSource) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 
 from mgd_ssl.data.formats import printable
 from mgd_ssl.data.packing import Plan, beside, encode, size_in_tar
+from mgd_ssl.data.sources import THREADS
 from mgd_ssl.progress import tracked
 
-THREADS = 16  # a network drive answers many questions at once
 SAMPLED = 64  # images that are encoded to learn how large the others will be
 RECORD = 20 * 512  # tar archives are filled up to this
 MARGIN = 1.05  # on a size that was estimated

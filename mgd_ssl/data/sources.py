@@ -9,6 +9,8 @@ from PIL import Image
 
 from mgd_ssl.data.decoding import Picture, open_encoded
 
+THREADS = 16  # a network drive answers many questions at once
+
 
 class NoValidationError(ValueError):
     """The data has no validation part."""

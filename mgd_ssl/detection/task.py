@@ -10,7 +10,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from mgd_ssl.detection.reader import BodyReader
 from mgd_ssl.detection.retinanet import DetectorSpec
-from mgd_ssl.distiller import Maps
+from mgd_ssl.targets import Maps
 from mgd_ssl.tasks.task import FrozenTeacher, Task
 
 Target = dict[str, Tensor]

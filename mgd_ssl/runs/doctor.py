@@ -106,16 +106,16 @@ def machine() -> Iterator[str]:
 
         from mgd_ssl.data.packing_size import free_bytes
         from mgd_ssl.data.workers import REMEDY, SHARED_MEMORY, free_shared_memory
-        from mgd_ssl.training.memory_check import available
+        from mgd_ssl.training.memory_check import available, gib
     except (ImportError, OSError) as error:  # OSError: a library of its own is missing
         yield f"not measured: {error}"
         return
     yield f"threads     {torch.get_num_threads()} of torch (--threads)"
-    yield f"memory      {_gib(available(torch.device('cpu')))} free"
+    yield f"memory      {gib(available(torch.device('cpu')))} free"
     shared = free_shared_memory()
     low = f"; {REMEDY}" if shared < 2**30 else ""
-    yield f"{SHARED_MEMORY!s:<12}{_gib(None if shared == float('inf') else shared)} free{low}"
-    yield f"disk        {_gib(free_bytes(Path.cwd()))} free in {Path.cwd()}"
+    yield f"{SHARED_MEMORY!s:<12}{gib(None if shared == float('inf') else shared)} free{low}"
+    yield f"disk        {gib(free_bytes(Path.cwd()))} free in {Path.cwd()}"
     yield from _devices()
 
 
@@ -124,11 +124,12 @@ def _devices() -> Iterator[str]:
 
     from mgd_ssl.settings.options import DeviceOptions
     from mgd_ssl.training.devices import settled
+    from mgd_ssl.training.memory_check import gib
 
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
-        yield f"{f'cuda:{index}':<12}{name}, {_gib(free)} of {_gib(total)} free"
+        yield f"{f'cuda:{index}':<12}{name}, {gib(free)} of {gib(total)} free"
     yield f"precision   {settled(DeviceOptions()).precision} of training (--precision)"
     if not torch.cuda.device_count():
         built = torch.version.cuda
@@ -136,7 +137,3 @@ def _devices() -> Iterator[str]:
         yield f"cuda        none: {why}; the CPU is used"
     if torch.backends.mps.is_available():
         yield "mps         not used: it lacks float64"
-
-
-def _gib(size: float | None) -> str:
-    return "unknown" if size is None else f"{size / 2**30:.1f} GiB"

@@ -22,6 +22,7 @@ from mgd_ssl.data import (
 from mgd_ssl.data.formats import printable
 from mgd_ssl.data.packing import Coding, Packed, Plan, is_of_plan, write_shard
 from mgd_ssl.data.packing_size import Size, free_bytes, size_of_shards, written_bytes
+from mgd_ssl.data.reader import Split
 from mgd_ssl.files import WriteError, require_writable, write_text
 from mgd_ssl.progress import tracked
 from mgd_ssl.runs.output_folder import LOCK, alone, gigabytes
@@ -31,6 +32,7 @@ from mgd_ssl.training.logging import logger, start_logging
 MANIFEST, CLASSES = "packing.json", "classes.txt"
 SHARD_BYTES = 256 * 2**20
 MOST_NAMED = 20
+Sources = dict[Split, ImageSource]
 
 
 def run(config: PackConfig) -> None:
@@ -62,9 +64,9 @@ def _require_apart(config: PackConfig) -> None:
         raise ValueError(f"out: got {config.out}, which is in DATA; expected another folder")
 
 
-def _open(config: PackConfig) -> dict[str, ImageSource]:
+def _open(config: PackConfig) -> Sources:
     """The parts of the data."""
-    sources = {"train": open_sources(config.data, "train", **config.opening)}
+    sources: Sources = {"train": open_sources(config.data, "train", **config.opening)}
     for name in sources["train"].classes or ():
         if len(name.splitlines()) != 1:
             raise ValueError(f"class {name!r}: a line break in its name; expected none. Rename it.")
@@ -75,7 +77,7 @@ def _open(config: PackConfig) -> dict[str, ImageSource]:
     return sources
 
 
-def _plan(config: PackConfig, sources: dict[str, ImageSource]) -> tuple[list[Plan], list[Size]]:
+def _plan(config: PackConfig, sources: Sources) -> tuple[list[Plan], list[Size]]:
     """Which image goes into which shard, and how much disk that takes."""
     coding = Coding(config.size, config.quality)
     plans = [Plan(s, config.out / split, len(s), coding) for split, s in sources.items()]
@@ -194,14 +196,14 @@ def _follow(plan: Plan, shards: Sequence["Future[Packed]"], missing: Sequence[in
         logger.warning("%d images cannot be decoded and are kept as they are", len(undecodable))
 
 
-def _finish(config: PackConfig, sources: dict[str, ImageSource]) -> None:
+def _finish(config: PackConfig, sources: Sources) -> None:
     """Make the index, and compare what the shards say with the data once more.
 
     Raises:
         WriteError: they say something else.
     """
     for split, source in sources.items():
-        packed = open_source(config.out, "train" if split == "train" else "val")
+        packed = open_source(config.out, split)
         same = len(packed) == len(source) and (
             source.labels is None
             or (packed.labels is not None and np.array_equal(source.labels, packed.labels))

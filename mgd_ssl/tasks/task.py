@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mgd_ssl.distiller import FeatureDistiller, Maps, StageMatching
+from mgd_ssl.distiller import FeatureDistiller, StageMatching
 from mgd_ssl.models import FeatureReader, Taps, evaluating
+from mgd_ssl.targets import Maps
 
 
 class TaughtView(NamedTuple):

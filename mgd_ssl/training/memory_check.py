@@ -122,8 +122,8 @@ def check_fits(
         return ""
     each = f" in each of {processes} processes" if processes > 1 else ""
     text = (
-        f"batch_size: a step of {batch} images needs about {_gib(wanted)} of memory{each}, got "
-        f"{_gib(free)} that {'are its share' if each else 'are free'} {where}"
+        f"batch_size: a step of {batch} images needs about {gib(wanted)} of memory{each}, got "
+        f"{gib(free)} that {'are its share' if each else 'are free'} {where}"
     )
     remedy = _remedy(need, batch, processes * parts, free, small)
     if wanted <= REFUSED * free:
@@ -145,9 +145,10 @@ def _remedy(need: StepMemory, batch: int, parts: int, free: int, small: bool) ->
     while batch % (2 * parts) == 0:
         batch //= 2
         if need.bytes_for(batch // parts) <= WARNED * free:
-            return f"give -b {batch} ({_gib(need.bytes_for(batch // parts))}){other}"
+            return f"give -b {batch} ({gib(need.bytes_for(batch // parts))}){other}"
     return f"take a smaller network (-a, --width) or smaller images (--size){other}"
 
 
-def _gib(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
+def gib(size: float | None) -> str:
+    """Bytes in words: 1.2 GiB."""
+    return "unknown" if size is None else f"{size / 2**30:.1f} GiB"

@@ -14,11 +14,11 @@ from filelock import FileLock
 from mgd_ssl.data.archives.array_file import ArrayFile, open_arrays, write_arrays
 from mgd_ssl.data.archives.entries import Entries, tabled
 from mgd_ssl.data.archives.index import Archive, ArchiveIndex, Part, index_content
+from mgd_ssl.data.sources import THREADS
 from mgd_ssl.files import WriteError
 from mgd_ssl.progress import tracked
 
 logger = logging.getLogger(__name__)
-THREADS = 16  # a network drive answers many questions at once
 MOST_NAMED = 3
 Read = Callable[[Path], Entries]
 
