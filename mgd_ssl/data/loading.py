@@ -13,6 +13,7 @@ from mgd_ssl.data.datasets import AnyBatch, ImageDataset, SourceDataset, Store
 from mgd_ssl.data.sampling import Blocks, ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
 from mgd_ssl.data.workers import (
+    decoding_workers,
     free_shared_memory,
     initialize_worker,
     stop_signals_blocked,
@@ -162,21 +163,23 @@ def make_loader(
     return ImageLoader(dataset, batch_size, **options)
 
 
-def listed_loader(
+def listed_batches(
     dataset: ImageDataset, batches: Sequence[Sequence[int]], workers: int
-) -> DataLoader[Any]:
+) -> Iterator[Batch]:
     """The batches of these images, in this order.
 
     Args:
         dataset: reads the batches.
         batches: indices of the images of each.
-        workers: decoding processes; 0 decodes in this one.
+        workers: decoding processes at most; images in memory need none.
     """
-    return DataLoader(
+    loader = DataLoader(
         dataset,
         batch_sampler=batches,  # type: ignore[arg-type]  # lists, of which Indices are some
         collate_fn=whole_batch,
-        num_workers=workers,
+        num_workers=0 if dataset.source.in_memory else decoding_workers(workers),
         worker_init_fn=initialize_worker,
         pin_memory=torch.cuda.is_available(),
     )
+    with stop_signals_blocked():
+        return iter(loader)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mgd_ssl import distributed
-from mgd_ssl.cache.parts import is_whole, read_part, write_part
+from mgd_ssl.cache.parts import is_whole, read_part
 from mgd_ssl.choices import FEATURE_FILES
 from mgd_ssl.data import (
     Batch,
@@ -26,13 +26,11 @@ from mgd_ssl.data import (
     NoValidationError,
     data_digest,
     data_line,
-    decoding_workers,
     open_sources,
     shorter_side,
 )
 from mgd_ssl.data.bad_files import make_guard
-from mgd_ssl.data.loading import listed_loader
-from mgd_ssl.data.workers import stop_signals_blocked
+from mgd_ssl.data.loading import listed_batches
 from mgd_ssl.evaluation.features import collect_alone
 from mgd_ssl.exporting.feature_files.table import FeatureFile, FeatureTable
 from mgd_ssl.exporting.packages import require_packages
@@ -41,7 +39,7 @@ from mgd_ssl.files import write_whole
 from mgd_ssl.models import find_checkpoint
 from mgd_ssl.progress import tracked
 from mgd_ssl.runs.feature_network import FeatureNetwork, load_network
-from mgd_ssl.runs.output_folder import LOCK, alone, kept
+from mgd_ssl.runs.output_folder import LOCK, PART_IMAGES, Part, alone, write_parts
 from mgd_ssl.runs.overwriting import check_output_files
 from mgd_ssl.settings.embed import EmbedConfig
 from mgd_ssl.settings.options import named
@@ -49,7 +47,6 @@ from mgd_ssl.training.devices import settled, start_fabric
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.same_run import weights_digest
 
-PART_IMAGES = 1024
 DIGITS = 6  # of a part's number
 
 
@@ -163,11 +160,7 @@ class Embedder:
         whole = len(self.parts) - len(missing)
         if whole and self.fabric.is_global_zero:
             logger.info("%d of %d parts are there", whole, len(self.parts))
-        made = 0
-        with kept(lambda: whole + made):
-            for number, columns in self._columns(mine):
-                write_part(self._path(number), columns, self.identity)
-                made += 1
+        write_parts(self._made(mine), self.identity, whole)
 
     def finish(self, kind: type[FeatureFile]) -> None:
         """Put the parts together, and delete them.
@@ -209,31 +202,26 @@ class Embedder:
         numbers = range(len(self.parts))
         return [n for n in numbers if not is_whole(self._path(n), self.identity, None)]
 
-    def _columns(self, wanted: Sequence[int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
-        """The columns of each part; the loader decodes ahead over their borders."""
+    def _made(self, wanted: Sequence[int]) -> Iterator[Part]:
+        """The file and columns of each part; the loader decodes ahead over their borders."""
         size = self.config.batch_size
-        batches = {
-            number: [part[s : s + size] for s in range(0, len(part), size)]
-            for number in wanted
-            for part in [self.parts[number]]
-        }
-        loaded = self._batches([batch for number in wanted for batch in batches[number]])
-        for number in wanted:
+        images = [self.parts[number] for number in wanted]
+        parts = [[one[s : s + size] for s in range(0, len(one), size)] for one in images]
+        loaded = self._load([batch for part in parts for batch in part])
+        for number, part in zip(wanted, parts, strict=True):
             found = collect_alone(
                 _Autocast(self.fabric, self.loaded.network),
-                islice(loaded, len(batches[number])),
+                islice(loaded, len(part)),
                 transform=self.loaded.transform,
                 device=self.fabric.device,
             )
-            yield number, {"features": found.features, "indices": found.indices}
+            yield self._path(number), {"features": found.features, "indices": found.indices}
 
-    def _batches(self, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
+    def _load(self, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
         config, size = self.config, self.loaded.size
         dataset = ImageDataset(self.source, CenterCrop(shorter_side(size), size), config.exif)
-        workers = 0 if self.source.in_memory else decoding_workers(config.workers)
         guard = make_guard(self.source, 1.0, train=False, exif=config.exif)
-        with stop_signals_blocked():
-            found = iter(listed_loader(dataset, batches, workers))
+        found = listed_batches(dataset, batches, config.workers)
         processes = self.fabric.world_size
         total = processes * sum(map(len, batches))
         shown = tracked(found, "features", total, count=lambda b: processes * len(b.images))

@@ -16,7 +16,7 @@ from mgd_ssl.files import require_writable, write_text
 from mgd_ssl.models import KeyReport, Taps, load_backbone, probe
 from mgd_ssl.progress import format_duration
 from mgd_ssl.runs.cache_maker import Maker
-from mgd_ssl.runs.output_folder import LOCK, alone, gigabytes
+from mgd_ssl.runs.output_folder import LOCK, PART_IMAGES, alone, gigabytes
 from mgd_ssl.screen import UNBROKEN
 from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.options import PILLOWS_LIMIT
@@ -27,8 +27,6 @@ from mgd_ssl.training.devices import place, settled, start_fabric
 from mgd_ssl.training.distillation import make_teacher
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.same_run import weights_digest
-
-PART_IMAGES = 1024
 
 
 def run(config: CacheConfig) -> None:

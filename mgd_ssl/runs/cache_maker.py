@@ -2,27 +2,24 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from mgd_ssl.cache.answers import Answers
-from mgd_ssl.cache.parts import part_path, write_part
+from mgd_ssl.cache.answers import OUTPUT, Answers
+from mgd_ssl.cache.parts import part_path
 from mgd_ssl.cache.teacher_cache import TeacherCache
-from mgd_ssl.data import Batch, ImageDataset, ImageSource, decoding_workers
+from mgd_ssl.data import Batch, ImageDataset, ImageSource
 from mgd_ssl.data.bad_files import make_guard
-from mgd_ssl.data.loading import listed_loader
+from mgd_ssl.data.loading import listed_batches
 from mgd_ssl.data.sampling import Indices
 from mgd_ssl.data.views import to_unit
-from mgd_ssl.data.workers import stop_signals_blocked
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import pool
-from mgd_ssl.progress import Progress
-from mgd_ssl.runs.output_folder import kept
+from mgd_ssl.progress import tracked
+from mgd_ssl.runs.output_folder import Part, write_parts
 from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.stages import at_most
 from mgd_ssl.tasks.task import Teacher
@@ -58,22 +55,19 @@ class Maker:
             WriteError: the disk is full.
         """
         mine = missing[self.fabric.global_rank :: self.fabric.world_size]
-        whole = self.cache.manifest.views * self.cache.manifest.parts - len(missing)
-        made = 0
         views = sum(len(self.cache.images(part)) for _, part in mine)
-        progress = Progress("teacher's answers", views, "views")
-        with kept(lambda: whole + made), closing(progress):
-            for where, columns in self._parts(mine):
-                path = part_path(self.cache.folder, *where)
-                write_part(path, columns, self.cache.manifest.identity)
-                made += 1
-                progress.advance(len(columns["output"]))
+        parts = tracked(
+            *(self._parts(mine), "teacher's answers", views, "views"),
+            count=lambda part: len(part[1][OUTPUT]),
+        )
+        manifest = self.cache.manifest
+        write_parts(parts, manifest.identity, manifest.views * manifest.parts - len(missing))
 
     def images_per_second(self) -> float:
         """How many images the teacher sees a second in this process, measured, times processes."""
-        batches = self._batches([(0, 0)] if self.cache.manifest.parts else [])[: TRIED + 1]
+        batches = self._batches(0, 0)[: TRIED + 1]
         started, ended, seen = 0.0, 0.0, 0
-        for number, batch in enumerate(self._loader(batches)):
+        for number, batch in enumerate(self._load(batches)):
             self._ask(batch)
             ended = time.monotonic()
             if number == 0:
@@ -84,34 +78,30 @@ class Maker:
             return float(self.cache.manifest.images)
         return seen / (ended - started) * int(self.fabric.world_size)
 
-    def _parts(self, wanted: Sequence[Where]) -> Iterator[tuple[Where, dict[str, Tensor]]]:
-        """The columns of each part; the loader decodes ahead over their borders."""
+    def _parts(self, wanted: Sequence[Where]) -> Iterator[Part]:
+        """The file and columns of each part; the loader decodes ahead over their borders."""
         guard = make_guard(self.source, self.config.bad_images, train=True, exif=self.config.exif)
-        with stop_signals_blocked():
-            batches = iter(self._loader(self._batches(wanted)))
-        for where in wanted:
+        parts = [self._batches(*where) for where in wanted]
+        loaded = self._load([batch for part in parts for batch in part])
+        for where, part in zip(wanted, parts, strict=True):
             answers = []
-            for _ in range(-(-len(self.cache.images(where[1])) // self.config.batch_size)):
-                batch = next(batches)
+            for batch in islice(loaded, len(part)):
                 guard.check(batch)
                 answers.append(self._ask(batch))
-            yield where, {k: torch.cat([columns[k] for columns in answers]) for k in answers[0]}
+            columns = {k: torch.cat([columns[k] for columns in answers]) for k in answers[0]}
+            yield part_path(self.cache.folder, *where), columns
 
-    def _batches(self, wanted: Sequence[Where]) -> list[Indices]:
-        """Batches of images, each of one part, and the epoch that draws its view."""
-        size = self.config.batch_size
-        return [
-            Indices.of(self.cache.images(part)[start : start + size], view)
-            for view, part in wanted
-            for start in range(0, len(self.cache.images(part)), size)
-        ]
+    def _batches(self, view: int, part: int) -> list[Indices]:
+        """Batches of a part's images, and the epoch that draws its view."""
+        images, size = self.cache.images(part), self.config.batch_size
+        starts = range(0, len(images), size)
+        return [Indices.of(images[start : start + size], view) for start in starts]
 
-    def _loader(self, batches: Sequence[Indices]) -> "DataLoader[Any]":
-        source = self.source
+    def _load(self, batches: Sequence[Indices]) -> Iterator[Batch]:
         manifest = self.cache.manifest
         crops = stored_views(manifest, manifest.teachers_view)
-        workers = 0 if source.in_memory else decoding_workers(self.config.workers)
-        return listed_loader(ImageDataset(source, crops, self.config.exif), batches, workers)
+        dataset = ImageDataset(self.source, crops, self.config.exif)
+        return listed_batches(dataset, batches, self.config.workers)
 
     @torch.no_grad()
     def _ask(self, batch: Batch) -> dict[str, Tensor]:

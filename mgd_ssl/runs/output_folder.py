@@ -1,14 +1,18 @@
 """A folder that a command fills with many files: one command at a time, sizes in words."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from torch import Tensor
 
+from mgd_ssl.cache.parts import write_part
 from mgd_ssl.training.logging import logger
 
 LOCK = ".lock"
+PART_IMAGES = 1024
+Part = tuple[Path, dict[str, Tensor]]
 
 
 @contextmanager
@@ -35,13 +39,23 @@ def alone(out: Path, does: str) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def kept(whole: Callable[[], int]) -> Iterator[None]:
-    """Whatever ends the making of parts early, say how many stay."""
+def write_parts(parts: Iterable[Part], identity: str, whole: int) -> None:
+    """Write parts as they are made; whatever ends that early, say how many stay.
+
+    Args:
+        parts: the file and the columns of each.
+        identity: of what they are parts of.
+        whole: how many are there already.
+
+    Raises:
+        WriteError: the disk is full.
+    """
     try:
-        yield
+        for path, columns in parts:
+            write_part(path, columns, identity)
+            whole += 1
     except BaseException:
-        logger.warning("%d parts are whole and stay; the same command goes on with them", whole())
+        logger.warning("%d parts are whole and stay; the same command goes on with them", whole)
         raise
 
 

@@ -287,9 +287,9 @@ def test_a_full_disk_leaves_what_is_whole(
     tmp_path: Path, data: Path, teacher: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, written = tmp_path / "cache", iter(range(100))
-    from mgd_ssl.runs import cache_maker
+    from mgd_ssl.runs import output_folder
 
-    original = cache_maker.write_part
+    original = output_folder.write_part
 
     def write(*args: object) -> None:
         if next(written) == 3:
@@ -297,7 +297,7 @@ def test_a_full_disk_leaves_what_is_whole(
         original(*args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache_maker, "write_part", write)
+        patch.setattr(output_folder, "write_part", write)
         assert make(data, teacher, out) == 1
     said = capsys.readouterr().err
     assert "No space left" in said and "3 parts are whole and stay" in said

@@ -16,6 +16,7 @@ from mgd_ssl.data import CenterCrop, open_source, shorter_side
 from mgd_ssl.exporting import embedding
 from mgd_ssl.files import WriteError
 from mgd_ssl.models import load_backbone
+from mgd_ssl.runs import output_folder
 
 SIZE, BATCH = 32, 4
 GIVEN = ["--size", str(SIZE), "-b", str(BATCH), "-j", "0"]
@@ -93,7 +94,7 @@ def test_a_stopped_command_goes_on_and_ends_with_the_same_bytes(
 ) -> None:
     whole, stopped = tmp_path / f"whole{suffix}", tmp_path / f"stopped{suffix}"
     assert make(teacher, data, whole) == 0
-    written, write = list[str](), embedding.write_part
+    written, write = list[str](), output_folder.write_part
 
     def some(path: Path, *rest: object) -> None:
         if len(written) == 2:
@@ -101,11 +102,13 @@ def test_a_stopped_command_goes_on_and_ends_with_the_same_bytes(
         written.append(path.name)
         write(path, *rest)
 
-    monkeypatch.setattr(embedding, "write_part", some)
+    monkeypatch.setattr(output_folder, "write_part", some)
     assert make(teacher, data, stopped) == 130
     assert not stopped.exists()
     monkeypatch.setattr(
-        embedding, "write_part", lambda path, *rest: written.append(path.name) or write(path, *rest)
+        output_folder,
+        "write_part",
+        lambda path, *rest: written.append(path.name) or write(path, *rest),
     )
     assert make(teacher, data, stopped) == 0
     assert written == [f"{n:06}.safetensors" for n in range(3)]
