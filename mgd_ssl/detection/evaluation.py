@@ -1,6 +1,7 @@
 """``mgd-ssl detect --evaluate``: the average precision of detectors, without training."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mgd_ssl.data import data_line
@@ -10,8 +11,9 @@ from mgd_ssl.detection.networks import load_teacher, load_weights
 from mgd_ssl.detection.opening import open_detection
 from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.detection.training_data import make_loader
+from mgd_ssl.distributed import from_first
 from mgd_ssl.evaluation.results import print_table, write_json
-from mgd_ssl.runs.overwriting import check_result_file
+from mgd_ssl.runs.overwriting import evaluation_file
 from mgd_ssl.settings.options import named
 from mgd_ssl.training.devices import start_fabric
 from mgd_ssl.training.logging import logger, start_logging
@@ -19,7 +21,7 @@ from mgd_ssl.training.same_run import located
 
 
 def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
-    """Measure the student and a given teacher, print the figures, and write them to ``--out``."""
+    """Measure the student and a given teacher, print the figures, and write them as JSON."""
     start_logging()
     fabric = start_fabric(replace(config.device, precision="32"))
     config = located(config)
@@ -28,8 +30,7 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
         "checkpoint": str(config.student_weights),
         "data": named(config.data, "scenes of Fashion-MNIST"),
     }
-    if config.out:
-        check_result_file(config.out / "ap.json", result)
+    path = from_first(lambda: _file(config, result))
     val = open_detection(config.place, "val", **config.loader.opening)
     if fabric.is_global_zero:
         logger.info(data_line({"average precision": val}))
@@ -48,7 +49,11 @@ def evaluate(config: DetectConfig) -> list[dict[str, Any]]:
         covered = f"{counts['val_images']:,} of {len(val):,} images"
         shown = [{k: v for k, v in row.items() if k != "sha256"} for row in rows]
         print_table(f"Average precision, percent, {covered}: {val.name}", shown)
-        if config.out:
-            path = write_json(config.out / "ap.json", {**result, **counts, "rows": rows})
-            logger.info("written: %s", path)
+        write_json(path, {**result, **counts, "rows": rows})
+        logger.info("written: %s", path)
     return rows
+
+
+def _file(config: DetectConfig, result: dict[str, Any]) -> Path:
+    assert config.student_weights is not None  # the settings' check
+    return evaluation_file(config.out, config.student_weights, "ap", result)

@@ -100,7 +100,8 @@ class DetectConfig(RunConfig):
     docs/guides/detection.md. With --unlabelled: images in any form of docs/data.md. None: the
     embedded scenes."""
     evaluate: bool = False
-    """Report the AP of --student-weights and of the teacher, then exit."""
+    """Report the AP of --student-weights and of the teacher, then exit. The figures are written
+    beside the checkpoint, or to ap.json in the directory of --out."""
     student_weights: Path | None = None
     """Initial detector: a run's checkpoint, a torchvision or Detectron2 file, or a name."""
     backbone_weights: Path | None = None

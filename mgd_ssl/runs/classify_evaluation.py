@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from mgd_ssl.data import ImageSource, NoValidationError, data_line, eval_transform, open_sources
+from mgd_ssl.distributed import from_first
 from mgd_ssl.evaluation.accuracy import classifier_accuracy
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import load_classifier
-from mgd_ssl.runs.overwriting import check_result_file
+from mgd_ssl.runs.overwriting import evaluation_file
 from mgd_ssl.runs.val_part import split_off_val
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.options import named
@@ -21,7 +22,7 @@ from mgd_ssl.training.same_run import located
 
 
 def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
-    """Measure the student and, where one is given, the teacher; print, and write JSON to --out."""
+    """Measure the student and, where one is given, the teacher; print, and write JSON."""
     start_logging()
     config = replace(located(config), device=settled(config.device))
     fabric = start_fabric(config.device)
@@ -30,8 +31,7 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
         "checkpoint": str(config.student_weights),
         "data": named(config.data),
     }
-    if config.out:
-        check_result_file(config.out / "accuracy.json", result)
+    path = from_first(lambda: _file(config, result))
     val, rows = open_val(config), []
     if fabric.is_global_zero:
         logger.info(data_line({"accuracy": val}))
@@ -44,10 +44,14 @@ def evaluate(config: ClassifyConfig) -> list[dict[str, Any]]:
     if fabric.is_global_zero:
         shown = [{k: v for k, v in row.items() if k != "sha256"} for row in rows]
         print_table(f"Accuracy, percent: {val.name}", shown)
-        if config.out:
-            path = write_json(config.out / "accuracy.json", {**result, "rows": rows})
-            logger.info("written: %s", path)
+        write_json(path, {**result, "rows": rows})
+        logger.info("written: %s", path)
     return rows
+
+
+def _file(config: ClassifyConfig, result: dict[str, Any]) -> Path:
+    assert config.student_weights is not None  # the settings' check
+    return evaluation_file(config.out, config.student_weights, "accuracy", result)
 
 
 def open_val(config: ClassifyConfig) -> ImageSource:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mgd_ssl.files import require_writable
+from mgd_ssl.settings.run import UnnamedDirectory
 
 IDENTITY = ("protocol", "checkpoint", "data")  # two results that share these measure the same
 CHANGING = ("sha256",)  # the same command, on a checkpoint that has changed, measures it again
@@ -55,12 +56,36 @@ def check_result_file(out: Path, result: Mapping[str, Any], *, picture: bool = F
         raise _refusal(out.with_suffix(".png"), "a picture that does not belong to a result")
 
 
-def _refusal(path: Path, held: str, option: str = "--out") -> ValueError:
+def _refusal(path: Path, held: str, option: str = "--out", kind: str = "file") -> ValueError:
     name = option.lstrip("-").replace("-", "_")
     return ValueError(
-        f"{name}: {path} holds {held}, expected a free name; name another file with {option}, or "
+        f"{name}: {path} holds {held}, expected a free name; name another {kind} with {option}, or "
         "move that file away"
     )
+
+
+def evaluation_file(out: Path, checkpoint: Path, name: str, result: Mapping[str, Any]) -> Path:
+    """The file for the result of ``--evaluate`` of a training command.
+
+    It stands in the directory of ``--out`` or, without that option, next to the checkpoint, where
+    `choose_result_file` finds a free name.
+
+    Args:
+        out: the directory; an `UnnamedDirectory` if the user named none.
+        checkpoint: that is measured.
+        name: of the figure.
+        result: protocol and settings of the new result.
+
+    Raises:
+        ValueError: the directory holds something else under this name, or cannot be written.
+    """
+    if isinstance(out, UnnamedDirectory):
+        return choose_result_file(checkpoint, name, result)
+    path = out / f"{name}.json"
+    require_writable(path)
+    if held := difference(path, result, IDENTITY):
+        raise _refusal(path, held, kind="directory")
+    return path
 
 
 def choose_result_file(

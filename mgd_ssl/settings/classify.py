@@ -78,7 +78,8 @@ class ClassifyConfig(ImageRunConfig):
 
     evaluate: bool = False
     """Measure top-1 and top-5 of --student-weights and of the teacher, then exit. Without --size
-    each network sees images of the size recorded in its file."""
+    each network sees images of the size recorded in its file. The JSON file stands beside the
+    checkpoint, or in --out."""
     student_weights: Path | None = None
     """Initial weights: a checkpoint (also of pretrain.py) or a name. The classifier is new unless
     the file has one of the same classes."""

@@ -18,7 +18,8 @@ WRITTEN = re.compile(
 )
 # Beside a checkpoint that is replaced, what the evaluators found would be of another network.
 MEASURED = re.compile(
-    r"(checkpoints/(last|best)\.pt|student\.safetensors)\.(knn|linear-\w+)(-\d+)?\.(json|png)"
+    r"(checkpoints/(last|best)\.pt|student\.safetensors)"
+    r"\.(knn|linear-\w+|accuracy|ap)(-\d+)?\.(json|png)"
 )
 TEMPORARY = re.compile(r"(?P<folder>(.*/)?)\.(?P<name>[^/]+)\.\d+\.tmp")
 

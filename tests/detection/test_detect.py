@@ -53,6 +53,21 @@ def test_figures_are_cocos_and_the_teacher_is_worth_what_its_run_said(
         assert set(figures) >= {"AP", "AP50", "AP75"}
 
 
+def test_figures_stand_beside_each_detector_where_no_directory_is_named(
+    teacher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    for name in ("a.pt", "b.pt"):
+        weights = str(shutil.copy(teacher, tmp_path / name))
+        argv = [str(SAMPLE), "--evaluate", "--student-weights", weights, "-j", "0"]
+        assert detect.main(argv) == 0
+    files = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    named = {name: Path(content["checkpoint"]).name for name, content in files.items()}
+    assert named == {"a.pt.ap.json": "a.pt", "b.pt.ap.json": "b.pt"}
+    assert not list((tmp_path / "work").iterdir())
+
+
 def test_every_stage_begins_at_the_same_loss(distilled: Path) -> None:
     log = (distilled / "train.log").read_text()
     first = next(line for line in log.splitlines() if "epoch 1/2 step 1/3" in line).split()

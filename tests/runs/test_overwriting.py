@@ -1,6 +1,7 @@
 """Results and pages are not written over what is somebody else's, nor where nothing can be."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -175,9 +176,29 @@ def test_accuracies_of_another_checkpoint_are_kept(tmp_path: Path, capsys: Captu
     assert classify.main([*given, str(tmp_path / "a.pt")]) == 0
     before = (tmp_path / "accuracy.json").read_bytes()
     assert classify.main([*given, str(tmp_path / "b.pt")]) == 1
-    assert "another measurement (checkpoint" in capsys.readouterr().err
+    said = " ".join(capsys.readouterr().err.split())
+    assert "another measurement (checkpoint" in said and "another directory with --out" in said
     assert classify.main([*given, str(tmp_path / "a.pt")]) == 0
     assert json.loads((tmp_path / "accuracy.json").read_text()) == json.loads(before)
+
+
+def test_accuracies_stand_beside_their_checkpoints_where_no_directory_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    network = create_classifier(2, "resnet18", width=0.125, stem="small")
+    given = ["--evaluate", "--size", "32", "-j", "0", "--student-weights"]
+    for name in ("a.pt", "b.pt"):
+        torch.save({"state_dict": network.state_dict()}, tmp_path / name)
+        for _ in range(2):  # the same again is written over
+            assert classify.main([str(folder), *given, str(tmp_path / name)]) == 0
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert classify.main([str(copy), *given, str(tmp_path / "a.pt")]) == 0
+    files = {path.name: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    names = ["a.pt.accuracy-2.json", "a.pt.accuracy.json", "b.pt.accuracy.json"]
+    assert sorted(files) == names and files[names[0]]["data"] == str(copy)
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_an_export_is_written_over_an_export_alone(checkpoint: Path, capsys: Capture) -> None:

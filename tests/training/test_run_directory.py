@@ -177,7 +177,8 @@ def test_overwrite_deletes_all_that_a_run_writes_and_what_was_measured_of_it(
     tmp_path: Path,
 ) -> None:
     run = write_run(tmp_path / "run")
-    for name in ("checkpoints/last.pt.knn.json", "checkpoints/best.pt.linear-moco-2.json"):
+    of_last = (f"checkpoints/last.pt.{name}.json" for name in ("knn", "accuracy", "ap-2"))
+    for name in (*of_last, "checkpoints/best.pt.linear-moco-2.json"):
         (run / name).write_text("{}")
     take(run, overwrite=True)
     assert [p.name for p in run.iterdir()] == [".lock"]
