@@ -77,13 +77,14 @@ def evaluation_file(out: Path, checkpoint: Path, name: str, result: Mapping[str,
         result: protocol and settings of the new result.
 
     Raises:
-        ValueError: the directory holds something else under this name, or cannot be written.
+        ValueError: the directory holds something else under this name, a result of other settings
+            too, or cannot be written.
     """
     if isinstance(out, UnnamedDirectory):
         return choose_result_file(checkpoint, name, result)
     path = out / f"{name}.json"
     require_writable(path)
-    if held := difference(path, result, IDENTITY):
+    if held := difference(path, result):
         raise _refusal(path, held, kind="directory")
     return path
 
@@ -146,7 +147,7 @@ def _read_result(path: Path) -> dict[str, Any]:
 
 
 def _comparable(name: str, value: object) -> str:
-    if name in ("data", "checkpoint"):  # a path may be written in several ways
+    if name in ("data", "checkpoint", "teacher"):  # a path may be written in several ways
         return os.path.realpath(str(value))
     return json.dumps(value, sort_keys=True, default=str)
 

@@ -255,8 +255,32 @@ def test_networks_are_evaluated_at_the_size_of_their_training(tmp_path: Path) ->
     torch.save(content, tmp_path / "network.pth")
     given = ["--evaluate", "--student-weights", str(tmp_path / "network.pth"), "--out"]
     for size, more in ((40, []), (48, ["--size", "48"])):
-        assert classify.main([*given, str(tmp_path), *more]) == 0
-        assert json.loads((tmp_path / "accuracy.json").read_text())["rows"][0]["size"] == size
+        out = tmp_path / str(size)
+        assert classify.main([*given, str(out), *more]) == 0
+        result = json.loads((out / "accuracy.json").read_text())
+        assert result["size"] == result["rows"][0]["size"] == size
+
+
+def test_accuracies_at_another_size_or_precision_stand_beside_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "network.pth"
+    torch.save({"state_dict": create_classifier(10, width=0.125).state_dict()}, weights)
+    given = ["--evaluate", "--student-weights", str(weights), "--precision", "32"]
+    others = (["--size", "40"], ["--precision", "bf16"], ["--teacher", str(weights)], [])
+    for more in ([], *others):
+        assert classify.main([*given, *more]) == 0
+    names = [f"network.pth.accuracy{n}.json" for n in ("", "-2", "-3", "-4")]
+    assert {path.name for path in tmp_path.glob("*.json")} == {*names}
+    first, second, third, fourth = (json.loads((tmp_path / n).read_text()) for n in names)
+    assert (first["size"], first["precision"], first["teacher"]) == (32, "32", None)
+    assert (second["size"], third["precision"]) == (40, "bf16")
+    assert (fourth["teacher"], fourth["teacher_size"]) == (str(weights), 32)
+    assert first["max_pixels"] > 0 and first["exif"] and first["network"]["width"] == 0.125
+    out = ["--out", str(tmp_path / "out")]
+    assert classify.main([*given, *out]) == 0
+    message = said([*given, *out, "--size", "40"], capsys)
+    assert "holds a result of another measurement (size 32, now 40)" in message
 
 
 def test_a_student_of_another_normalisation_is_told_how_to_go_on(

@@ -68,6 +68,26 @@ def test_figures_stand_beside_each_detector_where_no_directory_is_named(
     assert not list((tmp_path / "work").iterdir())
 
 
+def test_figures_of_other_settings_stand_beside_the_first(
+    teacher: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = str(shutil.copy(teacher, tmp_path / "a.pt"))
+    given = [str(SAMPLE), "--evaluate", "--student-weights", weights, "-j", "0"]
+    for more in ([], ["--min-size", "48"], ["--no-exif"], ["-b", "1"], []):
+        assert detect.main([*given, *more]) == 0
+    names = [f"a.pt.ap{n}.json" for n in ("", "-2", "-3", "-4")]
+    assert {path.name for path in tmp_path.glob("*.json")} == {*names}
+    found = [json.loads((tmp_path / name).read_text()) for name in names]
+    assert [content["min_size"] for content in found] == [64, 48, 64, 64]
+    assert [content["exif"] for content in found] == [True, True, False, True]
+    assert [content["batch_size"] for content in found] == [8, 8, 8, 1]
+    assert (found[0]["max_size"], found[0]["network"]["width"]) == (96, 0.25)
+    out = ["--out", str(tmp_path / "out")]
+    assert detect.main([*given, *out]) == 0
+    message = said([*given, *out, "--max-size", "64"], capsys)
+    assert "holds a result of another measurement (max_size 96, now 64)" in message
+
+
 def test_every_stage_begins_at_the_same_loss(distilled: Path) -> None:
     log = (distilled / "train.log").read_text()
     first = next(line for line in log.splitlines() if "epoch 1/2 step 1/3" in line).split()
