@@ -2,17 +2,23 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
+from mgd_ssl.models.backbones import backbone_shapes
 from mgd_ssl.models.families import ANCHORS as FAMILY_ANCHORS
 from mgd_ssl.models.families import know, recognize
 from mgd_ssl.models.file_entries import FileEntries, shown
 from mgd_ssl.models.guessing import ANCHORS, guess_spec
-from mgd_ssl.models.layouts import find_places, read_place, state_dicts
+from mgd_ssl.models.known_networks import COUNT, names_of
+from mgd_ssl.models.layouts import find_places, full_places, read_place, state_dicts
 from mgd_ssl.models.other_files import what_instead
 from mgd_ssl.models.specs import BackboneSpec
+from mgd_ssl.models.torchvision_networks import CLASSIFIERS
+
+NEARLY_ALL = 0.9  # of a network's entries: it is the file's, and no relative of it
 
 
 def nothing_found(entries: FileEntries, content: Mapping[str, Any], arch: str | None) -> ValueError:
@@ -41,35 +47,92 @@ def nothing_found(entries: FileEntries, content: Mapping[str, Any], arch: str | 
 
 
 def advice(path: Path, content: Mapping[str, Any], used: BackboneSpec | None = None) -> str:
-    """The options that name the network whose tensors these are."""
+    """What helps where a network does not fit a file: the options that name the file's, if known.
+
+    Args:
+        path: of the file.
+        content: of the file.
+        used: the network that does not fit.
+    """
     for place in find_places(content, ANCHORS):
         try:
-            shown_spec = guess_spec(path, read_place(content, place), None)
+            held = guess_spec(path, read_place(content, place), None)
         except ValueError:
             continue
-        if used is None or replace(shown_spec, stem_stride=used.stem_stride) != used:
-            options = [f"--arch {shown_spec.arch}", f"--width {shown_spec.width:g}"]
-            options += [f"--stem {shown_spec.stem}"]
-            return (
-                "Name the architecture that the file holds: "
-                f"{' '.join(options)}, of a teacher {' '.join(options).replace('--', '--teacher-')}"
-            )
-        return (
-            f"Its tensors are a {used.arch}'s, of width {used.width:g}, with others or not all: "
-            "save that network's state_dict() alone, and whole"
-        )
+        if used is None or not _alike(held, used):
+            options = f"--arch {held.arch} --width {held.width:g} --stem {held.stem}"
+            return _naming(options)
+        return _whole(f"a {used.arch}'s, of width {used.width:g}")
     for spec in _family_specs(path, content):
         if used is None or spec.arch != used.arch:
-            arch = spec.arch
-            return (
-                f"Name the architecture that the file holds: --arch {arch}, of a teacher "
-                f"--teacher-arch {arch}"
-            )
-        return (
-            f"Its tensors are those of {used.arch}, with others or not all: save that network's "
-            "state_dict() alone, and whole"
-        )
-    return "Name the architecture that the file holds: --arch or --teacher-arch"
+            return _naming(f"--arch {spec.arch}")
+        return _whole(f"those of {used.arch}")
+    return _advice_on_libraries(content, used)
+
+
+def _alike(held: BackboneSpec, used: BackboneSpec) -> bool:
+    """Whether two networks have the same entries, as torchvision's and timm's ResNet-50 have."""
+    with suppress(ValueError):  # of a width that no network has
+        return backbone_shapes(held) == backbone_shapes(used)
+    return False
+
+
+def _naming(options: str) -> str:
+    return (
+        f"Name the architecture that the file holds: {options}, of a teacher "
+        f"{options.replace('--', '--teacher-')}"
+    )
+
+
+def _whole(whose: str) -> str:
+    return (
+        f"Its tensors are {whose}, with others or not all: save that network's state_dict() "
+        "alone, and whole"
+    )
+
+
+def _advice_on_libraries(content: Mapping[str, Any], used: BackboneSpec | None) -> str:
+    """Advice on a network that is known by the names and shapes of all its entries, or not at all.
+
+    Where nearly all entries of the network used are there, it is the file's, and naming it again
+    would not help.
+    """
+    names = list(dict.fromkeys(name for n in _names(content) for name in n))
+    if names and not (used and _full_name(used.arch) in names):
+        return _naming(f"--arch {' or '.join(names)}")
+    if used is None:
+        return "Name the architecture that the file holds: --arch or --teacher-arch"
+    if _share(content, used) >= NEARLY_ALL:
+        return _whole(f"those of {used.arch}")
+    return (
+        f"Name the architecture that the file holds, if it is not {used.arch}: --arch or "
+        "--teacher-arch. If it is, save that network's state_dict() alone, and whole"
+    )
+
+
+def _names(content: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Names of the libraries' networks that a file holds whole."""
+    for place in full_places(content):
+        yield names_of(_shapes(read_place(content, place)))
+
+
+def _full_name(arch: str) -> str:
+    """A name as the index of the libraries' networks has it."""
+    return arch if arch in CLASSIFIERS or arch.startswith("timm/") else f"timm/{arch}"
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(v.shape) for key, v in state.items() if isinstance(v, Tensor)}
+
+
+def _share(content: Mapping[str, Any], spec: BackboneSpec) -> float:
+    """The share of a network's entries that stand, of their shapes, at one place of a file."""
+    wanted = {k: tuple(v) for k, v in backbone_shapes(spec).items() if not k.endswith(COUNT)}
+    counts = [0]
+    for place in find_places(content, wanted):
+        shapes = _shapes(read_place(content, place))
+        counts.append(sum(shapes.get(key) == shape for key, shape in wanted.items()))
+    return max(counts) / max(len(wanted), 1)
 
 
 def _family_specs(path: Path, content: Mapping[str, Any]) -> Iterator[BackboneSpec]:

@@ -94,3 +94,32 @@ def test_a_named_network_needs_no_index(tmp_path):
     network = create_backbone("timm/levit_128s")
     torch.save({"arch": "levit_128s", "state_dict": network.state_dict()}, tmp_path / "a.pt")
     assert load_backbone(tmp_path / "a.pt")[1].spec.arch == "levit_128s"
+
+
+@pytest.mark.parametrize("change", ["unexpected", "missing"])
+@pytest.mark.parametrize("arch", ["timm/ghostnet_050", "timm/resnet18", "mobilenet_v3_small"])
+def test_the_network_that_was_named_and_is_nearly_there_is_not_asked_for_again(
+    arch, change, tmp_path
+):
+    state = random_state(arch)
+    if change == "unexpected":
+        state["decoder.weight"] = torch.ones(1)
+    else:
+        del state[next(key for key in reversed(state) if key.endswith("bias"))]
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="a partial load is refused") as error:
+        load_backbone(tmp_path / "a.pt", arch=arch)
+    said = str(error.value)
+    assert f"{change}: " in said and "Name the architecture" not in said and arch in said
+    assert "with others or not all: save that network's state_dict() alone, and whole" in said
+
+
+def test_the_network_that_a_file_holds_is_named_where_another_was_asked_for(tmp_path):
+    state = random_state("timm/ghostnet_050")
+    torch.save(state, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"holds: --arch timm/ghostnet_050, of a teacher"):
+        load_backbone(tmp_path / "a.pt", arch="timm/ghostnet_100")
+    torch.save({**state, "decoder.weight": torch.ones(1)}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="if it is not timm/ghostnet_100: --arch") as error:
+        load_backbone(tmp_path / "a.pt", arch="timm/ghostnet_100")
+    assert "If it is, save that network's state_dict() alone" in str(error.value)
