@@ -20,8 +20,10 @@ from mgd_ssl.models.backbones import backbone_state
 from mgd_ssl.models.checkpoints import load_backbone
 from mgd_ssl.models.file_entries import FileEntries
 from mgd_ssl.models.filling import KeyReport, check_tensors, fill
+from mgd_ssl.models.guessing import guess_spec
 from mgd_ssl.models.layouts import Place
 from mgd_ssl.models.provenance import sha256_of
+from mgd_ssl.models.resnets import RESNETS
 from mgd_ssl.models.weights import files_of, find_checkpoint, read_checkpoint
 
 ADVICE = "Build the detector with the network that the file holds"
@@ -120,7 +122,17 @@ def load_body(detector: RetinaNet, path: str | Path) -> KeyReport:
             f"body: {path} has its strides in the 3×3 convolutions, expected the detector's 1×1; "
             "create the detector with stride_in_1x1=False"
         )
-    return fill(detector.backbone.body, state, report, ADVICE)
+    return fill(detector.backbone.body, state, report, _advice(path, state))
+
+
+def _advice(path: Path, state: Mapping[str, Any]) -> str:
+    """The options that build the detector with the network of these tensors, where they show it."""
+    try:
+        spec = guess_spec(path, state, None)
+    except ValueError:
+        return ADVICE
+    options = f"--arch {spec.arch} --width {spec.width:g} --stem {spec.stem}"
+    return f"{ADVICE}: {options}" if spec.arch in RESNETS else ADVICE
 
 
 def is_detector(path: str | Path) -> bool:

@@ -10,6 +10,7 @@ from tyro.conf import arg
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_least
 from mgd_ssl.settings.effects import Needs
+from mgd_ssl.settings.inherited import told_by_body
 from mgd_ssl.settings.methods import STRENGTHS, usual_weighing
 from mgd_ssl.settings.options import Data, LoaderOptions, NetworkOptions, TeacherOptions, named
 from mgd_ssl.settings.rules import shared_rules
@@ -100,12 +101,13 @@ class DetectConfig(RunConfig):
     docs/guides/detection.md. With --unlabelled: images in any form of docs/data.md. None: the
     embedded scenes."""
     evaluate: bool = False
-    """Report the AP of --student-weights and of the teacher, then exit. The figures are written
-    beside the checkpoint, or to ap.json in the directory of --out."""
+    """Report the AP of --student-weights and of the teacher, then exit. The JSON file stands
+    beside the checkpoint, or in --out."""
     student_weights: Path | None = None
     """Initial detector: a run's checkpoint, a torchvision or Detectron2 file, or a name."""
     backbone_weights: Path | None = None
-    """Initial backbone: a run of pretrain.py, or a file of MoCo, torchvision or Detectron2."""
+    """Initial backbone: a run of pretrain.py, or a file of MoCo, torchvision or Detectron2. The
+    detector takes its architecture, width and stem, unless you name them."""
     unlabelled: bool = False
     """Train the backbone by matching alone, on images without boxes."""
     teacher_boxes: float | None = None
@@ -124,21 +126,27 @@ class DetectConfig(RunConfig):
     optim: DetectOptimizer = field(default_factory=DetectOptimizer)
 
     @classmethod
+    def told(cls, said: Mapping[str, Any]) -> dict[str, Any]:
+        """The body's network, as far as ``--backbone-weights`` tells it."""
+        return {} if said.get("evaluate") else told_by_body(said)
+
+    @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
         """The complete settings for a user's data, or for the embedded scenes."""
         embedded = not said.get("data")
-        arch = None if said.get("student_weights") else "resnet18"
+        arch = None if said.get("student_weights") else said.get("arch", "resnet18")
         matched = said.get("teacher") is not None
         weighing = said.get("mgd_weighing", usual_weighing(said) if matched else "none")
         strengths = {**STRENGTHS, "published": 2e-8, "start": 3.0}  # 30 loses small objects
-        width = 0.25 if embedded else 1.0
+        width = said.get("width", 0.25 if embedded else 1.0)
+        stem, stride = said.get("stem", "imagenet"), said.get("stem_stride", 1)
         optim = EMBEDDED_OPTIM if embedded else DetectOptimizer()
         if said.get("optimizer") == "sgd":
             optim = replace(optim, optimizer="sgd", lr=0.01)
         return cls(
             data=said.get("data", ()),
             out=run_directory(said, arch, "detect-"),
-            network=BodyOptions(arch, width, "imagenet", 1) if arch else BodyOptions(),
+            network=BodyOptions(arch, width, stem, stride) if arch else BodyOptions(),
             teacher=DetectorTeacherOptions(said.get("teacher")),
             mgd=MGDOptions(
                 mgd_weighing=weighing,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mgd_ssl.cache.manifest import read_manifest
-from mgd_ssl.settings.run import IGNORED
+from mgd_ssl.settings.run import IGNORED, THINNABLE
 
 if TYPE_CHECKING:  # it loads torch
     from mgd_ssl.models.checkpoints import FoundBackbone
@@ -114,6 +114,25 @@ def told_by_start(said: Mapping[str, Any]) -> dict[str, Any]:
     teachers = {k: v for k, v in told_by_teacher(said).items() if not k.startswith("stem")}
     arch = found.spec.arch if found else said.get("arch") or str(source).partition(":")[0]
     return teachers | (_size(found) if found else {}) | {"ignore": IGNORED.get(arch, ())}
+
+
+def told_by_body(said: Mapping[str, Any]) -> dict[str, Any]:
+    """``arch``, ``width``, ``stem`` and ``stem_stride``, as ``--backbone-weights`` tells them.
+
+    A pickle of Detectron2 or Caffe2 tells nothing.
+
+    Raises:
+        ValueError: see `told_by_teacher`.
+    """
+    source: Path | None = said.get("backbone_weights")
+    if source is None or source.suffix == ".pkl":
+        return {}
+    found = _find(source, {name: said.get(name) for name in NETWORK})
+    if found:
+        return {name: getattr(found.spec, name) for name in NETWORK}
+    published = str(source).partition(":")[0]
+    known = published in THINNABLE  # others have one width and one stem
+    return {"arch": published, "width": 1.0} if known else {}
 
 
 def _find(source: Path | None, given: Mapping[str, Any]) -> FoundBackbone | None:

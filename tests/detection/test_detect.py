@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from detect_runs import SAMPLE, broken, losses, options, said
+from detect_runs import DETECTOR, SAMPLE, TRAINING, broken, losses, options, said
 from forked import killed_in_step, run_on_two
 from safetensors.torch import load_file
 from test_resume import differences
@@ -18,9 +18,11 @@ from mgd_ssl.detection.building import freeze_untrained
 from mgd_ssl.detection.checkpoints import load_detector
 from mgd_ssl.detection.reader import body_reader
 from mgd_ssl.detection.retinanet import DetectorSpec, create_detector
+from mgd_ssl.detection.settings import DetectConfig
 from mgd_ssl.models import create_backbone, load_backbone
 from mgd_ssl.models.provenance import sha256_of
 from mgd_ssl.reporting.origins import read_provenance
+from mgd_ssl.settings.parsing import complete
 from mgd_ssl.stages import Stage
 from mgd_ssl.training.run_files import foreign_entries
 
@@ -228,6 +230,36 @@ def test_a_pretrained_backbone_starts_a_detector_with_its_stem_frozen(tmp_path: 
     assert not any(k.startswith(("conv1.", "bn1.")) for k in moved)
     assert {"layer1.0.conv1.weight", "layer4.1.conv2.weight"} <= moved
     assert not any("running" in k for k in moved)  # norms are frozen with such weights
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_a_detector_is_built_for_the_backbone_that_it_starts_from(
+    tmp_path: Path, embedded: bool
+) -> None:
+    said: dict[str, Any] = {} if embedded else {"data": SAMPLE}
+    weights = tmp_path / "backbone.pth"
+    for spec in ({"arch": "resnet34", "width": 0.125}, {"width": 0.5, "stem": "small"}):
+        torch.save(create_backbone(**spec).state_dict(), weights)
+        network = complete(DetectConfig, backbone_weights=weights, **said).network
+        assert network.spec == {"arch": "resnet18", "stem": "imagenet", "stem_stride": 1} | spec
+    network = complete(DetectConfig, backbone_weights=weights, stem_stride=2, **said).network
+    assert (network.stem, network.stem_stride) == ("small", 2)
+    assert complete(DetectConfig, backbone_weights=weights, width=1.0, **said).network.width == 1
+    name = Path("resnet50:IMAGENET1K_V1")
+    network = complete(DetectConfig, backbone_weights=name, **said).network
+    assert (network.arch, network.width) == ("resnet50", 1)
+    assert complete(DetectConfig, **said).network.width == (0.25 if embedded else 1)
+
+
+def test_the_width_that_a_backbone_needs_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "backbone.pth"
+    torch.save(create_backbone("resnet18", width=0.25).state_dict(), weights)
+    argv = options(tmp_path / "run", "--backbone-weights", str(weights), "--width", "0.5")
+    assert "holds: --arch resnet18 --width 0.25 --stem imagenet" in said(argv, capsys)
+    out = ["--out", str(tmp_path / "run"), *DETECTOR, *TRAINING, "--epochs", "1"]
+    assert detect.main([str(SAMPLE), "--backbone-weights", str(weights), *out]) == 0
 
 
 def test_a_trained_detector_is_trained_on(tmp_path: Path, teacher: str) -> None:
