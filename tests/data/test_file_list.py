@@ -131,3 +131,44 @@ def test_a_quote_that_is_never_closed_is_named_with_its_line(images: Path) -> No
     lines = ["cat/0.png,cat", '"cat/1.png,cat', *["dog/0.png,dog"] * 10_000]
     with pytest.raises(ValueError, match=r"a\.csv, line \d+: field larger .* closing quote"):
         open_source(write(images / "a.csv", *lines), "train")
+
+
+@pytest.mark.parametrize("first", ["dog/0,cat", "IMG_0,cat"])
+def test_a_first_line_without_an_images_ending_is_no_header_where_it_is_a_path(
+    images: Path, first: str
+) -> None:
+    for i in range(2):
+        os.rename(images / "dog" / f"{i}.png", images / "dog" / str(i))
+    os.rename(images / "dog" / "2.png", images / "IMG_0")
+    source = open_source(write(images / "a.csv", first, "dog/1,dog"), "train", labelled=True)
+    assert names(source) == [first.partition(",")[0], "dog/1"]
+    with pytest.raises(ValueError, match="1 of 2 files are not there, among them dog/9;"):
+        open_source(write(images / "b.csv", "dog/9,cat", "dog/1,dog"), "train")
+
+
+def test_a_first_line_that_was_taken_for_column_names_is_named(images: Path) -> None:
+    path = write(images / "a.csv", *(f"IMG_{i},cat" for i in range(4)))
+    said = r"3 of 3 files are not there.*Line 1, IMG_0, was taken for the names of the columns\."
+    with pytest.raises(ValueError, match=said):
+        open_source(path, "train")
+    with pytest.raises(ValueError, match=r"not there(?!.*Line 1).*Mend the list, or move it\."):
+        open_source(write(images / "b.csv", "cat/7.png,cat", "cat/8.png,cat"), "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "mark", "said"),
+    [
+        ("a.csv", ";", "stands a semicolon, expected a comma"),
+        ("a.csv", "\t", "stands a tab, expected a comma"),
+        ("a.tsv", ",", "stands a comma, expected a tab"),
+        ("a.txt", ",", "stands a comma, expected a tab or a space"),
+    ],
+)
+@pytest.mark.parametrize("header", [True, False])
+def test_another_mark_between_the_columns_is_named(
+    images: Path, name: str, mark: str, said: str, header: bool
+) -> None:
+    lines = [f"path{mark}label"] * (header and name != "a.txt")
+    lines += [f"cat/{i}.png{mark}0" for i in range(2)]
+    with pytest.raises(ValueError, match=f"2 of 2 files are not there.* {said}\\."):
+        open_source(write(images / name, *lines), "train")

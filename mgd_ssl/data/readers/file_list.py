@@ -18,6 +18,7 @@ from mgd_ssl.data.parts import beside
 from mgd_ssl.data.reader import Opener, Reader, Wanted
 
 TEXT, DELIMITED = (".txt", ".lst", ".list"), {".csv": ",", ".tsv": "\t"}
+MARKS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 Row = tuple[str, str | None]
 
 
@@ -95,7 +96,7 @@ def _rows(file: Path) -> Iterator[Row]:
         table = csv.reader(lines, delimiter=delimiter)
         try:
             for number, cells in enumerate(table):
-                if not cells or not cells[0] or (number == 0 and not _is_image(cells[0])):
+                if not cells or not cells[0] or (number == 0 and _names_columns(file, cells[0])):
                     continue  # an empty line, or the names of the columns
                 yield cells[0], (cells[1].strip() or None) if len(cells) > 1 else None
         except csv.Error as error:
@@ -103,6 +104,12 @@ def _rows(file: Path) -> Iterator[Row]:
                 f"{file}, line {table.line_num}: {error}; expected one image a line, and a closing "
                 "quote for each opening one"
             ) from error
+
+
+def _names_columns(file: Path, cell: str) -> bool:
+    """Whether the first cell of a table names its column: no image, no path, and no file."""
+    is_path = _is_image(cell) or "/" in cell
+    return not is_path and not os.path.isfile(os.path.join(file.parent, cell))
 
 
 def _split(line: str) -> Row:
@@ -130,8 +137,29 @@ def _check_there(file: Path, names: Sequence[str]) -> None:
         raise ValueError(
             f"{file}: {len(missing):,} of {len(names):,} files are not there, among them "
             f"{', '.join(map(printable, missing[:3]))}; expected paths that are absolute or "
-            f"relative to {file.parent}. Mend the list, or move it."
+            f"relative to {file.parent}. {_remedy(file, missing)}"
         )
+
+
+def _remedy(file: Path, missing: Sequence[str]) -> str:
+    """What helps where files are not there."""
+    delimiter = DELIMITED.get(file.suffix.lower())
+    expected = MARKS[delimiter] if delimiter else "a tab or a space"
+    for mark, name in MARKS.items():
+        if mark != delimiter and all(_ends_before(mark, path) for path in missing):
+            return f"Between the columns stands {name}, expected {expected}."
+    mend = "Mend the list, or move it."
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        cells = next(csv.reader(lines, delimiter=delimiter), []) if delimiter else []
+    if not any(cells[:1]) or not _names_columns(file, cells[0]):
+        return mend
+    return f"Line 1, {printable(cells[0])}, was taken for the names of the columns. {mend}"
+
+
+def _ends_before(mark: str, path: str) -> bool:
+    """Whether an image's name ends before a mark."""
+    name, found, _ = path.partition(mark)
+    return bool(found) and _is_image(name)
 
 
 READER = Reader("a list of image files (.txt, .csv)", find)
