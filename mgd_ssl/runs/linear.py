@@ -1,5 +1,6 @@
 """Linear probe of a checkpoint, on cached features or by MoCo's protocol."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from mgd_ssl.models import read_checkpoint
 from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
 from mgd_ssl.runs.overwriting import check_output_files
 from mgd_ssl.settings.evaluation import LinearEvalConfig
+from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.settings.views import PRESETS
 from mgd_ssl.training.checkpoint import save_checkpoint
 from mgd_ssl.training.logging import logger, start_logging
@@ -25,6 +27,9 @@ def run(config: LinearEvalConfig) -> dict[str, Any]:
     """Measure, print and write the JSON; returns its content."""
     start_logging()
     evaluated = EvaluatedNetwork(config, ("the probe", "accuracy"))
+    if config.protocol == "moco":
+        config = _with_batch(config, len(evaluated.sources["train"]))
+        evaluated.config = replace(evaluated.config, batch_size=config.batch_size)
     recipe = _recipe(config)
     path = evaluated.result_file(f"linear-{config.protocol}", recipe)
     if head := config.save_head:
@@ -41,6 +46,24 @@ def run(config: LinearEvalConfig) -> dict[str, Any]:
     write_json(path, result)
     logger.info("written: %s", path)
     return result
+
+
+def _with_batch(config: LinearEvalConfig, images: int) -> LinearEvalConfig:
+    """The settings with a batch that the training images fill: the default is at most all of them.
+
+    Raises:
+        ValueError: a larger batch was given.
+    """
+    batch = config.batch_size
+    if batch <= images:
+        return config
+    if batch != defaults_of(config).batch_size:
+        raise ValueError(
+            f"batch_size: got {batch} and {images} images to train on, expected no more than there "
+            f"are; give -b {images} or less, or more images"
+        )
+    logger.info("steps of %d images: there are no more to train on (-b)", images)
+    return replace(config, batch_size=images)
 
 
 def _recipe(config: LinearEvalConfig) -> dict[str, Any]:

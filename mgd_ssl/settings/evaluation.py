@@ -137,7 +137,8 @@ class LinearEvalConfig(EvaluationConfig):
     epochs: int = 100
     """Passes over the training images, or their features."""
     batch_size: Annotated[int, arg(aliases=["-b"])] = 256
-    """Images that the network sees at once, and images or features in a step of the probe."""
+    """Images that the network sees at once, and images or features in a step of the probe. moco:
+    by default no more than the training images."""
     lr: float = 30.0
     """moco: learning rate, which suits batches of 256; it is not scaled with the batch size."""
     schedule: tuple[int, ...] = (60, 80)

@@ -1,4 +1,4 @@
-"""kNN on a bank that holds, or of which can be decoded, few images."""
+"""Evaluators on a bank that holds, or of which can be decoded, few images."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from image_files import class_tree
 
-from mgd_ssl.commands import knn_eval
+from mgd_ssl.commands import knn_eval, linear_eval
 
 SETTINGS = ["--size", "32", "-j", "0", "--knn-t", "0.1"]
 
@@ -38,3 +38,19 @@ def test_neighbors_beyond_the_images_that_can_be_decoded_are_left_out_and_that_i
     assert knn_eval.main([str(teacher), str(data), *words, "--out", str(out)]) == 0
     assert [row["k"] for row in json.loads(out.read_text())["knn"]] == [3, 7]
     assert "kNN at k 3, 7: of the bank 7 images were decoded" in capsys.readouterr().err
+
+
+def test_mocos_protocol_takes_all_images_in_a_step_where_they_are_few(
+    tmp_path: Path, data: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "linear.json"
+    words = [str(teacher), str(data), *SETTINGS[:4], "--protocol", "moco", "--epochs", "1"]
+    words += ["--schedule", "--lr", "0.1", "--out", str(out)]
+    assert linear_eval.main(words) == 0
+    assert json.loads(out.read_text())["batch_size"] == 8
+    assert "steps of 8 images: there are no more to train on (-b)" in capsys.readouterr().err
+    before = out.read_bytes()
+    assert linear_eval.main([*words, "-b", "9"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "batch_size: got 9 and 8 images to train on, expected no more" in said
+    assert "give -b 8 or less" in said and out.read_bytes() == before
