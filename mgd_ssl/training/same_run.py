@@ -79,7 +79,7 @@ def check_same_run(
         sources: what the run that would go on is made from: "data", "teacher" and "start", the
             digests of its training images, its teacher and the file that its student starts from;
             and "images", how many. An entry that the checkpoint lacks is not compared.
-        steps_per_epoch: of the run that would go on.
+        steps_per_epoch: of the run that would go on; not compared if the batch is another.
         path: where the checkpoint's settings stand.
 
     Raises:
@@ -88,7 +88,8 @@ def check_same_run(
     """
     _check_command(config, content["config"])
     changed = dict(changed_options(config, content["config"]))
-    others = _changed_sources(content, sources, steps_per_epoch)
+    steps = {} if "--batch-size" in changed else {"steps_per_epoch": steps_per_epoch}
+    others = _changed_sources(content, {**sources, **steps})
     if list(changed) == ["--epochs"] and not others:
         _refuse_epochs(*changed["--epochs"])
     differ = [f"{k}: {was} in the checkpoint, {now} now" for k, (was, now) in changed.items()]
@@ -131,7 +132,8 @@ def changed_options(
     for name, now in flat(to_dict(config)):
         was = before.get(name, defaults[name])
         if was != now and not _is_free(name):
-            yield "--" + name.rpartition(".")[2].replace("_", "-"), (_said(was), _said(now))
+            said = (_said(name, was), _said(name, now))
+            yield "--" + name.rpartition(".")[2].replace("_", "-"), said
 
 
 def _is_free(name: str) -> bool:
@@ -139,8 +141,10 @@ def _is_free(name: str) -> bool:
     return name not in BOUND and bool({name, section, option} & FREE_TO_CHANGE)
 
 
-def _said(value: Any) -> str:
-    """A value as the command line takes it."""
+def _said(name: str, value: Any) -> str:
+    """A value as the command line takes it, or in words where it says that the run finds one."""
+    if name == "optim.lr" and value == 0:
+        return "found by the run"
     if value is None or value == []:
         return "not given"
     if isinstance(value, list):
@@ -148,13 +152,11 @@ def _said(value: Any) -> str:
     return str(value)
 
 
-def _changed_sources(
-    content: Mapping[str, Any], sources: Mapping[str, Any], steps_per_epoch: int
-) -> list[str]:
-    """What else the run was made from that differs."""
+def _changed_sources(content: Mapping[str, Any], sources: Mapping[str, Any]) -> list[str]:
+    """What else the run was made from that differs, of what both say."""
 
     def differs(name: str) -> bool:
-        return name in content and content[name] != sources[name]
+        return name in content and name in sources and content[name] != sources[name]
 
     changed = ["the teacher's weights are others"] if differs("teacher") else []
     if differs("cache"):
@@ -170,10 +172,10 @@ def _changed_sources(
             f"DATA: {sources['images']} training images as in the checkpoint, but of other names, "
             "sizes or boxes"
         )
-    elif content["steps_per_epoch"] != steps_per_epoch:
+    elif differs("steps_per_epoch"):
         changed.append(
-            f"number of images: {content['steps_per_epoch']} steps an epoch in the checkpoint, "
-            f"{steps_per_epoch} now"
+            f"{content['steps_per_epoch']} steps an epoch in the checkpoint, "
+            f"{sources['steps_per_epoch']} now"
         )
     return changed
 

@@ -67,6 +67,22 @@ def test_of_many_options_the_first_are_named_and_the_others_counted() -> None:
     assert str(refused.value).count("in the checkpoint") == 6
 
 
+def test_steps_of_another_batch_are_no_reason_of_their_own() -> None:
+    before = config()
+    changed = replace(before, optim=replace(before.optim, batch_size=128))
+    with pytest.raises(ValueError, match="--batch-size: 0 in the checkpoint, 128 now; give") as e:
+        check(changed, steps_per_epoch=2)
+    assert "steps an epoch" not in str(e.value) and "images" not in str(e.value)
+
+
+def test_a_rate_that_the_run_found_is_called_so() -> None:
+    before = config()
+    given = replace(before, optim=replace(before.optim, lr=0.004))
+    assert before.optim.lr == 0
+    with pytest.raises(ValueError, match=r"--lr: found by the run in the checkpoint, 0\.004 now"):
+        check(given)
+
+
 def test_precision_is_bound_though_its_section_is_free() -> None:
     before = config()
     with pytest.raises(ValueError, match="--precision: auto in the checkpoint, bf16 now"):
