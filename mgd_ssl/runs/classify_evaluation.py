@@ -108,9 +108,6 @@ def open_val(config: ClassifyConfig) -> tuple[ImageSource, str | None]:
 def load_networks(config: ClassifyConfig, val: ImageSource) -> list[Measured]:
     """The student and, where one is given, the teacher, each at the size that it is for.
 
-    Returns:
-        The figures, the size, and the SHA-256 of the checkpoint's files.
-
     Raises:
         ValueError: one has no classifier, or one of other classes than the data's.
     """
