@@ -171,7 +171,7 @@ def _optim(said: Mapping[str, Any], embedded: bool) -> ClassifyOptimizer:
 # Options that --evaluate does not use.
 OF_TRAINING = [
     *(f"optim.{f.name}" for f in fields(ClassifyOptimizer) if f.name != "batch_size"),
-    *("mgd.*", "kd.*", "views.*", "network.taps", "teacher.teacher_taps"),
+    *("mgd.*", "kd.*", "views.*", "network.taps", "teacher.teacher_taps", "teacher.teacher_size"),
     *("loader.limit", "loader.bad_images", "loader.shuffle_blocks", "loader.mean", "loader.std"),
     *("resume", "print_freq", "save_every", "label_fraction", "sync_bn", "val_every"),
     "teacher_cache",

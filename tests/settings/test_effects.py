@@ -74,6 +74,7 @@ UNREAD = {
         "d --evaluate --student-weights resnet50 --label-fraction 0.1",
         "d --evaluate --student-weights resnet50 --mean 0 0 0",
         "d --evaluate --student-weights resnet50 --limit 9",
+        "d --evaluate --student-weights resnet50 --teacher t --teacher-size 64",
         "d --evaluate --student-weights resnet50 --resume",
     ],
     DetectConfig: [
