@@ -1,6 +1,7 @@
 """Layers between the student's maps and the matching; thrown away with the distiller."""
 
 import math
+from typing import get_args
 
 from torch import nn
 
@@ -15,7 +16,12 @@ def make_adapter(kind: Adapter, student_channels: int, teacher_channels: int) ->
             hold less than two channels; or ``expand``, a 1×1 convolution to the teacher's channels.
         student_channels: C_s.
         teacher_channels: C_t.
+
+    Raises:
+        ValueError: unknown kind.
     """
+    if kind not in get_args(Adapter):
+        raise ValueError(f"adapter: got {kind!r}, expected one of {', '.join(get_args(Adapter))}")
     if kind == "expand":
         return nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
     if kind == "batch":

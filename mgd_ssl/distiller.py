@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from mgd_ssl import distributed
 from mgd_ssl.adapters import make_adapter
-from mgd_ssl.choices import Adapter, AssignmentMode, usual_mode
-from mgd_ssl.grouping import Grouping
+from mgd_ssl.choices import Adapter, AssignmentMode
+from mgd_ssl.grouping import Grouping, mode_of
 from mgd_ssl.matching import (
-    REDUCERS,
     float64_device,
     matched_pairs,
     matching_loss,
@@ -41,7 +40,7 @@ class StageMatching:
         cost: (C_s,C_t) float64.
         assignment: (C_s,G) int64, -1 pads.
         total: the assigned pairs' cost, summed.
-        changed: teacher channels whose student channel is another than before.
+        changed: teacher channels whose student channels are others than before.
     """
 
     name: str
@@ -91,11 +90,12 @@ class FeatureDistiller(nn.Module):
         grid: int = 0,
     ) -> None:
         super().__init__()
-        _check_options(reducer, mode, adapter, reduction)
+        if reduction not in get_args(Reduction):
+            raise ValueError(f"reduction: got {reduction!r}, expected 'sum', 'image' or 'element'")
         self.expands: bool = adapter == "expand"
         self.stages = [stage for stage in stages if not stage.ignored]
         self.reducer, self.reduction, self.grid = reducer, reduction, grid
-        self.grouping = Grouping(mode or usual_mode(reducer), self.expands)
+        self.grouping = Grouping(mode_of(reducer, mode), self.expands)
         stage_scale = stage_scale or stage_weights(len(stages), images=1, factor=1.0).__getitem__
         self.scales = [scale * stage_scale(stage.index) for stage in self.stages]
         self.adapters = nn.ModuleDict(
@@ -297,18 +297,3 @@ class FeatureDistiller(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Counterpart of `get_extra_state`."""
         self.solves, self.scales = state["solves"], state.get("scales", self.scales)
-
-
-def _check_options(reducer: str, mode: str | None, adapter: str, reduction: str) -> None:
-    if adapter not in get_args(Adapter):
-        raise ValueError(
-            f"adapter: got {adapter!r}, expected one of {', '.join(get_args(Adapter))}"
-        )
-    if reducer not in REDUCERS:
-        raise ValueError(f"reducer: got {reducer!r}, expected one of {', '.join(REDUCERS)}")
-    if reducer == "sm" and mode not in (None, "sparse"):
-        raise ValueError(
-            f"mode: got {mode!r} with reducer 'sm', expected 'sparse', its groups of 1"
-        )
-    if reduction not in get_args(Reduction):
-        raise ValueError(f"reduction: got {reduction!r}, expected 'sum', 'image' or 'element'")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mgd_ssl.choices import AssignmentMode
+from mgd_ssl.choices import REDUCERS, AssignmentMode, usual_mode
 from mgd_ssl.stages import Stage
 
 
@@ -34,3 +34,18 @@ class Grouping:
         if self.mode != "balanced" or self.rows(stage) > stage.teacher_channels:
             return True
         return stage.teacher_channels % self.rows(stage) == 0
+
+
+def mode_of(reducer: str, mode: AssignmentMode | None = None) -> AssignmentMode:
+    """How channels are assigned: as a reducer usually wants it, unless a mode is given.
+
+    Raises:
+        ValueError: unknown reducer, or a mode that does not go with it.
+    """
+    if reducer not in REDUCERS:
+        raise ValueError(f"reducer: got {reducer!r}, expected one of {', '.join(REDUCERS)}")
+    if reducer == "sm" and mode not in (None, "sparse"):
+        raise ValueError(
+            f"mode: got {mode!r} with reducer 'sm', expected 'sparse', its groups of 1"
+        )
+    return mode or usual_mode(reducer)
