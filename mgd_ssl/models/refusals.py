@@ -18,7 +18,7 @@ from mgd_ssl.models.other_files import what_instead
 from mgd_ssl.models.specs import BackboneSpec
 from mgd_ssl.models.torchvision_networks import CLASSIFIERS
 
-NEARLY_ALL = 0.9  # of a network's entries: it is the file's, and no relative of it
+NEARLY_ALL = 0.9  # share of a network's entries from which a file is taken to hold it
 
 
 def nothing_found(entries: FileEntries, content: Mapping[str, Any], arch: str | None) -> ValueError:
@@ -94,8 +94,8 @@ def _whole(whose: str) -> str:
 def _advice_on_libraries(content: Mapping[str, Any], used: BackboneSpec | None) -> str:
     """Advice on a network that is known by the names and shapes of all its entries, or not at all.
 
-    Where nearly all entries of the network used are there, it is the file's, and naming it again
-    would not help.
+    A file with nearly all entries of the network used holds that network. Naming it again would
+    not help.
     """
     names = list(dict.fromkeys(name for n in _names(content) for name in n))
     if names and not (used and _full_name(used.arch) in names):
@@ -126,7 +126,7 @@ def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _share(content: Mapping[str, Any], spec: BackboneSpec) -> float:
-    """The share of a network's entries that stand, of their shapes, at one place of a file."""
+    """The largest share of a network's entries that one place of a file holds, by key and shape."""
     wanted = {k: tuple(v) for k, v in backbone_shapes(spec).items() if not k.endswith(COUNT)}
     counts = [0]
     for place in find_places(content, wanted):

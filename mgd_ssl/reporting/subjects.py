@@ -25,8 +25,8 @@ class Subject(NamedTuple):
 def find_subject(run: Run, content: Mapping[str, Any], *, inside: bool) -> Subject | None:
     """The network of a run that a result is about; None if it is about another one.
 
-    The digests of the measured file decide where one of the run's files has them now, else its
-    path does.
+    If one of the run's files has the digests of the measured file, they decide. Otherwise its path
+    does.
 
     Args:
         run: that the result may belong to.
@@ -56,7 +56,7 @@ def why_outdated(result: Path, content: Mapping[str, Any], file: Path) -> str:
 
 
 def _by_digest(run: Run, content: Mapping[str, Any]) -> Subject | None:
-    """The file that the result names comes first, as several may hold the same bytes."""
+    """The file with the result's digests; of several, the one that the result names."""
     said, named = _digests_in(content), to_path(content.get("checkpoint"))
     if not said:
         return None
@@ -87,7 +87,7 @@ def _by_path(run: Run, content: Mapping[str, Any], inside: bool) -> Subject | No
 
 
 def _moved(run: Run, named: Path) -> Subject | None:
-    """The student's file whose place in the run is the end of a path, or all of a relative one."""
+    """The student's file whose path in the run ends as the named path does."""
     for name in STUDENT:
         parts = Path(name).parts
         shared = min(len(parts), len(named.parts))

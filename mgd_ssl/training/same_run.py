@@ -142,7 +142,7 @@ def _is_free(name: str) -> bool:
 
 
 def _said(name: str, value: Any) -> str:
-    """A value as the command line takes it, or in words where it says that the run finds one."""
+    """A value as the command line takes it; a rate of 0 is one that the run found."""
     if name == "optim.lr" and value == 0:
         return "found by the run"
     if value is None or value == []:
