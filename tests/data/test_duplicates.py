@@ -120,3 +120,30 @@ def test_the_command_says_the_counts_and_writes_the_pairs(
     assert rows[0] == ["validation", "training", "bits"] and len(rows) == 3
     assert rows[1] == [f"{folder}/val/a/0.png", f"{folder}/train/a/3.png", ""]
     assert rows[2][:2] == [f"{folder}/val/a/1.png", f"{folder}/train/a/5.png"]
+
+
+@pytest.mark.parametrize("held", ["data", "a link to it", "notes"])
+def test_the_pairs_are_not_written_over_a_list_of_images_or_notes(
+    folder: Path, capsys: pytest.CaptureFixture[str], held: str
+) -> None:
+    data, notes, link = (folder / name for name in ("train.csv", "notes.csv", "link.csv"))
+    data.write_text("validation,training,bits\ntrain/a/0.png,0,0\n")  # starts as pairs do
+    data.with_name("val.csv").write_text("val/a/0.png,0\n")
+    notes.write_text("mine\n")
+    link.symlink_to(data)
+    out = {"data": data, "a link to it": link, "notes": notes}[held]
+    before = out.read_bytes()
+    assert duplicates.main([str(data), "--out", str(out)]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    why = "holds a file that this command did not write" if held == "notes" else "is DATA itself"
+    assert f"out: {'' if held == 'notes' else 'got '}{out}" in said and why in said
+    assert "with --out" in said and out.read_bytes() == before
+
+
+def test_the_pairs_are_written_again_over_those_of_the_same_command(folder: Path) -> None:
+    out = folder / "pairs.csv"
+    out.touch()  # as mktemp leaves it
+    assert duplicates.main([str(folder), "--out", str(out), "--near", "-1"]) == 0
+    before = out.read_text()
+    assert duplicates.main([str(folder), "--out", str(out)]) == 0
+    assert before in out.read_text() and len(out.read_text()) > len(before)
