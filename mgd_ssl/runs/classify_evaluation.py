@@ -129,7 +129,8 @@ def _load(
             f"evaluate: {source} has no classifier, expected one; train it with mgd-ssl classify, "
             "or measure it with linear_eval.py or knn_eval.py"
         )
-    differs = match_classes(network, report, count_classes(val, val), val.classes)
+    classes = _count_classes(config, val, report.classes)
+    differs = match_classes(network, report, classes, val.classes)
     if differs:
         raise ValueError(
             f"evaluate {source}: {differs}, expected the same; measure it on data of its own "
@@ -137,6 +138,18 @@ def _load(
         )
     size = config.loader.size or report.size or (32 if not config.data else 224)
     return Measured(role, source, network, report, size)
+
+
+def _count_classes(config: ClassifyConfig, val: ImageSource, outputs: int) -> int:
+    """Classes of the data; labels without names are counted up to a classifier's outputs.
+
+    Training counts such labels over both parts, the training part perhaps by a few images of it.
+    """
+    found = count_classes(val, val)
+    if val.classes is not None or outputs <= found:
+        return found
+    train = open_sources(config.data, "train", **config.loader.opening)
+    return found if train.labels is None else min(outputs, count_classes(train, val))
 
 
 def measure(

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchvision
 from forked import killed_in_step, run_on_two
-from image_files import class_tree
+from image_files import class_tree, photo, save
 from safetensors.torch import load_file
 from test_resume import differences
 from tiny_runs import STUDENT, read_last, read_rows
@@ -312,6 +312,29 @@ def test_classes_without_names_are_counted_in_both_parts() -> None:
 
     assert count_classes(source(0, 3, 1), source(4, 0)) == 5  # as where --limit left 4 out
     assert count_classes(source(0, 6), source(0, 1)) == 7
+
+
+@pytest.mark.parametrize("val", ["its own", "split off"])
+def test_a_run_is_evaluated_where_val_lacks_the_last_class(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], val: str
+) -> None:
+    def listed(name: str, labels: list[int]) -> Path:
+        files = [save(tmp_path / f"{name}{i}.png", photo(i)) for i in range(len(labels))]
+        lines = [f"{file.name},{label}\n" for file, label in zip(files, labels, strict=True)]
+        (tmp_path / f"{name}.csv").write_text("".join(lines))
+        return tmp_path / f"{name}.csv"
+
+    data = listed("train" if val == "its own" else "images", [0, 1, 0, 1, 0, 1, 0, 1, 2])
+    if val == "its own":
+        listed("val", [0, 1])
+    assert classify.main([str(data), *options(tmp_path / "run", "-b", "4", "--epochs", "1")]) == 0
+    given = [str(data), "--evaluate", "--size", "32", "-j", "0", "--student-weights"]
+    assert classify.main([*given, str(tmp_path / "run")]) == 0
+    last = tmp_path / "run" / "checkpoints" / "last.pt"
+    (row,) = json.loads(last.with_name("last.pt.accuracy.json").read_text())["rows"]
+    assert row["images"] == 2 and row["top1"] == read_rows(tmp_path / "run")[-1]["val_top1"]
+    other = save_state(create_classifier(4, width=0.125), tmp_path / "other.pth")
+    assert "its classifier has 4 classes, the data 3" in said([*given, other], capsys)
 
 
 def test_the_matching_begins_where_it_is_told(tmp_path: Path, teacher: Path) -> None:
