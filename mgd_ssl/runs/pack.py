@@ -39,14 +39,15 @@ def run(config: PackConfig) -> None:
     """Write the shards of DATA, or those that are still missing.
 
     Raises:
-        ValueError: the disk is too small, an image cannot be read, or the folder holds something
-            else.
+        ValueError: the disk is too small, an image cannot be read, the folder holds something else,
+            or the labels of the validation images are not those of the training images.
         WriteError: the disk is full.
     """
     start_logging()
     _require_apart(config)
     require_writable(config.out / MANIFEST)
     sources = _open(config)
+    _require_same_classes(config, sources)
     plans, sizes = _plan(config, sources)
     manifest = _manifest(config, plans)
     _require_same(config.out, manifest)
@@ -75,6 +76,38 @@ def _open(config: PackConfig) -> Sources:
     except NoValidationError:
         logger.info("no validation images: only the training images are packed")
     return sources
+
+
+def _require_same_classes(config: PackConfig, sources: Sources) -> None:
+    """Refuse labels of validation images that the shards could not hold.
+
+    Raises:
+        ValueError: the training images have no labels, or classes of other names.
+    """
+    train, val = sources["train"], sources.get("val")
+    if val is None or val.labels is None:
+        return
+    if train.labels is None:
+        raise ValueError(
+            f"data: {val.name} has labels, {train.name} has none; expected labels in both, or in "
+            f"neither. {_why_unlabelled(config)}"
+        )
+    known = dict(enumerate(train.classes or ()))
+    for number, name in enumerate(val.classes or ()):
+        if known and name != known.get(number):
+            raise ValueError(
+                f"data: class {number} is {name} in {val.name}, {known.get(number, 'none')} in "
+                f"{train.name}; expected the same classes in both. Write the labels anew."
+            )
+
+
+def _why_unlabelled(config: PackConfig) -> str:
+    """What keeps the training images from having labels, as commands say it that need them."""
+    try:
+        open_sources(config.data, "train", labelled=True, **config.opening)
+    except ValueError as error:
+        return str(error)
+    return "Add the labels."
 
 
 def _plan(config: PackConfig, sources: Sources) -> tuple[list[Plan], list[Size]]:

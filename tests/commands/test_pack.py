@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from archive_files import names, pixels
+from archive_files import names, pixels, png
 from filelock import FileLock
 from forked import signalled
 from image_files import class_tree, photo, save, text_named_jpg
@@ -298,6 +298,36 @@ def test_a_folder_that_holds_something_else_is_refused(
     assert "is not empty; expected a new folder" in capsys.readouterr().err
     assert packed(str(folder), "--out", str(folder / "shards")) == 1
     assert "which is in DATA; expected another folder" in capsys.readouterr().err
+
+
+def test_labels_of_val_alone_are_refused_before_anything_is_written(
+    tmp_path: Path, folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(folder / "train" / "loose.png", photo(60))
+    monkeypatch.setattr("mgd_ssl.runs.pack.size_of_shards", None)  # no work has begun
+    assert packed(str(folder), "--out", str(tmp_path / "out")) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"data: {folder}/val has labels, {folder}/train has none; expected labels in" in said
+    assert "loose.png is in no class folder" in said and "Sort the images" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_classes_that_differ_are_refused_before_anything_is_written(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for part, classes in {"train": ["cat", "dog"], "val": ["dog", "cat"]}.items():
+        label = datasets.ClassLabel(names=classes)
+        features = datasets.Features({"label": label, "image": datasets.Image()})
+        rows = {"label": [0, 1], "image": [{"bytes": png(photo(i)), "path": None} for i in (0, 1)]}
+        data = datasets.Dataset.from_dict(rows, features=features)
+        data.to_parquet(tmp_path / "data" / f"{part}.parquet")
+    assert packed(str(tmp_path / "data"), "--out", str(tmp_path / "out")) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "data: class 0 is dog in " in said and ", cat in " in said
+    assert "expected the same classes in both" in said
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
