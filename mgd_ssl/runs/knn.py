@@ -122,10 +122,22 @@ def retrieve(
     config: KnnConfig, evaluated: EvaluatedNetwork, bank: Features, queries: Features, path: Path
 ) -> dict[str, float]:
     """Scores over all queries, and a picture of some of them."""
-    ks = [k for k in PRECISION_AT if k <= len(bank.labels)]
-    scores = retrieval_scores(queries.features, bank.features, queries.labels, bank.labels, ks=ks)
+    scores = _retrieval_scores(bank, queries)
     draw(config, evaluated, bank, queries, path)
     return scores
+
+
+def _retrieval_scores(bank: Features, queries: Features) -> dict[str, float]:
+    """Scores over all queries, without mAP where it is of none."""
+    ks = [k for k in PRECISION_AT if k <= len(bank.labels)]
+    if torch.isin(queries.labels, bank.labels).any():
+        return retrieval_scores(queries.features, bank.features, queries.labels, bank.labels, ks=ks)
+    count = len(queries.labels)
+    logger.warning(
+        "retrieval: none of %d queries has an image of its class in the bank; mAP is left out",
+        count,
+    )
+    return {**{f"precision@{k}": 0.0 for k in ks}, "queries_without_match": float(count)}
 
 
 def draw(

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from image_files import class_tree
+from image_files import class_tree, photo, save
 
 from mgd_ssl.commands import knn_eval, linear_eval
 
@@ -38,6 +38,24 @@ def test_neighbors_beyond_the_images_that_can_be_decoded_are_left_out_and_that_i
     assert knn_eval.main([str(teacher), str(data), *words, "--out", str(out)]) == 0
     assert [row["k"] for row in json.loads(out.read_text())["knn"]] == [3, 7]
     assert "kNN at k 3, 7: of the bank 7 images were decoded" in capsys.readouterr().err
+
+
+def test_votes_are_written_where_no_query_has_its_class_in_the_bank(
+    tmp_path: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for part, labels in {"train": (0, 1), "val": (2, 3)}.items():
+        files = [save(tmp_path / f"{part}{i}.png", photo(i)) for i in range(4)]
+        lines = [f"{file.name},{labels[i % 2]}\n" for i, file in enumerate(files)]
+        (tmp_path / f"{part}.csv").write_text("".join(lines))
+    out = tmp_path / "knn.json"
+    words = [*SETTINGS, "--knn-k", "3", "--retrieve", "2", "--neighbours", "2", "--out", str(out)]
+    assert knn_eval.main([str(teacher), str(tmp_path / "train.csv"), *words]) == 0
+    result = json.loads(out.read_text())
+    assert [row["top1"] for row in result["knn"]] == [0]
+    assert result["retrieval"] == {"precision@1": 0, "queries_without_match": 4}
+    assert out.with_suffix(".png").stat().st_size
+    said = " ".join(capsys.readouterr().err.split())
+    assert "none of 4 queries has an image of its class in the bank; mAP is left out" in said
 
 
 def test_mocos_protocol_takes_all_images_in_a_step_where_they_are_few(
