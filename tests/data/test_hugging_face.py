@@ -11,7 +11,7 @@ import torch
 from archive_files import names, png
 from image_files import class_tree, photo, truncate
 
-from mgd_ssl.data import data_digest, make_loader, open_source
+from mgd_ssl.data import data_digest, data_line, make_loader, open_source
 from mgd_ssl.data.hub_columns import image_column, label_column
 from mgd_ssl.data.readers import hugging_face
 
@@ -232,8 +232,24 @@ def test_the_package_is_asked_for_where_it_is_missing(
 
 def test_no_rows_are_refused(tmp_path: Path) -> None:
     path = table(tmp_path / "a.parquet", image=pa.array([], pa.binary()))
-    with pytest.raises(ValueError, match=r"a\.parquet: cannot be read"):
-        open_source(path, "train")
+    for data in (path, tmp_path):
+        with pytest.raises(ValueError, match=r": no rows; expected images"):
+            open_source(data, "train")
+
+
+@pytest.mark.parametrize("empty", [0, 1])
+def test_files_without_rows_are_left_out_and_counted(tmp_path: Path, empty: int) -> None:
+    for part, labels in {"train": ["ape", "cow", "ape"], "validation": ["cow"]}.items():
+        for i in range(2):
+            given = [] if i == empty else labels
+            images = pa.array(PHOTOS[: len(given)], pa.binary())
+            name = f"{part}-0000{i}-of-00002.parquet"
+            table(tmp_path / "data" / name, image=images, label=pa.array(given, pa.string()))
+    train, val = (open_source(tmp_path, split, labelled=True) for split in ("train", "val"))  # type: ignore[arg-type]
+    assert [train.encoded(i) for i in range(len(train))] == PHOTOS[:3]
+    assert train.classes == val.classes == ["ape", "cow"]
+    assert val.labels is not None and val.labels.tolist() == [1]
+    assert f"skipped in {train.name}: 1 files without rows" in data_line({"training": train})
 
 
 # the hub

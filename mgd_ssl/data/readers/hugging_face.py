@@ -2,17 +2,18 @@
 
 import importlib.util
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mgd_ssl.data.folders import folders_of
+from mgd_ssl.data.folders import counted, folders_of
 from mgd_ssl.data.hub_columns import image_column, label_column
 from mgd_ssl.data.hub_source import HubSource
 from mgd_ssl.data.parts import beside, find_part
@@ -59,6 +60,17 @@ class Place:
         return cls(data, options)
 
 
+class Rows(NamedTuple):
+    """The rows of a split, what they are called, and what was left out, in words."""
+
+    rows: Any
+    name: str
+    skipped: str = ""
+
+
+Load = Callable[[Wanted], Rows]
+
+
 def find(path: Path) -> Opener | None:
     """A name on the hub, a file, a folder of files, or what ``save_to_disk`` wrote."""
     if "?" not in str(path) and not str(path).startswith(HUB) and not path.exists():
@@ -68,7 +80,7 @@ def find(path: Path) -> Opener | None:
     return None if load is None else partial(_open, place, load)
 
 
-def _loader(place: Place) -> Callable[[Wanted], tuple[Any, str]] | None:
+def _loader(place: Place) -> Load | None:
     """What loads the rows of a split, and names them."""
     path = Path(place.data)
     if place.data.startswith(HUB):
@@ -84,17 +96,18 @@ def _loader(place: Place) -> Callable[[Wanted], tuple[Any, str]] | None:
     return None
 
 
-def _open(place: Place, load: Callable[[Wanted], tuple[Any, str]], wanted: Wanted) -> HubSource:
+def _open(place: Place, load: Load, wanted: Wanted) -> HubSource:
     if importlib.util.find_spec("datasets") is None:
         raise ValueError(
             f"{place.data}: the package datasets is not installed, which reads it; expected it. "
             "pip install 'datasets>=4'"
         )
-    rows, name = load(wanted)
+    rows, name, skipped = load(wanted)
     if not len(rows):
         raise ValueError(f"{name}: no rows; expected images.")
     column = image_column(name, rows.features, place.options.get("image"))
     source = HubSource(_undecoded(rows, column), column, name, wanted.max_pixels)
+    source.skipped = skipped
     try:
         source.labels, source.classes = _labels(place, load, wanted, rows, name)
     except ValueError:
@@ -114,7 +127,7 @@ def _undecoded(rows: Any, column: str) -> Any:
 
 def _labels(
     place: Place,
-    load: Callable[[Wanted], tuple[Any, str]],
+    load: Load,
     wanted: Wanted,
     rows: Any,
     name: str,
@@ -145,7 +158,7 @@ def _labels(
 
 def _named(
     place: Place,
-    load: Callable[[Wanted], tuple[Any, str]],
+    load: Load,
     wanted: Wanted,
     name: str,
     column: str,
@@ -154,8 +167,8 @@ def _named(
     """Labels of words, sorted; the training rows say which there are."""
     of_train = values
     if wanted.split == "val":
-        train, _ = load(Wanted("train", wanted.labelled, wanted.train_folder, wanted.val_folder))
-        of_train = train.data.column(column)
+        train = load(Wanted("train", wanted.labelled, wanted.train_folder, wanted.val_folder))
+        of_train = train.rows.data.column(column)
     classes = sorted(of_train.unique().to_pylist())
     encoded = values.combine_chunks().dictionary_encode()
     words = encoded.dictionary.to_pylist()
@@ -172,36 +185,48 @@ def _named(
 # where the rows are
 
 
-def _load_file(path: Path, wanted: Wanted) -> tuple[Any, str]:
+def _load_file(path: Path, wanted: Wanted) -> Rows:
     wanted.refuse_folders(str(path))
     file = beside(path, wanted.split)
-    return _files([file]), str(file)
+    return _files(str(file), [file])
 
 
-def _load_folder(path: Path, wanted: Wanted) -> tuple[Any, str]:
+def _load_folder(path: Path, wanted: Wanted) -> Rows:
     group, _ = find_group(path, SUFFIXES, wanted, wanted.split)
     name = f"{group.folder}/{group.prefix}*" if group.prefix else str(group.folder)
-    return _files([group.folder / file for file in group.names]), name
+    return _files(name, [group.folder / file for file in group.names])
 
 
-def _files(files: list[Path]) -> Any:
+def _files(name: str, files: list[Path]) -> Rows:
+    """The rows of files, but for files without rows, which the package cannot read."""
     from datasets import load_dataset
 
     kinds = {file.suffix.lower()[1:] for file in files}
     if len(kinds) > 1:
         raise ValueError(f"{files[0].parent}: files of {' and '.join(kinds)}; expected one kind.")
-    names = [str(file) for file in files]
     kind = kinds.pop()
-    return _reported(
-        str(files[0]), lambda: load_dataset(kind, data_files={"train": names}, split="train")
+    filled = [str(file) for file in files if kind != "parquet" or _has_rows(file)]
+    if not filled:
+        raise ValueError(f"{name}: no rows; expected images.")
+    rows = _reported(
+        filled[0], lambda: load_dataset(kind, data_files={"train": filled}, split="train")
     )
+    empty = len(files) - len(filled)
+    return Rows(rows, name, counted(Counter({"files without rows": empty} if empty else {})))
+
+
+def _has_rows(file: Path) -> bool:
+    """Whether a Parquet file's footer counts rows."""
+    from pyarrow.parquet import read_metadata
+
+    return bool(_reported(str(file), lambda: read_metadata(file)).num_rows)
 
 
 def _is_saved(path: Path) -> bool:
     return (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
 
 
-def _load_saved(path: Path, wanted: Wanted) -> tuple[Any, str]:
+def _load_saved(path: Path, wanted: Wanted) -> Rows:
     from datasets import load_from_disk
 
     wanted.refuse_folders(str(path))
@@ -214,10 +239,10 @@ def _load_saved(path: Path, wanted: Wanted) -> tuple[Any, str]:
         path = path / part
     elif wanted.split == "val":
         raise NoValidationError(f"{path}: no validation images; expected a saved DatasetDict.")
-    return _reported(str(path), lambda: load_from_disk(str(path))), str(path)
+    return Rows(_reported(str(path), lambda: load_from_disk(str(path))), str(path))
 
 
-def _load_hub(place: Place, wanted: Wanted) -> tuple[Any, str]:
+def _load_hub(place: Place, wanted: Wanted) -> Rows:
     from datasets import get_dataset_split_names, load_dataset
 
     wanted.refuse_folders(place.data)
@@ -228,7 +253,7 @@ def _load_hub(place: Place, wanted: Wanted) -> tuple[Any, str]:
     if part is None:
         raise ValueError(f"{place.data}: parts {', '.join(names)}; expected one called train.")
     rows = _reported(place.data, lambda: load_dataset(name, config, split=part, revision=revision))
-    return rows, f"{place.data}[{part}]"
+    return Rows(rows, f"{place.data}[{part}]")
 
 
 def _reported(where: str, load: Callable[[], Any]) -> Any:
