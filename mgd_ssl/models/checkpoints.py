@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models.backbones import create_backbone, create_classifier, without_memory
 from mgd_ssl.models.families import Terms, published_terms, recognize
 from mgd_ssl.models.filling import KeyReport, fill
@@ -114,11 +115,25 @@ def _report(found: FoundBackbone, network: nn.Module, classes: int | None) -> Ke
         features=cast(int, network.num_features),
         place=str(found.place),
         others=[str(place) for place in found.others],
-        remarks=family.remarks(found.spec, found.read, found.path) if family else [],
+        remarks=_remarks(found),
         sha256=sha256_of(*files_of(found.path)),
         terms=_terms(found),
         learned_from=entries.provenance(),
     )
+
+
+def _remarks(found: FoundBackbone) -> list[str]:
+    """What the file does not tell and is assumed."""
+    family, usual = found.family, found.usual_normalization
+    remarks = family.remarks(found.spec, found.read, found.path) if family else []
+    if usual is None or found.normalization != usual or usual == (IMAGENET_MEAN, IMAGENET_STD):
+        return remarks
+    mean, std = (" ".join(f"{x:g}" for x in values) for values in usual)
+    return [
+        *remarks,
+        f"images normalized by mean {mean} and deviation {std}, as for all weights that timm "
+        f"publishes of {found.spec.arch}",
+    ]
 
 
 def _terms(found: FoundBackbone) -> Terms | None:

@@ -12,11 +12,10 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_ty
 
 from torch import Tensor
 
-from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
+from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD, Rgb
 from mgd_ssl.models.specs import BackboneSpec, Option, check_option
 
 T = TypeVar("T")
-Rgb = tuple[float, float, float]
 NAMES = ("arch", "backbone", "normalisation", "size", "classes", "detector", "provenance")
 LARGEST_SIZE = 1 << 14
 NETWORK_NAME = re.compile(r"(timm/)?[\w.-]+")

@@ -14,10 +14,11 @@ from typing import Any
 
 from torch import Tensor
 
+from mgd_ssl.images import Rgb
 from mgd_ssl.models.backbones import TORCHVISION, backbone_shapes, is_known
 from mgd_ssl.models.families import ANCHORS as FAMILY_ANCHORS
 from mgd_ssl.models.families import Family, Remapped, know, recognize
-from mgd_ssl.models.file_entries import FileEntries, Rgb
+from mgd_ssl.models.file_entries import FileEntries
 from mgd_ssl.models.filling import COUNT, check_tensors
 from mgd_ssl.models.guessing import ANCHORS, RESNET, guess_spec
 from mgd_ssl.models.known_networks import names_of
@@ -25,7 +26,7 @@ from mgd_ssl.models.layouts import Place, find_places, full_places, read_place, 
 from mgd_ssl.models.other_files import is_detector, what_instead
 from mgd_ssl.models.refusals import nothing_found
 from mgd_ssl.models.specs import BackboneSpec
-from mgd_ssl.models.timm_networks import is_timm
+from mgd_ssl.models.timm_networks import is_timm, usual_normalization
 from mgd_ssl.models.torchvision_networks import CLASSIFIERS
 from mgd_ssl.models.weights import find_checkpoint, read_weights
 
@@ -63,10 +64,20 @@ class FoundBackbone:
 
     @property
     def normalization(self) -> tuple[Rgb, Rgb]:
-        """Mean and standard deviation: what the file says, its family's, or ImageNet's."""
+        """Mean and deviation: what the file says, its family's, its network's, or ImageNet's."""
+        if "normalisation" in self.entries.said:
+            return self.entries.normalization()
         family = self.family.normalization_of(self.path) if self.family else None
-        said = "normalisation" in self.entries.said
-        return self.entries.normalization() if said or not family else family
+        return family or self.usual_normalization or self.entries.normalization()
+
+    @cached_property
+    def usual_normalization(self) -> tuple[Rgb, Rgb] | None:
+        """That of all weights which are published of its network, where a file says none."""
+        if "normalisation" in self.entries.said or self.spec.arch in TORCHVISION:
+            return None
+        if self.family and names_of(self.read.shapes) != [self.spec.arch]:
+            return None  # a layout that networks share
+        return usual_normalization(self.spec.arch)
 
     @property
     def shows_stem(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mgd_ssl.images import Rgb
 from mgd_ssl.models.specs import Options
 
 # Networks that resize their position embedding to the images, so that any multiple of the patch
@@ -90,6 +91,21 @@ def published(name: str) -> dict[str, Any]:
         "normalisation": {"mean": list(recipe["mean"]), "std": list(recipe["std"])},
         "size": recipe["input_size"][-1],
     }
+
+
+def usual_normalization(arch: str) -> tuple[Rgb, Rgb] | None:
+    """Mean and deviation that all weights take which timm publishes of a network.
+
+    None where it is no network of timm, or where they differ, as a ViT's do.
+    """
+    if not is_timm(arch):
+        return None
+    import timm
+
+    name = timm_name(arch).partition(".")[0]
+    configs = [timm.get_pretrained_cfg(full) for full in timm.list_pretrained(f"{name}.*")]
+    found = {(tuple(config.mean), tuple(config.std)) for config in configs if config}
+    return found.pop() if len(found) == 1 else None
 
 
 def faithful_name(name: str) -> str:

@@ -9,12 +9,11 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
+from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD, Rgb
 from mgd_ssl.ranges import require_least
 
 Stem = Literal["imagenet", "small"]
 Precision = Literal["auto", "32", "bf16", "fp16"]
-Rgb = tuple[float, float, float]
 Data = Annotated[Positional[tuple[Path, ...]], arg(metavar="[DATA ...]")]
 PILLOWS_LIMIT = 89_478_485  # pixels of an image that Pillow decodes without asking
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from mgd_ssl.models import create_backbone, load_backbone, read_checkpoint, split_batch_norms
 from mgd_ssl.models.resnets import RESNETS
+from mgd_ssl.models.timm_networks import usual_normalization
 
 WIDTH = 0.125
 FEATURES = 64
@@ -185,6 +186,29 @@ def test_a_network_of_timm_is_named_by_the_caller_or_the_file_or_told_by_its_key
     torch.save(state, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=r"cannot be told from its keys.*name it: --arch"):
         load_backbone(tmp_path / "other.pt")
+
+
+def test_bare_weights_are_normalized_as_all_are_that_timm_publishes(tmp_path):
+    timm = pytest.importorskip("timm")
+    lite = timm.get_pretrained_cfg("tf_efficientnet_lite0")
+    torch.save(random_state("tf_efficientnet_lite0"), tmp_path / "lite.pt")
+    _, report = load_backbone(tmp_path / "lite.pt", arch="tf_efficientnet_lite0")
+    assert (report.mean, report.std) == (lite.mean, lite.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert "mean 0.5 0.5 0.5 and deviation 0.5 0.5 0.5, as for all weights" in str(report)
+    said = {"normalisation": {"mean": [0.3] * 3, "std": [0.4] * 3}}
+    content = {"state_dict": random_state("tf_efficientnet_lite0")} | said
+    torch.save(content, tmp_path / "says.pt")
+    _, report = load_backbone(tmp_path / "says.pt", arch="tf_efficientnet_lite0")
+    assert report.mean == (0.3,) * 3 and "as for all weights" not in str(report)
+
+
+def test_weights_of_which_timm_publishes_several_kinds_get_imagenets(tmp_path):
+    timm = pytest.importorskip("timm")
+    arch = "vit_small_patch16_224"
+    kinds = {timm.get_pretrained_cfg(name).mean for name in timm.list_pretrained(f"{arch}.*")}
+    assert len(kinds) > 1
+    assert usual_normalization(arch) is None and usual_normalization("no_such_network") is None
+    assert usual_normalization("resnet50_clip")[0] == timm.get_pretrained_cfg("resnet50_clip").mean
 
 
 @pytest.mark.parametrize("arch", ["timm/resnet18", "mobilenet_v2", "shufflenet_v2_x1_0"])

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from mgd_ssl.images import Rgb
 from mgd_ssl.models.families.family import (
     Family,
     Remapped,
-    Rgb,
     State,
     fitted,
     is_named,

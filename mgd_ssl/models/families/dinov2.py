@@ -21,6 +21,7 @@ from mgd_ssl.models.specs import BackboneSpec
 
 SIZES = {384: "small", 768: "base", 1024: "large"}
 PATCH = 14
+REGISTERS = 4
 RULES = {
     r"^blocks\.\d+\.(\d+)\.": r"blocks.\1.",  # training keeps the blocks in chunks
     r"\.mlp\.w12\.": ".mlp.fc1.",
@@ -76,10 +77,11 @@ class TimmDinoV2(DinoV2):
     name = "dinov2, timm"
 
     def recognizes(self, state: Mapping[str, object]) -> bool:
-        """By patches of 14 pixels, LayerScale and learned positions with a class token."""
+        """By patches of 14 pixels, LayerScale, a class token, and four registers or none."""
         patches = getattr(state.get(PATCHES), "shape", (0,))
         named = {"cls_token", "pos_embed", "blocks.0.ls1.gamma", "blocks.0.attn.qkv.weight"}
-        return patches[-1] == PATCH and state.keys() >= named
+        registers = getattr(state.get("reg_token"), "shape", (1, REGISTERS))[1]
+        return patches[-1] == PATCH and state.keys() >= named and registers == REGISTERS
 
     def remap(self, state: State) -> Remapped:
         """As they are."""

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mgd_ssl.images import Rgb
 from mgd_ssl.models.families.family import (
     Family,
     Remapped,
-    Rgb,
     Shapes,
     State,
     Terms,

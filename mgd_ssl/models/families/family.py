@@ -10,11 +10,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from mgd_ssl.images import Rgb
 from mgd_ssl.models.specs import BackboneSpec, Option
 
 State = dict[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
-Rgb = tuple[float, float, float]
 HEAD_CHANNELS = 64  # of an attention head, by the convention of ViTs
 
 

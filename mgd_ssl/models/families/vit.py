@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mgd_ssl.models.families.family import Family, Remapped, State, Terms, fitted, shape_of, take
 from mgd_ssl.models.families.vit_shapes import PATCHES, measure_vit
+from mgd_ssl.models.known_networks import names_of
 from mgd_ssl.models.specs import BackboneSpec
 
 SIZES = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge"}
@@ -39,12 +40,14 @@ class PlainVit(Family):
         return Remapped(state, aside=take(state, "mask_token"))
 
     def spec(self, read: Remapped, arch: str | None, path: Path) -> BackboneSpec:
-        """The size whose tokens are as wide, of the same patches where timm has such a name."""
+        """timm's only network of these entries; else the size of as wide tokens, and patches."""
+        if arch or len(names := names_of(read.shapes)) == 1:
+            return fitted(arch or names[0], read, measure_vit)
         width, _, patch, _ = shape_of(read.shapes, PATCHES, 4)
         size = SIZES.get(width, "base")
         sides = PATCH_SIDES[size]
         name = f"vit_{size}_patch{patch if patch in sides else sides[0]}_224"
-        return fitted(arch or f"timm/{name}", read, measure_vit)
+        return fitted(f"timm/{name}", read, measure_vit)
 
     def terms_of(self, path: Path) -> Terms | None:
         """DINO's, where the file is called as its authors call theirs."""

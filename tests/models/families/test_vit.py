@@ -269,3 +269,14 @@ def test_a_file_that_is_not_whole_is_refused(change, said, tmp_path):
     torch.save(change(state_of()), tmp_path / "a.pth")
     with pytest.raises(ValueError, match=said):
         load_backbone(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("arch", ["test_vit", "vit_base_patch14_reg1_tipsv2"])
+def test_entries_of_one_network_of_timm_alone_are_read_as_that_network(arch, tmp_path):
+    """TIPSv2 has DINOv2's entries but for its registers; test_vit has heads of 32 channels."""
+    network = timm.create_model(arch)
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    _, report = load_backbone(tmp_path / "w.pth")
+    assert report.spec.arch == f"timm/{arch}" and not report.spec.options
+    assert report.mean == timm.get_pretrained_cfg(arch).mean
+    assert "heads" not in str(report)
