@@ -109,7 +109,10 @@ def pair_networks(
         ValueError: no rule finds the maps of a network, or no stage is left to match.
     """
     teacher.eval().requires_grad_(False)
-    readers = find_reader(teacher, teacher_taps, size), find_reader(student, taps, size)
+    readers = (
+        find_reader(teacher, teacher_taps, size, "the argument teacher_taps:"),
+        find_reader(student, taps, size, "the argument taps:"),
+    )
     maps = probe(teacher, readers[0], size), probe(student, readers[1], size)
     norms = readers[0].norms(teacher)
     stages = plan_stages(*maps, readers[1].names, ignore, forms_of(readers[0], teacher))

@@ -13,8 +13,7 @@ from torch import nn
 
 import mgd_ssl
 from mgd_ssl.commands import pretrain
-from mgd_ssl.runs import programs
-from mgd_ssl.settings.config_file import leaves
+from mgd_ssl.settings.config_file import as_given, leaves
 from mgd_ssl.settings.pretrain import PretrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -49,9 +48,22 @@ def test_a_program_pretrains_to_the_commands_bits(tmp_path: Path, teacher: Path)
 
 def test_every_option_that_is_a_path_may_be_given_as_text() -> None:
     options = dict(leaves(PretrainConfig.widest()))
-    paths = {name for name, hint in options.items() if Path in (hint, *get_args(hint))}
-    assert paths == set(programs.PATHS)
+    paths = [name for name, hint in options.items() if Path in (hint, *get_args(hint))]
+    assert {"teacher", "teacher_cache", "student_weights", "eval_data", "out"} <= {*paths}
+    for name in paths:
+        assert as_given(name, options[name], "a/b") == Path("a/b")
     assert options["data"] not in (Path, Path | None)  # `places` reads it
+
+
+def test_networks_in_place_of_files_are_refused_with_the_way_to_distill_them() -> None:
+    with pytest.raises(ValueError, match=r"teacher: got Linear, expected a file.*pair_networks"):
+        mgd_ssl.pretrain(teacher=nn.Linear(3, 2))
+
+
+def test_a_network_without_maps_names_the_argument_that_says_them() -> None:
+    student = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 4))
+    with pytest.raises(ValueError, match=r"with the argument taps: NAME=module\.path"):
+        mgd_ssl.pair_networks(mgd_ssl.create_backbone("resnet18", width=0.125), student, 64)
 
 
 def options_of(argv: list[str]) -> dict[str, object]:

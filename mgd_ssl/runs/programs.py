@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from mgd_ssl.runs import pretrain as runs
 from mgd_ssl.settings.parsing import complete
 from mgd_ssl.settings.pretrain import PretrainConfig
-
-PATHS = ("teacher", "teacher_cache", "student_weights", "eval_data", "out")
 
 
 def pretrain(data: str | Path | Sequence[str | Path] | None = None, **options: Any) -> Path:
@@ -27,9 +27,13 @@ def pretrain(data: str | Path | Sequence[str | Path] | None = None, **options: A
         >>> student, report = load_backbone(run)
 
     Raises:
-        ValueError: an option that there is not, or as the command refuses.
+        ValueError: an option that there is not, a network instead of its file or name, or as the
+            command refuses.
     """
-    paths = {k: v for k, v in options.items() if k in PATHS}
-    given = {k: None if v is None else Path(v) for k, v in paths.items()}
-    config = complete(PretrainConfig, **(options | given), data=data)
-    return runs.run(config)
+    for name, value in options.items():
+        if isinstance(value, nn.Module):
+            raise ValueError(
+                f"{name}: got {type(value).__name__}, expected a file or a name; "
+                "mgd_ssl.pair_networks distills networks of your own in your own loop"
+            )
+    return runs.run(complete(PretrainConfig, **options, data=data))

@@ -195,6 +195,21 @@ def leaves(settings: Any) -> Iterator[tuple[str, Any]]:
         yield from leaves(value) if nested else [(field.name, hints[field.name])]
 
 
+def as_given(name: str, hint: Any, value: Any) -> Any:
+    """An option's value as the command line would make it, from one that a program gives.
+
+    Raises:
+        ValueError: the command line would refuse it.
+    """
+    sequence = isinstance(value, list | tuple)
+    words = [str(v) for v in value] if sequence else value if value is None else _word(value)
+    return _entry(None, hint, words, "", name, [])
+
+
+def _word(value: Any) -> bool | str:
+    return value if isinstance(value, bool) else str(value)
+
+
 def reader_of(hint: Any) -> PrimitiveConstructorSpec[Any]:
     """What makes a value of a type from the words of a command line."""
     found = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(hint, set()))
@@ -233,10 +248,11 @@ def _entry(now: Any, hint: Any, value: Any, place: str, key: str, known: list[st
     if key == DATA and not isinstance(value, list):  # one place needs no brackets
         value = [] if value is None else [value]
     try:
-        return _check(key, _made(reader, hint, value))
+        made = _made(reader, hint, value)
     except (ValueError, IndexError) as error:
         wanted = _wanted(reader, value)
         raise ValueError(f"{place}{key}: got {_shown(value)}, expected {wanted}") from error
+    return _check(f"{place}{key}", made)
 
 
 def _made(reader: PrimitiveConstructorSpec[Any], hint: Any, value: Any) -> Any:

@@ -14,8 +14,10 @@ from tyro.conf import OmitArgPrefixes
 from mgd_ssl.objectives import OBJECTIVES
 from mgd_ssl.objectives.objective import names_of
 from mgd_ssl.settings.config_file import (
+    as_given,
     checked,
     entries,
+    leaves,
     overlay,
     read_config,
     require_own_words,
@@ -91,6 +93,8 @@ def complete(config: type[T], **said: Any) -> T:
     """
     if "data" in said:
         said["data"] = places(said["data"])
+    hints = dict(leaves(config.widest()))
+    said = {k: as_given(k, hints[k], v) if k in hints else v for k, v in said.items()}
     told = config.told(said)
     settings: T
     settings, left = _replaced(config.recipe({**told, **said}), said)

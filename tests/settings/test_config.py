@@ -142,6 +142,35 @@ def test_a_program_says_the_same_as_a_command_line() -> None:
         complete(PretrainConfig, learning_rate=0.1)
 
 
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"optimizer": "adam"}, "optimizer: got 'adam', expected sgd, adamw, muon; nearest: adamw"),
+        ({"precision": "bf16-mixed"}, "precision: got 'bf16-mixed', expected auto, 32, bf16, fp16"),
+        ({"method": "mgd_plus"}, "method: got 'mgd_plus'.*nearest: mgd-plus"),
+        ({"preset": "weaker"}, "preset: got 'weaker'"),
+        ({"logger": "wandb"}, "logger: got 'wandb', expected a list of wandb"),
+        ({"epochs": 1.5}, "epochs: got '1.5', expected INT"),
+        ({"epochs": None}, "epochs: got null, expected INT"),
+        ({"resume": "yes"}, "resume: got 'yes', expected"),
+        ({"lr": float("nan")}, "lr: got nan, expected a finite number"),
+        ({"seed": -1}, "seed: got -1, expected 0 to"),
+    ],
+)
+def test_a_programs_values_are_held_to_the_options_choices(
+    said: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        complete(PretrainConfig, **said)
+
+
+def test_a_programs_text_is_read_as_the_command_line_reads_it() -> None:
+    said = {"lr": "0.1", "epochs": "3", "out": "runs/x", "ignore": [0, 1], "seed": 7}
+    argv = ["--lr", "0.1", "--epochs", "3", "--out", "runs/x", "--ignore", "0", "1", "--seed", "7"]
+    assert complete(PretrainConfig, **said) == read(*argv)
+    assert complete(PretrainConfig, lr=1).optim.lr == 1.0
+
+
 def test_help_shows_the_defaults_of_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
     def shown(*argv: str) -> str:
         with pytest.raises(SystemExit):
