@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 
 @contextmanager
 def _without_torchmetrics() -> Iterator[None]:
@@ -51,3 +54,24 @@ class Autocast(MixedPrecision):  # type: ignore[misc]
     def convert_input(self, data: Any) -> Any:
         """The arguments of a module, as they are."""
         return data
+
+    def convert_module(self, module: nn.Module) -> nn.Module:
+        """The module; on a CPU, its convolutions see no map whose side is below their stride."""
+        if self.device == "cpu":
+            for part in module.modules():
+                if isinstance(part, nn.Conv2d) and max(part.stride) > 1:
+                    part.register_forward_pre_hook(_widened)
+        return module
+
+
+def _widened(convolution: nn.Conv2d, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    """A map with zeros to the right and below, up to the stride, which leaves the output as it is.
+
+    In bf16 and fp16 torch's CPU code leaves the weight gradient of smaller maps unwritten where
+    padding alone was seen: it holds what was in memory before.
+    """
+    (images,) = inputs
+    down, right = (
+        max(0, s - n) for s, n in zip(convolution.stride, images.shape[-2:], strict=True)
+    )
+    return (F.pad(images, (0, right, 0, down)) if down or right else images,)

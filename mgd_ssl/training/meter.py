@@ -94,9 +94,11 @@ class Meter:
         values = dict(zip(losses, numbers, strict=True))
         if any(v != v or abs(v) == float("inf") for v in values.values()):
             terms = ", ".join(f"{k} {v:g}" for k, v in values.items())
+            matched = any(name.startswith("matching/") for name in values)
             raise NonFiniteLossError(
                 f"epoch {epoch + 1}, step {step + 1}: the loss is not finite: {terms}; lower --lr "
-                "or --mgd-strength, or use --precision 32. The last checkpoint is from before"
+                f"{'or --mgd-strength, ' if matched else ''}or use --precision 32. Checkpoints, if "
+                "there are any, are from before"
             )
         self._constant.add(sum(values.values()))
         for name, value in values.items():

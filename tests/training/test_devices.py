@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_runs import arguments, read_last, read_rows, start
+from torch import nn
 
 from mgd_ssl.commands import pretrain
 from mgd_ssl.settings.options import DeviceOptions
@@ -127,3 +128,21 @@ def test_mixed_precision_computes_in_it_and_rounds_no_input() -> None:
     output = fabric.setup_module(seen)(boxes, images)
     assert seen.boxes[0] is boxes[0] and seen.images is images
     assert (seen.found.dtype, output.dtype) == (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize("groups", [1, 64])
+def test_a_convolution_whose_stride_exceeds_its_map_learns_in_bf16(groups: int) -> None:
+    """Of float64's gradient; torch's own is what was in memory where only padding was seen."""
+    fabric = start_fabric(DeviceOptions(accelerator="cpu", precision="bf16"))
+    for size in (2_000_000, 40_000) * 20:
+        torch.full((size,), math.nan)  # left in memory that is free again
+    convolution = fabric.setup_module(nn.Conv2d(64, 64, 3, 2, 1, groups=groups))
+    images = torch.randn(4, 64, 1, 1)
+    fabric.backward(convolution(images).sum())
+    wanted = nn.Conv2d(64, 64, 3, 2, 1, groups=groups, dtype=torch.float64)
+    wanted(images.double()).sum().backward()
+    assert wanted.weight.grad is not None
+    torch.testing.assert_close(
+        convolution.weight.grad.double(), wanted.weight.grad, rtol=0.02, atol=0.02
+    )
+    assert convolution(images).shape == (4, 64, 1, 1)
