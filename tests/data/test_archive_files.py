@@ -105,6 +105,17 @@ def test_one_shard_is_an_archive_whose_labels_stand_beside_the_images(tmp_path: 
     assert source.labels is not None and source.labels.tolist() == [1, 0]
 
 
+def test_numbers_beside_train_images_and_class_folders_of_val_are_refused(tmp_path: Path) -> None:
+    members = [
+        (f"train/{i}.{e}", c) for i in (0, 1) for e, c in (("png", PHOTO), ("cls", b"%d" % i))
+    ]
+    members += [("val/0/0.png", PHOTO), ("val/1/0.png", PHOTO)]
+    path = write_tar(tmp_path / "a.tar", members)
+    said = r"a\.tar\[val/\]: labels are class names, such as 0, .* numbers, such as 0; expected the"
+    with pytest.raises(ValueError, match=said):
+        open_source(path, "val", labelled=True)
+
+
 def test_what_a_zip_archive_says_is_not_followed(tmp_path: Path) -> None:
     secret = save(tmp_path / "secret.png", photo(9))
     path = tmp_path / "a.zip"

@@ -116,6 +116,25 @@ def test_mixed_labels_are_refused_where_labels_are_wanted(
     assert open_source(path, "train").labels is None
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "message"),
+    [
+        ("cow hen", "0 1", "labels are numbers, such as 0, and those of .* class names, such as c"),
+        ("0 1", "cow hen", "labels are class names, such as cow, and those of .* numbers, such as"),
+    ],
+)
+def test_names_in_one_list_and_numbers_in_the_other_are_refused(
+    images: Path, train: str, val: str, message: str
+) -> None:
+    for name, labels in (("train.csv", train), ("val.csv", val)):
+        lines = [f"dog/{i}.png,{label}" for i, label in enumerate(labels.split())]
+        write(images / name, *lines)
+    assert open_source(images / "train.csv", "train", labelled=True).labels is not None
+    with pytest.raises(ValueError, match=rf"val\.csv: {message}.*expected the same kind in both"):
+        open_source(images / "train.csv", "val", labelled=True)
+    assert open_source(images / "train.csv", "val").labels is None
+
+
 def test_an_empty_list_is_refused(images: Path) -> None:
     with pytest.raises(ValueError, match="an empty list; expected the path of an image"):
         open_source(write(images / "a.txt", "", "  "), "train")

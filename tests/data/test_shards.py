@@ -209,6 +209,24 @@ def test_a_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
     assert open_source(tmp_path, "val").labels is None
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "message"),
+    [
+        (["dog", "cat"], ["0", "1"], "labels are numbers, such as 0, and those of .* such as cat"),
+        (["1", "0"], ["dog", "cat"], "labels are class names, such as cat, and .* such as 1"),
+    ],
+)
+def test_names_in_one_part_and_numbers_in_the_other_are_refused(
+    tmp_path: Path, train: list[str], val: list[str], message: str
+) -> None:
+    for name, labels in (("train", train), ("val", val)):
+        members = [member for i, label in enumerate(labels) for member in sample(i, label)]
+        write_tar(tmp_path / name / "0.tar", members)
+    with pytest.raises(ValueError, match=f"{message}; expected the same kind in both"):
+        open_source(tmp_path, "val", labelled=True)
+    assert open_source(tmp_path, "val").labels is None
+
+
 def test_names_that_leave_the_parts_open_are_refused(tmp_path: Path) -> None:
     shard(tmp_path / "train-0.tar", 0)
     shard(tmp_path / "training-0.tar", 1)

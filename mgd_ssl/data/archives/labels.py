@@ -11,6 +11,7 @@ from mgd_ssl.data.archives.entries import Table, is_number
 
 Rows = NDArray[np.int64] | slice
 ALL = slice(None)
+SAME_KIND = "expected the same kind in both. Write the labels of one part like the other's."
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Labels:
 
 
 def read_labels(
-    where: str, table: Table, rows: Rows, prefix: str = "", classes: Sequence[str] | None = None
+    where: str, table: Table, rows: Rows, prefix: str = "", train: Labels | None = None
 ) -> Labels:
     """Labels of some of a table's images.
 
@@ -34,11 +35,11 @@ def read_labels(
         table: of the archives.
         rows: which of its images.
         prefix: what the images' folders begin with, ending with "/", and no class is.
-        classes: those of the training images, where these are others.
+        train: labels of the training images, where these are others.
 
     Raises:
-        ValueError: no labels, some images without one, numbers among names, or a class that the
-            training images lack.
+        ValueError: no labels, some images without one, numbers among names, numbers where the
+            training images have names or the other way round, or a class that these lack.
     """
     column = table.columns["label"]
     codes = (
@@ -46,24 +47,27 @@ def read_labels(
     )  # the column itself, which workers map
     unlabelled = int((codes < 0).sum())
     if unlabelled == len(codes):
-        return _by_names(where, *_folder_classes(where, table, rows, prefix), classes)
+        return _by_names(where, *_folder_classes(where, table, rows, prefix), train)
     if unlabelled:
         raise ValueError(
             f"{where}: {unlabelled:,} of {len(codes):,} images have no label; expected one for "
             "each, or none. Add the labels, or use a command without labels."
         )
-    numbers = [is_number(word) for word in table.labels]
-    if all(numbers):
-        values = np.array([int(word) for word in table.labels], np.int64)
-        same = bool((values == np.arange(len(values))).all())
-        return Labels(codes if same else values[codes], None)
-    if any(numbers):
-        mixed = f"{table.labels[numbers.index(True)]} and {table.labels[numbers.index(False)]}"
+    if _are_numbers(where, table.labels):
+        return _by_numbers(where, table.labels, codes, train)
+    return _by_names(where, table.labels, codes, train)
+
+
+def _are_numbers(where: str, words: list[str]) -> bool:
+    """Whether labels are numbers; else they are names."""
+    numbers = [is_number(word) for word in words]
+    if any(numbers) and not all(numbers):
+        mixed = f"{words[numbers.index(True)]} and {words[numbers.index(False)]}"
         raise ValueError(
             f"{where}: labels are numbers and names, such as {mixed}; expected one of both. Write "
             "the labels anew."
         )
-    return _by_names(where, table.labels, codes, classes)
+    return all(numbers)
 
 
 def _folder_classes(
@@ -87,11 +91,30 @@ def _first(folder: str, prefix: str) -> str:
     return f"{folder}/".removeprefix(prefix).partition("/")[0]
 
 
+def _by_numbers(
+    where: str, words: list[str], codes: NDArray[np.int64], train: Labels | None
+) -> Labels:
+    """Labels as they are."""
+    if train is not None and train.classes is not None:
+        raise ValueError(
+            f"{where}: labels are numbers, such as {words[0]}, and those of the training images "
+            f"class names, such as {train.classes[0]}; {SAME_KIND}"
+        )
+    values = np.array([int(word) for word in words], np.int64)
+    same = bool((values == np.arange(len(values))).all())
+    return Labels(codes if same else values[codes], None)
+
+
 def _by_names(
-    where: str, names: list[str], codes: NDArray[np.int64], classes: Sequence[str] | None
+    where: str, names: list[str], codes: NDArray[np.int64], train: Labels | None
 ) -> Labels:
     """Labels that count in the training images' classes."""
-    known = names if classes is None else list(classes)
+    if train is not None and train.classes is None:
+        raise ValueError(
+            f"{where}: labels are class names, such as {names[0]}, and those of the training "
+            f"images numbers, such as {train.labels[0]}; {SAME_KIND}"
+        )
+    known = names if train is None or train.classes is None else train.classes
     if len(known) < 2:
         raise ValueError(
             f"{where}: no labels: {known[0]} is the only class; expected two or more. Sort the "

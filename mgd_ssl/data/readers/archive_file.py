@@ -46,7 +46,7 @@ def _open(path: Path, wanted: Wanted) -> ArchiveSource:
         train = None
         if wanted.split == "val":
             train_prefix, _ = _part(path, table, wanted, "train")
-            train = read_labels(str(path), table, _rows(table, train_prefix), train_prefix).classes
+            train = read_labels(str(path), table, _rows(table, train_prefix), train_prefix)
         found = read_labels(name, table, rows, prefix, train)
         source.labels, source.classes = found.labels, found.classes
     except ValueError:

@@ -59,7 +59,7 @@ def _open(path: Path, wanted: Wanted) -> ListSource:
     try:
         train = None
         if wanted.split == "val":
-            train = read_labels(str(path), _read(path)[1], slice(None)).classes
+            train = read_labels(str(path), _read(path)[1], slice(None))
         found = read_labels(str(file), table, slice(None), "", train)
         source.labels, source.classes = found.labels, found.classes
     except ValueError:

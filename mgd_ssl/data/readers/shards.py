@@ -47,12 +47,11 @@ def _index(group: Group) -> ArchiveIndex:
 
 def _labels(path: Path, wanted: Wanted, group: Group, index: ArchiveIndex) -> Labels:
     """Labels, of classes that are the training images' where these are others."""
-    where = str(group.folder)
-    classes = None
+    where, of_train = str(group.folder), None
     if wanted.split == "val":
         train = _index(find_group(path, SUFFIXES, wanted, "train")[0])
-        classes = read_labels(where, train.table, ALL).classes
-    found = read_labels(where, index.table, ALL, classes=classes)
+        of_train = read_labels(where, train.table, ALL)
+    found = read_labels(where, index.table, ALL, train=of_train)
     places = (folder / CLASSES for folder in (group.folder, path))
     file = next((place for place in places if place.is_file()), None)
     names = file.read_text("utf-8").splitlines() if file else None
