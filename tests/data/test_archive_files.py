@@ -105,6 +105,26 @@ def test_one_shard_is_an_archive_whose_labels_stand_beside_the_images(tmp_path: 
     assert source.labels is not None and source.labels.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize(
+    ("strays", "skipped"),
+    [
+        ({"info.json": b"{}"}, "1 .json"),
+        ({"cat/notes.json": b"[]", "a.json": b"", "b.cls": b"1"}, "2 .json, 1 .cls"),
+    ],
+)
+def test_a_description_of_no_image_leaves_a_tar_archive_a_folder_tree(
+    tmp_path: Path, strays: dict[str, bytes], skipped: str
+) -> None:
+    folder = class_tree(tmp_path / "data", {"cat": 3, "dog": 2})
+    save(folder / "cat" / "0.jpg", photo(9))  # beside 0.png, which a shard would not allow
+    for name, content in strays.items():
+        (folder / name).write_bytes(content)
+    mine = open_source(tarred(tmp_path / "a.tar", folder), "train", labelled=True)
+    theirs = open_source(folder, "train", labelled=True)
+    assert names(mine) == names(theirs) and data_digest(mine) == data_digest(theirs)
+    assert mine.classes == theirs.classes and mine.skipped == skipped
+
+
 def test_numbers_beside_train_images_and_class_folders_of_val_are_refused(tmp_path: Path) -> None:
     members = [
         (f"train/{i}.{e}", c) for i in (0, 1) for e, c in (("png", PHOTO), ("cls", b"%d" % i))

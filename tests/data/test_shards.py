@@ -145,6 +145,18 @@ def test_archives_of_a_folder_tree_have_its_folders_for_classes(tmp_path: Path) 
     assert source.labels is not None and source.labels.tolist() == [0, 0, 1]
 
 
+def test_shards_without_labels_are_in_the_order_of_their_names(tmp_path: Path) -> None:
+    """With a description of the shard among its images too."""
+    stray = [("000000_stats.json", b'{"count": 2}')]
+    write_tar(tmp_path / "0.tar", [*sample(1), *sample(0)])
+    write_tar(tmp_path / "1.tar", [*stray, *sample(3), *sample(2)])
+    source = open_source(tmp_path, "train")
+    assert names(source) == [f"{i:06}.png" for i in range(4)]
+    assert source.labels is None and source.skipped == "1 .json"
+    for i, found in enumerate(pixels(source)):
+        np.testing.assert_array_equal(found, photo(i))
+
+
 def test_more_labels_than_names_of_classes_are_refused(shards: Path) -> None:
     (shards / "classes.txt").write_text("cat\ndog\n")
     with pytest.raises(ValueError, match=r"labels up to 2, and 2 names in classes\.txt"):

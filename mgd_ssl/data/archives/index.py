@@ -13,7 +13,7 @@ from mgd_ssl.data.archives.array_file import ArrayFile
 from mgd_ssl.data.archives.entries import Table, joined, rows
 from mgd_ssl.data.path_list import PathList
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

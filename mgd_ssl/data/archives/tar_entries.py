@@ -20,12 +20,21 @@ LINKS = (tarfile.SYMTYPE, tarfile.LNKTYPE)
 
 @dataclass
 class Sample:
-    """What the archive holds under one key: images by extension, label and name where it says."""
+    """What the archive holds under one key: images by extension, label and name where it says.
+
+    Attributes:
+        images: by extension.
+        beside: the kinds of the files that may describe them, "cls" and "json".
+        unread: how many of these files do not.
+        label: that they say.
+        filename: what they say that the image was called in its folder.
+    """
 
     images: dict[str, TarInfo] = field(default_factory=dict)
+    beside: tuple[str, ...] = ()
+    unread: int = 0
     label: str | None = None
     filename: str | None = None
-    described: bool = False
 
 
 class Stored(NamedTuple):
@@ -45,8 +54,8 @@ def read_tar(path: Path) -> Entries:
     """List the images of a tar archive, and their labels; nothing is unpacked.
 
     In WebDataset's layout the files of a sample share their name up to the first dot: an image,
-    and ``.cls`` (a number or a name) or ``.json`` (``label``, ``filename``) beside it. Without any
-    such file each image is a sample of its own, and they come in the order of their names.
+    and ``.cls`` (a number or a name) or ``.json`` (``label``, ``filename``) beside it. Where no
+    image has such a file, each is a sample of its own, and they come in the order of their names.
 
     Links, devices, names that lead out of the archive and files of other kinds are skipped and
     counted. Nothing that the archive says is opened.
@@ -65,7 +74,7 @@ def read_tar(path: Path) -> Entries:
         raise ValueError(f"{path}: {error}") from error
     except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
         raise ValueError(f"{path}: {_why(path, error)}") from error
-    sharded = any(sample.described for sample in samples.values())
+    sharded = any(sample.images and sample.beside for sample in samples.values())
     images = [i for k, s in samples.items() for i in _images(path, k, s, sharded, found)]
     for image in images if sharded else sorted(images, key=lambda image: image.name):
         found.names.append(image.name)
@@ -120,8 +129,8 @@ def _take(
         sample.images[written] = member
     elif extension in ("cls", "json"):
         sample = samples.setdefault(key, Sample())
-        sample.described = True
-        _describe(sample, extension, _text(tar, member), found)
+        sample.beside += (extension,)
+        _describe(sample, extension, _text(tar, member))
     else:
         found.skipped[f".{extension}" if 0 < len(extension) < 12 else "without an extension"] += 1
 
@@ -131,7 +140,7 @@ def _text(tar: TarFile, member: TarInfo) -> str:
     return file.read(MOST_TEXT).decode("utf-8", "replace").strip() if file else ""
 
 
-def _describe(sample: Sample, extension: str, text: str, found: Entries) -> None:
+def _describe(sample: Sample, extension: str, text: str) -> None:
     """Take the label, and the name that the image had in its folder."""
     if extension == "cls":
         sample.label = text if text not in ("", "-1") else None
@@ -141,7 +150,7 @@ def _describe(sample: Sample, extension: str, text: str, found: Entries) -> None
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
-        found.skipped[".json without a description"] += 1
+        sample.unread += 1
         return
     labels = (said.get(key) for key in LABEL_KEYS)
     plain = (str(v) for v in labels if isinstance(v, int | str) and not isinstance(v, bool))
@@ -156,7 +165,10 @@ def _images(path: Path, key: str, sample: Sample, sharded: bool, found: Entries)
     """The images of a sample and what they are called: one in a shard, any number elsewhere."""
     images = sample.images
     if not sharded:
+        found.skipped.update(f".{extension}" for extension in sample.beside)
         return [Stored(m.name, m.offset_data, m.size, None) for m in images.values()]
+    if sample.unread:
+        found.skipped[".json without a description"] += sample.unread
     plain = [extension for extension in images if "." not in extension] or list(images)
     if len(plain) > 1:
         raise ValueError(
