@@ -41,6 +41,31 @@ def test_a_list_of_a_whole_folder_is_the_folder(images: Path) -> None:
     assert mine.labels.tolist() == theirs.labels.tolist()
 
 
+@pytest.mark.parametrize("folders", [["1", "2", "10"], ["1", "10", "cat"]])
+def test_folders_that_are_called_like_numbers_are_names_of_classes(
+    tmp_path: Path, folders: list[str]
+) -> None:
+    trees = [class_tree(tmp_path / part, dict.fromkeys(folders, 2)) for part in ("train", "val")]
+    class_tree(trees[0], {"3": 1})
+    for tree in trees:
+        paths = [f"{tree.name}/{name}" for name in names(open_source(tree, "train"))]
+        write(tmp_path / f"{tree.name}.txt", *paths)
+    for split in ("train", "val"):
+        mine, theirs = (
+            open_source(path, split, labelled=True)  # type: ignore[arg-type]
+            for path in (tmp_path / "train.txt", tmp_path)
+        )
+        assert mine.classes == theirs.classes == sorted([*folders, "3"])
+        assert mine.labels is not None and theirs.labels is not None
+        assert mine.labels.tolist() == theirs.labels.tolist()
+
+
+def test_the_digest_of_a_list_of_numbered_folders_is_that_of_the_folder(tmp_path: Path) -> None:
+    theirs = open_source(class_tree(tmp_path, {"1": 1, "2": 1, "10": 2}), "train")
+    mine = open_source(write(tmp_path / "all.txt", *names(theirs)), "train")
+    assert data_digest(mine) == data_digest(theirs)
+
+
 @pytest.mark.parametrize(
     ("name", "lines"),
     [
@@ -133,6 +158,14 @@ def test_names_in_one_list_and_numbers_in_the_other_are_refused(
     with pytest.raises(ValueError, match=rf"val\.csv: {message}.*expected the same kind in both"):
         open_source(images / "train.csv", "val", labelled=True)
     assert open_source(images / "train.csv", "val").labels is None
+
+
+def test_numbers_in_a_list_are_not_taken_for_folders_of_the_other(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"1": 2, "2": 2})
+    write(tmp_path / "train.txt", "1/0.png", "2/0.png")
+    write(tmp_path / "val.txt", "1/1.png 1", "2/1.png 2")
+    with pytest.raises(ValueError, match=r"labels are numbers, such as 1, .* class names"):
+        open_source(tmp_path / "train.txt", "val", labelled=True)
 
 
 def test_an_empty_list_is_refused(images: Path) -> None:

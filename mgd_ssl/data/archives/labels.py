@@ -23,7 +23,12 @@ class Labels:
 
 
 def read_labels(
-    where: str, table: Table, rows: Rows, prefix: str = "", train: Labels | None = None
+    where: str,
+    table: Table,
+    rows: Rows,
+    prefix: str = "",
+    train: Labels | None = None,
+    as_names: bool = False,
 ) -> Labels:
     """Labels of some of a table's images.
 
@@ -36,6 +41,7 @@ def read_labels(
         rows: which of its images.
         prefix: what the images' folders begin with, ending with "/", and no class is.
         train: labels of the training images, where these are others.
+        as_names: take numbers for names too.
 
     Raises:
         ValueError: no labels, some images without one, numbers among names, numbers where the
@@ -53,9 +59,9 @@ def read_labels(
             f"{where}: {unlabelled:,} of {len(codes):,} images have no label; expected one for "
             "each, or none. Add the labels, or use a command without labels."
         )
-    if _are_numbers(where, table.labels):
-        return _by_numbers(where, table.labels, codes, train)
-    return _by_names(where, table.labels, codes, train)
+    if as_names or not _are_numbers(where, table.labels):
+        return _by_names(where, table.labels, codes, train)
+    return _by_numbers(where, table.labels, codes, train)
 
 
 def _are_numbers(where: str, words: list[str]) -> bool:
@@ -114,7 +120,8 @@ def _by_names(
             f"{where}: labels are class names, such as {names[0]}, and those of the training "
             f"images numbers, such as {train.labels[0]}; {SAME_KIND}"
         )
-    known = names if train is None or train.classes is None else train.classes
+    # a table sorts words that could be numbers by their value
+    known = sorted(names) if train is None or train.classes is None else train.classes
     if len(known) < 2:
         raise ValueError(
             f"{where}: no labels: {known[0]} is the only class; expected two or more. Sort the "

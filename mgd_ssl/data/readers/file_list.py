@@ -5,12 +5,13 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mgd_ssl.data.archives.entries import Entries, Table, joined, tabled
-from mgd_ssl.data.archives.labels import read_labels, unsaid_labels
+from mgd_ssl.data.archives.labels import Labels, read_labels, unsaid_labels
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.folders import look_up
 from mgd_ssl.data.formats import extensions, printable
@@ -20,6 +21,29 @@ from mgd_ssl.data.reader import Opener, Reader, Wanted
 TEXT, DELIMITED = (".txt", ".lst", ".list"), {".csv": ",", ".tsv": "\t"}
 MARKS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 Row = tuple[str, str | None]
+
+
+class Listed(NamedTuple):
+    """What a list says of its images.
+
+    Attributes:
+        names: their paths.
+        table: with their labels.
+        by_folders: whether these are the folders, as no second column says any.
+    """
+
+    names: list[str]
+    table: Table
+    by_folders: bool
+
+    def labels(self, where: Path, train: Labels | None = None) -> Labels:
+        """Labels of the images; folders are class names, even where they are called 1 and 2.
+
+        Raises:
+            ValueError: as of `read_labels`.
+        """
+        every = slice(None)
+        return read_labels(str(where), self.table, every, train=train, as_names=self.by_folders)
 
 
 class ListSource(FolderSource):
@@ -53,14 +77,12 @@ def find(path: Path) -> Opener | None:
 def _open(path: Path, wanted: Wanted) -> ListSource:
     wanted.refuse_folders(f"the list {path}")
     file = beside(path, wanted.split)
-    names, table = _read(file)
-    _check_there(file, names)
-    source = ListSource(file, table, names, wanted.max_pixels)
+    listed = _read(file)
+    _check_there(file, listed.names)
+    source = ListSource(file, listed.table, listed.names, wanted.max_pixels)
     try:
-        train = None
-        if wanted.split == "val":
-            train = read_labels(str(path), _read(path)[1], slice(None))
-        found = read_labels(str(file), table, slice(None), "", train)
+        train = _read(path).labels(path) if wanted.split == "val" else None
+        found = listed.labels(file, train)
         source.labels, source.classes = found.labels, found.classes
     except ValueError:
         if wanted.labelled:
@@ -68,7 +90,7 @@ def _open(path: Path, wanted: Wanted) -> ListSource:
     return source
 
 
-def _read(file: Path) -> tuple[list[str], Table]:
+def _read(file: Path) -> Listed:
     """The paths of a list, and what it says of their classes: else their folders are the classes.
 
     Raises:
@@ -78,10 +100,12 @@ def _read(file: Path) -> tuple[list[str], Table]:
     if not rows:
         raise ValueError(f"{file}: an empty list; expected the path of an image in each line.")
     names, labels = [name for name, _ in rows], [label for _, label in rows]
-    if not any(labels):
+    by_folders = not any(labels)
+    if by_folders:
         labels = [os.path.basename(os.path.dirname(name)) or None for name in names]
     nowhere = [0] * len(names)
-    return names, joined([tabled(Entries(names, nowhere, nowhere, labels))])
+    table = joined([tabled(Entries(names, nowhere, nowhere, labels))])
+    return Listed(names, table, by_folders)
 
 
 def _rows(file: Path) -> Iterator[Row]:
