@@ -15,6 +15,7 @@ from mgd_ssl.data import (
     ImageSource,
     NoValidationError,
     data_digest,
+    data_line,
     decoding_workers,
     open_source,
     open_sources,
@@ -75,6 +76,8 @@ def _open(config: PackConfig) -> Sources:
         sources["val"] = open_sources(config.data, "val", **config.opening)
     except NoValidationError:
         logger.info("no validation images: only the training images are packed")
+    uses = {"train": "training", "val": "validation"}
+    logger.info("%s", data_line({uses[split]: source for split, source in sources.items()}))
     return sources
 
 

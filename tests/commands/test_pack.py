@@ -78,6 +78,19 @@ def test_images_without_labels_are_packed_without(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "val").exists()
 
 
+def test_files_that_are_not_packed_are_counted(
+    tmp_path: Path, folder: Path, capsys: Capture
+) -> None:
+    (folder / "train" / "notes.txt").write_text("mine")
+    (folder / "train" / "cat" / "noext").write_bytes(b"")
+    (folder / "val" / "dog" / ".hidden.png").write_bytes(b"")
+    assert packed(str(folder), "--out", str(tmp_path / "out")) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"data: {folder}/train (18 images, 2 classes): 18 for training;" in said
+    assert f"skipped in {folder}/train: 1 .txt, 1 without an extension" in said
+    assert f"skipped in {folder}/val: 1 hidden" in said
+
+
 def test_the_embedded_data_is_packed_as_images_without_loss(tmp_path: Path) -> None:
     assert packed("--out", str(tmp_path / "out")) == 0
     for split in ("train", "val"):
