@@ -48,8 +48,21 @@ def _one(
     got = f"no column {given} of {what}s" if given else f"no column of {what}s"
     got = f"several columns of {what}s" if chosen else got
     raise ValueError(
-        f"{where}: {got} among {there or 'none'}; expected one. Name it: DATA?{what}=COLUMN"
+        f"{where}: {got} among {there or 'none'}; expected one. "
+        f"{_remedy(features, found, given, what)}"
     )
+
+
+def _remedy(features: Mapping[str, Any], found: list[str], given: str | None, what: str) -> str:
+    """What helps where no column is the one, or several are."""
+    named = [name for name, feature in features.items() if _is_text(feature)]
+    named = [name for name in named if given in (None, name)]
+    if what == "image" and named and (given or not found):
+        return (
+            f"Files that rows name are not followed; if {' or '.join(named)} holds paths, write "
+            "them to a list (.txt, .csv) and give that as DATA."
+        )
+    return f"Name it: DATA?{what}=COLUMN"
 
 
 def _kind(feature: Any) -> str:
@@ -69,5 +82,8 @@ def _holds_labels(feature: Any) -> bool:
     """A feature of classes, whole numbers, or words."""
     if type(feature).__name__ == "ClassLabel":
         return True
-    kind = _kind(feature)
-    return "int" in kind or kind in ("string", "large_string")
+    return "int" in _kind(feature) or _is_text(feature)
+
+
+def _is_text(feature: Any) -> bool:
+    return _kind(feature) in ("string", "large_string")

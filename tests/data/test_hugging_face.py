@@ -195,8 +195,16 @@ def test_a_parquet_without_images_is_refused(tmp_path: Path) -> None:
     said = r"no column of images among text \(string\), score \(float64\); expected one"
     with pytest.raises(ValueError, match=said):
         open_source(path, "train")
-    with pytest.raises(ValueError, match="no column score of images"):
+    with pytest.raises(ValueError, match=r"no column score of images.*Name it: DATA\?image=COL"):
         open_source(f"{path}?image=score", "train")
+
+
+@pytest.mark.parametrize("query", ["", "?image=place"])
+def test_a_column_of_paths_is_sent_to_a_list(tmp_path: Path, query: str) -> None:
+    path = table(tmp_path / "a.parquet", place=["a.png", "b.png"], cls=[0, 1])
+    said = r"Files that rows name are not followed; if place holds paths.* a list \(.txt, .csv\)"
+    with pytest.raises(ValueError, match=said):
+        open_source(f"{path}{query}", "train")
 
 
 def test_files_that_rows_name_are_not_followed(tmp_path: Path) -> None:
