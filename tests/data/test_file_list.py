@@ -207,6 +207,17 @@ def test_a_first_line_that_was_taken_for_column_names_is_named(images: Path) -> 
         open_source(write(images / "b.csv", "cat/7.png,cat", "cat/8.png,cat"), "train")
 
 
+@pytest.mark.parametrize("header", [True, False])
+def test_rows_are_counted_and_paths_in_the_second_column_are_named(
+    images: Path, header: bool
+) -> None:
+    lines = ["label,path"] * header + [f"dog,dog/{i}.png" for i in range(3)]
+    path = write(images / "a.csv", *lines)
+    said = f"{2 + header} of {2 + header} files are not there, among them dog; .* paths are in col"
+    with pytest.raises(ValueError, match=f"{said}umn 2; expected them in column 1"):
+        open_source(path, "train")
+
+
 @pytest.mark.parametrize(
     ("name", "mark", "said"),
     [

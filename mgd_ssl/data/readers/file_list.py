@@ -158,6 +158,8 @@ def _check_there(file: Path, names: Sequence[str]) -> None:
     """
     missing, _ = look_up(file.parent, names)
     if missing:
+        lost = set(missing)
+        rows = sum(os.path.join(*os.path.split(name)) in lost for name in names)
         raise ValueError(
             f"{file}: {len(missing):,} of {len(names):,} files are not there, among them "
             f"{', '.join(map(printable, missing[:3]))}; expected paths that are absolute or "
@@ -172,6 +174,9 @@ def _remedy(file: Path, missing: Sequence[str]) -> str:
     for mark, name in MARKS.items():
         if mark != delimiter and all(_ends_before(mark, path) for path in missing):
             return f"Between the columns stands {name}, expected {expected}."
+    seconds = [label for _, label in _rows(file) if label]
+    if seconds and all(map(_is_image, seconds)):
+        return "The paths are in column 2; expected them in column 1, and the class in column 2."
     mend = "Mend the list, or move it."
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         cells = next(csv.reader(lines, delimiter=delimiter), []) if delimiter else []
