@@ -17,6 +17,7 @@ FOREIGN = (
     *(".heic", ".heif", ".psd", ".svg", ".eps", ".pdf", ".exr", ".hdr", ".dcm", ".npy", ".pfm"),
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".jxl"),
 )
+LISTS = (".txt", ".lst", ".list", ".csv", ".tsv")  # that name image files
 PILLOW_LIMIT = Image.MAX_IMAGE_PIXELS or 89478485
 
 

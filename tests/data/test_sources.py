@@ -157,6 +157,14 @@ def test_folder_without_images_is_refused(tmp_path):
         open_source(tmp_path, "train")
 
 
+def test_a_folder_that_holds_lists_of_images_says_to_name_one(tmp_path):
+    for name in ("train.txt", "val.txt"):
+        (tmp_path / name).write_text("a/0.png\n")
+    said = f"without images; .* It holds lists of images: name {tmp_path}/train.txt \\(skipped: 2"
+    with pytest.raises(ValueError, match=said):
+        open_source(tmp_path, "train")
+
+
 def test_missing_validation_folder_is_refused(tmp_path):
     class_tree(tmp_path / "train", {"a": 1, "b": 1})
     with pytest.raises(ValueError, match=r"no validation images; expected .*val, valid"):

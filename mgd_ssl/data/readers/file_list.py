@@ -14,11 +14,11 @@ from mgd_ssl.data.archives.entries import Entries, Table, joined, tabled
 from mgd_ssl.data.archives.labels import Labels, read_labels, unsaid_labels
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.folders import look_up
-from mgd_ssl.data.formats import extensions, printable
+from mgd_ssl.data.formats import LISTS, extensions, printable
 from mgd_ssl.data.parts import beside
 from mgd_ssl.data.reader import Opener, Reader, Wanted
 
-TEXT, DELIMITED = (".txt", ".lst", ".list"), {".csv": ",", ".tsv": "\t"}
+DELIMITED = {".csv": ",", ".tsv": "\t"}
 MARKS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 Row = tuple[str, str | None]
 
@@ -70,7 +70,7 @@ class ListSource(FolderSource):
 
 def find(path: Path) -> Opener | None:
     """A text or table file."""
-    known = path.suffix.lower() in (*TEXT, *DELIMITED) and path.is_file()
+    known = path.suffix.lower() in LISTS and path.is_file()
     return partial(_open, path) if known else None
 
 
@@ -161,7 +161,7 @@ def _check_there(file: Path, names: Sequence[str]) -> None:
         lost = set(missing)
         rows = sum(os.path.join(*os.path.split(name)) in lost for name in names)
         raise ValueError(
-            f"{file}: {len(missing):,} of {len(names):,} files are not there, among them "
+            f"{file}: {rows:,} of {len(names):,} files are not there, among them "
             f"{', '.join(map(printable, missing[:3]))}; expected paths that are absolute or "
             f"relative to {file.parent}. {_remedy(file, missing)}"
         )

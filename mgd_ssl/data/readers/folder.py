@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.folders import Scan, counted, label_paths, scan
-from mgd_ssl.data.layout import find_layout, split_folder
+from mgd_ssl.data.formats import LISTS
+from mgd_ssl.data.layout import TRAIN, find_layout, split_folder, split_kinds
 from mgd_ssl.data.reader import Opener, Reader, Wanted
 from mgd_ssl.data.several import check_no_parts_below, class_trees
 
@@ -28,7 +29,7 @@ def _open(path: Path, wanted: Wanted) -> FolderSource:
         skipped = counted(found.left_out)
         raise ValueError(
             f"{root}: a folder without images; expected files such as .jpg, .png or .webp in it or "
-            f"in folders under it. Check the path{f' (skipped: {skipped})' if skipped else ''}."
+            f"in folders under it. {_remedy(root)}{f' (skipped: {skipped})' if skipped else ''}."
         )
     if not layout.chosen:
         check_no_parts_below(root, found.trees)
@@ -42,6 +43,14 @@ def _open(path: Path, wanted: Wanted) -> FolderSource:
     source.skipped, source.unused = _left_out(found), layout.unused
     source.several = class_trees(root, found.trees) if root == path else ""
     return source
+
+
+def _remedy(root: Path) -> str:
+    """What helps where a folder has no images: a list in it, where one is called like train."""
+    lists = sorted(path for path in root.iterdir() if path.suffix.lower() in LISTS)
+    kinds = split_kinds([path.stem for path in lists])
+    of_train = [path for path in lists if kinds.get(path.stem) == TRAIN]
+    return f"It holds lists of images: name {of_train[0]}" if of_train else "Check the path"
 
 
 def _left_out(found: Scan) -> str:
