@@ -59,7 +59,7 @@ def run(config: EmbedConfig) -> Path:
         WriteError: the disk is full; the parts that are whole stay.
     """
     start_logging()
-    config = replace(config, checkpoint=find_checkpoint(config.checkpoint))
+    config = replace(config, checkpoint=find_checkpoint(config.checkpoint, config.data))
     kind: type[FeatureFile] = FEATURE_FILES[config.out.suffix]
     require_packages("out", config.out.suffix, kind.packages)
     check_output_files([config.out], lambda: False, held="content already")

@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def run(config: ExportConfig) -> Path:
     """
     start_logging()
     target: Target = EXPORT_TARGETS[config.to]()
+    config = replace(config, checkpoint=find_checkpoint(config.checkpoint, config.data))
     require_packages("to", target.name, target.packages)
     path = output_path(config, target)
     logger.info("reading %s", config.checkpoint)
@@ -87,7 +89,7 @@ def output_path(config: ExportConfig, target: Target) -> Path:
     """The file to write: that of ``--out``, or one beside the checkpoint."""
     path = config.out
     if path is None:
-        source = find_checkpoint(config.checkpoint)
+        source = config.checkpoint
         is_file = source.is_file()
         path = source.with_suffix(target.ending) if is_file else Path(source.name + target.ending)
     suffix = f".{target.ending.rpartition('.')[2]}"

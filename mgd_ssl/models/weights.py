@@ -52,12 +52,13 @@ def read_weights(source: Path) -> Checkpoint:
         ) from error
 
 
-def find_checkpoint(source: Path, data: Sequence[Path] = ()) -> Path:
+def find_checkpoint(source: Path, data: Sequence[Path] | None = None) -> Path:
     """The file that a path means: a directory stands for the checkpoint in it.
 
     Args:
         source: the path.
-        data: what a command line names after it, which the error compares.
+        data: what a command line names after it, with which the user may have swapped it; None
+            where the path is an option's.
 
     Raises:
         ValueError: a directory without one.
@@ -69,12 +70,23 @@ def find_checkpoint(source: Path, data: Sequence[Path] = ()) -> Path:
             return source / name
     if _is_name(str(source)):  # a folder that is called as published weights are
         return source
-    swapped = data and data[0].is_file() and data[0].suffix in ENDINGS
     raise ValueError(
-        f"checkpoint: got {source}, a directory without {CHECKPOINTS[0]}, which is no file; "
-        f"expected a checkpoint's path, the directory of a run, or one with {CHECKPOINTS[2]}"
-        + ("; did you swap CHECKPOINT and DATA?" if swapped else "")
+        f"checkpoint: got {source}, a directory without {CHECKPOINTS[0]}; expected a checkpoint's "
+        f"path, the directory of a run, or one with {CHECKPOINTS[2]}{_order(data)}"
     )
+
+
+def _order(data: Sequence[Path] | None) -> str:
+    """What a command line names first, and whether the user seems to have swapped both."""
+    if data is None:
+        return ""
+    swapped = any(
+        (place.is_file() and place.suffix in ENDINGS)
+        or any((place / name).is_file() for name in CHECKPOINTS)
+        for place in data
+    )
+    asked = " Did you swap CHECKPOINT and DATA?" if swapped else ""
+    return f". CHECKPOINT comes first, then DATA.{asked}"
 
 
 def files_of(path: Path) -> list[Path]:
