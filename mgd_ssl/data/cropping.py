@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -89,6 +89,22 @@ class CenterCrop:
                 f"crop of {self.size} pixels from images resized to {self.resize}; expected "
                 "0 < crop <= resize. Resize to at least the size of the crop."
             )
+
+    @classmethod
+    def of(cls, size: int) -> "CenterCrop":
+        """What evaluations cut from an image for a network that sees ``size`` pixels a side."""
+        return cls(shorter_side(size), size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for metadata."""
+        how = {"interpolation": "bilinear", "antialias": True}
+        return {"shorter_side": self.resize, "center": self.size, **how}
+
+    def __str__(self) -> str:
+        return (
+            f"the shorter side resized to {self.resize} pixels (bilinear, antialiased), then the "
+            f"center of {self.size} by {self.size} pixels"
+        )
 
     def draw(self, epoch: int, indices: NDArray[np.int64]) -> list[Draws]:
         """Nothing: the center is the same in every epoch."""

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from mgd_ssl.data.bad_files import Checked, make_guard
 from mgd_ssl.data.batches import Batch, tensors
-from mgd_ssl.data.cropping import CenterCrop, Cropping, shorter_side
+from mgd_ssl.data.cropping import CenterCrop, Cropping
 from mgd_ssl.data.datasets import AnyBatch, ImageDataset, SourceDataset, Store
 from mgd_ssl.data.sampling import Blocks, ResumableBatchSampler
 from mgd_ssl.data.sources import ImageSource
@@ -150,8 +150,7 @@ def make_loader(
         source: the images.
         size: side in pixels of what the network sees.
         batch_size: images a batch on this process.
-        crops: random crops to cut; without them the evaluation's center crop, of images whose
-            shorter side is resized to :func:`shorter_side` of ``size``.
+        crops: random crops to cut; without them the evaluation's, :meth:`CenterCrop.of` ``size``.
         exif: turn images as their EXIF orientation says.
         store: what is stored of the crops.
         options: of :class:`PositionedLoader`; ``train`` is required.
@@ -159,7 +158,7 @@ def make_loader(
     Raises:
         ValueError: training batch larger than the data set.
     """
-    dataset = ImageDataset(source, crops or CenterCrop(shorter_side(size), size), exif, store)
+    dataset = ImageDataset(source, crops or CenterCrop.of(size), exif, store)
     return ImageLoader(dataset, batch_size, **options)
 
 

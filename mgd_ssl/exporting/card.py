@@ -95,6 +95,8 @@ def _is_distilled(original: Original) -> bool:
 def _use(original: Original, target: Target, file: Path) -> Iterator[str]:
     yield from ["```python", *target.loading(original, file.name), "```", ""]
     yield f"- Input: {original.contract}."
+    if original.contract.crop:
+        yield f"- Crop in evaluations: {original.contract.crop}."
     if original.is_detector:
         yield f"- Output: boxes of {original.classes} classes."
     elif original.classes:

@@ -27,7 +27,6 @@ from mgd_ssl.data import (
     data_digest,
     data_line,
     open_sources,
-    shorter_side,
 )
 from mgd_ssl.data.bad_files import make_guard
 from mgd_ssl.data.loading import listed_batches
@@ -119,6 +118,11 @@ class Embedder:
         return [range(s, min(s + PART_IMAGES, len(self.source))) for s in starts]
 
     @property
+    def crop(self) -> CenterCrop:
+        """What is cut from the images."""
+        return CenterCrop.of(self.loaded.size)
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What the features are of."""
         config, report = self.config, self.loaded.report
@@ -128,6 +132,7 @@ class Embedder:
             "network": report.spec.to_dict(),
             "features": config.features,
             "size": self.loaded.size,
+            "crop": self.crop.to_dict(),
             "mean": list(report.mean),
             "std": list(report.std),
             "exif": config.exif,
@@ -218,8 +223,8 @@ class Embedder:
             yield self._path(number), {"features": found.features, "indices": found.indices}
 
     def _load(self, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
-        config, size = self.config, self.loaded.size
-        dataset = ImageDataset(self.source, CenterCrop(shorter_side(size), size), config.exif)
+        config = self.config
+        dataset = ImageDataset(self.source, self.crop, config.exif)
         guard = make_guard(self.source, 1.0, train=False, exif=config.exif)
         found = listed_batches(dataset, batches, config.workers)
         processes = self.fabric.world_size

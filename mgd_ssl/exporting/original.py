@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet
 
 import mgd_ssl
+from mgd_ssl.data import CenterCrop
 from mgd_ssl.models import BackboneSpec, KeyReport, backbone_state, pool
 
 Outputs = dict[str, Tensor]
@@ -24,11 +25,13 @@ class InputContract:
         size: side in pixels.
         mean: per channel (red, green, blue) of images in [0,1].
         std: per channel.
+        crop: what evaluations cut from an image; None of detectors, which take whole images.
     """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: CenterCrop | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for metadata."""
@@ -39,6 +42,7 @@ class InputContract:
             "value_range": [0, 1],
             "mean": list(self.mean),
             "std": list(self.std),
+            **({"crop": self.crop.to_dict()} if self.crop else {}),
         }
 
     def __str__(self) -> str:

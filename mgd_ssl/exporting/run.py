@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mgd_ssl.choices import EXPORT_TARGETS
 from mgd_ssl.data import (
+    CenterCrop,
     NoValidationError,
     eval_transform,
     make_loader,
@@ -48,8 +49,8 @@ def run(config: ExportConfig) -> Path:
             does not agree with the original; nothing is left behind then.
     """
     start_logging()
-    target: Target = EXPORT_TARGETS[config.to]()
     config = replace(config, checkpoint=find_checkpoint(config.checkpoint, config.data))
+    target: Target = EXPORT_TARGETS[config.to]()
     require_packages("to", target.name, target.packages)
     path = output_path(config, target)
     logger.info("reading %s", config.checkpoint)
@@ -108,7 +109,8 @@ def read_original(config: ExportConfig) -> Original:
     network, report = load_classifier(config.checkpoint, **config.network.spec)
     size = config.size or report.size or (224 if config.data else 32)
     probe(network, Taps([]), size)  # a size that it cannot take is refused
-    return Original(network, report, InputContract(size, report.mean, report.std))
+    contract = InputContract(size, report.mean, report.std, CenterCrop.of(size))
+    return Original(network, report, contract)
 
 
 def _refuse_shape(config: ExportConfig) -> None:

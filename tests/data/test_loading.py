@@ -38,6 +38,9 @@ def bad_batch(source_length: int, bad: list[int], size: int) -> Batch:
 
 def test_shorter_side_is_256_for_224_and_small_images_keep_their_size():
     assert [shorter_side(s) for s in (224, 112, 96, 95, 32)] == [256, 128, 110, 95, 32]
+    assert CenterCrop.of(224) == CenterCrop(256, 224) and CenterCrop.of(48) == CenterCrop(48, 48)
+    values = {"shorter_side": 256, "center": 224, "interpolation": "bilinear", "antialias": True}
+    assert CenterCrop.of(224).to_dict() == values
 
 
 @pytest.mark.parametrize("color", [True, False])

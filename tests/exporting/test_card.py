@@ -52,6 +52,17 @@ def test_a_card_names_the_teacher_the_recipe_and_the_figures_of_a_run(run, teach
     assert f"{figure.metric_value:.2f} | 64 train / 50 val |" in card.text
 
 
+def test_a_card_states_the_crop_of_evaluations(tmp_path):
+    torch.manual_seed(0)
+    torch.save(create_backbone("resnet18", width=0.125).state_dict(), tmp_path / "own.pt")
+    words = [str(tmp_path / "own.pt"), "--out", str(tmp_path / "a.safetensors"), "--size", "112"]
+    assert export.main(words) == 0
+    crop = "the shorter side resized to 128 pixels (bilinear, antialiased), then the center of 112"
+    assert (
+        f"- Crop in evaluations: {crop} by 112 pixels.\n" in ModelCard.load(f"{words[2]}.md").text
+    )
+
+
 def test_a_card_shows_no_folder_of_the_machine(run):
     card = card_of(run / "student.safetensors")
     assert str(run.parent) not in card.content

@@ -84,6 +84,7 @@ def test_a_file_holds_names_labels_and_the_features_of_the_network(
     torch.testing.assert_close(torch.from_numpy(content["features"]), features)
     facts = content["facts"]
     assert (facts["images"], facts["unreadable"], facts["classes"]) == (9, 1, ["cat", "dog"])
+    assert facts["crop"] == CenterCrop.of(SIZE).to_dict()
     assert "1 could not be decoded and are left out" in capsys.readouterr().err
     assert list(out.parent.iterdir()) == [out]
 

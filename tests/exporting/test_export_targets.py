@@ -9,6 +9,7 @@ from official_files import dinov2_shapes, random_state
 from safetensors import safe_open
 
 from mgd_ssl.commands import export
+from mgd_ssl.data import CenterCrop
 from mgd_ssl.exporting import packages
 from mgd_ssl.exporting.comparison import compare
 from mgd_ssl.exporting.targets import safetensors
@@ -81,7 +82,9 @@ def test_the_printed_lines_load_the_same_network_of_the_input_that_the_file_stat
         "value_range": [0, 1],
         "mean": list(IMAGENET_MEAN),
         "std": list(IMAGENET_STD),
+        "crop": CenterCrop.of(SIZE).to_dict(),
     }
+    assert table["input"] == json.loads(metadata(out)["input"])
 
 
 def suffix(to: str) -> str:
