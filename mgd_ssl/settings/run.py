@@ -124,7 +124,8 @@ class OptimizerOptions:
     """Passes over the training images."""
     batch_size: Annotated[int, arg(aliases=["-b"])] = 0
     """Images per step, over all processes. 0: the largest power of two up to 256 that gives the run
-    2,000 steps, but at least 32, and never more than a quarter of the training images."""
+    2,000 steps, but at least 32, and never more than a quarter of the training images (at least
+    8)."""
     accumulate: int = 1
     """Compute a step in this many parts, one after the other, and add their gradients. This takes
     less memory than the whole batch at once. Batch norms compute their statistics over a part."""

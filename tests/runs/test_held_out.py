@@ -1,5 +1,6 @@
 """Which images the health figures are taken from, and that they are not trained on."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from mgd_ssl.commands import pretrain
 from mgd_ssl.data import ImageSource, open_source
 from mgd_ssl.runs.pretrain_evaluation import hold_out
 from mgd_ssl.settings.parsing import complete
-from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.settings.pretrain import LEAST_HEALTH_IMAGES, PretrainConfig
 
 
 def images(folder: Path, count: int) -> Path:
@@ -41,6 +42,13 @@ def test_without_a_val_part_a_twentieth_is_kept_out_of_training(
     assert sorted(paths(train) + paths(held_out)) == paths(source)
     again = hold_out(config(folder, health_images=most), source)[1]
     assert again is not None and paths(again) == paths(held_out)
+
+
+@pytest.mark.parametrize("page", ["docs/data.md", "docs/guides/health.md"])
+def test_pages_say_how_many_of_few_images_are_kept_out(page: str) -> None:
+    text = " ".join((Path(__file__).parents[2] / page).read_text("utf-8").split())
+    (said,) = re.findall(r"a twentieth of [a-z ]+\(at least (\d+)", text)
+    assert int(said) == LEAST_HEALTH_IMAGES
 
 
 def test_val_is_held_out_where_there_is_one(tmp_path: Path) -> None:

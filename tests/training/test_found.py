@@ -39,6 +39,14 @@ def test_a_batch_is_found(images: int, epochs: int, processes: int, expected: in
     assert batch(images, processes, "--epochs", str(epochs)) == expected
 
 
+def test_help_says_which_batch_few_images_have(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read("--help-all")
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "a quarter of the training images (at least 8)" in said
+    assert (batch(16, 1), batch(40, 1)) == (8, 8)
+
+
 def test_the_parts_of_a_found_batch_are_whole() -> None:
     assert batch(10_000, 2, "--accumulate", "3", "--teacher", "t") == 252
 
