@@ -82,12 +82,13 @@ def _memory(run: TrainingRun[Any, Any]) -> dict[str, float]:
         return {"step": took}
     least = need.bytes_for(0)
     each = max(need.bytes_for(1) - least, 1)
-    most = min(int((free * REFUSED - least) // each) * parts, len(data.source))
-    fitting = 2 ** int(math.log2(most)) if most > 0 else 0
+    most, images = int((free * REFUSED - least) // each) * parts, len(data.source)
+    fitting = 2 ** int(math.log2(min(most, images))) if min(most, images) > 0 else 0
+    bound = "fits" if most <= images else f"the {images:,} training images fill"
     logger.info(
         "memory: a step of %d images takes about %.2g of %.3g GB; the largest power of two that "
-        "fits is -b %d",
-        *(batch, took / 1e9, free / 1e9, fitting),
+        "%s is -b %d",
+        *(batch, took / 1e9, free / 1e9, bound, fitting),
     )
     return {"step": took, "free": free, "largest_batch": fitting}
 

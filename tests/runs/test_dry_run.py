@@ -1,11 +1,13 @@
 """A dry run says what a run would cost, and leaves nothing behind."""
 
+import re
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_runs import arguments
 
+import mgd_ssl.runs.dry_run as dry
 from mgd_ssl.commands import pretrain
 from mgd_ssl.runs.dry_run import dry_run
 from mgd_ssl.runs.pretrain import build
@@ -24,6 +26,20 @@ def test_a_dry_run_writes_nothing_and_says_the_cost(
     for part in ("million parameters", "memory: a step of", "images/s over", "nothing was written"):
         assert part in said
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_says_what_bounds_the_batch(
+    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse(PretrainConfig, "pretrain.py", arguments(tmp_path / "run", teacher))
+    run, said = build(config, start_fabric(config.device)), list[str]()
+    monkeypatch.setattr(dry.logger, "info", lambda text, *values: said.append(text % values))
+    step = dry._memory(run)["step"]
+    for free in (1000 * step, step):
+        monkeypatch.setattr(dry, "available", lambda _, free=free: free)
+        dry._memory(run)
+    assert said[-2].endswith("power of two that the 64 training images fill is -b 64")
+    assert re.search(r"power of two that fits is -b (\d+)$", said[-1])
 
 
 def test_the_figures_are_those_of_the_networks(tmp_path: Path, teacher: Path) -> None:
