@@ -1,11 +1,8 @@
 """Supervised classification: the pretraining's run with labels, logits and top-1."""
 
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from torch import nn
 
 from mgd_ssl.data import (
@@ -23,16 +20,12 @@ from mgd_ssl.matching import evenly_spaced_epochs
 from mgd_ssl.models import (
     BackboneSpec,
     KeyReport,
-    Taps,
     backbone_state,
     create_classifier,
-    head_of,
     load_classifier,
-    pool,
-    probe,
-    without_head,
 )
 from mgd_ssl.runs.classify_evaluation import evaluate
+from mgd_ssl.runs.classify_teacher import distill, load_teacher
 from mgd_ssl.runs.image_data import image_data
 from mgd_ssl.runs.val_part import with_val_part
 from mgd_ssl.settings.classify import ClassifyConfig
@@ -48,13 +41,7 @@ from mgd_ssl.training.checks import (
 )
 from mgd_ssl.training.class_names import Names, count_classes, match_classes
 from mgd_ssl.training.devices import convert_sync_bn
-from mgd_ssl.training.distillation import (
-    Distillation,
-    make_teacher,
-    match_maps,
-    student_input,
-    teacher_size,
-)
+from mgd_ssl.training.distillation import Distillation, student_input, teacher_size
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import say_inputs
@@ -115,41 +102,6 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     return ClassifyRun(config, fabric, task, data, val, teacher, reports)
 
 
-def distill(
-    config: ClassifyConfig, network: nn.Module, report: KeyReport, student: nn.Module
-) -> Distillation:
-    """The frozen teacher and, where maps are matched, the student's reader and the distiller."""
-    matched, size = config.mgd.is_matched, teacher_size(config)
-    probe(network, Taps([]), size, "--teacher-size")
-    teacher = make_teacher(config.teacher, size, network, report, matched)
-    if config.kd.kd and config.teacher_cache:
-        check_head(network, size)
-    if matched:
-        return match_maps(config, teacher, student)
-    return {"teacher": teacher}
-
-
-@torch.no_grad()
-def check_head(teacher: nn.Module, size: int) -> None:
-    """Refuse a teacher whose logits do not follow from its pooled features, which a cache holds.
-
-    Raises:
-        ValueError: names the architecture.
-    """
-    image = torch.zeros(1, 3, size, size)
-    with without_head(teacher):
-        features = pool(teacher(image))
-    logits, found = teacher(image), None
-    with suppress(RuntimeError):  # a head of other inputs
-        found = head_of(teacher)(features)
-    if found is None or found.shape != logits.shape or not torch.allclose(found, logits, atol=1e-4):
-        raise ValueError(
-            f"teacher: got --kd and --teacher-cache with {cast(BackboneSpec, teacher.spec).arch}, "
-            "whose classifier does not read the pooled features that a cache holds; leave out "
-            "--kd, or --teacher-cache"
-        )
-
-
 def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
     """Training images, as many as the options say, and all validation images."""
     opening = config.loader.opening
@@ -162,42 +114,6 @@ def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
     if config.label_fraction < 1:
         logger.info("%d labeled images (%g of all)", len(source), config.label_fraction)
     return source, parts.val
-
-
-def load_teacher(
-    config: ClassifyConfig, classes: int, names: Names = None
-) -> tuple[nn.Module, KeyReport] | None:
-    """The teacher with its classifier, where it has one of these classes, in the data's order.
-
-    Raises:
-        ValueError: ``--kd`` finds no classifier, or one of other classes.
-    """
-    options = config.teacher
-    if options.teacher is None:
-        return None
-    network, report = load_classifier(options.teacher, **options.spec)
-    if report.classes is None and config.kd.kd:
-        raise ValueError(
-            f"teacher {options.teacher}: it has no classifier, expected one of {classes} classes "
-            f"for --kd; {_fine_tune(config)}, or leave --kd out"
-        )
-    differs = report.classes and match_classes(network, report, classes, names)
-    if differs and config.kd.kd:
-        raise ValueError(
-            f"teacher {options.teacher}: {differs}, expected the same for --kd; "
-            f"{_fine_tune(config)}, or leave --kd out"
-        )
-    if differs:
-        logger.info("teacher: %s; it is not used, as the maps alone are matched", differs)
-        report = replace(report, classes=None, class_names=None)
-    return network, report
-
-
-def _fine_tune(config: ClassifyConfig) -> str:
-    return (
-        "fine-tune it on this data first: mgd-ssl classify DATA -a ARCH --student-weights "
-        f"{config.teacher.teacher}"
-    )
 
 
 def build_student(

@@ -12,7 +12,7 @@ from mgd_ssl.commands import cache, classify
 from mgd_ssl.data import Batch
 from mgd_ssl.models import create_classifier
 from mgd_ssl.runs import cache as runs
-from mgd_ssl.runs.classify import check_head
+from mgd_ssl.runs.classify_teacher import check_head
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.parsing import complete
 from mgd_ssl.tasks.classification import Classification
