@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import re
 from typing import Annotated, Any, Union
 
 import tyro
@@ -21,11 +22,12 @@ CHANGES = {
     "zsh": {ALONE: OR_FILES, '\n_tyro_mgd_ssl "$@"': "\ncompdef _tyro_mgd_ssl mgd-ssl"},
     "fish": {"complete --no-files ": "complete "},
 }
+SPEC = re.compile(r"^COMPLETION_SPEC = .*$", re.MULTILINE)  # commands and options, on one line
 
 
 def print_completion(shell: str) -> None:
     """Print the script for a shell."""
-    script = script_of(shell)
+    script = SPEC.sub(in_one_line, script_of(shell))
     for tyros, ours in CHANGES[shell].items():
         script = script.replace(tyros, ours)
     print(script)
@@ -51,6 +53,11 @@ def script_of(shell: str) -> str:
             config=(OmitArgPrefixes, OmitSubcommandPrefixes, HelptextFromCommentsOff),
         )
     return script.getvalue()
+
+
+def in_one_line(spec: re.Match[str]) -> str:
+    """Descriptions without line breaks, as the scripts read one candidate from each line."""
+    return spec[0].replace(r"\n", " ")
 
 
 def settings_of(command: str) -> type[Settings]:

@@ -58,10 +58,11 @@ def test_tab_completes_commands_options_and_files(
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
     (tmp_path / "photos").mkdir()
-    asked = [f"ask mgd-ssl {words}" for words in ("pack --qual", "pac", "pack pho")]
+    words = ("pack --qual", "pac", "pack pho", "pretrain --teacher-siz")  # whose help has two lines
+    asked = [f"ask mgd-ssl {each}" for each in words]
     file = tmp_path / "asked"
     file.write_text("\n".join([ASK[shell].format(), script(shell, capsys), *asked]))
     done = subprocess.run([shell, file], cwd=tmp_path, capture_output=True, text=True, check=False)
     offered = [re.split(r"[\t:]", line)[0].rstrip("/") for line in done.stdout.splitlines()]
     registered = ["registered mgd-ssl"] if shell == "zsh" else []
-    assert offered == [*registered, "--quality", "pack", "photos"], done.stderr
+    assert offered == [*registered, "--quality", "pack", "photos", "--teacher-size"], done.stderr
