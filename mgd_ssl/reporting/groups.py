@@ -70,6 +70,11 @@ class Group:
         return self.first.role
 
     @property
+    def has_teacher(self) -> bool:
+        """Whether its runs have a teacher, as a baseline too may have."""
+        return bool(self.first.setting("teacher.teacher"))
+
+    @property
     def seeds(self) -> list[int]:
         """Seeds of the runs, with repeats."""
         return [run.seed for run in self.runs]
@@ -143,7 +148,7 @@ def compared_settings(run: Run) -> dict[str, Any]:
 
 
 def baseline_of(group: Group, groups: Sequence[Group]) -> Group | None:
-    """The group to compare with: the best of the given baselines.
+    """The group to compare with: the best of the given baselines, those without a teacher first.
 
     If none was given, it is the best of the groups trained without a teacher and otherwise alike,
     but for the optimizer that a method brings.
@@ -151,7 +156,8 @@ def baseline_of(group: Group, groups: Sequence[Group]) -> Group | None:
     same = [g for g in groups if g.first.command == group.first.command and g is not group]
     given = [g for g in same if g.role == "baseline"]
     alike = [g for g in same if g.role == "alone" and {*differences(group, g)} <= OF_RECIPE]
-    return max(given or alike, key=_last, default=None)
+    alone = [g for g in given if not g.has_teacher]
+    return max(alone or given or alike, key=_last, default=None)
 
 
 def differences(group: Group, other: Group) -> list[str]:

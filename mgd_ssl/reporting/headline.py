@@ -100,7 +100,7 @@ class Headline:
                 f"{how and f': {how}'}.{end}"
             )
         return (
-            f"{_answer(pairs)}: against {described(baseline)}, {group.name} is "
+            f"{_against(baseline, pairs)}, {group.name} is "
             f"{_listed([_apart(*pair) for pair in pairs])}{kept and f'; it {kept}'} "
             f"({_seeds(*pairs[0])})."
         )
@@ -172,7 +172,7 @@ def _collapses(groups: Sequence[Group]) -> Iterator[str]:
 
 def described(baseline: Group) -> str:
     """A baseline in words."""
-    if not baseline.first.setting("teacher.teacher"):
+    if not baseline.has_teacher:
         return f"{baseline.name}, trained without a teacher"
     return f"the baseline {baseline.name}"
 
@@ -211,6 +211,16 @@ def _answer(pairs: Sequence[Pair]) -> str:
     outcomes = {_outcome(*pair) for pair in pairs}
     single = any(len(set(measure.figure.seeds)) == 1 for pair in pairs for measure in pair)
     return ANSWERS[outcomes.pop()][single] if len(outcomes) == 1 else "In part"
+
+
+def _against(baseline: Group, pairs: Sequence[Pair]) -> str:
+    """The answer, and what it is given against; a baseline with a teacher allows none."""
+    if baseline.has_teacher:
+        return (
+            f"Not known: the baseline {baseline.name} has a teacher too, so this does not say "
+            f"whether the teacher was worth it; against {baseline.name}"
+        )
+    return f"{_answer(pairs)}: against {described(baseline)}"
 
 
 def _outcome(mine: Measure, theirs: Measure) -> str:

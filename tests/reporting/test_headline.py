@@ -82,6 +82,20 @@ def test_the_answer_is_not_known_without_something_to_compare(tmp_path: Path) ->
     )
 
 
+def test_a_baseline_with_a_teacher_does_not_say_whether_the_teacher_was_worth_it(
+    tmp_path: Path,
+) -> None:
+    (mgd,), (other,) = seeds(tmp_path, "mgd", 60), seeds(tmp_path, "simreg", 58)
+    (alone,) = seeds(tmp_path, "moco", 50, **ALONE)
+    assert headline([mgd], baseline=[other])["sentence"] == (
+        "Not known: the baseline simreg-0 has a teacher too, so this does not say whether the "
+        "teacher was worth it; against simreg-0, mgd-0 is 2.0 points higher in kNN accuracy; it "
+        "keeps 75.0% of the teacher's kNN accuracy (one seed each)."
+    )
+    both = headline([mgd], baseline=[other, alone])["sentence"]
+    assert both.startswith("Probably: against moco-0, trained without a teacher, mgd-0 is 10.0")
+
+
 def test_without_labels_the_agreement_with_the_teacher_is_said_and_drawn(tmp_path: Path) -> None:
     """5 of 14 other images: 35.7% of them are shared by chance."""
     run, other = (write_run(tmp_path / name, None) for name in ("new", "weaker"))
