@@ -22,6 +22,8 @@ OTHERS = {
 ENDINGS = {  # of files whose first bytes tell nothing
     ".onnx": "an ONNX export",
     ".pt2": "a program of torch.export",
+    ".yaml": "a file of settings",
+    ".yml": "a file of settings",
 }
 
 

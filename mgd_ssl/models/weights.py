@@ -166,7 +166,7 @@ def _utf8(path: Path) -> Iterator[Path]:
 
 
 def _unreadable(path: Path, reason: str) -> str:
-    found = re.search(r"GLOBAL (\S+)", reason)
+    found = re.search(r"GLOBAL ([^\s:]+\.[^\s:]+) ", reason)  # other bytes may seem to be one
     if found:
         return (
             f"checkpoint: {path} holds a pickled {found.group(1)}, expected tensors only; loading "

@@ -40,6 +40,17 @@ def test_a_file_that_does_not_exist_is_refused(tmp_path):
         load_backbone(tmp_path / "absent.pt")
 
 
+def test_settings_in_place_of_a_run_are_told_from_a_pickle(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("command: pretrain\ndata: []\nout: runs/resnet18\n")  # a pickle's opcode is c
+    said = r"config\.yaml is a file of settings; give the run's directory"
+    with pytest.raises(ValueError, match=said):
+        load_backbone(path)
+    path.rename(tmp_path / "settings")
+    with pytest.raises(ValueError, match="settings is no checkpoint that can be read"):
+        load_backbone(tmp_path / "settings")
+
+
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="expected a checkpoint's path"):
         load_backbone(tmp_path)
