@@ -35,7 +35,9 @@ def _chosen(config: RunConfig) -> Path:
     first = Path(config.out)
     if config.resume:
         runs = _numbered(first)
-        found = next((run for run in reversed(runs) if _fits(config, run)), (runs or [first])[-1])
+        found = next((run for run in reversed(runs) if _fits(config, run)), None)
+        if found is None:
+            return _unfit(runs) if runs else first
         if found != first:
             logger.info("the run to go on with is %s; --out names another", found)
         return found
@@ -44,6 +46,15 @@ def _chosen(config: RunConfig) -> Path:
     found = free(first)
     logger.info("%s is taken; this run is %s", first, found)
     return found
+
+
+def _unfit(runs: list[Path]) -> Path:
+    """The last run, where none has the settings; resuming it says what differs."""
+    names = ", ".join(map(str, runs))
+    logger.info(
+        "no run has these settings, of %s; the last is compared; --out names another", names
+    )
+    return runs[-1]
 
 
 def _is_taken(path: Path) -> bool:

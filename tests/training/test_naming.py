@@ -49,6 +49,16 @@ def test_a_run_is_resumed_where_its_settings_are(begin: Callable[..., Path]) -> 
     assert begin("--resume", "--seed", "3") == THIRD  # which is refused for its seed
 
 
+def test_it_is_said_that_no_run_has_the_settings(
+    begin: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert [begin(), begin()] == [FIRST, SECOND]
+    with caplog.at_level("INFO", logger="mgd_ssl"):
+        assert begin("--resume", "--seed", "3") == SECOND
+    assert "no run has these settings, of runs/resnet18, runs/resnet18-2; the last" in caplog.text
+    assert "the run to go on with" not in caplog.text
+
+
 def test_a_run_is_resumed_by_what_its_images_told(begin: Callable[..., Path]) -> None:
     assert begin("photos", "-b", "16") == FIRST  # as it is written once 16 is found
     assert begin("photos", "-b", "32", "--seed", "1") == SECOND
