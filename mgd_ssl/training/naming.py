@@ -12,11 +12,30 @@ from mgd_ssl.settings.config_file import COMMAND, command_of
 from mgd_ssl.settings.run import RunConfig, UnnamedDirectory
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run_directory import free
-from mgd_ssl.training.run_files import CONFIG, LOCK, holds_settings
+from mgd_ssl.training.run_files import CONFIG, LOCK, holds_settings, is_run
 from mgd_ssl.training.same_run import changed_options
 
 Config = TypeVar("Config", bound=RunConfig)
 FOUND = {"--batch-size", "--moco-k"}  # from the images if 0, and written as they were found
+
+
+ENDINGS = (".pt", ".pth", ".safetensors")
+
+
+def refuse_resumed_path(config: RunConfig) -> None:
+    """Refuse a run or its checkpoint after ``--resume``, where it is read as DATA.
+
+    Raises:
+        ValueError: names ``--out`` with the run.
+    """
+    for place in config.data if config.resume else ():
+        inside = (place, *place.parents[:2]) if place.suffix in ENDINGS else (place,)
+        run = next((folder for folder in inside if is_run(folder)), None)
+        if run or place.suffix in ENDINGS:
+            raise ValueError(
+                f"resume: got {place} after --resume, which takes no path, so that it was taken "
+                f"for DATA; expected the run's directory in --out: --resume --out {run or 'DIR'}"
+            )
 
 
 def with_directory(config: Config) -> Config:

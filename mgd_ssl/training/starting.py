@@ -9,7 +9,7 @@ from mgd_ssl.fabric import Fabric
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.devices import settled, start_fabric
 from mgd_ssl.training.logging import logger, start_logging
-from mgd_ssl.training.naming import with_directory
+from mgd_ssl.training.naming import refuse_resumed_path, with_directory
 from mgd_ssl.training.same_run import refuse_own_sources
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -22,9 +22,11 @@ def start_run(config: Config) -> tuple[Config, Fabric]:
         The settings with the run's directory and the precision that was found, and the processes.
 
     Raises:
-        ValueError: ``--overwrite`` would delete what the run is to read.
+        ValueError: ``--overwrite`` would delete what the run is to read, or ``--resume`` was
+            given a path.
     """
     start_logging()
+    refuse_resumed_path(config)
     if config.overwrite:
         refuse_own_sources(config)
     asked, config = config.device.precision, replace(config, device=settled(config.device))

@@ -9,7 +9,7 @@ import pytest
 from mgd_ssl.settings.config_file import saved
 from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
-from mgd_ssl.training.naming import with_directory
+from mgd_ssl.training.naming import refuse_resumed_path, with_directory
 from mgd_ssl.training.run_directory import RunDirectory
 
 FIRST, SECOND, THIRD = (Path(f"runs/resnet18{number}") for number in ("", "-2", "-3"))
@@ -57,6 +57,20 @@ def test_it_is_said_that_no_run_has_the_settings(
         assert begin("--resume", "--seed", "3") == SECOND
     assert "no run has these settings, of runs/resnet18, runs/resnet18-2; the last" in caplog.text
     assert "the run to go on with" not in caplog.text
+
+
+@pytest.mark.parametrize("place", ["", "checkpoints/last.pt", "student.safetensors"])
+def test_a_path_after_resume_is_refused_with_the_option_that_takes_it(
+    begin: Callable[..., Path], place: str
+) -> None:
+    run = begin()
+    (run / "train.log").touch()
+    with pytest.raises(
+        ValueError, match=r"takes no path.*expected .* --resume --out runs/resnet18"
+    ):
+        refuse_resumed_path(read("--resume", str(run / place)))
+    refuse_resumed_path(read(str(run / place)))
+    refuse_resumed_path(read("--resume", str(run / "photos")))
 
 
 def test_a_run_is_resumed_by_what_its_images_told(begin: Callable[..., Path]) -> None:
