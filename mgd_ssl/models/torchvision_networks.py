@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import MNASNet
 
 CLASSIFIERS = tuple(torchvision.models.list_models(module=torchvision.models))
 # Where the last layer of a classifier is, where its Sequential holds more than a dropout beside it:
@@ -22,6 +23,16 @@ LAST_LAYERS = {
 # Their published weights take images in [-1,1]; torchvision brings its usual ones there inside.
 HALVES = (0.5, 0.5, 0.5)
 INCEPTIONS = ("googlenet", "inception_v3")
+
+
+class PlainMNASNet(MNASNet):  # type: ignore[misc]
+    """MNASNet that also loads weights without PyTorch's metadata, as safetensors files hold."""
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any
+    ) -> None:
+        metadata = {"version": MNASNet._version, **local_metadata}
+        super()._load_from_state_dict(state_dict, prefix, metadata, *args)
 
 
 def other_task(name: str) -> str:
@@ -44,7 +55,14 @@ def build_torchvision(arch: str) -> nn.Module:
     place = next((p for start, p in LAST_LAYERS.items() if arch.startswith(start)), None)
     if place:
         network.head_name = place  # type: ignore[assignment]
+    if needs_metadata(arch):
+        network.__class__ = PlainMNASNet
     return network
+
+
+def needs_metadata(arch: str) -> bool:
+    """Whether torchvision's own network refuses weights of a file without PyTorch's metadata."""
+    return arch in CLASSIFIERS and arch.startswith("mnasnet")
 
 
 def head_attribute(network: nn.Module) -> str:

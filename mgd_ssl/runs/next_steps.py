@@ -9,7 +9,7 @@ from torch import nn
 
 from mgd_ssl.models import BackboneSpec
 from mgd_ssl.models.timm_networks import is_timm, own_defaults, timm_name
-from mgd_ssl.models.torchvision_networks import CLASSIFIERS, head_attribute
+from mgd_ssl.models.torchvision_networks import CLASSIFIERS, head_attribute, needs_metadata
 
 
 def next_steps(run: Path, data: Sequence[str], student: nn.Module, labelled: bool) -> str:
@@ -52,7 +52,7 @@ def loading(file: Path, student: nn.Module) -> list[str]:
     """
     spec = cast(BackboneSpec, student.spec)
     is_plain = spec.width == 1.0 and spec.stem == "imagenet" and ":" not in spec.arch
-    if is_plain and spec.arch in CLASSIFIERS:
+    if is_plain and spec.arch in CLASSIFIERS and not needs_metadata(spec.arch):
         made = f"torchvision.models.get_model({spec.arch!r})"
         headless = f"student.{head_attribute(student)} = torch.nn.Identity()"
         return _plain("torch, torchvision", made, file, headless)

@@ -120,6 +120,7 @@ def test_a_file_that_computes_something_else_is_not_left_behind(tmp_path, capsys
     ("to", "arch", "reason", "fitting"),
     [
         ("torchvision", {"arch": "timm/test_vit"}, "no network timm/test_vit", "timm"),
+        ("torchvision", {"arch": "mnasnet0_5"}, "from PyTorch's own files", "safetensors or onnx"),
         ("torchvision", THIN, "its stem is small", "safetensors or onnx or pt2 or detectron2"),
         ("timm", {"arch": "resnet18", "width": 0.125}, "of width 0.125", "safetensors or onnx"),
         (

@@ -118,7 +118,7 @@ def put(cache, arch, change=lambda state: state, **options):
 
 
 @pytest.mark.parametrize(
-    "arch", ["mobilenet_v3_small", "swin_t", "regnet_y_400mf", "convnext_tiny"]
+    "arch", ["mobilenet_v3_small", "swin_t", "regnet_y_400mf", "convnext_tiny", "mnasnet0_5"]
 )
 def test_published_weights_are_loaded_by_name(arch, cache):
     library, weights = put(cache, arch)

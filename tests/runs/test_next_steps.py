@@ -25,6 +25,7 @@ SETTINGS = {"knn-eval": KnnConfig, "linear-eval": LinearEvalConfig}
         BackboneSpec("mobilenet_v3_small"),
         BackboneSpec("resnet18", width=0.125, stem="small"),
         BackboneSpec("timm/resnet10t"),
+        BackboneSpec("mnasnet0_5"),  # which torchvision loads from PyTorch's files alone
     ],
 )
 def test_the_lines_load_the_student(tmp_path: Path, spec: BackboneSpec) -> None:

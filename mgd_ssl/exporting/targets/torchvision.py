@@ -7,13 +7,24 @@ from torch import nn
 
 from mgd_ssl.exporting.built_by_name import BuiltByName
 from mgd_ssl.exporting.original import Original
-from mgd_ssl.models.torchvision_networks import CLASSIFIERS, INCEPTIONS, head_attribute
+from mgd_ssl.models.torchvision_networks import (
+    CLASSIFIERS,
+    INCEPTIONS,
+    head_attribute,
+    needs_metadata,
+)
 
 
 class Torchvision(BuiltByName):
     """``torchvision.models.get_model``; the head of a backbone is an identity."""
 
     name, ending = "torchvision", ".torchvision.safetensors"
+
+    def refusal(self, original: Original) -> str:
+        """MNASNet is refused, which loads no weights from safetensors."""
+        if not original.is_detector and needs_metadata(_name(original)):
+            return "torchvision loads its MNASNet only from PyTorch's own files"
+        return super().refusal(original)
 
     def build(self, original: Original) -> nn.Module | None:
         """Width is an argument of MobileNet v2 alone."""
