@@ -104,7 +104,7 @@ class FileEntries:
                 f"checkpoint: {self.path}, {entry}: got {shown(arch)}, which names code or an "
                 "address, expected the name of a network of torchvision or timm; what a file names "
                 "is not run. Where you trust it, name it yourself: --arch MODULE:FUNCTION, for a "
-                "teacher --teacher-arch MODULE:FUNCTION"
+                "teacher --teacher-arch MODULE:FUNCTION, in Python arch='MODULE:FUNCTION'"
             )
         if not NETWORK_NAME.fullmatch(arch):
             refuse(self.path, entry, arch, "the name of a network of torchvision or timm")

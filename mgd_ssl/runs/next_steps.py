@@ -21,7 +21,8 @@ def next_steps(run: Path, data: Sequence[str], student: nn.Module, labelled: boo
         student: with its ``spec`` and ``head_name``.
         labelled: whether the images have labels.
     """
-    commands = evaluations(run, data) if labelled else neighbor_sheet(run, data)
+    words = [*data, *_named(student)]
+    commands = evaluations(run, words) if labelled else neighbor_sheet(run, words)
     what = (
         "Measure the student:" if labelled else "Look at the student's neighbors, without labels:"
     )
@@ -29,15 +30,21 @@ def next_steps(run: Path, data: Sequence[str], student: nn.Module, labelled: boo
     return "\n".join(f"    {line}" if line in commands else line for line in lines)
 
 
-def evaluations(run: Path, data: Sequence[str]) -> list[str]:
-    """The commands of the evaluators."""
-    words = [str(run / "checkpoints" / "last.pt"), *data]
+def _named(student: nn.Module) -> list[str]:
+    """The option that names a network of the user's own, which no file may name."""
+    arch = cast(BackboneSpec, student.spec).arch
+    return ["--arch", arch] if ":" in arch else []
+
+
+def evaluations(run: Path, words: Sequence[str]) -> list[str]:
+    """The commands of the evaluators, with words that come after the checkpoint."""
+    words = [str(run / "checkpoints" / "last.pt"), *words]
     return [f"mgd-ssl {name} {shlex.join(words)}" for name in ("knn-eval", "linear-eval")]
 
 
-def neighbor_sheet(run: Path, data: Sequence[str]) -> list[str]:
+def neighbor_sheet(run: Path, words: Sequence[str]) -> list[str]:
     """The command that draws neighbors of images that need no labels."""
-    words = [str(run / "checkpoints" / "last.pt"), *data, "--retrieve", "10"]
+    words = [str(run / "checkpoints" / "last.pt"), *words, "--retrieve", "10"]
     return [f"mgd-ssl knn-eval {shlex.join(words)}"]
 
 
@@ -61,7 +68,8 @@ def loading(file: Path, student: nn.Module) -> list[str]:
         options = "".join(f", {name}={value!r}" for name, value in given.items())
         made = f"timm.create_model({timm_name(spec.arch)!r}, num_classes=0{options})"
         return _plain("timm", made, file)
-    loaded = f"student, _ = mgd_ssl.load_backbone({str(file)!r}); student.eval()"
+    own = f", arch={spec.arch!r}" if ":" in spec.arch else ""
+    loaded = f"student, _ = mgd_ssl.load_backbone({str(file)!r}{own}); student.eval()"
     return ["import mgd_ssl", loaded]
 
 

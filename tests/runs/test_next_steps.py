@@ -26,6 +26,7 @@ SETTINGS = {"knn-eval": KnnConfig, "linear-eval": LinearEvalConfig}
         BackboneSpec("resnet18", width=0.125, stem="small"),
         BackboneSpec("timm/resnet10t"),
         BackboneSpec("mnasnet0_5"),  # which torchvision loads from PyTorch's files alone
+        BackboneSpec("torchvision.models:squeezenet1_1"),
     ],
 )
 def test_the_lines_load_the_student(tmp_path: Path, spec: BackboneSpec) -> None:
@@ -64,3 +65,14 @@ def test_the_commands_are_commands(labelled: bool, count: int) -> None:
         parsed = str(parse(SETTINGS[name], name, words))  # type: ignore[type-var]
         assert all(text in parsed for text in ("runs/a b", "my images", "held out"))
         assert ("retrieve=10" in parsed) != labelled
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_commands_name_a_network_of_the_users_own(labelled: bool) -> None:
+    student = create_backbone("torchvision.models:squeezenet1_1")
+    said = next_steps(Path("run"), ["photos"], student, labelled)
+    for line in said.splitlines():
+        if "mgd-ssl " in line:
+            _, name, *words = shlex.split(line)
+            parsed: KnnConfig = parse(SETTINGS[name], name, words)  # type: ignore[type-var]
+            assert parsed.network.arch == "torchvision.models:squeezenet1_1"
