@@ -35,6 +35,7 @@ from mgd_ssl.settings.export import ExportConfig
 from mgd_ssl.settings.options import named
 from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.training.logging import logger, start_logging
+from mgd_ssl.training.run_files import classifier_beside
 
 IMAGES = 8
 DETECTOR_SIZE = 256  # side of the images that detectors are compared on, which take any
@@ -56,6 +57,7 @@ def run(config: ExportConfig) -> Path:
     logger.info("reading %s", config.checkpoint)
     original = read_original(config)
     logger.info("%s", original.report)
+    say_classifier(config)
     require_fit(target, original)
     others = [_named(path, TABLE), _named(path, CARD)]
     others += [path.with_suffix(suffix) for suffix in target.beside(original)]
@@ -111,6 +113,17 @@ def read_original(config: ExportConfig) -> Original:
     probe(network, Taps([]), size)  # a size that it cannot take is refused
     contract = InputContract(size, report.mean, report.std, CenterCrop.of(size))
     return Original(network, report, contract)
+
+
+def say_classifier(config: ExportConfig) -> None:
+    """Say where the classifier is, if the checkpoint is the backbone that classify exported."""
+    trained = classifier_beside(config.checkpoint)
+    if trained:
+        logger.warning(
+            "%s is the backbone alone, which gives features; its classifier is exported by: "
+            "mgd-ssl export %s --to %s",
+            *(config.checkpoint, trained, config.to),
+        )
 
 
 def _refuse_shape(config: ExportConfig) -> None:

@@ -27,6 +27,7 @@ from mgd_ssl.models import (
 from mgd_ssl.runs.classify_evaluation import evaluate
 from mgd_ssl.runs.classify_teacher import distill, load_teacher
 from mgd_ssl.runs.image_data import image_data
+from mgd_ssl.runs.next_steps import classifier_steps
 from mgd_ssl.runs.val_part import with_val_part
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.tasks.classification import Classification
@@ -46,6 +47,7 @@ from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import say_inputs
 from mgd_ssl.training.run import TrainingRun
+from mgd_ssl.training.run_files import STUDENT, classifier_of
 from mgd_ssl.training.same_run import located
 from mgd_ssl.training.schedules import learning_rate, pretraining_rate
 from mgd_ssl.training.starting import start_run
@@ -212,3 +214,12 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
     def export(self, directory: Path) -> None:
         """The student without its classifier; last.pt and best.pt have it."""
         export_backbone(self.config, self.task.student, directory, self.reports.provenance)
+
+    def result(self) -> str:
+        """Where the classifier is, and its backbone alone."""
+        run = self.directory.path
+        return f"the classifier is {classifier_of(run)}; its backbone alone is {run / STUDENT}"
+
+    def next_steps(self) -> str:
+        """The commands that measure the classifier and export it."""
+        return classifier_steps(classifier_of(self.directory.path), self.config, self.task.student)

@@ -21,6 +21,7 @@ from mgd_ssl.training.class_names import count_classes, match_classes
 from mgd_ssl.training.devices import place, settled, start_fabric
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger, start_logging
+from mgd_ssl.training.run_files import classifier_beside
 from mgd_ssl.training.same_run import located
 
 
@@ -125,6 +126,12 @@ def _load(
 ) -> Measured:
     network, report = load_classifier(source, **given)
     if report.classes is None:
+        trained = classifier_beside(source)
+        if trained:
+            raise ValueError(
+                f"evaluate: {source} is the backbone alone, expected it with its classifier, which "
+                f"is in {trained}: --student-weights {trained}"
+            )
         raise ValueError(
             f"evaluate: {source} has no classifier, expected one; train it with mgd-ssl classify, "
             "or measure it with linear_eval.py or knn_eval.py"

@@ -1,4 +1,4 @@
-"""What to do after pretraining: the command that measures the student, the lines that load it."""
+"""What to do after a run: the commands that measure the student, the lines that load it."""
 
 import shlex
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from torch import nn
 from mgd_ssl.models import BackboneSpec
 from mgd_ssl.models.timm_networks import is_timm, own_defaults, timm_name
 from mgd_ssl.models.torchvision_networks import CLASSIFIERS, head_attribute, needs_metadata
+from mgd_ssl.settings.run import RunConfig
 
 
 def next_steps(run: Path, data: Sequence[str], student: nn.Module, labelled: bool) -> str:
@@ -28,6 +29,35 @@ def next_steps(run: Path, data: Sequence[str], student: nn.Module, labelled: boo
     )
     lines = ["", what, *commands, "", "Load it:", *loading(run / "student.safetensors", student)]
     return "\n".join(f"    {line}" if line in commands else line for line in lines)
+
+
+def classifier_steps(checkpoint: Path, config: RunConfig, student: nn.Module) -> str:
+    """The text that a run of classify ends with.
+
+    Args:
+        checkpoint: the one to go on with.
+        config: of the run.
+        student: with its ``spec``.
+    """
+    data, arch = data_words(config), _named(student)
+    measure = ["classify", *data, "--evaluate", "--student-weights", str(checkpoint), *arch]
+    export = ["export", str(checkpoint), *data, *arch]
+    return "\n".join(
+        [
+            *("", "Measure the classifier:", f"    mgd-ssl {shlex.join(measure)}"),
+            *("", "Write it for other libraries:", f"    mgd-ssl {shlex.join(export)}"),
+        ]
+    )
+
+
+def data_words(config: RunConfig) -> list[str]:
+    """The words of a command line that name a run's images."""
+    folders = {
+        "--train-folder": config.loader.train_folder,
+        "--val-folder": config.loader.val_folder,
+    }
+    options = [word for name, value in folders.items() if value for word in (name, value)]
+    return [*map(str, config.data), *options]
 
 
 def _named(student: nn.Module) -> list[str]:

@@ -13,7 +13,7 @@ from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
 from mgd_ssl.models import BackboneSpec, without_head
 from mgd_ssl.objectives.objective import WithQueue
 from mgd_ssl.runs.image_data import image_data
-from mgd_ssl.runs.next_steps import next_steps
+from mgd_ssl.runs.next_steps import data_words, next_steps
 from mgd_ssl.runs.pretrain_evaluation import (
     build_health,
     build_knn,
@@ -205,11 +205,8 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
 
     def next_steps(self) -> str:
         """The commands that measure the student, and the lines that load it."""
-        own, loader = self.config.evaluation.eval_data, self.config.loader
-        folders = {"--train-folder": loader.train_folder, "--val-folder": loader.val_folder}
-        words = [str(own)] if own else [str(place) for place in self.config.data]
-        if not own:
-            words += [w for name, value in folders.items() if value for w in (name, str(value))]
+        own = self.config.evaluation.eval_data
+        words = [str(own)] if own else data_words(self.config)
         labelled = self.knn is not None or self.data.source.labels is not None
         return next_steps(self.directory.path, words, self.task.student, labelled)
 

@@ -30,6 +30,7 @@ from mgd_ssl.training.optimizer import build_optimizer
 from mgd_ssl.training.restoring import restore_module
 from mgd_ssl.training.run_content import content_of, read_everywhere, restore_run
 from mgd_ssl.training.run_directory import RunDirectory, taken_directory
+from mgd_ssl.training.run_files import STUDENT
 from mgd_ssl.training.same_run import identify
 from mgd_ssl.training.schedules import LearningRate, weight_decay
 from mgd_ssl.training.solving import solve_matching
@@ -132,6 +133,11 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
     def export(self, directory: Path) -> None:
         """Write the student alone."""
 
+    def result(self) -> str:
+        """Where the student is, in words."""
+        student = self.directory.path / STUDENT
+        return f"the student is {student if student.exists() else self.directory.path}"
+
     def next_steps(self) -> str:
         """What to do with the student, in words that the run ends with; nothing by default."""
         return ""
@@ -174,8 +180,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
                     update=self.update,
                     writer=writer,
                 )
-            student = directory.path / "student.safetensors"
-            logger.info("done; the student is %s", student if student.exists() else directory.path)
+            logger.info("done; %s", self.result())
             if fabric.is_global_zero and (text := self.next_steps()):
                 print(text)  # as it is: the log would break the lines
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-LOCK, CONFIG = ".lock", "config.yaml"
+LOCK, CONFIG, STUDENT = ".lock", "config.yaml", "student.safetensors"
 FOLDERS = ("checkpoints", "matching")
 SECTIONS = ("network", "teacher", "mgd", "optim", "loader", "device")
 WRITTEN = re.compile(
@@ -41,6 +41,21 @@ def holds_settings(path: Path) -> bool:
     return isinstance(content, Mapping) and all(
         isinstance(content.get(section), Mapping) for section in SECTIONS
     )
+
+
+def classifier_of(run: Path) -> Path:
+    """The checkpoint of a run that holds its best classifier, else its last."""
+    best, last = (run / "checkpoints" / name for name in ("best.pt", "last.pt"))
+    return best if best.is_file() else last
+
+
+def classifier_beside(path: Path) -> Path | None:
+    """Where a file is the backbone that a run of classify exported, the run's classifier."""
+    run, found = path.parent, classifier_of(path.parent)
+    if path.name != STUDENT or not holds_settings(run / CONFIG) or not found.is_file():
+        return None
+    command = yaml.safe_load((run / CONFIG).read_bytes()).get("command")
+    return found if command == "classify" else None
 
 
 def foreign_entries(directory: Path) -> list[str]:

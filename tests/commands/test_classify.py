@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 from test_resume import differences
 from tiny_runs import STUDENT, read_last, read_rows
 
-from mgd_ssl.commands import classify, knn_eval, pretrain
+from mgd_ssl.commands import classify, export, knn_eval, pretrain
 from mgd_ssl.data import ArraySource
 from mgd_ssl.models import create_classifier, load_classifier
 from mgd_ssl.models.provenance import sha256_of
@@ -94,6 +95,33 @@ def test_evaluate_reports_student_and_teacher_as_training_did(
         assert (row["top1"], row["top5"]) == (last["val_top1"], last["val_top5"])
         assert row["images"] == 1000
         assert row["sha256"] == sha256_of(run / "checkpoints" / "last.pt")
+
+
+def test_a_run_ends_with_commands_that_measure_and_export_its_classifier(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, commands = tmp_path / "a run", {"classify": classify.main, "export": export.main}
+    assert classify.main(options(run, "--epochs", "1", "--limit", "32")) == 0
+    shown, best = capsys.readouterr(), run / "checkpoints" / "best.pt"
+    assert f"the classifier is {best}; its backbone alone is {run / 'student.safetensors'}" in (
+        shown.out + shown.err
+    )
+    lines = [shlex.split(line) for line in shown.out.splitlines() if "mgd-ssl " in line]
+    assert [(line[:2], str(best) in line) for line in lines] == [
+        (["mgd-ssl", "classify"], True),
+        (["mgd-ssl", "export"], True),
+    ]
+    assert [commands[name](words) for _, name, *words in lines] == [0, 0]
+
+
+def test_the_backbone_alone_is_refused_with_the_runs_classifier(
+    distilled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backbone, best = str(distilled / "student.safetensors"), distilled / "checkpoints" / "best.pt"
+    assert classify.main(["--evaluate", "--student-weights", backbone]) == 1
+    assert f"expected it with its classifier, which is in {best}" in capsys.readouterr().err
+    assert export.main([backbone, "--out", str(tmp_path / "a.safetensors")]) == 0
+    assert f"its classifier is exported by: mgd-ssl export {best}" in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize("step", [6, 10])  # of an epoch's six: one step is lost
