@@ -72,8 +72,13 @@ class FoundBackbone:
 
     @cached_property
     def usual_normalization(self) -> tuple[Rgb, Rgb] | None:
-        """That of all weights which are published of its network, where a file says none."""
-        if "normalisation" in self.entries.said or self.spec.arch in TORCHVISION:
+        """That of all weights which are published of its network, where a file says none.
+
+        Files that describe their network are this project's, whose students take ImageNet's.
+        """
+        if self.entries.said.keys() & {"normalisation", "backbone"}:
+            return None
+        if self.spec.arch in TORCHVISION:
             return None
         if self.family and names_of(self.read.shapes) != [self.spec.arch]:
             return None  # a layout that networks share

@@ -200,6 +200,9 @@ def test_bare_weights_are_normalized_as_all_are_that_timm_publishes(tmp_path):
     torch.save(content, tmp_path / "says.pt")
     _, report = load_backbone(tmp_path / "says.pt", arch="tf_efficientnet_lite0")
     assert report.mean == (0.3,) * 3 and "as for all weights" not in str(report)
+    described = content | {"backbone": {"arch": "tf_efficientnet_lite0"}}
+    torch.save({k: described[k] for k in ("state_dict", "backbone")}, tmp_path / "own.pt")
+    assert load_backbone(tmp_path / "own.pt")[1].mean == (0.485, 0.456, 0.406)
 
 
 def test_weights_of_which_timm_publishes_several_kinds_get_imagenets(tmp_path):
