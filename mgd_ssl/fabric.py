@@ -59,9 +59,17 @@ class Autocast(MixedPrecision):  # type: ignore[misc]
         """The module; on a CPU, its convolutions see no map whose side is below their stride."""
         if self.device == "cpu":
             for part in module.modules():
-                if isinstance(part, nn.Conv2d) and max(part.stride) > 1:
+                if isinstance(part, nn.Conv2d) and max(part.stride) > 1 and _is_centered(part):
                     part.register_forward_pre_hook(_widened)
         return module
+
+
+def _is_centered(convolution: nn.Conv2d) -> bool:
+    """Whether each output's taps lie around a pixel, zeros beyond the border."""
+    if convolution.padding_mode != "zeros" or isinstance(convolution.padding, str):
+        return False
+    taps = zip(convolution.kernel_size, convolution.dilation, convolution.padding, strict=True)
+    return all(2 * padding == gap * (size - 1) for size, gap, padding in taps)
 
 
 def _widened(convolution: nn.Conv2d, inputs: tuple[Tensor]) -> tuple[Tensor]:

@@ -1,8 +1,10 @@
 """Several processes, precisions, memory formats and the compiler."""
 
+import copy
 import math
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -146,3 +148,20 @@ def test_a_convolution_whose_stride_exceeds_its_map_learns_in_bf16(groups: int) 
         convolution.weight.grad.double(), wanted.weight.grad, rtol=0.02, atol=0.02
     )
     assert convolution(images).shape == (4, 64, 1, 1)
+
+
+@pytest.mark.parametrize("options", [{"padding": 1}, {"padding": "valid"}, {"kernel_size": 5}])
+def test_bf16_lets_no_convolution_see_what_it_refuses(options: dict[str, Any]) -> None:
+    fabric = start_fabric(DeviceOptions(accelerator="cpu", precision="bf16"))
+    given: dict[str, Any] = {"kernel_size": 4, "stride": 4} | options
+    plain = nn.Conv2d(8, 8, **given)
+    prepared = fabric.setup_module(copy.deepcopy(plain))
+    for side in range(1, 9):
+        images = torch.randn(2, 8, side, side)
+        try:
+            wanted = plain(images)
+        except RuntimeError:
+            with pytest.raises(RuntimeError):
+                prepared(images)
+        else:
+            torch.testing.assert_close(prepared(images), wanted, rtol=0.05, atol=0.05)
