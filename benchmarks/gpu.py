@@ -90,11 +90,12 @@ def measure_step(
     fabric = start_fabric(config.device)
     torch.manual_seed(0)
     run = build(config, fabric)
-    run.task.to(memory_format=torch.channels_last)
+    run.lay_out()
     if run.task.distiller:
+        noise = [torch.rand(64, 3, SIDE, SIDE, device=fabric.device) for _ in range(2)]
         with fabric.autocast():
-            run.task.solve(torch.rand(64, 3, SIDE, SIDE, device=fabric.device) for _ in range(2))
-    run.module, optimizer = fabric.setup(run.task, run.optimizer)
+            run.task.measure(noise)
+            run.task.solve(noise)
     shape = (batch, config.objective.views, 3, SIDE, SIDE)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, device=fabric.device)
     indices = torch.arange(batch)
@@ -103,9 +104,9 @@ def measure_step(
 
     def step() -> None:
         total: Tensor = torch.stack(list(run.step(given).values())).sum()
-        optimizer.zero_grad(set_to_none=True)
+        run.optimizer.zero_grad(set_to_none=True)
         fabric.backward(total)
-        optimizer.step()
+        run.optimizer.step()
 
     plain = torch.rand(batch, 3, SIDE, SIDE, device=fabric.device)
     plain = plain.to(memory_format=torch.channels_last)
