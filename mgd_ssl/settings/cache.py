@@ -13,6 +13,7 @@ from mgd_ssl.settings.inherited import STORED, told_by, usual_teacher_size
 from mgd_ssl.settings.options import Data, DeviceOptions, FolderOptions, TeacherOptions
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 from mgd_ssl.settings.settings import Settings
+from mgd_ssl.settings.views import PRESETS
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class CacheConfig(FolderOptions, Settings):
     """Store the maps for the matching; --no-maps stores the pooled output alone."""
     size: int = 224
     """Side of a view, in pixels."""
-    crop_min: float = 0.2
+    crop_min: float = PRESETS["crops"].crop_min
     """Smallest area of a crop, as a share of the image."""
     crop_max: float = 1.0
     """Largest area of a crop, as a share of the image."""
@@ -77,7 +78,6 @@ class CacheConfig(FolderOptions, Settings):
             data=said.get("data", ()),
             teacher=TeacherOptions(teacher, teacher_size=usual_teacher_size(said, size, STORED)),
             size=size,
-            crop_min=0.5 if embedded else 0.2,
         )
 
     def rules(self) -> list[Needs]:

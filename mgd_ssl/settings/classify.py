@@ -108,7 +108,7 @@ class ClassifyConfig(ImageRunConfig):
         """The complete settings for a user's data or the embedded data."""
         embedded = not said.get("data")
         size = said.get("size", 32 if embedded else 224)
-        usual = "weak" if size < SMALL else "linear"
+        usual = "crops" if size < SMALL else "linear"
         arch = None if said.get("student_weights") else said.get("arch", "resnet18")
         matched = said.get("teacher") is not None
         weighing = said.get("mgd_weighing", usual_weighing(said) if matched else "none")

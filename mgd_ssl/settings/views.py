@@ -61,14 +61,13 @@ class ViewOptions:
         demand(0 < low <= high, sigma, "0 < blur_sigma_min <= blur_sigma_max")
 
 
-# moco_v1 and moco_v2 are those of the papers; small is for 28 to 64 pixels; crops has their crops
-# and leaves colors alone; linear is for training MoCo's linear probe.
+# moco_v1 and moco_v2 are those of the papers; small is for 28 to 64 pixels; crops is for students
+# that imitate a teacher, and for classifiers of small images; linear is for MoCo's linear probe.
 PRESETS: dict[str, ViewOptions] = {
     "moco_v1": ViewOptions(0.2, 1, 0.5, 0.4, 0.4, 0.4, 0.4, 1.0, grey_p=0.2, grey_first=True),
     "moco_v2": ViewOptions(0.2, 1, 0.5, 0.4, 0.4, 0.4, 0.1, 0.8, grey_p=0.2, blur_p=0.5),
     "small": ViewOptions(0.2, 1, 0.5, 0.4, 0.4, 0.2, 0.05, 0.8, grey_p=0.1),
-    "crops": ViewOptions(),
-    "weak": ViewOptions(crop_min=0.5),
+    "crops": ViewOptions(crop_min=0.5),
     "linear": ViewOptions(crop_min=0.08),
 }
 
@@ -78,8 +77,8 @@ class PresetViews(ViewOptions):
     """Parameters of the random views: a preset, whose values can be overridden."""
 
     preset: Annotated[str, one_of(PRESETS)] = "moco_v2"
-    """Views of MoCo v1 or v2; small: weaker colors, for 28 to 64 pixels; crops and weak: no change
-    of colors, and in weak no small crops; linear: MoCo's linear probe."""
+    """Views of MoCo v1 or v2; small: weaker colors, for 28 to 64 pixels; crops: no small crops, no
+    change of colors; linear: MoCo's linear probe."""
 
 
 def preset(name: str, **changed: Any) -> PresetViews:

@@ -109,7 +109,7 @@ def test_each_step_sees_what_the_teacher_says_of_its_crops(
         return forward(self, *views)
 
     monkeypatch.setattr(Pretraining, "forward", note)
-    plain = ["--preset", "weak", "--crop-min", "0.2"]  # no colors, so that the views are the crops
+    plain = ["--preset", "crops"]  # no colors, so that the views are the crops
     queue = ["--moco-k", "16", "--bn-splits", "1"] if method in ("mgd", "seed") else []
     more = ["--method", method, *plain, *queue]
     assert train(data, teacher, cached, tmp_path / "run", *more) == 0
@@ -139,7 +139,7 @@ def test_the_teacher_answers_to_larger_views_of_the_same_crops(
         return found
 
     monkeypatch.setattr(Pretraining, "taught", note)
-    more = ["--method", "simreg", "--teacher-size", "64", "--epochs", "1", "--crop-min", "0.2"]
+    more = ["--method", "simreg", "--teacher-size", "64", "--epochs", "1"]
     if live:
         words = ["--teacher", str(teacher), "--out", str(tmp_path / "run"), "--size", "32"]
         assert pretrain.main([str(data), *words, *RUN, *more]) == 0
@@ -147,7 +147,7 @@ def test_the_teacher_answers_to_larger_views_of_the_same_crops(
         assert make(data, teacher, tmp_path / "cache", "--teacher-size", "64") == 0
         assert train(data, teacher, tmp_path / "cache", tmp_path / "run", *more) == 0
     network, report = load_backbone(teacher)
-    crops = RandomCrops(64, 1, (0.2, 1.0), 0, 0.5)
+    crops = RandomCrops(64, 1, (0.5, 1.0), 0, 0.5)
     batch = ImageDataset(open_source(data, "train"), crops).__getitems__(range(IMAGES))
     views = batch.images[:, 0] / 255
     mean, std = (torch.tensor(v).view(-1, 1, 1) for v in (report.mean, report.std))
@@ -208,7 +208,7 @@ def test_the_cache_sets_the_views_and_the_grid(
     assert train(data, teacher, cached, tmp_path / "run") == 0
     config = read_last(tmp_path / "run")["config"]
     assert (config["loader"]["size"], config["mgd"]["mgd_grid"]) == (32, 4)
-    assert (config["views"]["crop_min"], config["views"]["crop_max"]) == (0.2, 1.0)
+    assert (config["views"]["crop_min"], config["views"]["crop_max"]) == (0.5, 1.0)
 
 
 # stopped and begun again
@@ -357,7 +357,7 @@ def test_a_cache_of_other_images_is_refused(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--crop-min", "0.5"], "--crop-min: 0.2 in the cache, 0.5 here"),
+        (["--crop-min", "0.2"], "--crop-min: 0.5 in the cache, 0.2 here"),
         (["--flip-p", "0"], "--flip-p: 0.5 in the cache, 0.0 here"),
         (["--mgd-grid", "2"], "--mgd-grid: 4 in the cache, 2 here"),
         (["--size", "64"], "--size: 32 in the cache, 64 here"),

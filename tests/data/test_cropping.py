@@ -185,7 +185,7 @@ def test_jpeg_is_not_decoded_smaller_than_a_crop_needs(tmp_path, monkeypatch):
 
 
 def test_crop_min_and_crop_max_of_the_views_are_the_area():
-    crops = random_crops(preset("weak", crop_max=0.7), 24, 2, seed=3)
+    crops = random_crops(preset("crops", crop_max=0.7), 24, 2, seed=3)
     assert crops == RandomCrops(24, 2, (0.5, 0.7), 3, flip_p=0.5)
 
 

@@ -42,7 +42,7 @@ def test_same_seed_gives_the_same_views_and_another_does_not(images, name):
         torch.manual_seed(seed)
         views.append(module(images))
     assert torch.equal(views[0], views[1])
-    assert torch.equal(views[0], views[2]) == (name in ("crops", "weak", "linear"))  # crops alone
+    assert torch.equal(views[0], views[2]) == (name in ("crops", "linear"))  # crops alone
     torch.manual_seed(7)
     assert torch.equal(View(PRESETS[name], SIDE)(images), views[0])
 
@@ -59,7 +59,7 @@ def test_parameters_are_drawn_on_the_cpu_wherever_a_view_is_moved(images, name):
     steps = [m for m in moved.modules() if isinstance(m, K.AugmentationBase2D)]
     drawn = [v for step in steps for v in step._params.values() if isinstance(v, torch.Tensor)]
     assert {value.device.type for value in drawn} <= {"cpu"}
-    assert bool(drawn) == (name not in ("crops", "weak", "linear"))
+    assert bool(drawn) == (name not in ("crops", "linear"))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -180,7 +180,7 @@ def test_steps_of_the_presets_come_in_the_order_of_their_papers():
     assert kinds("moco_v1") == [gray, jitter]
     assert kinds("moco_v2") == [jitter, gray, blur]
     assert kinds("small") == [jitter, gray]
-    assert kinds("weak") == kinds("linear") == []
+    assert kinds("crops") == kinds("linear") == []
 
 
 def test_moco_presets_have_the_published_values():

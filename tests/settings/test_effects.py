@@ -58,7 +58,7 @@ UNREAD = {
         "d --method seed --teacher resnet50 --no-mlp",
         "d --method disco --teacher resnet50 --moco-dim 64",
         "d --method mgd-plus --teacher resnet50 --mgd-update-freq 2",
-        "d --method moco --preset weak --jitter-hue 0.1",
+        "d --method moco --preset crops --jitter-hue 0.1",
         "d --method moco --preset small --blur-sigma-max 1",
         "d --teacher resnet50 --teacher-stem imagenet --teacher-stem-stride 2",
     ],
