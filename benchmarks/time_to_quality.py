@@ -59,6 +59,7 @@ class Bench:
     arch: str | None
     out: Path
     lightly: Path | None
+    their_views: str
 
 
 def main() -> None:
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("--teacher-arch", help="where the file does not show it")
     parser.add_argument("--lightly", type=Path, help="the Python with lightly-train [this one]")
     parser.add_argument("--out", type=Path, default=Path("runs/time_to_quality"))
+    parser.add_argument("--their-views", default="small", help="preset of lightly-train's views")
     parser.add_argument("--budgets", type=float, nargs="+", default=[300, 900, 1800])
     parser.add_argument("--rows", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
@@ -75,7 +77,7 @@ def main() -> None:
     torch.set_num_threads(1)
     python = lightly_rows.find(options.lightly)
     place = options.data, options.teacher, options.teacher_arch, options.out.absolute()
-    bench = Bench(*place, python)
+    bench = Bench(*place, python, options.their_views)
     bench.out.mkdir(parents=True, exist_ok=True)
     named = ("--arch", options.teacher_arch) if options.teacher_arch else ()
     teacher = kept(bench, "teacher", lambda: measure(bench, "teacher", bench.teacher, named))
@@ -162,7 +164,7 @@ def train(
     else:
         assert bench.lightly
         images = bench.data / "train"
-        views = preset("small", blur_p=0.0)
+        views = preset(bench.their_views, blur_p=0.0)
         place = images, bench.teacher, STUDENT, views, SIZE, THEIR_BATCH, epochs, 1, bench.arch
         lightly_rows.train(bench.lightly, name, seed, Setting(*place), out)
     return cpu_seconds() - before
