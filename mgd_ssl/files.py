@@ -44,6 +44,22 @@ def write_error(path: Path, error: Exception) -> WriteError:
     return WriteError(f"{path}: could not be written: {error}; {_remedy(path, error)}")
 
 
+def move_whole(written: Path, path: Path) -> None:
+    """Give a file of the same file system its name when it is on the disk.
+
+    Raises:
+        WriteError: ``path`` cannot be replaced, and is as it was.
+    """
+    try:
+        _require_plain(path)
+        with written.open("rb") as file:
+            os.fsync(file.fileno())
+        written.replace(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    _flush_folder(path.parent)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write bytes; see `write_whole`."""
     write_whole(path, lambda file: file.write(content))

@@ -1,9 +1,7 @@
 """Exporting a checkpoint: write, load again, compare, and only then keep."""
 
 import json
-import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from mgd_ssl.exporting.comparison import Difference, compare
 from mgd_ssl.exporting.original import InputContract, Original
 from mgd_ssl.exporting.packages import require_packages
 from mgd_ssl.exporting.target import Target
-from mgd_ssl.files import write_error, write_text, write_whole
+from mgd_ssl.files import WriteError, move_whole, write_error, write_text
 from mgd_ssl.models import Taps, find_checkpoint, load_classifier, probe
 from mgd_ssl.models.provenance import sha256_of
 from mgd_ssl.runs.overwriting import check_output_files
@@ -212,23 +210,24 @@ def _table(
 def _keep(
     path: Path, written: Path, original: Original, target: Target, table: dict[str, Any]
 ) -> None:
-    """Put the file, and what stands beside it, in their places; each is whole or absent."""
-    card = model_card(original, target, path, table)
+    """Put the file, and what stands beside it, in their places, when all of them are written."""
+    beside = {path.with_suffix(suffix): text for suffix, text in target.beside(original).items()}
+    beside[_named(path, CARD)] = model_card(original, target, path, table)
     digest = sha256_of(written)[path.name]
-    write_json(_named(path, TABLE), {"file": path.name, "sha256": digest, **table})
-    write_text(_named(path, CARD), card)
-    for suffix, text in target.beside(original).items():
-        write_text(path.with_suffix(suffix), text)
-    with written.open("rb") as source:
-        write_whole(path, _copy(source))
+    content = {"file": path.name, "sha256": digest, **table}
+    try:
+        for place, text in beside.items():
+            write_text(written.with_name(place.name), text)
+        write_json(written.with_name(_named(path, TABLE).name), content)
+    except WriteError as error:  # names a file in the temporary folder
+        cause = error.__cause__
+        raise write_error(path, cause if isinstance(cause, Exception) else error) from error
+    for place in (path, *beside, _named(path, TABLE)):
+        move_whole(written.with_name(place.name), place)
 
 
 def _named(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
-
-
-def _copy(source: Any) -> Callable[[Any], object]:
-    return lambda file: shutil.copyfileobj(source, file)
 
 
 def _is_own(path: Path, target: str) -> bool:

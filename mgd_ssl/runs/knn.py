@@ -1,5 +1,6 @@
 """kNN accuracy of a checkpoint, and retrieval examples."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def run(config: KnnConfig) -> dict[str, Any]:
     """Measure, print, draw and write the JSON; returns its content."""
     start_logging()
     evaluated = EvaluatedNetwork(config, ("the bank", "kNN"), unlabelled=True)
+    config = _with_neighbors(config, len(evaluated.sources["train"]))
     measure = _measure_votes if evaluated.has_labels else _look
     return measure(config, evaluated)
 
@@ -54,7 +56,6 @@ def _measure_votes(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, 
 
 def _look(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
     """What can be said without labels; pictures of neighbors, where they are wanted."""
-    _check_neighbors(config, len(evaluated.sources["train"]))
     recipe = {"protocol": "neighbors without labels"}
     path = evaluated.result_file("knn", recipe, picture=config.retrieve > 0)
     bank = evaluated.features("train")
@@ -88,7 +89,6 @@ def _vote_sizes(config: KnnConfig, bank: int) -> tuple[int, ...]:
         ks = tuple(k for k in ks if k <= bank)
         logger.info("kNN at k %s: the bank holds %d images", _listed(ks), bank)
     _check_bank("knn_k", max(ks), bank)
-    _check_neighbors(config, bank)
     if min(ks) < 1:
         raise ValueError(f"knn_k: got {min(ks)} neighbors, expected 1 or more")
     return ks
@@ -106,8 +106,18 @@ def _listed(ks: tuple[int, ...]) -> str:
     return ", ".join(map(str, ks))
 
 
-def _check_neighbors(config: KnnConfig, bank: int) -> None:
-    _check_bank("neighbours", config.neighbours * (config.retrieve > 0), bank)
+def _with_neighbors(config: KnnConfig, bank: int) -> KnnConfig:
+    """The settings with as many neighbors to draw as the bank holds, if none were asked for.
+
+    Raises:
+        ValueError: a number was given that the bank does not hold.
+    """
+    if not config.retrieve:
+        return config
+    if config.neighbours == defaults_of(config).neighbours:
+        return replace(config, neighbours=min(config.neighbours, bank))
+    _check_bank("neighbours", config.neighbours, bank)
+    return config
 
 
 def _check_bank(name: str, most: int, bank: int) -> None:

@@ -1,5 +1,6 @@
 """What can be said of a network on images without labels: spread, agreement, duplicates."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from mgd_ssl.evaluation.features import Features
 from mgd_ssl.evaluation.health import effective_rank, feature_deviation
 from mgd_ssl.evaluation.online_health import AGREEMENT
 from mgd_ssl.evaluation.results import format_value
+from mgd_ssl.models import read_checkpoint
 from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
 from mgd_ssl.training.logging import logger
 
@@ -65,19 +67,27 @@ def _measured_on(figures: Mapping[str, Any]) -> str:
 def recorded_agreement(checkpoint: Path) -> dict[str, Any]:
     """The percentage of neighbors that student and teacher have in common, as the run measured it.
 
-    Beside it the numbers of neighbors and of images, where the run wrote them. Empty where the
-    checkpoint is in no run's directory, or the run measured none.
+    Beside it the numbers of neighbors and of images, where the run wrote them. Of a checkpoint it
+    is that of its epoch, of an exported student that of the last. Empty where the file is in no
+    run's directory, or the run measured none then.
     """
-    metrics = checkpoint.resolve().parent.parent / "metrics.jsonl"
-    if not metrics.is_file():
-        return {}
-    for line in reversed(metrics.read_text("utf-8", errors="replace").splitlines()):
-        try:
-            row = json.loads(line)
-        except ValueError:  # half a row, of a killed run
-            continue
-        if isinstance(row.get(AGREEMENT), float):
+    path = checkpoint.resolve()
+    is_checkpoint = path.parent.name == "checkpoints"
+    epoch = read_checkpoint(path)[0].get("epoch") if is_checkpoint else None
+    run = path.parent.parent if is_checkpoint else path.parent
+    for row in reversed(_rows(run / "metrics.jsonl")):
+        if isinstance(row.get(AGREEMENT), float) and epoch in (None, row.get("epoch")):
             numbers = {name: row.get(f"health_{name}") for name in ("neighbors", "images")}
             counts = {f"agreement_{k}": int(v) for k, v in numbers.items() if v}
             return {"agreement_with_teacher": 100 * row[AGREEMENT], **counts}
     return {}
+
+
+def _rows(metrics: Path) -> list[dict[str, Any]]:
+    """The rows that a run wrote; none without a file."""
+    rows = []
+    if metrics.is_file():
+        for line in metrics.read_text("utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):  # half a row, of a killed run
+                rows.append(json.loads(line))
+    return rows

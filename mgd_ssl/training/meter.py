@@ -97,8 +97,8 @@ class Meter:
             matched = any(name.startswith("matching/") for name in values)
             raise NonFiniteLossError(
                 f"epoch {epoch + 1}, step {step + 1}: the loss is not finite: {terms}; lower --lr "
-                f"{'or --mgd-strength, ' if matched else ''}or use --precision 32. Checkpoints, if "
-                "there are any, are from before"
+                f"{'or --mgd-strength, ' if matched else ''}or, in 16 bits, give --precision 32. "
+                "Checkpoints, if there are any, are from before"
             )
         self._constant.add(sum(values.values()))
         for name, value in values.items():

@@ -1,5 +1,6 @@
 """An exported file, loaded by the lines that are printed with it, is the network it came from."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from safetensors import safe_open
 from mgd_ssl.commands import export
 from mgd_ssl.data import CenterCrop
 from mgd_ssl.exporting import packages
+from mgd_ssl.exporting import run as exporting
 from mgd_ssl.exporting.comparison import compare
 from mgd_ssl.exporting.targets import safetensors
+from mgd_ssl.files import write_error
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models import create_backbone, create_classifier, load_backbone, load_classifier
 
@@ -114,6 +117,30 @@ def test_a_file_that_computes_something_else_is_not_left_behind(tmp_path, capsys
     assert export.main([str(checkpoint), "--to", "torchvision"]) == 1
     assert "torchvision computes other features" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_full_disk_leaves_what_stood_there(tmp_path, capsys, monkeypatch, earlier):
+    checkpoint, folder = save(tmp_path, THIN), tmp_path / "out"
+    words = [str(checkpoint), "--out", str(folder / "net.safetensors")]
+    if earlier:
+        assert export.main(words) == 0
+        torch.save(torch.load(checkpoint) | {"size": 64}, checkpoint)
+    before = {path.name: path.read_bytes() for path in folder.glob("*")}
+
+    def full(path, result):
+        error = OSError(errno.ENOSPC, "No space left on device")
+        raise write_error(path, error) from error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exporting, "write_json", full)
+        assert export.main(words) == 1
+    said = capsys.readouterr().err
+    assert "out/net.safetensors: could not be written: [Errno 28] No space left on device;" in said
+    kept = "the one before it stays" if earlier else "nothing was left behind"
+    assert kept in said
+    assert {path.name: path.read_bytes() for path in folder.glob("*")} == before
+    assert export.main(words) == 0
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from mgd_ssl.data.splitting import split_by_name
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.evaluation.health import effective_rank
 from mgd_ssl.models import load_backbone
+from mgd_ssl.runs.unlabelled import recorded_agreement
 
 AGREEMENT = "health/neighbour_overlap"
 
@@ -34,9 +35,10 @@ def checkpoint(teacher: Path, tmp_path: Path) -> Path:
     """A checkpoint in the directory of a run that measured agreement twice, and was killed."""
     path = tmp_path / "run" / "checkpoints" / "last.pt"
     path.parent.mkdir(parents=True)
-    path.write_bytes(teacher.read_bytes())
+    torch.save(torch.load(teacher, weights_only=True) | {"epoch": 2}, path)
     measured = {AGREEMENT: 0.25, "health_neighbors": 5.0, "health_images": 15.0}
-    rows = [{"step": 1, AGREEMENT: 0.5}, {"step": 2, **measured}, {"step": 3}]
+    rows = [{"epoch": 1.0, AGREEMENT: 0.5}, {"epoch": 2.0, **measured}, {"epoch": 2.5}]
+    rows.append({"epoch": 3.0, AGREEMENT: 0.75})
     text = "".join(json.dumps(row) + "\n" for row in rows) + '{"step": 4, "hea'
     path.parent.with_name("metrics.jsonl").write_text(text)
     return path
@@ -78,6 +80,25 @@ def test_a_plain_folder_is_looked_at_without_labels(
     assert "shared with the teacher, in training: 5 among 15 images, 35.7 by chance" in flat
     assert linear_eval.main(words) == 1
     assert "knn_eval.py CHECKPOINT DATA --retrieve 10" in capsys.readouterr().err
+
+
+def test_the_agreement_is_that_of_the_checkpoints_epoch(checkpoint: Path) -> None:
+    best, student = checkpoint.with_name("best.pt"), checkpoint.parents[1] / "student.safetensors"
+    found = {}
+    for epoch in (1, 2, 4):
+        torch.save(torch.load(checkpoint, weights_only=True) | {"epoch": epoch}, best)
+        found[epoch] = recorded_agreement(best).get("agreement_with_teacher")
+    assert found == {1: 50, 2: 25, 4: None}
+    assert recorded_agreement(student) == {"agreement_with_teacher": 75}  # of the last epoch
+    assert recorded_agreement(checkpoint.parents[2] / "student.safetensors") == {}
+
+
+def test_no_more_neighbors_are_drawn_than_the_bank_holds(checkpoint: Path, tmp_path: Path) -> None:
+    data = write_images(tmp_path / "photos", {"": 9})
+    words = [str(checkpoint), str(data), "--size", "32", "-j", "0", "--retrieve", "2"]
+    assert knn_eval.main([*words, "--neighbours", "9"]) == 1
+    assert knn_eval.main(words) == 0
+    assert result(checkpoint, "knn")["unlabelled"]["agreement_with_teacher"] == 25
 
 
 def test_class_folders_without_val_get_one_by_name_and_seed(

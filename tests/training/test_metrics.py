@@ -98,13 +98,13 @@ def test_a_loss_that_is_not_finite_raises_with_the_step_and_each_term(tmp_path: 
     message = str(caught.value)
     assert "epoch 2, step 3" in message
     assert "contrastive nan" in message and "matching/layer1 7.5" in message
-    assert "lower --lr or --mgd-strength, or use --precision 32" in message
+    assert "lower --lr or --mgd-strength, or, in 16 bits, give --precision 32" in message
 
 
 def test_the_remedy_names_no_option_of_what_is_not_trained(tmp_path: Path) -> None:
     meter, writer = _meter(tmp_path)
     meter.add(0, 0, {"classification": torch.tensor(float("nan"))}, images=8)
-    with pytest.raises(NonFiniteLossError, match="lower --lr or use --precision 32"):
+    with pytest.raises(NonFiniteLossError, match="lower --lr or, in 16 bits, give --precision 32"):
         meter.check()
     writer.close()
 
