@@ -44,24 +44,28 @@ class Bar:
     spread: float
 
 
-def rows_of(section: str, text: str | None = None) -> list[list[str]]:
-    """The cells of the first table of a section of results.md, without its head.
+def tables_of(section: str, text: str | None = None) -> list[list[list[str]]]:
+    """The cells of the rows of each table of a section of results.md, without its head.
 
     Raises:
         ValueError: there is no such section or no table in it.
     """
     text = (DOCS / "results.md").read_text() if text is None else text
     _, found, rest = text.partition(f"\n## {section}\n")
-    table = re.search(r"(?:^\|.*\n)+", rest.partition("\n## ")[0], re.MULTILINE)
-    if not found or not table:
+    tables = re.findall(r"(?:^\|.*\n)+", rest.partition("\n## ")[0], re.MULTILINE)
+    if not found or not tables:
         raise ValueError(f"results.md: no table in a section {section!r}; name it here as there")
-    return [[c.strip() for c in row.strip("|").split("|")] for row in table[0].splitlines()[2:]]
+    return [[_cells(row) for row in table.splitlines()[2:]] for table in tables]
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")]
 
 
 def read() -> tuple[dict[str, float], list[Bar]]:
     """Accuracy of each teacher, and the students, in the order of the table."""
     teachers, bars = dict[str, float](), list[Bar]()
-    for teacher, student, form, knn, _ in rows_of(SECTION):
+    for teacher, student, form, knn, _ in tables_of(SECTION)[0]:
         kind = form if form in FORMS else "`mgd-plus`" if "default" in form else ""
         mean, _, spread = knn.strip("* ").partition(" ± ")
         if student.endswith("teacher"):
@@ -87,7 +91,7 @@ def draw(teachers: dict[str, float], bars: list[Bar]) -> str:
         own = [bar for bar in bars if (bar.teacher, bar.student) == pair]
         parts += _pair(TOP + ROW * place, pair, own, teachers[pair[0]])
     note = (
-        "Imagenette seen at 64 pixels, 7 epochs; mean ± standard deviation of three seeds. Source:"
+        "Imagenette seen at 64 pixels; mean ± standard deviation of three seeds. Source:"
         " docs/results.md"
     )
     parts.append(f'<text class="small" x="20" y="{height - 14}">{note}</text>')
