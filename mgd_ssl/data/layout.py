@@ -136,9 +136,10 @@ def _given(path: Path, name: str | None, part: str) -> Path | None:
         return None
     folder = Path(os.path.normpath(path / name))
     if not folder.is_dir():
-        there = ", ".join(folders_of(path)[:10]) or "none"
+        there = ", ".join(folders_of(path)[:10])
         raise ValueError(
-            f"--{part}-folder: got {name}, which is no folder in {path}; expected one of {there}"
+            f"--{part}-folder: got {name}, which is no folder in {path}; "
+            + (f"expected one of {there}" if there else "it holds none: leave the option out")
             + ("; or . for all of it." if part == "train" else ".")
         )
     return path if folder == Path(os.path.normpath(path)) else folder

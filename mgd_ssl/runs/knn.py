@@ -48,10 +48,12 @@ def _measure_votes(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, 
     title = f"{config.checkpoint}:\nkNN accuracy, percent, {evaluated.images_used()}"
     print_table(title, rows, conditions)
     if config.retrieve:
-        picture = path.with_suffix(".png")
-        result["retrieval"] = retrieve(config, evaluated, bank, queries, picture)
+        result["retrieval"] = _retrieval_scores(bank, queries)
         print_table("Retrieval, percent", [result["retrieval"]])
-    return _written(path, result)
+    _written(path, result)
+    if config.retrieve:
+        draw(config, evaluated, bank, queries, path.with_suffix(".png"))
+    return result
 
 
 def _look(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
@@ -64,17 +66,17 @@ def _look(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
     conditions = {name: result[name] for name in ("features", "size")}
     title = f"{config.checkpoint}:\nWithout labels, {evaluated.images_used()}"
     print_table(title, in_words(figures), conditions)
+    _written(path, result)
     if config.retrieve:
         draw(config, evaluated, bank, evaluated.features("val"), path.with_suffix(".png"))
     else:
         logger.info("to see neighbors of some images, add --retrieve 10")
-    return _written(path, result)
+    return result
 
 
-def _written(path: Path, result: dict[str, Any]) -> dict[str, Any]:
+def _written(path: Path, result: dict[str, Any]) -> None:
     write_json(path, result)
     logger.info("written: %s", path)
-    return result
 
 
 def _vote_sizes(config: KnnConfig, bank: int) -> tuple[int, ...]:
@@ -126,15 +128,6 @@ def _check_bank(name: str, most: int, bank: int) -> None:
             f"{name}: got {most} neighbors and a bank of {bank} images, expected 1 to "
             f"{bank}; give smaller --{name.replace('_', '-')}"
         )
-
-
-def retrieve(
-    config: KnnConfig, evaluated: EvaluatedNetwork, bank: Features, queries: Features, path: Path
-) -> dict[str, float]:
-    """Scores over all queries, and a picture of some of them."""
-    scores = _retrieval_scores(bank, queries)
-    draw(config, evaluated, bank, queries, path)
-    return scores
 
 
 def _retrieval_scores(bank: Features, queries: Features) -> dict[str, float]:

@@ -14,7 +14,9 @@ from mgd_ssl.data import open_source
 from mgd_ssl.data.splitting import split_by_name
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.evaluation.health import effective_rank
+from mgd_ssl.files import WriteError
 from mgd_ssl.models import load_backbone
+from mgd_ssl.runs import knn
 from mgd_ssl.runs.unlabelled import recorded_agreement
 
 AGREEMENT = "health/neighbour_overlap"
@@ -99,6 +101,20 @@ def test_no_more_neighbors_are_drawn_than_the_bank_holds(checkpoint: Path, tmp_p
     assert knn_eval.main([*words, "--neighbours", "9"]) == 1
     assert knn_eval.main(words) == 0
     assert result(checkpoint, "knn")["unlabelled"]["agreement_with_teacher"] == 25
+
+
+def test_figures_are_kept_where_their_picture_cannot_be_written(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise WriteError("the disk is full")
+
+    monkeypatch.setattr(knn, "draw", full)
+    for counts, figures in (({"": 9}, "unlabelled"), ({"a": 9, "b": 9}, "retrieval")):
+        data = write_images(tmp_path / figures, counts)
+        words = [str(checkpoint), str(data), "--size", "32", "-j", "0", "--retrieve", "2"]
+        assert knn_eval.main([*words, "--out", str(tmp_path / f"{figures}.json")]) == 1
+        assert json.loads((tmp_path / f"{figures}.json").read_text())[figures]
 
 
 def test_class_folders_without_val_get_one_by_name_and_seed(
