@@ -72,11 +72,12 @@ def recorded_agreement(checkpoint: Path) -> dict[str, Any]:
     run's directory, or the run measured none then.
     """
     path = checkpoint.resolve()
-    is_checkpoint = path.parent.name == "checkpoints"
-    epoch = read_checkpoint(path)[0].get("epoch") if is_checkpoint else None
+    is_checkpoint = path.is_file() and path.parent.name == "checkpoints"
     run = path.parent.parent if is_checkpoint else path.parent
-    for row in reversed(_rows(run / "metrics.jsonl")):
-        if isinstance(row.get(AGREEMENT), float) and epoch in (None, row.get("epoch")):
+    rows = [row for row in _rows(run / "metrics.jsonl") if isinstance(row.get(AGREEMENT), float)]
+    epoch = read_checkpoint(path)[0].get("epoch") if is_checkpoint and rows else None
+    for row in reversed(rows):
+        if epoch in (None, row.get("epoch")):
             numbers = {name: row.get(f"health_{name}") for name in ("neighbors", "images")}
             counts = {f"agreement_{k}": int(v) for k, v in numbers.items() if v}
             return {"agreement_with_teacher": 100 * row[AGREEMENT], **counts}
@@ -90,4 +91,4 @@ def _rows(metrics: Path) -> list[dict[str, Any]]:
         for line in metrics.read_text("utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError):  # half a row, of a killed run
                 rows.append(json.loads(line))
-    return rows
+    return [row for row in rows if isinstance(row, dict)]
