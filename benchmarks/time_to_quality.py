@@ -69,7 +69,9 @@ def main() -> None:
     parser.add_argument("--teacher-arch", help="where the file does not show it")
     parser.add_argument("--lightly", type=Path, help="the Python with lightly-train [this one]")
     parser.add_argument("--out", type=Path, default=Path("runs/time_to_quality"))
-    parser.add_argument("--their-views", default="small", help="of lightly-train; each needs its --out")
+    parser.add_argument(
+        "--their-views", default="small", help="of lightly-train; each needs its --out"
+    )
     parser.add_argument("--budgets", type=float, nargs="+", default=[300, 900, 1800])
     parser.add_argument("--rows", nargs="*")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
