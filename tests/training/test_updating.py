@@ -305,7 +305,7 @@ def averaged(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> Path:
 
 def averaging(run: Path, teacher: Path, *more: str) -> list[str]:
     options = ("--ema", "0.5", "--accumulate", "2", "--clip-grad", "0.5", "--channels-last")
-    options = (*options, "--knn-every", "1", "--knn-k", "3")
+    options = (*options, "--knn-every", "1", "--knn-k", "3", "--knn-bank", "100")
     return without(arguments(run, teacher, *PLUS, *options, *more), "--bn-splits")
 
 
@@ -325,7 +325,8 @@ def test_the_average_is_what_is_saved_exported_and_measured(averaged: Path, tmp_
     network, _ = load_backbone(averaged / "checkpoints" / "last.pt")
     assert differences({k: network.state_dict()[k] for k in exported}, exported) == []
     out = tmp_path / "knn.json"
-    words = [str(averaged), "--knn-k", "3", "--knn-t", "0.1", "--out", str(out)]
+    bank = ["--limit", "100", "--knn-k", "3", "--knn-t", "0.1"]
+    words = [str(averaged), *bank, "--out", str(out)]
     assert knn_eval.main([*words, "--channels-last"]) == 0
     (row,) = json.loads(out.read_text())["knn"]
     assert row["top1"] == pytest.approx(read_rows(averaged)[-1]["val_knn_top1"], abs=0.05)
