@@ -12,6 +12,7 @@ from mgd_ssl.cache.manifest import MANIFEST, Manifest, StoredMap, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import ImageSource, data_digest, open_sources
 from mgd_ssl.data.packing_size import free_bytes
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.files import require_writable, write_text
 from mgd_ssl.models import KeyReport, Taps, load_backbone, probe
 from mgd_ssl.progress import format_duration
@@ -40,7 +41,13 @@ def run(config: CacheConfig) -> None:
     start_logging()
     require_writable(config.out / MANIFEST)
     config = replace(config, device=settled(config.device))
-    fabric = start_fabric(config.device)
+    store(config, start_fabric(config.device))
+    words = shlex.join(training_words(config))
+    logger.info("cached: python pretrain.py %s", words, extra=UNBROKEN)
+
+
+def store(config: CacheConfig, fabric: Fabric) -> None:
+    """Store the answers that are still missing, on processes that have started; see `run`."""
     source = open_sources(config.data, "train", **config.opening)
     check_readable(source, "the cache", config.exif)
     teacher, report = load_teacher(config)
@@ -60,8 +67,6 @@ def run(config: CacheConfig) -> None:
         distributed.from_first(begin)
         maker.make(missing)
         fabric.barrier()
-    words = shlex.join(training_words(config))
-    logger.info("cached: python pretrain.py %s", words, extra=UNBROKEN)
 
 
 def load_teacher(config: CacheConfig) -> tuple[Teacher, KeyReport]:

@@ -29,19 +29,28 @@ def image_data(
         kinds: ``views_per_image`` and ``labelled`` of `ImageData`.
 
     Raises:
-        ValueError: the cache is not of this run.
+        ValueError: the cache is not of this run, or cannot be made.
     """
     if config.teacher_cache is None:
         return ImageData(config, fabric, source, config.views, **kinds)
-    from mgd_ssl.runs.cached_teacher import open_cache  # not needed where the teacher is run
+    from mgd_ssl.runs.cache_before import make_cache  # not needed where the teacher is run
+    from mgd_ssl.runs.cached_teacher import open_cache
     from mgd_ssl.training.cached_data import CachedImageData
 
     assert report
+    seen = kinds.get("views_per_image", 1)
+    if config.cache_views:
+        _require_views("cache_views", config.cache_views, seen)
+        make_cache(config, fabric)
     cache = open_cache(config, source, cast(Teacher, teacher), report)
-    stored, seen = cache.manifest.views, kinds.get("views_per_image", 1)
-    if stored < seen:  # the two views of an image would be the same crop
-        raise ValueError(
-            f"teacher_cache: got {stored} view of each image in {cache.folder}, expected at least "
-            f"the {seen} that an epoch of this method sees: add some with mgd-ssl cache --views"
-        )
+    _require_views(f"teacher_cache: {cache.folder}", cache.manifest.views, seen)
     return CachedImageData(config, fabric, source, config.views, cache, **kinds)
+
+
+def _require_views(where: str, stored: int, seen: int) -> None:
+    """Refuse fewer views than an epoch sees: an image's two views would be the same crop."""
+    if stored < seen:
+        raise ValueError(
+            f"{where}: got {stored} view of each image, expected at least the {seen} that an epoch "
+            f"of this method sees; give --cache-views {seen} or more"
+        )

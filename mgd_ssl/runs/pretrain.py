@@ -43,7 +43,8 @@ OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective.")
 
 def run(config: PretrainConfig) -> Path:
     """Pretrain a student; returns the run's directory."""
-    run = build(*start_run(located(config)))
+    config, fabric = start_run(located(config))
+    run = build(without_making(config) if config.dry_run else config, fabric)
     if config.dry_run:
         from mgd_ssl.runs.dry_run import dry_run
 
@@ -69,6 +70,16 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
     if fabric.is_global_zero:
         logger.info(data_line(run.uses(held_out)))
     return run
+
+
+def without_making(config: PretrainConfig) -> PretrainConfig:
+    """The settings of a dry run, which makes no teacher cache."""
+    from mgd_ssl.runs.cache_before import is_made  # not needed by other runs
+
+    if is_made(config):
+        return config
+    logger.info("dry run: no teacher cache is made, so the teacher runs in every step")
+    return replace(config, teacher_cache=None, cache_views=0)
 
 
 def with_queue(config: PretrainConfig, images: int) -> PretrainConfig:

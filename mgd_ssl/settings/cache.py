@@ -9,7 +9,7 @@ from tyro.conf import arg
 
 from mgd_ssl.ranges import require_least
 from mgd_ssl.settings.effects import Needs
-from mgd_ssl.settings.inherited import STORED, told_by, usual_teacher_size
+from mgd_ssl.settings.inherited import STORED_GRID, told_by, usual_teacher_size
 from mgd_ssl.settings.options import Data, DeviceOptions, FolderOptions, TeacherOptions
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 from mgd_ssl.settings.settings import Settings
@@ -37,7 +37,7 @@ class CacheConfig(FolderOptions, Settings):
     """Folder for the cache."""
     views: int = 20
     """Views stored of each image; a run with more epochs sees them again."""
-    grid: int = 4
+    grid: int = STORED_GRID
     """Largest side of a stored map; larger ones are averaged to it. 0: maps as they are."""
     maps: bool = True
     """Store the maps for the matching; --no-maps stores the pooled output alone."""
@@ -76,7 +76,9 @@ class CacheConfig(FolderOptions, Settings):
         size = said.get("size", 32 if embedded else 224)
         return cls(
             data=said.get("data", ()),
-            teacher=TeacherOptions(teacher, teacher_size=usual_teacher_size(said, size, STORED)),
+            teacher=TeacherOptions(
+                teacher, teacher_size=usual_teacher_size(said, size, stored=True)
+            ),
             size=size,
         )
 

@@ -10,6 +10,7 @@ from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.image_run import ImageRunConfig, with_crops
 from mgd_ssl.settings.inherited import (
+    STORED_GRID,
     told_by_cache,
     told_by_start,
     told_by_teacher,
@@ -101,7 +102,7 @@ class ClassifyConfig(ImageRunConfig):
         if said.get("evaluate"):  # each network is measured at the size of its own file
             return {}
         files = told_by_start(said) if said.get("student_weights") else told_by_teacher(said)
-        return {**files, **told_by_cache(said.get("teacher_cache"))}
+        return {**files, **told_by_cache(said)}
 
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
@@ -111,6 +112,7 @@ class ClassifyConfig(ImageRunConfig):
         usual = "crops" if size < SMALL else "linear"
         arch = None if said.get("student_weights") else said.get("arch", "resnet18")
         matched = said.get("teacher") is not None
+        stored = said.get("teacher_cache") is not None
         weighing = said.get("mgd_weighing", usual_weighing(said) if matched else "none")
         groups = weighing == "published" or any(name in said for name in OF_GROUPS)
         form = METHODS["mgd" if groups else "mgd-plus"]
@@ -119,7 +121,7 @@ class ClassifyConfig(ImageRunConfig):
             out=run_directory(said, arch, "classify-"),
             network=student_network(said, embedded),
             teacher=TeacherOptions(
-                said.get("teacher"), teacher_size=usual_teacher_size(said, size)
+                said.get("teacher"), teacher_size=usual_teacher_size(said, size, stored=stored)
             ),
             teacher_cache=said.get("teacher_cache"),
             mgd=MGDOptions(
@@ -127,7 +129,7 @@ class ClassifyConfig(ImageRunConfig):
                 mgd_strength=STRENGTHS[weighing],
                 mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
                 mgd_adapter=form.adapter,
-                mgd_grid=said.get("mgd_grid", form.grid),
+                mgd_grid=said.get("mgd_grid", STORED_GRID if stored else form.grid),
                 mgd_update_freq=2,
                 mgd_update_images=form.update_images,
                 ignore=said.get("ignore", IGNORED.get(arch or "", ())),
@@ -174,12 +176,12 @@ OF_TRAINING = [
     *("mgd.*", "kd.*", "views.*", "network.taps", "teacher.teacher_taps", "teacher.teacher_size"),
     *("loader.limit", "loader.bad_images", "loader.shuffle_blocks", "loader.mean", "loader.std"),
     *("resume", "print_freq", "save_every", "label_fraction", "sync_bn", "val_every"),
-    "teacher_cache",
+    *("teacher_cache", "cache_views"),
 ]
 RULES = [
     Needs(OF_TRAINING, lambda c: not c.evaluate, "with --evaluate", "train without --evaluate"),
     Needs(["kd.kd_t", "kd.kd_weight"], lambda c: c.kd.kd, "without --kd", "add --kd"),
-    OF_CACHE,
+    *OF_CACHE,
     *shared_rules(
         "without matching", "match a teacher's maps: --teacher, without --mgd-weighing none"
     ),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mgd_ssl.ranges import require_least
 from mgd_ssl.settings.inherited import OF_VIEWS
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.settings.views import PresetViews
@@ -15,9 +16,17 @@ class ImageRunConfig(RunConfig):
     """Settings of a training command whose images are seen in random views."""
 
     teacher_cache: Path | None = None
-    """Folder that mgd-ssl cache wrote from DATA and the teacher. The answers stored there are read
-    instead of running the teacher. The cache sets size, crops and flips."""
+    """Folder of the teacher's answers to views of DATA, which are read instead of running the
+    teacher. mgd-ssl cache or --cache-views makes it. The cache sets size, crops and flips."""
+    cache_views: int = 0
+    """Make --teacher-cache first, with this many views of each image, where it is not there yet or
+    holds fewer. 0: it must be there."""
     views: PresetViews = field(default_factory=PresetViews)
+
+    def check(self) -> None:
+        """Refuse values out of range."""
+        super().check()
+        require_least(self, cache_views=0)
 
 
 def with_crops(views: PresetViews, said: Mapping[str, Any]) -> PresetViews:

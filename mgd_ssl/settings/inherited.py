@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mgd_ssl.cache.manifest import read_manifest
+from mgd_ssl.cache.manifest import MANIFEST, read_manifest
 from mgd_ssl.settings.run import IGNORED, THINNABLE
 
 if TYPE_CHECKING:  # it loads torch
@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # it loads torch
 
 USUAL_SIZE = 224  # side in pixels of the images that published networks are trained on
 LIVE, STORED = 1.5, 2.0  # sides of a teacher's views, of one in training and of one in a cache
+STORED_GRID = 4  # largest side of a map in a cache
 NETWORK = ("arch", "width", "stem", "stem_stride")
 OF_VIEWS = ("crop_min", "crop_max", "flip_p")
 
@@ -37,7 +38,7 @@ def told_by_teacher(said: Mapping[str, Any]) -> dict[str, Any]:
     return told_by(said.get("teacher"), given, said.get("arch", "resnet18"))
 
 
-def usual_teacher_size(said: Mapping[str, Any], size: int, times: float = LIVE) -> int:
+def usual_teacher_size(said: Mapping[str, Any], size: int, *, stored: bool) -> int:
     """Side of the teacher's images in pixels, where the user names none; 0 for the student's.
 
     Larger than the student's, at most the side that the teacher was trained on, and whole patches:
@@ -47,12 +48,12 @@ def usual_teacher_size(said: Mapping[str, Any], size: int, times: float = LIVE) 
     Args:
         said: option -> value, with what the files tell.
         size: side of the student's images in pixels.
-        times: how many times as large the teacher's are.
+        stored: whether the teacher is asked once, for a cache.
     """
     if "teacher_size" in said or said.get("teacher") is None:
         return int(said.get("teacher_size", 0))
     patch = said.get("teacher_patch") or _patch(str(said["teacher"]))
-    found = min(times * size, said.get("teacher_own_size", USUAL_SIZE))
+    found = min((STORED if stored else LIVE) * size, said.get("teacher_own_size", USUAL_SIZE))
     found = round(found / patch) * patch
     return int(found) if found > size else 0
 
@@ -63,13 +64,16 @@ def _patch(name: str) -> int:
     return int(named[1]) if named else 1
 
 
-def told_by_cache(folder: Path | None) -> dict[str, Any]:
+def told_by_cache(said: Mapping[str, Any]) -> dict[str, Any]:
     """What a teacher cache tells of its views, and of the maps that it holds.
+
+    One that is yet to be made tells nothing.
 
     Raises:
         ValueError: it is no cache, or damaged.
     """
-    if folder is None:
+    folder: Path | None = said.get("teacher_cache")
+    if folder is None or (said.get("cache_views") and not (folder / MANIFEST).is_file()):
         return {}
     manifest = read_manifest(folder)
     names = {"size": "size", "teacher_size": "teacher_size", "grid": "mgd_grid"}

@@ -12,6 +12,7 @@ from mgd_ssl.ranges import require_above, require_least
 from mgd_ssl.settings.effects import Needs
 from mgd_ssl.settings.image_run import ImageRunConfig, with_crops
 from mgd_ssl.settings.inherited import (
+    STORED_GRID,
     told_by_cache,
     told_by_start,
     told_by_teacher,
@@ -104,7 +105,7 @@ class PretrainConfig(ImageRunConfig):
         The initial weights take precedence over the teacher.
         """
         files = told_by_start(said) if said.get("student_weights") else told_by_teacher(said)
-        return {**files, **told_by_cache(said.get("teacher_cache"))}
+        return {**files, **told_by_cache(said)}
 
     @classmethod
     def recipe(cls, said: Mapping[str, Any]) -> Self:
@@ -118,7 +119,7 @@ class PretrainConfig(ImageRunConfig):
         teacher = said.get("teacher")
         if embedded and (matched or method.needs_teacher):
             teacher = teacher or EMBEDDED_TEACHER
-        start = said.get("student_weights")
+        start, stored = said.get("student_weights"), said.get("teacher_cache") is not None
         arch = None if start else said.get("arch", "resnet18")
         size = said.get("size", 32 if embedded else 224)
         return cls(
@@ -126,14 +127,16 @@ class PretrainConfig(ImageRunConfig):
             out=run_directory(said, arch, suffix="" if name == usual else f"-{name}"),
             method=name,
             network=student_network(said, embedded),
-            teacher=TeacherOptions(teacher, teacher_size=usual_teacher_size(said, size)),
+            teacher=TeacherOptions(
+                teacher, teacher_size=usual_teacher_size(said, size, stored=stored)
+            ),
             teacher_cache=said.get("teacher_cache"),
             mgd=MGDOptions(
                 mgd_weighing=weighing,
                 mgd_strength=STRENGTHS[weighing],
                 mgd_mode=usual_mode(said.get("mgd_reducer", "amp")),
                 mgd_adapter=method.adapter,
-                mgd_grid=said.get("mgd_grid", method.grid),
+                mgd_grid=said.get("mgd_grid", STORED_GRID if stored else method.grid),
                 mgd_update_images=method.update_images,
                 ignore=said.get("ignore", IGNORED.get(arch or "", ())),
             ),
@@ -216,7 +219,7 @@ def _preset(said: Mapping[str, Any], method: Method, embedded: bool) -> PresetVi
 
 
 RULES = [
-    OF_CACHE,
+    *OF_CACHE,
     *shared_rules("without matching", "match the teacher's maps: --mgd-weighing start"),
     Needs(
         ["evaluation.eval_data", "evaluation.knn_k", "evaluation.knn_t", "evaluation.knn_bank"],

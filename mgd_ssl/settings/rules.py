@@ -13,12 +13,20 @@ STEM_STRIDE = Needs(
 )
 
 
-OF_CACHE = Needs(
-    ["teacher_cache"],
-    lambda c: c.teacher.teacher is not None,
-    "without a teacher",
-    "name the one that it was made from: --teacher",
-)
+OF_CACHE = [
+    Needs(
+        ["teacher_cache"],
+        lambda c: c.teacher.teacher is not None,
+        "without a teacher",
+        "name the one that it was made from: --teacher",
+    ),
+    Needs(
+        ["cache_views"],
+        lambda c: c.teacher_cache is not None,
+        "without a folder for the answers",
+        "name one: --teacher-cache",
+    ),
+]
 
 
 def shared_rules(without: str, remedy: str) -> list[Needs]:

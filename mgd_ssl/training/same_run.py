@@ -28,7 +28,8 @@ Config = TypeVar("Config", bound=RunConfig)
 # the same.
 FREE_TO_CHANGE = {"data", "out", "resume", "overwrite", "dry_run", "print_freq", "save_every"}
 FREE_TO_CHANGE |= {"device", "evaluation", "workers", "bad_images", "logger"}
-FREE_TO_CHANGE |= {"teacher.teacher", "teacher_cache", "student_weights", "backbone_weights"}
+FREE_TO_CHANGE |= {"teacher.teacher", "student_weights", "backbone_weights"}
+FREE_TO_CHANGE |= {"teacher_cache", "cache_views"}
 BOUND = {"device.precision"}  # for all that its section is free
 MOST_NAMED = 6  # options that differ, in a message
 COMMANDS = {

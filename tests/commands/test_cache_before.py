@@ -1,0 +1,279 @@
+"""A training command makes its teacher cache first, and trains as from one that was there."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forked import run_on_two
+from image_files import class_tree
+from test_resume import differences
+from tiny_runs import TRAINING, asked, listing, read_last, stop_at, write_teacher
+
+from mgd_ssl.commands import cache, classify, pretrain
+from mgd_ssl.data.packing_size import free_bytes
+from mgd_ssl.runs import cache as runs
+from mgd_ssl.runs import output_folder
+from mgd_ssl.settings.cache import CacheConfig
+from mgd_ssl.settings.parsing import complete, parse
+from mgd_ssl.settings.pretrain import PretrainConfig
+
+IMAGES, VIEWS = 40, 2
+STUDENT = ["-a", "resnet18", "--width", "0.125", "--stem", "small", "--stem-stride", "2"]
+RUN = [*STUDENT, *TRAINING[:2], "--epochs", "3", "--size", "32", "-j", "0"]
+NO_FIGURES = ["--knn-every", "0", "--health-every", "0"]
+Capture = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    class_tree(root, {"cat": IMAGES // 2, "dog": IMAGES // 2})
+    return root
+
+
+def in_small_parts() -> None:
+    runs.PART_IMAGES = 16
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(runs, "PART_IMAGES", 16)
+
+
+def words(data: Path, teacher: Path, folder: Path, *more: str) -> list[str]:
+    """A command line that makes a cache in folder/cache and trains in folder/run."""
+    given = ["--teacher", str(teacher), "--teacher-cache", str(folder / "cache"), *RUN]
+    given += [] if "--cache-views" in more else ["--cache-views", str(VIEWS)]
+    return [str(data), *given, "--out", str(folder / "run"), *more]
+
+
+def train(data: Path, teacher: Path, folder: Path, *more: str) -> int:
+    return pretrain.main(words(data, teacher, folder, *NO_FIGURES, *more))
+
+
+def make_apart(data: Path, teacher: Path, out: Path, *more: str) -> None:
+    """By the command of its own."""
+    given = ["--views", str(VIEWS), "--size", "32", "-j", "0", *more]
+    assert cache.main([str(data), "--teacher", str(teacher), "--out", str(out), *given]) == 0
+
+
+@pytest.fixture(scope="module")
+def before(data: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was not interrupted, with the cache that it made."""
+    folder = tmp_path_factory.mktemp("before")
+    with Patch.context() as patch:
+        patch.setattr(runs, "PART_IMAGES", 16)
+        assert train(data, teacher, folder) == 0
+    return folder
+
+
+def test_it_makes_the_cache_of_the_command_and_trains_as_from_it(
+    data: Path, teacher: Path, tmp_path: Path, before: Path
+) -> None:
+    make_apart(data, teacher, tmp_path / "cache")
+    assert listing(tmp_path / "cache") == listing(before / "cache")
+    assert train(data, teacher, tmp_path, "--cache-views", "0") == 0
+    first, second = (read_last(folder / "run") for folder in (tmp_path, before))
+    assert differences(first["state_dict"], second["state_dict"]) == []
+
+
+def test_a_classifier_makes_its_own(data: Path, teacher: Path, tmp_path: Path) -> None:
+    found = []
+    for name, views in (("apart", "0"), ("before", str(VIEWS))):
+        if views == "0":
+            make_apart(data, teacher, tmp_path / name / "cache")
+        argv = words(data, teacher, tmp_path / name, "--cache-views", views)
+        assert classify.main(argv) == 0
+        found.append((listing(tmp_path / name / "cache"), read_last(tmp_path / name / "run")))
+    assert found[0][0] == found[1][0]
+    assert differences(found[0][1]["state_dict"], found[1][1]["state_dict"]) == []
+
+
+def test_of_methods_without_matching_no_maps_are_stored(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    assert train(data, teacher, tmp_path, "--method", "simreg", "--epochs", "1") == 0
+    make_apart(data, teacher, tmp_path / "apart", "--no-maps")
+    assert listing(tmp_path / "cache").keys() == listing(tmp_path / "apart").keys()
+    sizes = [
+        sum(len(content) for name, content in listing(place).items() if "view" in name)
+        for place in (tmp_path / "cache", tmp_path / "apart")
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def test_a_cache_that_is_there_is_not_made_again(
+    data: Path, teacher: Path, tmp_path: Path, before: Path, monkeypatch: Patch
+) -> None:
+    calls = asked(monkeypatch)
+    words = ["--teacher-cache", str(before / "cache"), "--seed", "1"]
+    assert train(data, teacher, tmp_path, *words) == 0
+    assert sum(calls) <= 8 + 16  # the look at its features, and the comparison with the cache
+
+
+def test_views_are_added_where_more_are_asked_for(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    make_apart(data, teacher, tmp_path / "cache")
+    first = listing(tmp_path / "cache")
+    assert train(data, teacher, tmp_path, "--cache-views", "3", "--epochs", "1") == 0
+    found = listing(tmp_path / "cache")
+    assert {name: found[name] for name in first if "view" in name} == {
+        name: content for name, content in first.items() if "view" in name
+    }
+    make_apart(data, teacher, tmp_path / "apart", "--views", "3")
+    assert found == listing(tmp_path / "apart")
+
+
+def test_what_stops_it_while_it_makes_the_cache_costs_nothing(
+    data: Path, teacher: Path, tmp_path: Path, before: Path, monkeypatch: Patch
+) -> None:
+    write = output_folder.write_part
+    written: list[Path] = []
+
+    def failing(path: Path, *rest: Any) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, *rest)
+
+    monkeypatch.setattr(output_folder, "write_part", failing)
+    assert train(data, teacher, tmp_path) != 0
+    assert not (tmp_path / "run").exists()
+    kept = {path: path.stat().st_mtime_ns for path in written}
+    monkeypatch.setattr(output_folder, "write_part", write)
+    assert train(data, teacher, tmp_path) == 0
+    assert {path: path.stat().st_mtime_ns for path in written} == kept
+    assert listing(tmp_path / "cache") == listing(before / "cache")
+    first, second = (read_last(folder / "run") for folder in (tmp_path, before))
+    assert differences(first["state_dict"], second["state_dict"]) == []
+
+
+def test_a_stopped_run_resumes_with_the_same_command(
+    data: Path, teacher: Path, tmp_path: Path, before: Path, monkeypatch: Patch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert train(data, teacher, tmp_path) != 0
+    calls = asked(monkeypatch)
+    assert train(data, teacher, tmp_path, "--resume") == 0
+    assert sum(calls) <= 8 + 16
+    first, second = (read_last(folder / "run") for folder in (tmp_path, before))
+    assert differences(first["state_dict"], second["state_dict"]) == []
+
+
+def test_two_processes_make_it_together(
+    data: Path, teacher: Path, tmp_path: Path, before: Path
+) -> None:
+    argv = words(data, teacher, tmp_path, *NO_FIGURES, "--accelerator", "cpu", "--epochs", "1")
+    run_on_two("pretrain", argv, in_small_parts)
+    assert listing(tmp_path / "cache") == listing(before / "cache")
+
+
+def test_a_dry_run_makes_none(data: Path, teacher: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert train(data, teacher, tmp_path, "--dry-run") == 0
+    assert list(tmp_path.iterdir()) == []
+    assert "no teacher cache is made" in capsys.readouterr().err
+
+
+def test_a_dry_run_reads_one_that_is_there(
+    data: Path, teacher: Path, tmp_path: Path, before: Path, capsys: Capture
+) -> None:
+    there = ["--teacher-cache", str(before / "cache")]
+    assert train(data, teacher, tmp_path, "--dry-run", *there) == 0
+    assert "the teacher is not run" in capsys.readouterr().err
+
+
+# the settings
+
+
+@pytest.mark.parametrize("size", [64, 96, 224])
+def test_the_defaults_are_those_of_the_cache(tmp_path: Path, size: int) -> None:
+    """Side of the teacher's views, grid of its maps and crops, as mgd-ssl cache would choose."""
+    given: dict[str, Any] = {"data": tmp_path, "teacher": Path("resnet50"), "size": size}
+    run = complete(PretrainConfig, **given, teacher_cache=tmp_path / "c", cache_views=7)
+    own = complete(CacheConfig, **given)
+    assert run.teacher.teacher_size == own.teacher.teacher_size
+    assert (run.mgd.mgd_grid, run.views.crop_min) == (own.grid, own.crop_min)
+    live = complete(PretrainConfig, **given)
+    assert live.mgd.mgd_grid != run.mgd.mgd_grid
+
+
+def test_what_is_given_counts(tmp_path: Path) -> None:
+    given = ["d", "--teacher", "resnet50", "--teacher-cache", str(tmp_path / "c")]
+    given += ["--cache-views", "2", "--teacher-size", "240", "--mgd-grid", "2"]
+    config = parse(PretrainConfig, "pretrain.py", given)
+    assert (config.teacher.teacher_size, config.mgd.mgd_grid) == (240, 2)
+
+
+# what is refused
+
+
+def refused(capsys: Capture, status: int) -> str:
+    assert status == 1
+    return " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--cache-views", "-1"], "cache_views: got -1, expected 0 or more"),
+        (["--teacher-cache", "run/cache"], "cache lies in the run's directory .*--teacher-cache"),
+        (["--teacher-cache", "run"], "lies in the run's directory"),
+        (["--teacher-taps", "last=nowhere"], "nowhere"),
+        (["--method", "mgd", "--cache-views", "1", "--moco-k", "16"], "got 1 view of each image"),
+    ],
+)
+def test_bad_options_are_refused_and_no_run_is_begun(
+    data: Path,
+    teacher: Path,
+    tmp_path: Path,
+    monkeypatch: Patch,
+    capsys: Capture,
+    more: list[str],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status = pretrain.main(words(data, teacher, Path(), *NO_FIGURES, *more))
+    assert re.search(said, refused(capsys, status))
+    assert not Path("run").exists() and not Path("cache").exists()
+
+
+def test_a_directory_that_is_taken_is_refused_before_the_work(
+    data: Path, teacher: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    assert "notes.txt" in refused(capsys, train(data, teacher, tmp_path))
+    assert not (tmp_path / "cache").exists()
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_a_disk_that_is_too_small_is_told_in_this_commands_options(
+    data: Path, teacher: Path, tmp_path: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    assert free_bytes(tmp_path) > 100
+    monkeypatch.setattr(runs, "free_bytes", lambda _: 100)
+    said = refused(capsys, train(data, teacher, tmp_path))
+    assert "teacher_cache: " in said
+    assert "with --teacher-cache, or store fewer --cache-views or a smaller --mgd-grid" in said
+
+
+def test_a_cache_of_another_teacher_stays_as_it_is(
+    data: Path, tmp_path: Path, before: Path, capsys: Capture
+) -> None:
+    other = write_teacher(tmp_path / "other.pth.tar", width=0.125)
+    there = listing(before / "cache")
+    for views in ("2", "3"):
+        argv = ["--teacher-cache", str(before / "cache"), "--cache-views", views]
+        said = refused(capsys, train(data, other, tmp_path, *argv))
+        assert re.search("does not belong to this run|a cache made from another", said)
+        assert listing(before / "cache") == there
+
+
+def test_views_without_a_folder_are_refused(data: Path, teacher: Path, capsys: Capture) -> None:
+    argv = [str(data), "--teacher", str(teacher), "--cache-views", "2", *RUN]
+    said = refused(capsys, pretrain.main(argv))
+    assert "--cache-views 2" in said and "--teacher-cache" in said
