@@ -7,7 +7,10 @@ from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import KeyReport
 from mgd_ssl.settings.image_run import ImageRunConfig
 from mgd_ssl.tasks.task import FrozenTeacher, Teacher
+from mgd_ssl.training.logging import logger
 from mgd_ssl.training.training_data import ImageData
+
+ADVISED_VIEWS = 7  # of each image in a teacher cache; docs/log.md
 
 
 def image_data(
@@ -32,6 +35,12 @@ def image_data(
         ValueError: the cache is not of this run, or cannot be made.
     """
     if config.teacher_cache is None:
+        if teacher and config.optim.epochs > ADVISED_VIEWS and fabric.is_global_zero:
+            logger.info(
+                "the teacher runs in every step; --teacher-cache FOLDER --cache-views %d stores its "
+                "answers first and trains without it",
+                ADVISED_VIEWS,
+            )
         return ImageData(config, fabric, source, config.views, **kinds)
     from mgd_ssl.runs.cache_before import make_cache  # not needed where the teacher is run
     from mgd_ssl.runs.cached_teacher import open_cache
