@@ -1,4 +1,4 @@
-"""A student for ImageNet without labels: cache the teacher, distill, probe.
+"""A student for ImageNet without labels: distill from a teacher cache, probe.
 
     python recipes/imagenet_pretraining.py IMAGENET moco_v2_800ep_pretrain.pth.tar
     python recipes/imagenet_pretraining.py IMAGENET dinov2_vits14_pretrain.pth --devices 8
@@ -50,16 +50,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def commands(options: argparse.Namespace, extra: Sequence[str] = ()) -> list[list[str]]:
-    """The command lines: cache, training, kNN, linear probe."""
+    """The command lines: training with its cache, kNN, linear probe."""
     out = options.out.absolute() / Path(options.teacher).name.partition(".")[0]
     cache, student = out / "cache", out / options.arch
     given = [*taught(options), *FAST, "--devices", options.devices]
     measured = [str(student), str(options.data.absolute()), "-j", options.workers]
     return [
-        ["-m", "mgd_ssl", "cache", *given, "--views", options.views, "--out", str(cache)],
         [
             *("pretrain.py", *given, "-a", options.arch, "--epochs", options.epochs),
-            *("--teacher-cache", str(cache), "--out", str(student), "--resume", *extra),
+            *("--teacher-cache", str(cache), "--cache-views", options.views),
+            *("--out", str(student), "--resume", *extra),
         ],
         ["knn_eval.py", *measured, "--out", str(out / f"{options.arch}-knn.json")],
         ["linear_eval.py", *measured, "--out", str(out / f"{options.arch}-linear.json")],

@@ -10,7 +10,6 @@ from PIL import Image
 
 from mgd_ssl.commands import classify
 from mgd_ssl.data import open_source
-from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.evaluation import KnnConfig, LinearEvalConfig
 from mgd_ssl.settings.parsing import parse
@@ -84,13 +83,12 @@ def test_imagenets_pretraining_is_cached_trained_and_measured(
     main = recipe("imagenet_pretraining").main
     out = ["--out", str(tmp_path / "out"), "--devices", "8", "--epochs", "50"]
     main(["imagenet", "resnet50", *out, "-a", "resnet34", "--", "--seed", "3"])
-    (_, _, _, *caching), (_, *training), (_, *near), (_, *probing) = called
-    made = parse(CacheConfig, "mgd-ssl cache", caching)
-    assert (made.out, made.views, made.size) == (tmp_path / "out/resnet50/cache", 20, 224)
-    run = parse(PretrainConfig, "pretrain.py", [w for w in training if "cache" not in w])
+    (_, *training), (_, *near), (_, *probing) = called
+    run = parse(PretrainConfig, "pretrain.py", training)
+    assert (run.teacher_cache, run.cache_views) == (tmp_path / "out/resnet50/cache", 20)
+    assert run.loader.size == 224
     assert (run.method, run.network.arch) == ("mgd-plus", "resnet34")
     assert (run.optim.epochs, run.seed) == (50, 3)
-    assert str(tmp_path / "out/resnet50/cache") in training
     student = tmp_path / "out/resnet50/resnet34"
     assert parse(KnnConfig, "knn_eval.py", near).checkpoint == student
     assert parse(LinearEvalConfig, "linear_eval.py", probing).checkpoint == student

@@ -48,6 +48,7 @@ SMALL = {  # added to the options of a command, where the last one counts
 OTHERWISE = {  # what a page says -> what is run
     "--devices 8": "--devices 2",
     "--devices 4": "--devices 2",
+    "--cache-views 7": "--cache-views 1 --size 56",
     "timm/vit_tiny_patch16_224": "timm/vit_tiny_patch16_224 --size 64",
     "--nproc_per_node=8": "--nproc_per_node=2",
     "checkpoint.pth --teacher-arch timm/": "regnety_032.pth --teacher-arch timm/",
