@@ -37,8 +37,8 @@ def image_data(
     if config.teacher_cache is None:
         if teacher and config.optim.epochs > ADVISED_VIEWS and fabric.is_global_zero:
             logger.info(
-                "the teacher runs in every step; --teacher-cache FOLDER --cache-views %d asks it once, "
-                "before the first step",
+                "the teacher runs in every step; to ask it only once, before the first step, give "
+                "--teacher-cache FOLDER --cache-views %d",
                 ADVISED_VIEWS,
             )
         return ImageData(config, fabric, source, config.views, **kinds)
