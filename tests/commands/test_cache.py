@@ -329,7 +329,7 @@ def test_a_folder_of_something_else_is_refused(
     assert "is not empty" in refused(capsys, make(data, teacher, tmp_path))
     before = listing(cached)
     said = refused(capsys, make(data, teacher, cached, "--crop-min", "0.3", "--grid", "2"))
-    assert "made from another crop_min, grid, maps" in said
+    assert "that differs in crop_min, grid, maps" in said
     assert listing(cached) == before
 
 
