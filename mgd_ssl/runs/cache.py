@@ -124,8 +124,8 @@ def require_same(out: Path, manifest: Manifest) -> Manifest:
         was, now = there.to_dict(), manifest.to_dict()
         differ = [k for k in was if was[k] != now[k] and k not in ("views", "teacher")]
         raise ValueError(
-            f"out: {out} holds a cache that differs in {', '.join(differ)}; expected the same to go "
-            "on with it. Name another folder with --out, or delete it"
+            f"out: {out} holds a cache that differs in {', '.join(differ)}; expected the same to "
+            "go on with it. Name another folder with --out, or delete it"
         )
     return replace(manifest, views=max(manifest.views, there.views))
 

@@ -1,6 +1,7 @@
 """A teacher cache of a run: whether it is of its teacher, images and views."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 
 from mgd_ssl import distributed
 from mgd_ssl.cache.answers import Answers
-from mgd_ssl.cache.manifest import Manifest
+from mgd_ssl.cache.manifest import Manifest, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import ImageDataset, ImageSource, data_digest, spread_out
 from mgd_ssl.data.views import to_unit
@@ -32,7 +33,9 @@ def open_cache(
         ValueError: it is of another teacher, other images or other views, or it is not whole.
     """
     assert config.teacher_cache
-    cache = TeacherCache.open(config.teacher_cache)
+    made_from = read_manifest(config.teacher_cache)
+    used = replace(made_from, views=config.cache_views or made_from.views)
+    cache = TeacherCache(config.teacher_cache, used)
     distributed.together(lambda: check_cache(cache, config, source, teacher, report))
     manifest = cache.manifest
     logger.info(

@@ -19,8 +19,8 @@ class ImageRunConfig(RunConfig):
     """Folder of the teacher's answers to views of DATA, which are read instead of running the
     teacher. mgd-ssl cache or --cache-views makes it. The cache sets size, crops and flips."""
     cache_views: int = 0
-    """Make --teacher-cache first, with this many views of each image, where it is not there yet or
-    holds fewer. 0: it must be there."""
+    """Train from this many views of each image in --teacher-cache; those that are not there are
+    made first. 0: all that are there."""
     views: PresetViews = field(default_factory=PresetViews)
 
     def check(self) -> None:

@@ -161,7 +161,10 @@ def _changed_sources(content: Mapping[str, Any], sources: Mapping[str, Any]) -> 
 
     changed = ["the teacher's weights are others"] if differs("teacher") else []
     if differs("cache"):
-        changed.append("the teacher cache is another, or there is one in one of the two alone")
+        changed.append(
+            "the teacher cache is another, or of another number of views (--cache-views), or there "
+            "is one in one of the two alone"
+        )
     if differs("start"):
         changed.append("the weights that the student starts from are others")
     if differs("images"):
@@ -210,7 +213,7 @@ def cache_identity(config: RunConfig) -> str | None:
     if not (isinstance(config, ImageRunConfig) and config.teacher_cache):
         return None
     manifest = read_manifest(config.teacher_cache)
-    return f"{manifest.identity}, {manifest.views} views"
+    return f"{manifest.identity}, {config.cache_views or manifest.views} views"
 
 
 def identify(config: RunConfig, task: Task, source: ImageSource) -> dict[str, Any]:

@@ -127,6 +127,32 @@ def test_views_are_added_where_more_are_asked_for(
     assert found == listing(tmp_path / "apart")
 
 
+def test_a_cache_that_has_grown_serves_a_run_of_fewer_views(
+    data: Path, teacher: Path, tmp_path: Path, before: Path, monkeypatch: Patch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert train(data, teacher, tmp_path) != 0
+    make_apart(data, teacher, tmp_path / "cache", "--views", "3")  # for another run
+    assert train(data, teacher, tmp_path, "--resume") == 0
+    first, second = (read_last(folder / "run") for folder in (tmp_path, before))
+    assert differences(first["state_dict"], second["state_dict"]) == []
+    grown = ["--cache-views", "0", "--out", str(tmp_path / "three")]
+    assert train(data, teacher, tmp_path, *grown) == 0  # all that are there
+    third = read_last(tmp_path / "three")["state_dict"]
+    assert differences(third, second["state_dict"]) != []
+
+
+def test_a_run_does_not_go_on_with_another_number_of_views(
+    data: Path, teacher: Path, tmp_path: Path, capsys: Capture, monkeypatch: Patch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert train(data, teacher, tmp_path) != 0
+    said = refused(capsys, train(data, teacher, tmp_path, "--resume", "--cache-views", "3"))
+    assert "of another number of views (--cache-views)" in said
+
+
 def test_what_stops_it_while_it_makes_the_cache_costs_nothing(
     data: Path, teacher: Path, tmp_path: Path, before: Path, monkeypatch: Patch
 ) -> None:
