@@ -28,6 +28,8 @@ def make_cache(config: ImageRunConfig, fabric: Fabric) -> None:
         return
     distributed.from_first(lambda: _check_places(config))
     logger.info("the teacher's answers are stored first; later runs with this teacher read them")
+    if config.loader.limit:
+        logger.warning("--limit: a cache is of all images of DATA, also of those left out here")
     try:
         store(_cache_config(config), fabric)
     except ValueError as error:

@@ -212,6 +212,14 @@ def test_a_dry_run_reads_one_that_is_there(
     assert "the teacher is not run" in capsys.readouterr().err
 
 
+def test_a_limited_run_says_that_the_cache_is_of_all_images(
+    data: Path, teacher: Path, tmp_path: Path, before: Path, capsys: Capture
+) -> None:
+    assert train(data, teacher, tmp_path, "--limit", "16", "--epochs", "1") == 0
+    assert "a cache is of all images of DATA" in capsys.readouterr().err
+    assert listing(tmp_path / "cache") == listing(before / "cache")
+
+
 # the settings
 
 
