@@ -35,7 +35,7 @@ def image_data(
         ValueError: the cache is not of this run, or cannot be made.
     """
     if config.teacher_cache is None:
-        if teacher and config.optim.epochs > ADVISED_VIEWS and fabric.is_global_zero:
+        if teacher and config.optim.epochs > ADVISED_VIEWS and not config.resume:
             logger.info(
                 "the teacher runs in every step; to ask it only once, before the first step, give "
                 "--teacher-cache FOLDER --cache-views %d",

@@ -64,9 +64,9 @@ class ViewOptions:
 # moco_v1 and moco_v2 are those of the papers; small is for 28 to 64 pixels; crops is for students
 # that imitate a teacher, and for classifiers of small images; linear is for MoCo's linear probe.
 PRESETS: dict[str, ViewOptions] = {
-    "moco_v1": ViewOptions(0.2, 1, 0.5, 0.4, 0.4, 0.4, 0.4, 1.0, grey_p=0.2, grey_first=True),
-    "moco_v2": ViewOptions(0.2, 1, 0.5, 0.4, 0.4, 0.4, 0.1, 0.8, grey_p=0.2, blur_p=0.5),
-    "small": ViewOptions(0.2, 1, 0.5, 0.4, 0.4, 0.2, 0.05, 0.8, grey_p=0.1),
+    "moco_v1": ViewOptions(0.2, 1.0, 0.5, 0.4, 0.4, 0.4, 0.4, 1.0, grey_p=0.2, grey_first=True),
+    "moco_v2": ViewOptions(0.2, 1.0, 0.5, 0.4, 0.4, 0.4, 0.1, 0.8, grey_p=0.2, blur_p=0.5),
+    "small": ViewOptions(0.2, 1.0, 0.5, 0.4, 0.4, 0.2, 0.05, 0.8, grey_p=0.1),
     "crops": ViewOptions(crop_min=0.5),
     "linear": ViewOptions(crop_min=0.08),
 }
