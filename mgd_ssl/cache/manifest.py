@@ -107,7 +107,7 @@ def read_manifest(folder: Path) -> Manifest:
     if not file.is_file():
         raise ValueError(
             f"teacher cache: got {folder}, which holds no {MANIFEST}; expected a folder that "
-            "mgd-ssl cache wrote; or give a training command --cache-views 7, which makes it first"
+            "mgd-ssl cache wrote; or add --cache-views 7, which makes it first"
         )
     try:
         content = json.loads(file.read_bytes())

@@ -16,7 +16,10 @@ from mgd_ssl.files import write_bytes
 
 # One entry, the cache's identity and a checksum: the order of several is not always the same.
 ENTRY = "cache"
-REMEDY = "repeat the mgd-ssl cache command that began it, which makes the part again"
+REMEDY = (
+    "delete it and repeat the command that made the cache, mgd-ssl cache or a run with "
+    "--cache-views, which makes the part again"
+)
 
 Shapes = Mapping[str, tuple[int, ...]] | None  # None: any
 

@@ -57,6 +57,7 @@ def store(config: CacheConfig, fabric: Fabric) -> None:
     place(teacher, config.device, fabric.device)
     maker = Maker(config, fabric, source, teacher, TeacherCache(config.out, manifest))
     missing = distributed.from_first(lambda: maker.cache.missing(checksums=True))
+    missing = [(view, part) for view, part in missing if view < config.views]
     require_room(maker, missing)
     with ExitStack() as stack:
 
@@ -156,8 +157,8 @@ def require_room(maker: Maker, missing: list[tuple[int, int]]) -> None:
     if needed > free:
         raise ValueError(
             f"out: {cache.folder} needs {gigabytes(needed)}, and {gigabytes(free)} of the disk are "
-            "free; expected more. Name a folder on another disk with --out, or store fewer --views "
-            "or a smaller --grid"
+            "free; expected more. Name a folder on another disk with --out, or store fewer --views"
+            f"{' or a smaller --grid' if made_from.maps else ''}"
         )
     if missing:
         rate = maker.images_per_second()

@@ -1,10 +1,11 @@
 """The teacher cache that a training command makes before it trains."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from mgd_ssl import distributed
-from mgd_ssl.cache.manifest import MANIFEST
+from mgd_ssl.cache.manifest import MANIFEST, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.files import require_writable
@@ -37,13 +38,17 @@ def make_cache(config: ImageRunConfig, fabric: Fabric) -> None:
 
 
 def is_made(config: ImageRunConfig) -> bool:
-    """Whether a run need not make its cache: it holds the views, and no part is missing."""
-    folder = config.teacher_cache
-    if folder is None or not (config.cache_views and (folder / MANIFEST).is_file()):
-        return not config.cache_views
-    cache = TeacherCache.open(folder)
-    enough = cache.manifest.views >= config.cache_views
-    return enough and not cache.missing(checksums=False)
+    """Whether a run need not make its cache: none of the parts that it reads is missing."""
+    if not config.cache_views:
+        return True
+    folder = _folder(config)
+    if not (folder / MANIFEST).is_file():
+        return False
+    manifest = read_manifest(folder)
+    if manifest.views < config.cache_views:
+        return False
+    used = TeacherCache(folder, replace(manifest, views=config.cache_views))
+    return not used.missing(checksums=False)
 
 
 def _check_places(config: ImageRunConfig) -> None:
@@ -84,6 +89,7 @@ def _cache_config(config: ImageRunConfig) -> CacheConfig:
 
 
 def _as_called_here(message: str) -> str:
+    """A message of ``mgd-ssl cache`` in the options of a training command."""
     message = re.sub(r"^out: ", "teacher_cache: ", message)
     return re.sub(r"(?<!\S)--\w+", lambda found: CALLED.get(found[0], found[0]), message)
 

@@ -71,8 +71,8 @@ def check_cache(
         view, part = missing[0]
         raise ValueError(
             f"teacher_cache: {len(missing)} of {every} parts of {cache.folder} are missing or "
-            f"damaged, the first of view {view}, part {part}; repeat the mgd-ssl cache command "
-            "that began it, which makes them"
+            f"damaged, the first of view {view}, part {part}; repeat the command that made "
+            "the cache, mgd-ssl cache or a run with --cache-views, which makes them"
         )
     check_answers(cache, source.whole, teacher)
 

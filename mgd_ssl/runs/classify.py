@@ -26,7 +26,7 @@ from mgd_ssl.models import (
 )
 from mgd_ssl.runs.classify_evaluation import evaluate
 from mgd_ssl.runs.classify_teacher import distill, load_teacher
-from mgd_ssl.runs.image_data import image_data
+from mgd_ssl.runs.image_data import advise_cache, image_data
 from mgd_ssl.runs.next_steps import classifier_steps
 from mgd_ssl.runs.val_part import with_val_part
 from mgd_ssl.settings.classify import ClassifyConfig
@@ -63,7 +63,9 @@ def run(config: ClassifyConfig) -> None:
     if config.evaluate:
         evaluate(config)
     else:
-        build(*start_run(located(config))).train()
+        config, fabric = start_run(located(config))
+        advise_cache(config, fabric)
+        build(config, fabric).train()
 
 
 def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":

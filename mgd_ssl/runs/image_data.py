@@ -13,6 +13,19 @@ from mgd_ssl.training.training_data import ImageData
 ADVISED_VIEWS = 7  # of each image in a teacher cache; docs/log.md
 
 
+def advise_cache(config: ImageRunConfig, fabric: Fabric) -> None:
+    """Name the options of a teacher cache where a long run would be faster with one."""
+    teacher, epochs = config.teacher.teacher, config.optim.epochs
+    if teacher is None or config.teacher_cache or config.resume or epochs <= ADVISED_VIEWS:
+        return
+    if fabric.is_global_zero:
+        logger.info(
+            "the teacher runs in every step; --teacher-cache FOLDER --cache-views %d stores its "
+            "answers first, and the run then takes less time",
+            ADVISED_VIEWS,
+        )
+
+
 def image_data(
     config: ImageRunConfig,
     fabric: Fabric,
@@ -35,12 +48,6 @@ def image_data(
         ValueError: the cache is not of this run, or cannot be made.
     """
     if config.teacher_cache is None:
-        if teacher and config.optim.epochs > ADVISED_VIEWS and not config.resume:
-            logger.info(
-                "the teacher runs in every step; to ask it only once, before the first step, give "
-                "--teacher-cache FOLDER --cache-views %d",
-                ADVISED_VIEWS,
-            )
         return ImageData(config, fabric, source, config.views, **kinds)
     from mgd_ssl.runs.cache_before import make_cache  # not needed where the teacher is run
     from mgd_ssl.runs.cached_teacher import open_cache

@@ -12,7 +12,7 @@ from mgd_ssl.losses.moco import MoCo
 from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
 from mgd_ssl.models import BackboneSpec, without_head
 from mgd_ssl.objectives.objective import WithQueue
-from mgd_ssl.runs.image_data import image_data
+from mgd_ssl.runs.image_data import advise_cache, image_data
 from mgd_ssl.runs.next_steps import data_words, next_steps
 from mgd_ssl.runs.pretrain_evaluation import (
     build_health,
@@ -44,6 +44,7 @@ OLDER = (("backbone.", "module.encoder_q."), ("objective.", "module.objective.")
 def run(config: PretrainConfig) -> Path:
     """Pretrain a student; returns the run's directory."""
     config, fabric = start_run(located(config))
+    advise_cache(config, fabric)
     run = build(without_making(config) if config.dry_run else config, fabric)
     if config.dry_run:
         from mgd_ssl.runs.dry_run import dry_run
@@ -78,7 +79,10 @@ def without_making(config: PretrainConfig) -> PretrainConfig:
 
     if is_made(config):
         return config
-    logger.info("dry run: no teacher cache is made, so the teacher runs in every step")
+    logger.info(
+        "dry run: no teacher cache is made; speed and time are those of a teacher that runs in "
+        "every step, and with the cache the run is faster"
+    )
     return replace(config, teacher_cache=None, cache_views=0)
 
 

@@ -16,11 +16,11 @@ class ImageRunConfig(RunConfig):
     """Settings of a training command whose images are seen in random views."""
 
     teacher_cache: Path | None = None
-    """Folder of the teacher's answers to views of DATA, which are read instead of running the
-    teacher. mgd-ssl cache or --cache-views makes it. The cache sets size, crops and flips."""
+    """Folder of the teacher's answers, which are read instead of running it. They set size, crops
+    and flips."""
     cache_views: int = 0
-    """Train from this many views of each image in --teacher-cache; those that are not there are
-    made first. 0: all that are there."""
+    """Views of each image to read from --teacher-cache; missing ones are made first, of all DATA.
+    0: all that are there."""
     views: PresetViews = field(default_factory=PresetViews)
 
     def check(self) -> None:

@@ -75,7 +75,7 @@ class PretrainConfig(ImageRunConfig):
 
     MAIN: ClassVar = (
         *("data", "teacher", "arch", "method", "out", "size", "epochs", "batch_size"),
-        *("workers", "devices", "precision", "resume", "dry_run"),
+        *("teacher_cache", "cache_views", "workers", "devices", "precision", "resume", "dry_run"),
     )
     EXAMPLE: ClassVar = "python pretrain.py photos --teacher dinov2_vits14_pretrain.pth -a resnet18"
 

@@ -114,7 +114,9 @@ def test_a_short_part_is_found_without_being_read_and_a_changed_one_as_it_is_rea
     assert cache.missing(checksums=False) == [(1, 2)]
     cache.read(2, np.arange(4, IMAGES))
     for view, image, path in ((1, 8, short), (2, 3, changed), (2, 3, changed)):
-        with pytest.raises(PartError, match=f"{path} is .*; repeat the mgd-ssl cache command"):
+        with pytest.raises(
+            PartError, match=f"{path} is .*; delete it and repeat the command that made"
+        ):
             cache.read(view, np.array([image]))
 
 
@@ -155,7 +157,7 @@ def test_a_part_of_another_cache_is_missing_and_refused(cache: TeacherCache) -> 
 def test_a_part_that_stands_for_another_of_other_length_is_missing(cache: TeacherCache) -> None:
     part_path(cache.folder, 0, 0).rename(part_path(cache.folder, 0, 2))
     assert cache.missing(checksums=True) == [(0, 0), (0, 2)]
-    with pytest.raises(ValueError, match=r"is missing; repeat the mgd-ssl cache command"):
+    with pytest.raises(ValueError, match=r"is missing; delete it and repeat the command that made"):
         cache.read(0, np.array([0]))
     with pytest.raises(ValueError, match="holds other columns"):
         cache.read(0, np.array([9]))

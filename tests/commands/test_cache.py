@@ -403,7 +403,7 @@ def test_a_cache_that_is_cut_short_is_refused_with_what_completes_it(
     part_path(out, 1, 0).unlink()
     said = refused(capsys, train(data, teacher, out, tmp_path / "run"))
     assert "1 of 6 parts" in said and "the first of view 1, part 0" in said
-    assert "repeat the mgd-ssl cache command" in said
+    assert "repeat the command that made the cache" in said
 
 
 def test_a_changed_part_ends_a_run_as_it_is_first_read_and_costs_no_bit(
@@ -414,7 +414,7 @@ def test_a_changed_part_ends_a_run_as_it_is_first_read_and_costs_no_bit(
     changed = part_path(out, 1, 0)
     changed.write_bytes(changed.read_bytes()[:-1] + b"\x55")
     said = refused(capsys, train(data, teacher, out, tmp_path / "run"))
-    assert f"{changed} is not as it was written; repeat the mgd-ssl cache command" in said
+    assert f"{changed} is not as it was written; delete it and repeat" in said
     assert read_last(tmp_path / "run")["progress"]["epoch"] == 1
     again = refused(capsys, train(data, teacher, out, tmp_path / "run", "--resume"))
     assert again == said

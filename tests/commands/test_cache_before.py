@@ -59,6 +59,11 @@ def make_apart(data: Path, teacher: Path, out: Path, *more: str) -> None:
     assert cache.main([str(data), "--teacher", str(teacher), "--out", str(out), *given]) == 0
 
 
+def assert_same_student(folder: Path, other: Path) -> None:
+    first, second = (read_last(place / "run")["state_dict"] for place in (folder, other))
+    assert differences(first, second) == []
+
+
 @pytest.fixture(scope="module")
 def before(data: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was not interrupted, with the cache that it made."""
@@ -75,8 +80,7 @@ def test_it_makes_the_cache_of_the_command_and_trains_as_from_it(
     make_apart(data, teacher, tmp_path / "cache")
     assert listing(tmp_path / "cache") == listing(before / "cache")
     assert train(data, teacher, tmp_path, "--cache-views", "0") == 0
-    first, second = (read_last(folder / "run") for folder in (tmp_path, before))
-    assert differences(first["state_dict"], second["state_dict"]) == []
+    assert_same_student(tmp_path, before)
 
 
 def test_a_classifier_makes_its_own(data: Path, teacher: Path, tmp_path: Path) -> None:
@@ -135,12 +139,11 @@ def test_a_cache_that_has_grown_serves_a_run_of_fewer_views(
         assert train(data, teacher, tmp_path) != 0
     make_apart(data, teacher, tmp_path / "cache", "--views", "3")  # for another run
     assert train(data, teacher, tmp_path, "--resume") == 0
-    first, second = (read_last(folder / "run") for folder in (tmp_path, before))
-    assert differences(first["state_dict"], second["state_dict"]) == []
+    assert_same_student(tmp_path, before)
     grown = ["--cache-views", "0", "--out", str(tmp_path / "three")]
     assert train(data, teacher, tmp_path, *grown) == 0  # all that are there
     third = read_last(tmp_path / "three")["state_dict"]
-    assert differences(third, second["state_dict"]) != []
+    assert differences(third, read_last(before / "run")["state_dict"]) != []
 
 
 def test_a_run_does_not_go_on_with_another_number_of_views(
@@ -173,8 +176,7 @@ def test_what_stops_it_while_it_makes_the_cache_costs_nothing(
     assert train(data, teacher, tmp_path) == 0
     assert {path: path.stat().st_mtime_ns for path in written} == kept
     assert listing(tmp_path / "cache") == listing(before / "cache")
-    first, second = (read_last(folder / "run") for folder in (tmp_path, before))
-    assert differences(first["state_dict"], second["state_dict"]) == []
+    assert_same_student(tmp_path, before)
 
 
 def test_a_stopped_run_resumes_with_the_same_command(
@@ -186,8 +188,26 @@ def test_a_stopped_run_resumes_with_the_same_command(
     calls = asked(monkeypatch)
     assert train(data, teacher, tmp_path, "--resume") == 0
     assert sum(calls) <= 8 + 16
-    first, second = (read_last(folder / "run") for folder in (tmp_path, before))
-    assert differences(first["state_dict"], second["state_dict"]) == []
+    assert_same_student(tmp_path, before)
+
+
+def test_a_stopped_cache_of_more_views_is_made_as_far_as_a_run_reads_it(
+    data: Path, teacher: Path, tmp_path: Path, before: Path
+) -> None:
+    make_apart(data, teacher, tmp_path / "cache", "--views", "3")
+    for name in ("view_0001/000001.safetensors", "view_0002/000000.safetensors"):
+        (tmp_path / "cache" / name).unlink()  # as if it had been stopped
+    assert train(data, teacher, tmp_path) == 0
+    assert (tmp_path / "cache" / "view_0001/000001.safetensors").exists()
+    assert not (tmp_path / "cache" / "view_0002/000000.safetensors").exists()
+    assert_same_student(tmp_path, before)
+
+
+def test_a_preset_and_the_same_crops_in_numbers_are_one_cache(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    assert train(data, teacher, tmp_path, "--preset", "moco_v2", "--epochs", "1") == 0
+    make_apart(data, teacher, tmp_path / "cache", "--crop-min", "0.2", "--views", "3")
 
 
 def test_two_processes_make_it_together(
