@@ -14,7 +14,7 @@ from mgd_ssl.data import ImageSource, data_digest, open_sources
 from mgd_ssl.data.packing_size import free_bytes
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.files import require_writable, write_text
-from mgd_ssl.models import KeyReport, Taps, load_backbone, probe
+from mgd_ssl.models import KeyReport, Taps, backbone_state, load_backbone, probe
 from mgd_ssl.progress import format_duration
 from mgd_ssl.runs.cache_maker import Maker
 from mgd_ssl.runs.output_folder import LOCK, PART_IMAGES, alone, gigabytes
@@ -41,33 +41,63 @@ def run(config: CacheConfig) -> None:
     start_logging()
     require_writable(config.out / MANIFEST)
     config = replace(config, device=settled(config.device))
-    store(config, start_fabric(config.device))
-    words = shlex.join(training_words(config))
-    logger.info("cached: python pretrain.py %s", words, extra=UNBROKEN)
-
-
-def store(config: CacheConfig, fabric: Fabric) -> None:
-    """Store the answers that are still missing, on processes that have started; see `run`."""
+    fabric = start_fabric(config.device)
     source = open_sources(config.data, "train", **config.opening)
     check_readable(source, "the cache", config.exif)
     teacher, report = load_teacher(config)
     check_teacher(teacher, config.size, source, config.exif)
+    store(build_maker(config, fabric, source, teacher, report))
+    words = shlex.join(training_words(config))
+    logger.info("cached: python pretrain.py %s", words, extra=UNBROKEN)
+
+
+def build_maker(
+    config: CacheConfig,
+    fabric: Fabric,
+    source: ImageSource,
+    teacher: Teacher,
+    report: KeyReport,
+) -> Maker:
+    """What makes the answers that are still missing; nothing is written yet.
+
+    Args:
+        config: of the cache.
+        fabric: devices and precision.
+        source: all images of the data.
+        teacher: frozen, with a reader of the maps that are stored.
+        report: of loading it.
+
+    Raises:
+        ValueError: the folder holds something else, or the disk is too small.
+    """
     manifest = describe(config, source, teacher, report)
-    manifest = distributed.together(lambda: require_same(config.out, manifest))
-    place(teacher, config.device, fabric.device)
-    maker = Maker(config, fabric, source, teacher, TeacherCache(config.out, manifest))
-    missing = distributed.from_first(lambda: maker.cache.missing(checksums=True))
-    missing = [(view, part) for view, part in missing if view < config.views]
-    require_room(maker, missing)
+    distributed.from_first(lambda: require_same(config.out, manifest))
+    cache = TeacherCache(config.out, manifest)
+    missing = distributed.from_first(lambda: cache.missing(checksums=True))
+    maker = Maker(config, fabric, source, teacher, cache, missing)
+    distributed.from_first(lambda: require_room(maker))
+    return maker
+
+
+def store(maker: Maker) -> None:
+    """Store the answers that are missing.
+
+    Raises:
+        ValueError: another command does.
+        DecodeError: too many images cannot be decoded.
+        WriteError: the disk is full; the parts that are whole stay.
+    """
+    config = maker.config
+    say_time(maker)
     with ExitStack() as stack:
 
         def begin() -> None:
             stack.enter_context(alone(config.out, "stores answers"))
-            say_content(config.out, manifest)
+            say_content(config.out, maker.cache.manifest)
 
         distributed.from_first(begin)
-        maker.make(missing)
-        fabric.barrier()
+        maker.make()
+        maker.fabric.barrier()
 
 
 def load_teacher(config: CacheConfig) -> tuple[Teacher, KeyReport]:
@@ -90,7 +120,7 @@ def describe(
     return Manifest(
         images=len(source),
         data=data_digest(source),
-        weights=weights_digest(teacher.network.state_dict()),
+        weights=weights_digest(backbone_state(teacher.network)),
         teacher=report.provenance.to_dict(),
         views=config.views,
         size=config.size,
@@ -110,8 +140,8 @@ def describe(
     )
 
 
-def require_same(out: Path, manifest: Manifest) -> Manifest:
-    """Refuse a folder that holds anything but a cache of the same; returns it with all its views.
+def require_same(out: Path, manifest: Manifest) -> None:
+    """Refuse a folder that holds anything but a cache of the same, of any number of views.
 
     Raises:
         ValueError: says what helps.
@@ -119,7 +149,7 @@ def require_same(out: Path, manifest: Manifest) -> Manifest:
     if not (out / MANIFEST).is_file():
         if out.is_dir() and any(file.name != LOCK for file in out.iterdir()):
             raise ValueError(f"out: {out} is not empty; expected a new folder. Name one with --out")
-        return manifest
+        return
     there = read_manifest(out)
     if there.identity != manifest.identity:
         was, now = there.to_dict(), manifest.to_dict()
@@ -128,24 +158,25 @@ def require_same(out: Path, manifest: Manifest) -> Manifest:
             f"out: {out} holds a cache that differs in {', '.join(differ)}; expected the same to "
             "go on with it. Name another folder with --out, or delete it"
         )
-    return replace(manifest, views=max(manifest.views, there.views))
 
 
 def say_content(out: Path, manifest: Manifest) -> None:
     """Say in the folder what is stored there; the caller is alone in it."""
     for file in out.glob("view_*/.*.tmp"):
         file.unlink()  # of a command that was killed
-    write_text(out / MANIFEST, json.dumps(manifest.to_dict(), indent=1))
+    there = read_manifest(out).views if (out / MANIFEST).is_file() else 0
+    content = replace(manifest, views=max(manifest.views, there))
+    write_text(out / MANIFEST, json.dumps(content.to_dict(), indent=1))
 
 
-def require_room(maker: Maker, missing: list[tuple[int, int]]) -> None:
-    """Say what will be written and how long that takes, and refuse where it does not fit.
+def require_room(maker: Maker) -> None:
+    """Say what will be written, and refuse where it does not fit.
 
     Raises:
         ValueError: the disk is too small.
     """
-    cache = maker.cache
-    made_from, left = cache.manifest, sum(len(cache.images(part)) for _, part in missing)
+    cache, left = maker.cache, maker.images_left
+    made_from = cache.manifest
     needed, free = left * made_from.view_bytes, free_bytes(cache.folder)
     total = made_from.images * made_from.views * made_from.view_bytes
     logger.info(
@@ -160,11 +191,16 @@ def require_room(maker: Maker, missing: list[tuple[int, int]]) -> None:
             "free; expected more. Name a folder on another disk with --out, or store fewer --views"
             f"{' or a smaller --grid' if made_from.maps else ''}"
         )
-    if missing:
-        rate = maker.images_per_second()
+
+
+def say_time(maker: Maker) -> None:
+    """Place the teacher, and say how long its answers take to make."""
+    place(maker.teacher, maker.config.device, maker.fabric.device)
+    if left := maker.images_left:
+        rate, images = maker.images_per_second(), maker.cache.manifest.images
         logger.info(
             "%.0f images/s: about %s to make; an epoch of training is then about %s shorter",
-            *(rate, format_duration(left / rate), format_duration(made_from.images / rate)),
+            *(rate, format_duration(left / rate), format_duration(images / rate)),
         )
 
 

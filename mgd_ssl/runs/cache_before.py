@@ -1,40 +1,63 @@
 """The teacher cache that a training command makes before it trains."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from mgd_ssl import distributed
 from mgd_ssl.cache.manifest import MANIFEST, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
+from mgd_ssl.data import ImageSource
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.files import require_writable
-from mgd_ssl.runs.cache import store
+from mgd_ssl.models import KeyReport
+from mgd_ssl.runs.cache import build_maker, store
+from mgd_ssl.runs.cache_maker import Maker
 from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.image_run import ImageRunConfig
+from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.run_directory import RunDirectory
 
 # Options of mgd-ssl cache -> what they are called here.
 CALLED = {"--out": "--teacher-cache", "--views": "--cache-views", "--grid": "--mgd-grid"}
 
 
-def make_cache(config: ImageRunConfig, fabric: Fabric) -> None:
-    """Store what ``--cache-views`` asks for and ``--teacher-cache`` does not hold.
+def find_maker(
+    config: ImageRunConfig,
+    fabric: Fabric,
+    source: ImageSource,
+    teacher: Teacher,
+    report: KeyReport,
+) -> Maker | None:
+    """What makes the answers that a run reads and that are missing; None where none is.
 
     Raises:
-        ValueError: the run's directory or the folder is refused, or the disk is too small.
+        ValueError: the folder is refused, or the disk is too small.
     """
     if distributed.from_first(lambda: is_made(config)):
-        return
-    distributed.from_first(lambda: _check_places(config))
+        return None
+    distributed.from_first(lambda: _check_folder(config))
+    with _as_called_here():
+        return build_maker(_cache_config(config), fabric, source.whole, teacher, report)
+
+
+def make_cache(maker: Maker, limited: bool) -> None:
+    """Store what a run reads and what is missing.
+
+    Args:
+        maker: of the answers.
+        limited: whether the run sees a part of the images alone.
+
+    Raises:
+        ValueError: another command writes into the folder.
+    """
     logger.info("the teacher's answers are stored first; later runs with this teacher read them")
-    if config.loader.limit:
+    if limited:
         logger.warning("--limit: a cache is of all images of DATA, also of those left out here")
-    try:
-        store(_cache_config(config), fabric)
-    except ValueError as error:
-        raise ValueError(_as_called_here(str(error))) from error
+    with _as_called_here():
+        store(maker)
 
 
 def is_made(config: ImageRunConfig) -> bool:
@@ -51,8 +74,7 @@ def is_made(config: ImageRunConfig) -> bool:
     return not used.missing(checksums=False)
 
 
-def _check_places(config: ImageRunConfig) -> None:
-    """Refuse a run's directory that would be refused once the answers are stored."""
+def _check_folder(config: ImageRunConfig) -> None:
     folder, out = _folder(config), config.out.resolve()
     require_writable(folder / MANIFEST, "--teacher-cache")
     if out in (folder.resolve(), *folder.resolve().parents):
@@ -60,10 +82,6 @@ def _check_places(config: ImageRunConfig) -> None:
             f"teacher_cache: {folder} lies in the run's directory {config.out}, expected a folder "
             "of its own, which other runs can read too; name one with --teacher-cache"
         )
-    if not config.overwrite:
-        directory = RunDirectory(config.out)
-        directory.open(resume=config.resume, overwrite=False)
-        directory.abandon()
 
 
 def _cache_config(config: ImageRunConfig) -> CacheConfig:
@@ -88,10 +106,15 @@ def _cache_config(config: ImageRunConfig) -> CacheConfig:
     )
 
 
-def _as_called_here(message: str) -> str:
-    """A message of ``mgd-ssl cache`` in the options of a training command."""
-    message = re.sub(r"^out: ", "teacher_cache: ", message)
-    return re.sub(r"(?<!\S)--\w+", lambda found: CALLED.get(found[0], found[0]), message)
+@contextmanager
+def _as_called_here() -> Iterator[None]:
+    """Inside, messages of ``mgd-ssl cache`` are told in the options of a training command."""
+    try:
+        yield
+    except ValueError as error:
+        message = re.sub(r"^out: ", "teacher_cache: ", str(error))
+        told = re.sub(r"(?<!\S)--\w+", lambda found: CALLED.get(found[0], found[0]), message)
+        raise ValueError(told) from error
 
 
 def _folder(config: ImageRunConfig) -> Path:

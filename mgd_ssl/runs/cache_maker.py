@@ -17,7 +17,7 @@ from mgd_ssl.data.loading import listed_batches
 from mgd_ssl.data.sampling import Indices
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.fabric import Fabric
-from mgd_ssl.models import pool
+from mgd_ssl.models import pool, without_head
 from mgd_ssl.progress import tracked
 from mgd_ssl.runs.output_folder import Part, write_parts
 from mgd_ssl.settings.cache import CacheConfig
@@ -39,6 +39,7 @@ class Maker:
         source: the images.
         teacher: on its device.
         cache: where the answers go.
+        missing: what is to be made of it.
     """
 
     config: CacheConfig
@@ -46,22 +47,28 @@ class Maker:
     source: ImageSource
     teacher: Teacher
     cache: TeacherCache
+    missing: Sequence[Where]
 
-    def make(self, missing: Sequence[Where]) -> None:
+    @property
+    def images_left(self) -> int:
+        """Views that are to be made, of all images together."""
+        return sum(len(self.cache.images(part)) for _, part in self.missing)
+
+    def make(self) -> None:
         """Write this process's share of the missing parts.
 
         Raises:
             DecodeError: too many images cannot be decoded.
             WriteError: the disk is full.
         """
-        mine = missing[self.fabric.global_rank :: self.fabric.world_size]
+        mine = self.missing[self.fabric.global_rank :: self.fabric.world_size]
         views = sum(len(self.cache.images(part)) for _, part in mine)
         parts = tracked(
             *(self._parts(mine), "teacher's answers", views, "views"),
             count=lambda part: len(part[1][OUTPUT]),
         )
         manifest = self.cache.manifest
-        write_parts(parts, manifest.identity, manifest.views * manifest.parts - len(missing))
+        write_parts(parts, manifest.identity, manifest.views * manifest.parts - len(self.missing))
 
     def images_per_second(self) -> float:
         """How many images the teacher sees a second in this process, measured, times processes."""
@@ -109,7 +116,7 @@ class Maker:
         images = to_unit(self.fabric.to_device(batch.images[:, 0]))
         if self.config.device.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        with self.fabric.autocast():
+        with self.fabric.autocast(), without_head(self.teacher.network):
             maps, output = self.teacher(images)
         pooled = [at_most(x.float(), self.config.grid) for x in maps]
         columns = Answers(pooled, pool(output)).encode()

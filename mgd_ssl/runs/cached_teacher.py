@@ -1,6 +1,6 @@
 """A teacher cache of a run: whether it is of its teacher, images and views."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,9 @@ from mgd_ssl.cache.manifest import Manifest, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import ImageDataset, ImageSource, data_digest, spread_out
 from mgd_ssl.data.views import to_unit
+from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import KeyReport, backbone_state, pool, without_head
+from mgd_ssl.runs.cache_before import find_maker, make_cache
 from mgd_ssl.settings.image_run import ImageRunConfig
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.cached_data import Store, stored_views
@@ -24,35 +26,60 @@ TRIED, LEAST_COSINE = 16, 0.999
 DTYPES = {"32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
-def open_cache(
-    config: ImageRunConfig, source: ImageSource, teacher: Teacher, report: KeyReport
-) -> TeacherCache:
-    """The cache of a run, compared with all that it was made from, and with the teacher itself.
+def find_cache(
+    config: ImageRunConfig,
+    fabric: Fabric,
+    source: ImageSource,
+    teacher: Teacher,
+    report: KeyReport,
+) -> tuple[TeacherCache, Callable[[], None] | None]:
+    """The cache of a run, and what makes it; None where it is there and of this run.
 
     Raises:
-        ValueError: it is of another teacher, other images or other views, or it is not whole.
+        ValueError: it is of another teacher, other images or other views; it is not whole, or it
+            could not be made.
+    """
+    maker = find_maker(config, fabric, source, teacher, report)
+    cache = maker.cache if maker else open_cache(config)
+    distributed.together(lambda: check_origin(cache, config, source, teacher, report))
+
+    def check() -> None:
+        distributed.from_first(lambda: check_content(cache, source, teacher))
+
+    def make() -> None:
+        assert maker
+        make_cache(maker, limited=bool(config.loader.limit))
+        check()
+
+    if maker is None:
+        check()
+    logger.info(
+        "teacher cache: %s, %d views of %d images in %d epochs; the teacher is not run",
+        *(cache.folder, cache.manifest.views, cache.manifest.images, config.optim.epochs),
+    )
+    return cache, make if maker else None
+
+
+def open_cache(config: ImageRunConfig) -> TeacherCache:
+    """As many of the views that a folder holds as a run asks for; all unless it says how many.
+
+    Raises:
+        ValueError: there is no cache, or it is damaged.
     """
     assert config.teacher_cache
     made_from = read_manifest(config.teacher_cache)
     used = replace(made_from, views=config.cache_views or made_from.views)
-    cache = TeacherCache(config.teacher_cache, used)
-    distributed.together(lambda: check_cache(cache, config, source, teacher, report))
-    manifest = cache.manifest
-    logger.info(
-        "teacher cache: %s, %d views of %d images in %d epochs; the teacher is not run",
-        *(cache.folder, manifest.views, manifest.images, config.optim.epochs),
-    )
-    return cache
+    return TeacherCache(config.teacher_cache, used)
 
 
-def check_cache(
+def check_origin(
     cache: TeacherCache,
     config: ImageRunConfig,
     source: ImageSource,
     teacher: Teacher,
     report: KeyReport,
 ) -> None:
-    """Refuse a cache that does not belong to a run.
+    """Refuse a cache that was made from anything else than a run has.
 
     Raises:
         ValueError: says in what it differs.
@@ -63,8 +90,14 @@ def check_cache(
             f"teacher_cache: {cache.folder} does not belong to this run: {'; '.join(others)}; "
             "give what it was made from, or make another cache with mgd-ssl cache"
         )
-    if distributed.rank():
-        return
+
+
+def check_content(cache: TeacherCache, source: ImageSource, teacher: Teacher) -> None:
+    """Refuse a cache that is not whole, or that says something else than the teacher.
+
+    Raises:
+        ValueError: says what is missing or differs.
+    """
     missing = cache.missing(checksums=False)  # each is compared as it is first read
     if missing:
         every = cache.manifest.views * cache.manifest.parts
@@ -134,9 +167,10 @@ def check_answers(cache: TeacherCache, images: ImageSource, teacher: Teacher) ->
     assert batch.stored is not None
     stored = Answers.decode({name: column[:, 0] for name, column in batch.stored.items()})
     half = manifest.precision != "32"
-    autocast = torch.autocast("cpu", getattr(torch, DTYPES[manifest.precision]), enabled=half)
-    with autocast, without_head(teacher.network):
-        output = pool(teacher(to_unit(batch.images[:, 0]))[1]).float()
+    device = next(teacher.network.parameters()).device
+    dtype = getattr(torch, DTYPES[manifest.precision])
+    with torch.autocast(device.type, dtype, enabled=half), without_head(teacher.network):
+        output = pool(teacher(to_unit(batch.images[:, 0].to(device)))[1]).float().cpu()
     least = float(F.cosine_similarity(output, stored.output).min())
     logger.info("teacher cache: cosine of stored and live output at least %.5f", least)
     if not least >= LEAST_COSINE:

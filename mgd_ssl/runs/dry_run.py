@@ -21,6 +21,8 @@ from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import evaluating, pool
 from mgd_ssl.progress import format_duration
 from mgd_ssl.runs.pretrain import PretrainRun
+from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.loop import Position, take_step
@@ -33,8 +35,12 @@ SAMPLE, NEIGHBORS = 512, 10
 SOLVED_BATCHES = 2
 
 
-def dry_run(run: PretrainRun) -> dict[str, Any]:
+def dry_run(run: PretrainRun, asked: PretrainConfig) -> dict[str, Any]:
     """Print the plan, the cost and a first look at the teacher; returns the figures.
+
+    Args:
+        run: whose teacher is run in every step where a cache is yet to be made.
+        asked: what the user asked for, a cache among it.
 
     Raises:
         ValueError: the run would be refused.
@@ -50,6 +56,7 @@ def dry_run(run: PretrainRun) -> dict[str, Any]:
         figures[name] = _network(name, network, size, run.fabric.device)
     figures["memory"] = _memory(run)
     figures["teacher_knows"] = _teacher(run)
+    _cache(run, asked)
     figures["images_per_second"] = _speed(run)
     figures["run"] = _whole(run, figures["images_per_second"])
     logger.info("dry run: nothing was written; leave --dry-run out to start")
@@ -118,6 +125,23 @@ def _teacher(run: PretrainRun) -> dict[str, float]:
         said += f"; kNN top-1 {votes['top1']:.1f} % with {len(bank)} of them as the bank"
     logger.info("the teacher on these images: %s", said)
     return found
+
+
+def _cache(run: PretrainRun, asked: PretrainConfig) -> None:
+    """Disk and time of a teacher cache that the run would make first."""
+    if not asked.cache_views or run.config.teacher_cache:
+        return
+    from mgd_ssl.runs.cache import say_time
+    from mgd_ssl.runs.cache_before import find_maker
+
+    teacher, report = run.task.teacher, run.reports.teacher
+    assert isinstance(teacher, Teacher) and report
+    if maker := find_maker(asked, run.fabric, run.data.source, teacher, report):
+        say_time(maker)
+    logger.info(
+        "dry run: no teacher cache is made; speed and time are those of a teacher that runs in "
+        "every step, and with the cache the run is faster"
+    )
 
 
 def _speed(run: PretrainRun) -> float:

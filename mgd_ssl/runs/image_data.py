@@ -45,28 +45,25 @@ def image_data(
         kinds: ``views_per_image`` and ``labelled`` of `ImageData`.
 
     Raises:
-        ValueError: the cache is not of this run, or cannot be made.
+        ValueError: the cache is not of this run, or could not be made.
     """
     if config.teacher_cache is None:
         return ImageData(config, fabric, source, config.views, **kinds)
-    from mgd_ssl.runs.cache_before import make_cache  # not needed where the teacher is run
-    from mgd_ssl.runs.cached_teacher import open_cache
+    from mgd_ssl.runs.cached_teacher import find_cache  # not needed where the teacher is run
     from mgd_ssl.training.cached_data import CachedImageData
 
     assert report
-    seen = kinds.get("views_per_image", 1)
     if config.cache_views:
-        _require_views("cache_views", config.cache_views, seen)
-        make_cache(config, fabric)
-    cache = open_cache(config, source, cast(Teacher, teacher), report)
-    _require_views(f"teacher_cache: {cache.folder}", cache.manifest.views, seen)
-    return CachedImageData(config, fabric, source, config.views, cache, **kinds)
+        _require_views("cache_views", config.cache_views, **kinds)
+    cache, make = find_cache(config, fabric, source, cast(Teacher, teacher), report)
+    _require_views(f"teacher_cache: {cache.folder}", cache.manifest.views, **kinds)
+    return CachedImageData(config, fabric, source, config.views, cache, make, **kinds)
 
 
-def _require_views(where: str, stored: int, seen: int) -> None:
+def _require_views(where: str, stored: int, views_per_image: int = 1, **_: Any) -> None:
     """Refuse fewer views than an epoch sees: an image's two views would be the same crop."""
-    if stored < seen:
+    if stored < views_per_image:
         raise ValueError(
-            f"{where}: got {stored} view of each image, expected at least the {seen} that an epoch "
-            f"of this method sees; give --cache-views {seen} or more"
+            f"{where}: got {stored} view of each image, expected at least the {views_per_image} "
+            f"that an epoch of this method sees; give --cache-views {views_per_image} or more"
         )

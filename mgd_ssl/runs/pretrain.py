@@ -49,7 +49,7 @@ def run(config: PretrainConfig) -> Path:
     if config.dry_run:
         from mgd_ssl.runs.dry_run import dry_run
 
-        dry_run(run)
+        dry_run(run, config)
     else:
         run.train()
     return run.config.out
@@ -79,10 +79,6 @@ def without_making(config: PretrainConfig) -> PretrainConfig:
 
     if is_made(config):
         return config
-    logger.info(
-        "dry run: no teacher cache is made; speed and time are those of a teacher that runs in "
-        "every step, and with the cache the run is faster"
-    )
     return replace(config, teacher_cache=None, cache_views=0)
 
 

@@ -1,6 +1,6 @@
 """Training images in views of which a teacher's answers are stored."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -67,6 +67,7 @@ class CachedImageData(ImageData):
         source: training images.
         views: color and blur of a view; its crop is the cache's.
         cache: of the teacher's answers.
+        make: stores the answers that are missing; None where none is.
         kinds: ``views_per_image`` and ``labelled`` of `ImageData`.
     """
 
@@ -77,9 +78,11 @@ class CachedImageData(ImageData):
         source: ImageSource,
         views: ViewOptions,
         cache: TeacherCache,
+        make: Callable[[], None] | None = None,
         **kinds: Any,
     ) -> None:
-        self.cache = cache
+        self.cache, self.make = cache, make
+        self.answers = f"{cache.manifest.identity}, {cache.manifest.views} views"
         super().__init__(config, fabric, source, views, size=config.loader.size, **kinds)
 
     def _loader(self, source: ImageSource, *, train: bool, views: int = 1) -> ImageLoader:

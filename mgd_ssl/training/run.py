@@ -188,12 +188,14 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         """Restore the last checkpoint where there is one, and set the networks up to train."""
         config, fabric = self.config, self.fabric
         self.directory = directory
-        self.sources = identify(config, self.task, self.data.source)
+        self.sources = identify(config, self.task, self.data)
         content = read_everywhere(directory.checkpoints) if config.resume else None
         if content:
             self.start = restore_run(self, content)
         if fabric.is_global_zero:  # a refused resumption has left the run's own settings there
             directory.write_config(saved(replace(config, resume=False, overwrite=False)))
+        if self.data.make:
+            self.data.make()
         self.lay_out()
         if content:
             self.optimizer.load_state_dict(content["optimizer"])

@@ -9,17 +9,16 @@ import torch
 from torch import Tensor
 
 from mgd_ssl import distributed
-from mgd_ssl.cache.manifest import read_manifest
-from mgd_ssl.data import ImageSource, data_digest
+from mgd_ssl.data import data_digest
 from mgd_ssl.models import find_checkpoint
 from mgd_ssl.models.provenance import sha256_of
 from mgd_ssl.models.weights import files_of
 from mgd_ssl.settings.config_file import COMMAND, command_of, mapped, paths
-from mgd_ssl.settings.image_run import ImageRunConfig
 from mgd_ssl.settings.options import flat, to_dict
 from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.tasks.task import Task
+from mgd_ssl.training.training_data import TrainingData
 
 Config = TypeVar("Config", bound=RunConfig)
 # What may differ between a run and its resumption. Another device rounds otherwise; another number
@@ -208,20 +207,12 @@ def start_digest(config: RunConfig) -> str | None:
     )
 
 
-def cache_identity(config: RunConfig) -> str | None:
-    """What a teacher's stored answers are made from; None where the teacher is run."""
-    if not (isinstance(config, ImageRunConfig) and config.teacher_cache):
-        return None
-    manifest = read_manifest(config.teacher_cache)
-    return f"{manifest.identity}, {config.cache_views or manifest.views} views"
-
-
-def identify(config: RunConfig, task: Task, source: ImageSource) -> dict[str, Any]:
+def identify(config: RunConfig, task: Task, data: TrainingData) -> dict[str, Any]:
     """What a run is made from, wherever it lies; see `check_same_run`. Every rank calls it."""
-    teacher = task.teacher
+    teacher, source = task.teacher, data.source
     return {
         "teacher": weights_digest(teacher.network.state_dict()) if teacher else None,
-        "cache": cache_identity(config),
+        "cache": data.answers,
         "start": start_digest(config),
         "images": len(source),
         "data": distributed.from_first(lambda: data_digest(source)),

@@ -1,7 +1,7 @@
 """Training images: the batches of the steps, and the images that the matching is solved from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -25,12 +25,17 @@ class TrainingData(ABC):
         loader: batches of the steps.
         size: side in pixels of what the networks see; None where images differ.
         views_per_image: how many of each image a step sees.
+        answers: what a teacher's stored answers are made from; None where it is run.
+        make: stores those that are missing, which a run does once all else has been checked; None
+            where none is.
     """
 
     source: ImageSource
     loader: Loader
     size: int | None
     views_per_image: int
+    answers: str | None = None
+    make: Callable[[], None] | None = None
 
     @abstractmethod
     def task_inputs(self, batch: Any) -> Sequence[Any]:

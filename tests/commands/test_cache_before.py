@@ -17,6 +17,7 @@ from mgd_ssl.runs import output_folder
 from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.parsing import complete, parse
 from mgd_ssl.settings.pretrain import PretrainConfig
+from mgd_ssl.training import memory_check
 
 IMAGES, VIEWS = 40, 2
 STUDENT = ["-a", "resnet18", "--width", "0.125", "--stem", "small", "--stem-stride", "2"]
@@ -221,7 +222,11 @@ def test_two_processes_make_it_together(
 def test_a_dry_run_makes_none(data: Path, teacher: Path, tmp_path: Path, capsys: Capture) -> None:
     assert train(data, teacher, tmp_path, "--dry-run") == 0
     assert list(tmp_path.iterdir()) == []
-    assert "no teacher cache is made" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no teacher cache is made" in said
+    views, images = (int(n) for n in re.findall(r"(\d+) images, (\d+) views each", said)[0][::-1])
+    assert (images, views) == (IMAGES, VIEWS)
+    assert re.search("about .* to make; an epoch of training is then about .* shorter", said)
 
 
 def test_a_dry_run_reads_one_that_is_there(
@@ -278,6 +283,8 @@ def refused(capsys: Capture, status: int) -> str:
         (["--teacher-cache", "run"], "lies in the run's directory"),
         (["--teacher-taps", "last=nowhere"], "nowhere"),
         (["--method", "mgd", "--cache-views", "1", "--moco-k", "16"], "got 1 view of each image"),
+        (["--best", "labels"], "no kNN accuracy is measured"),
+        (["--warmup-epochs", "3"], "warmup: got 3 of 3 epochs"),
     ],
 )
 def test_bad_options_are_refused_and_no_run_is_begun(
@@ -303,6 +310,29 @@ def test_a_directory_that_is_taken_is_refused_before_the_work(
     assert "notes.txt" in refused(capsys, train(data, teacher, tmp_path))
     assert not (tmp_path / "cache").exists()
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_a_refused_resumption_makes_no_cache(
+    data: Path, teacher: Path, tmp_path: Path, capsys: Capture, monkeypatch: Patch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert train(data, teacher, tmp_path) != 0
+    there = listing(tmp_path / "run")
+    other = ["--resume", "--teacher-cache", str(tmp_path / "other")]
+    said = refused(capsys, train(data, teacher, tmp_path, *other, "--epochs", "4"))
+    assert "--epochs: 3 in the checkpoint, 4 now" in said
+    assert not (tmp_path / "other").exists()
+    found = listing(tmp_path / "run")
+    assert {name for name in there if there[name] != found[name]} <= {"train.log"}
+
+
+def test_a_step_that_does_not_fit_is_refused_before_the_work(
+    data: Path, teacher: Path, tmp_path: Path, capsys: Capture, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(memory_check, "available", lambda _: 1000)
+    assert "expected more" in refused(capsys, train(data, teacher, tmp_path))
+    assert not (tmp_path / "cache").exists() and not (tmp_path / "run").exists()
 
 
 def test_a_disk_that_is_too_small_is_told_in_this_commands_options(

@@ -47,7 +47,7 @@ def test_the_figures_are_those_of_the_networks(tmp_path: Path, teacher: Path) ->
     config = parse(PretrainConfig, "pretrain.py", argv)
     run = build(config, start_fabric(config.device))
     student = run.task.student
-    figures = dry_run(run)
+    figures = dry_run(run, config)
     assert figures["student"]["parameters"] == sum(p.numel() for p in student.parameters())
     convolutions = []
 
