@@ -98,6 +98,7 @@ def _cache_config(config: ImageRunConfig) -> CacheConfig:
         crop_min=views.crop_min,
         crop_max=views.crop_max,
         flip_p=views.flip_p,
+        batch_size=min(CacheConfig.batch_size, config.optim.batch_size),
         workers=loader.workers,
         bad_images=loader.bad_images,
         exif=loader.exif,

@@ -53,9 +53,12 @@ def find_cache(
 
     if maker is None:
         check()
+    holds = cache.manifest
     logger.info(
-        "teacher cache: %s, %d views of %d images in %d epochs; the teacher is not run",
-        *(cache.folder, cache.manifest.views, cache.manifest.images, config.optim.epochs),
+        "teacher cache: %s, %d views of %d images, crops of %g to %g of the area, in %d epochs; "
+        "the teacher is not run",
+        *(cache.folder, holds.views, holds.images, holds.crop_min, holds.crop_max),
+        config.optim.epochs,
     )
     return cache, make if maker else None
 
