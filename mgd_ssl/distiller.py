@@ -280,15 +280,12 @@ class FeatureDistiller(nn.Module):
     def _solve(self, stage: Stage, cost: Tensor) -> StageMatching:
         assignment = self.assignment(stage)
         before = matched_pairs(assignment, stage.teacher_channels)
-        if distributed.rank() == 0:
-            assignment.copy_(share_channels(cost, self.grouping.mode))
-        distributed.broadcast(assignment)
+        cost, mode = cost.cpu(), self.grouping.mode
+        assignment.copy_(distributed.from_first(lambda: share_channels(cost, mode)))
         after = matched_pairs(assignment, stage.teacher_channels)
         changed = int((before != after).any(0).sum()) if self.solves else 0
         solved = assignment.detach().cpu().clone()
-        return StageMatching(
-            stage.name, cost.cpu(), solved, float(total_cost(cost.cpu(), solved)), changed
-        )
+        return StageMatching(stage.name, cost, solved, float(total_cost(cost, solved)), changed)
 
     def get_extra_state(self) -> dict[str, Any]:
         """How often the matching was solved, and the stages' scales; part of ``state_dict``."""

@@ -15,6 +15,7 @@ T = TypeVar("T")
 AnyBatch = TypeVar("AnyBatch", bound=Any)  # with ``images``
 logger = logging.getLogger("mgd_ssl")
 FIRST, EVERY = 10.0, 30.0  # seconds before the first line of the log, and between two
+LONGEST_TRIED = 20.0  # seconds that a measurement of the speed takes, if it can
 SHOWN_AFTER, REDRAWN = 1.0, 0.1  # seconds before a bar is drawn, and between two drawings
 TEXTS, LONGEST_BAR, SHORTEST_BAR = 62, 40, 8  # columns
 _bars: list[Bars] = []  # those on the screen: one, or none
@@ -43,6 +44,29 @@ def tracked(
             progress.advance(count(item))
     finally:
         progress.close()
+
+
+def steady_rate(done: Iterable[int], ahead: int, least: int) -> float:
+    """Images a second, once the batches that were decoded ahead are used up.
+
+    Args:
+        done: the images of each batch, as they are done.
+        ahead: batches that are decoded ahead. Of slow ones not all are used up: `LONGEST_TRIED`
+            ends the measurement.
+        least: batches that are timed, where there are so many; the first third warms up.
+    """
+    began = time.perf_counter()
+    counts, ends = list[int](), list[float]()
+    for count in done:
+        counts.append(count)
+        ends.append(time.perf_counter())
+        is_late = ends[-1] - began > LONGEST_TRIED
+        if len(counts) >= ahead + least or (is_late and len(counts) >= least):
+            break
+    warm = least // 3
+    skipped = next((n for n in (max(ahead, warm), warm) if len(counts) > n), 0)
+    started = ends[skipped - 1] if skipped else began
+    return sum(counts[skipped:]) / max(ends[-1] - started, 1e-9)
 
 
 def tracked_batches(loader: Iterable[AnyBatch], what: str) -> Iterator[AnyBatch]:

@@ -252,10 +252,14 @@ def gather_costs(
     """
     active = [stage for stage in stages if not stage.ignored]
     accumulators = [CostAccumulator(s.student_channels, s.teacher_channels, device) for s in active]
-    for student_maps, teacher_maps in pairs:
-        for stage, accumulator in zip(active, accumulators, strict=True):
-            student, teacher = student_maps[stage.index], teacher_maps[stage.teacher_index]
-            accumulator.update(*same_side(student, teacher))
+
+    def add_all() -> None:
+        for student_maps, teacher_maps in pairs:
+            for stage, accumulator in zip(active, accumulators, strict=True):
+                student, teacher = student_maps[stage.index], teacher_maps[stage.teacher_index]
+                accumulator.update(*same_side(student, teacher))
+
+    distributed.together(add_all)
     for accumulator in accumulators:
         for tensor in accumulator.state():
             distributed.all_reduce_sum(tensor)

@@ -62,9 +62,13 @@ class TeacherTargets(nn.Module):
         unknown = [stage for stage in self.stages if self.margin(stage).isnan().any()]
         device = self.margin(self.stages[0]).device
         sums = [StatisticsAccumulator(stage.teacher_channels, device) for stage in unknown]
-        for maps in teacher_maps:
-            for stage, accumulator in zip(unknown, sums, strict=True):
-                accumulator.update(maps[stage.teacher_index])
+
+        def add_all() -> None:
+            for maps in teacher_maps:
+                for stage, accumulator in zip(unknown, sums, strict=True):
+                    accumulator.update(maps[stage.teacher_index])
+
+        distributed.together(add_all)
         for stage, accumulator in zip(unknown, sums, strict=True):
             distributed.all_reduce_sum(accumulator.sums)
             found = accumulator.result()

@@ -93,3 +93,23 @@ def test_a_failed_command_leaves_no_bar(
 
     assert guarded(fail) == 1 and not progress._bars
     assert "error: the sixth" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ahead", "batches", "rate"),
+    [
+        (0, 6, 10 / 4.0),  # two warm up
+        (4, 40, 10 / 4.0),  # two seconds a batch at first, which were decoded ahead, then four
+        (4, 3, 10 / 2.0),  # there are no more
+        (30, 40, 60 / 20.0),  # the time is up, of which two warm up
+        (0, 1, 10 / 2.0),
+    ],
+)
+def test_the_speed_is_that_once_what_was_decoded_ahead_is_used_up(
+    monkeypatch: pytest.MonkeyPatch, ahead: int, batches: int, rate: float
+) -> None:
+    clock = itertools.accumulate(itertools.chain([0.0], [2.0] * 4, itertools.repeat(4.0)))
+    if not ahead:
+        clock = itertools.accumulate(itertools.chain([0.0], [2.0] * 2, itertools.repeat(4.0)))
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
+    assert progress.steady_rate([10] * batches, ahead, least=6) == pytest.approx(rate)

@@ -33,7 +33,8 @@ class Answers:
         """
         columns = {OUTPUT: self.output.to(torch.float16)}
         for i, x in enumerate(self.maps):
-            scale = x.float().abs().amax(dim=(1, 2, 3)).clamp(min=LEAST) / LARGEST
+            scale = x.float().abs().amax(dim=(1, 2, 3)) / LARGEST
+            scale = scale.clamp(min=LEAST)
             scaled = (x.float() / scale[:, None, None, None]).clamp(-LARGEST, LARGEST)
             columns[f"map_{i}"] = scaled.contiguous().to(FLOAT8).view(torch.uint8)
             columns[f"scale_{i}"] = scale

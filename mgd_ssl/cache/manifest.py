@@ -3,13 +3,19 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 FORMAT, MANIFEST = 2, "cache.json"
 FREE = {"format", "teacher", "views"}  # what caches of the same answers may differ in
+# What is said of other fields than by option -> in words.
+SAID = {
+    "images": "number of images",
+    "features": "features of the teacher",
+    "part_images": "images in a part",
+}
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,40 @@ class Manifest:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+
+
+def differences(there: Manifest, here: Manifest, free: Collection[str] = ()) -> list[str]:
+    """In what a cache differs from what it is to be, in words and in options of ``mgd-ssl cache``.
+
+    Args:
+        there: of the cache.
+        here: what it is to be made from.
+        free: fields that may differ.
+    """
+    was, now = there.to_dict(), here.to_dict()
+    names = [k for k in was if was[k] != now[k] and k not in (*FREE, *free)]
+    found = []
+    for name in names:
+        if name == "data":
+            found += ["the images are others, by name or size"] * ("images" not in names)
+        elif name == "weights":
+            found.append("the teacher's weights are others")
+        elif name == "maps":
+            found.append(_of_maps(there, here))
+        elif name in ("mean", "std"):
+            found.append(f"the teacher's {name}: {was[name]} in the cache, {now[name]} here")
+        else:
+            option = SAID.get(name, f"--{name.replace('_', '-')}")
+            found.append(f"{option}: {was[name]} in the cache, {now[name]} here")
+    return [said for said in found if said]
+
+
+def _of_maps(there: Manifest, here: Manifest) -> str:
+    """In what the maps differ, where a grid or a size does not say it."""
+    names = [", ".join(m.name for m in manifest.maps) or "none" for manifest in (there, here)]
+    if names[0] == names[1]:
+        return ""
+    return f"--teacher-taps: the maps {names[0]} in the cache, {names[1]} here"
 
 
 def read_manifest(folder: Path) -> Manifest:

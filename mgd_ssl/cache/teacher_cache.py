@@ -1,7 +1,7 @@
 """Reading a cache: rows of any images' answers to a view."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -74,13 +74,16 @@ class TeacherCache:
                 found[name][here] = column[wanted]
         return found
 
-    def missing(self, *, checksums: bool) -> list[tuple[int, int]]:
+    def missing(
+        self, *, checksums: bool, among: Sequence[tuple[int, int]] | None = None
+    ) -> list[tuple[int, int]]:
         """Views and parts that are not there, or not as they were written.
 
         Args:
             checksums: read every part whole; otherwise its length and header alone are compared.
+            among: of these; all unless given.
         """
-        every = list(self.every())
+        every = list(self.every()) if among is None else among
         is_good = is_whole if checksums else is_there
         with ThreadPoolExecutor(THREADS) as pool:
             read = pool.map(lambda where: is_good(*self._described(*where)), every)

@@ -1,6 +1,6 @@
 """From a source to batches of uint8 images of one size: order, position."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, Required, TypedDict, Unpack, cast
 
 import torch
@@ -34,7 +34,64 @@ class LoaderOptions(TypedDict, total=False):
     blocks: Blocks | None
 
 
-class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
+class WholeBatches(DataLoader[Any], Generic[AnyBatch]):
+    """A loader of a dataset's own batches.
+
+    Args:
+        dataset: reads the batches.
+        batches: indices of the images of each; may be gone through again.
+        workers: decoding processes; 0 decodes in this one. Fewer where shared memory is short.
+        seed: of what workers draw.
+        options: of torch's loader.
+    """
+
+    def __init__(
+        self,
+        dataset: SourceDataset[AnyBatch],
+        batches: Iterable[Sequence[int]],
+        workers: int,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            dataset,
+            batch_sampler=batches,  # type: ignore[arg-type]  # lists, of which Indices are some
+            collate_fn=whole_batch,
+            num_workers=workers,
+            worker_init_fn=initialize_worker,
+            pin_memory=torch.cuda.is_available(),
+            # a generator of its own: the global one, which views are drawn from, stays untouched
+            generator=torch.Generator().manual_seed(seed),
+            **options,
+        )
+
+    @property
+    def ahead(self) -> int:
+        """Batches that are decoded ahead of the one that is taken."""
+        return self.num_workers * (self.prefetch_factor or 0)
+
+    def __iter__(self) -> Iterator[AnyBatch]:  # type: ignore[override]
+        """Iterate over the batches."""
+        if self.num_workers and self._iterator is None:
+            self.num_workers = self._workers_that_fit()
+        with stop_signals_blocked():
+            return super().__iter__()
+
+    def _workers_that_fit(self) -> int:
+        """As many workers as shared memory has room for, judged by one image."""
+        free = free_shared_memory()
+        first = next(iter(self.batch_sampler or ()), None)
+        if not first or free == float("inf"):
+            return self.num_workers
+        try:
+            image = cast(Any, self.dataset).__getitems__(first[:1])
+        except ValueError:  # nothing can be decoded: raised again where it is to be
+            return self.num_workers
+        batch_bytes = len(first) * sum(t.nbytes for t in tensors(image))
+        return workers_that_fit(self.num_workers, batch_bytes, self.prefetch_factor or 1, free)
+
+
+class PositionedLoader(WholeBatches[AnyBatch]):
     """A loader of whole batches whose position in the data can be set.
 
     Training keeps its workers from one iteration to the next; an evaluation's end with each.
@@ -72,7 +129,7 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
     ) -> None:
         super().__init__(
             dataset,
-            batch_sampler=ResumableBatchSampler(
+            ResumableBatchSampler(
                 len(dataset),
                 batch_size,
                 train=train,
@@ -81,14 +138,10 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
                 world_size=world_size,
                 blocks=blocks,
             ),
-            collate_fn=whole_batch,
-            num_workers=workers,
+            workers,
+            seed,
             persistent_workers=train and workers > 0,
-            worker_init_fn=initialize_worker,
-            pin_memory=torch.cuda.is_available(),
             multiprocessing_context=start_method if workers else None,
-            # a generator of its own: the global one, which views are drawn from, stays untouched
-            generator=torch.Generator().manual_seed(seed),
         )
         self.guard = make_guard(dataset.source, bad_images, train=train, exif=dataset.exif)
 
@@ -98,26 +151,9 @@ class PositionedLoader(DataLoader[Any], Generic[AnyBatch]):
         Raises:
             DecodeError: more images than the guard allows cannot be decoded.
         """
-        if self.num_workers and self._iterator is None:
-            self.num_workers = self._workers_that_fit()
-        with stop_signals_blocked():
-            batches = super().__iter__()
-        for batch in batches:
+        for batch in super().__iter__():
             self.guard.check(cast(Checked, batch))
             yield batch
-
-    def _workers_that_fit(self) -> int:
-        """As many workers as shared memory has room for, judged by one image."""
-        free = free_shared_memory()
-        first = next(iter(self.batch_sampler or ()), None)
-        if not first or free == float("inf"):
-            return self.num_workers
-        try:
-            image = cast(Any, self.dataset).__getitems__(first[:1])
-        except ValueError:  # nothing can be decoded: raised again where it is to be
-            return self.num_workers
-        batch_bytes = len(first) * sum(t.nbytes for t in tensors(image))
-        return workers_that_fit(self.num_workers, batch_bytes, self.prefetch_factor or 1, free)
 
     def set_position(self, epoch: int, start_step: int = 0) -> None:
         """Make the next iteration that of ``epoch``, without its first ``start_step`` batches."""
@@ -163,22 +199,14 @@ def make_loader(
 
 
 def listed_batches(
-    dataset: ImageDataset, batches: Sequence[Sequence[int]], workers: int
-) -> Iterator[Batch]:
-    """The batches of these images, in this order.
+    dataset: ImageDataset, batches: Iterable[Sequence[int]], workers: int
+) -> WholeBatches[Batch]:
+    """A loader of the batches of these images, in this order.
 
     Args:
         dataset: reads the batches.
-        batches: indices of the images of each.
+        batches: indices of the images of each; may be gone through again.
         workers: decoding processes at most; images in memory need none.
     """
-    loader = DataLoader(
-        dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]  # lists, of which Indices are some
-        collate_fn=whole_batch,
-        num_workers=0 if dataset.source.in_memory else decoding_workers(workers),
-        worker_init_fn=initialize_worker,
-        pin_memory=torch.cuda.is_available(),
-    )
-    with stop_signals_blocked():
-        return iter(loader)
+    used = 0 if dataset.source.in_memory else decoding_workers(workers)
+    return WholeBatches(dataset, batches, used)

@@ -226,10 +226,10 @@ class Embedder:
         config = self.config
         dataset = ImageDataset(self.source, self.crop, config.exif)
         guard = make_guard(self.source, 1.0, train=False, exif=config.exif)
-        found = listed_batches(dataset, batches, config.workers)
+        loader = listed_batches(dataset, batches, config.workers)
         processes = self.fabric.world_size
         total = processes * sum(map(len, batches))
-        shown = tracked(found, "features", total, count=lambda b: processes * len(b.images))
+        shown = tracked(loader, "features", total, count=lambda b: processes * len(b.images))
         for batch in shown:
             guard.check(batch)
             yield batch

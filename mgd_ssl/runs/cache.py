@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mgd_ssl import distributed
-from mgd_ssl.cache.manifest import MANIFEST, Manifest, StoredMap, read_manifest
+from mgd_ssl.cache.manifest import MANIFEST, Manifest, StoredMap, differences, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import ImageSource, data_digest, open_sources
 from mgd_ssl.data.packing_size import free_bytes
@@ -46,7 +46,8 @@ def run(config: CacheConfig) -> None:
     check_readable(source, "the cache", config.exif)
     teacher, report = load_teacher(config)
     check_teacher(teacher, config.size, source, config.exif)
-    store(build_maker(config, fabric, source, teacher, report))
+    maker = build_maker(config, fabric, source, teacher, report, checksums=True)
+    store(maker, checksums=True)
     words = shlex.join(training_words(config))
     logger.info("cached: python pretrain.py %s", words, extra=UNBROKEN)
 
@@ -57,6 +58,8 @@ def build_maker(
     source: ImageSource,
     teacher: Teacher,
     report: KeyReport,
+    *,
+    checksums: bool,
 ) -> Maker:
     """What makes the answers that are still missing; nothing is written yet.
 
@@ -66,6 +69,7 @@ def build_maker(
         source: all images of the data.
         teacher: frozen, with a reader of the maps that are stored.
         report: of loading it.
+        checksums: whether parts that are there are read whole; else their headers alone are.
 
     Raises:
         ValueError: the folder holds something else, or the disk is too small.
@@ -73,31 +77,39 @@ def build_maker(
     manifest = describe(config, source, teacher, report)
     distributed.from_first(lambda: require_same(config.out, manifest))
     cache = TeacherCache(config.out, manifest)
-    missing = distributed.from_first(lambda: cache.missing(checksums=True))
+    missing = distributed.from_first(lambda: cache.missing(checksums=checksums))
     maker = Maker(config, fabric, source, teacher, cache, missing)
     distributed.from_first(lambda: require_room(maker))
     return maker
 
 
-def store(maker: Maker) -> None:
+def store(maker: Maker, *, checksums: bool) -> None:
     """Store the answers that are missing.
 
+    Args:
+        maker: of the answers.
+        checksums: see `build_maker`.
+
     Raises:
-        ValueError: another command does.
+        ValueError: another command does, or has stored others there.
         DecodeError: too many images cannot be decoded.
         WriteError: the disk is full; the parts that are whole stay.
     """
-    config = maker.config
-    say_time(maker)
+    out, cache = maker.config.out, maker.cache
     with ExitStack() as stack:
 
-        def begin() -> None:
-            stack.enter_context(alone(config.out, "stores answers"))
-            say_content(config.out, maker.cache.manifest)
+        def begin() -> list[tuple[int, int]]:
+            stack.enter_context(alone(out, "stores answers"))
+            require_same(out, cache.manifest)  # another command may have been there since
+            say_content(out, cache.manifest)
+            return cache.missing(checksums=checksums, among=maker.missing)
 
-        distributed.from_first(begin)
-        maker.make()
-        maker.fabric.barrier()
+        maker.missing = distributed.from_first(begin)
+        network, options, device = maker.teacher.network, maker.config.device, maker.fabric.device
+        maker.teacher.to(device)
+        place(network, options, device, maker.teacher.reader)
+        distributed.together(lambda: say_time(maker))
+        distributed.together(maker.make)
 
 
 def load_teacher(config: CacheConfig) -> tuple[Teacher, KeyReport]:
@@ -119,7 +131,7 @@ def describe(
     stored = [(name, at_most(x, config.grid)) for name, x in named]
     return Manifest(
         images=len(source),
-        data=data_digest(source),
+        data=distributed.from_first(lambda: data_digest(source)),
         weights=weights_digest(backbone_state(teacher.network)),
         teacher=report.provenance.to_dict(),
         views=config.views,
@@ -151,12 +163,10 @@ def require_same(out: Path, manifest: Manifest) -> None:
             raise ValueError(f"out: {out} is not empty; expected a new folder. Name one with --out")
         return
     there = read_manifest(out)
-    if there.identity != manifest.identity:
-        was, now = there.to_dict(), manifest.to_dict()
-        differ = [k for k in was if was[k] != now[k] and k not in ("views", "teacher")]
+    if others := differences(there, manifest):
         raise ValueError(
-            f"out: {out} holds a cache that differs in {', '.join(differ)}; expected the same to "
-            "go on with it. Name another folder with --out, or delete it"
+            f"out: {out} holds another cache: {'; '.join(others)}; expected the same to go on with "
+            "it. Name another folder with --out, or delete it"
         )
 
 
@@ -194,8 +204,7 @@ def require_room(maker: Maker) -> None:
 
 
 def say_time(maker: Maker) -> None:
-    """Place the teacher, and say how long its answers take to make."""
-    place(maker.teacher, maker.config.device, maker.fabric.device)
+    """Say how long the answers of a teacher that is on its device take to make."""
     if left := maker.images_left:
         rate, images = maker.images_per_second(), maker.cache.manifest.images
         logger.info(

@@ -11,16 +11,18 @@ from mgd_ssl.cache.manifest import MANIFEST, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import ImageSource
 from mgd_ssl.fabric import Fabric
-from mgd_ssl.files import require_writable
-from mgd_ssl.models import KeyReport
+from mgd_ssl.files import WriteError, require_writable
+from mgd_ssl.models import KeyReport, find_reader
 from mgd_ssl.runs.cache import build_maker, store
 from mgd_ssl.runs.cache_maker import Maker
 from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.image_run import ImageRunConfig
 from mgd_ssl.tasks.task import Teacher
+from mgd_ssl.training.loaders import images_per_process
 from mgd_ssl.training.logging import logger
 
 # Options of mgd-ssl cache -> what they are called here.
+TAPS = "--teacher-taps"
 CALLED = {"--out": "--teacher-cache", "--views": "--cache-views", "--grid": "--mgd-grid"}
 
 
@@ -31,7 +33,7 @@ def find_maker(
     teacher: Teacher,
     report: KeyReport,
 ) -> Maker | None:
-    """What makes the answers that a run reads and that are missing; None where none is.
+    """What makes the answers that a run reads and that are missing; None if nothing is missing.
 
     Raises:
         ValueError: the folder is refused, or the disk is too small.
@@ -39,8 +41,13 @@ def find_maker(
     if distributed.from_first(lambda: is_made(config)):
         return None
     distributed.from_first(lambda: _check_folder(config))
+    made = cache_config(config, fabric)
+    if made.maps and not config.mgd.is_matched:  # a cache that serves runs that match has them
+        reader = find_reader(teacher.network, config.teacher.teacher_taps, teacher.size, TAPS)
+        teacher = Teacher(teacher.network, reader, teacher.normalize, teacher.size)
+    whole = source.whole
     with _as_called_here():
-        return build_maker(_cache_config(config), fabric, source.whole, teacher, report)
+        return build_maker(made, fabric, whole, teacher, report, checksums=False)
 
 
 def make_cache(maker: Maker, limited: bool) -> None:
@@ -57,7 +64,7 @@ def make_cache(maker: Maker, limited: bool) -> None:
     if limited:
         logger.warning("--limit: a cache is of all images of DATA, also of those left out here")
     with _as_called_here():
-        store(maker)
+        store(maker, checksums=False)
 
 
 def is_made(config: ImageRunConfig) -> bool:
@@ -84,21 +91,27 @@ def _check_folder(config: ImageRunConfig) -> None:
         )
 
 
-def _cache_config(config: ImageRunConfig) -> CacheConfig:
-    """The settings of ``mgd-ssl cache`` that go with a run's; a cache serves runs of any seed."""
-    loader, views = config.loader, config.views
+def cache_config(config: ImageRunConfig, fabric: Fabric) -> CacheConfig:
+    """The settings of ``mgd-ssl cache`` that go with a run's.
+
+    A cache serves runs of any seed and, if it holds maps, runs that match none; one that is there
+    keeps its own.
+    """
+    loader, views, folder = config.loader, config.views, _folder(config)
+    there = read_manifest(folder) if (folder / MANIFEST).is_file() else None
     return CacheConfig(
         **loader.opening,
         data=config.data,
-        out=_folder(config),
+        out=folder,
+        seed=there.seed if there else CacheConfig.seed,
         views=config.cache_views,
         grid=config.mgd.mgd_grid,
-        maps=config.mgd.is_matched,
+        maps=config.mgd.is_matched or bool(there and there.maps),
         size=loader.size,
         crop_min=views.crop_min,
         crop_max=views.crop_max,
         flip_p=views.flip_p,
-        batch_size=min(CacheConfig.batch_size, config.optim.batch_size),
+        batch_size=min(CacheConfig.batch_size, images_per_process(config, fabric)),
         workers=loader.workers,
         bad_images=loader.bad_images,
         exif=loader.exif,
@@ -112,10 +125,10 @@ def _as_called_here() -> Iterator[None]:
     """Inside, messages of ``mgd-ssl cache`` are told in the options of a training command."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, WriteError) as error:
         message = re.sub(r"^out: ", "teacher_cache: ", str(error))
         told = re.sub(r"(?<!\S)--\w+", lambda found: CALLED.get(found[0], found[0]), message)
-        raise ValueError(told) from error
+        raise (WriteError if isinstance(error, WriteError) else ValueError)(told) from error
 
 
 def _folder(config: ImageRunConfig) -> Path:

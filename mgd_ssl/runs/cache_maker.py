@@ -1,9 +1,8 @@
 """Asking a teacher about the views of a data set, one part of a cache after the other."""
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,19 +12,20 @@ from mgd_ssl.cache.parts import part_path
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import Batch, ImageDataset, ImageSource
 from mgd_ssl.data.bad_files import make_guard
-from mgd_ssl.data.loading import listed_batches
+from mgd_ssl.data.loading import WholeBatches, listed_batches
 from mgd_ssl.data.sampling import Indices
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import pool, without_head
-from mgd_ssl.progress import tracked
+from mgd_ssl.progress import steady_rate, tracked
 from mgd_ssl.runs.output_folder import Part, write_parts
 from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.stages import at_most
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.cached_data import stored_views
+from mgd_ssl.training.logging import logger
 
-TRIED = 3  # batches that the speed is taken of, after one that warms up
+TRIED = 4  # batches that the speed is taken of at least, the first to warm up
 Where = tuple[int, int]  # a view and a part
 
 
@@ -72,27 +72,25 @@ class Maker:
 
     def images_per_second(self) -> float:
         """How many images the teacher sees a second in this process, measured, times processes."""
-        batches = self._batches(0, 0)[: TRIED + 1]
-        started, ended, seen = 0.0, 0.0, 0
-        for number, batch in enumerate(self._load(batches)):
-            self._ask(batch)
-            ended = time.monotonic()
-            if number == 0:
-                started = ended
-            else:
-                seen += len(batch.images)
-        if not seen:  # one batch is all there is
-            return float(self.cache.manifest.images)
-        return seen / (ended - started) * int(self.fabric.world_size)
+        loader = self._load(self.missing)
+
+        def asked() -> Iterator[int]:
+            for batch in loader:
+                self._ask(batch)
+                yield len(batch.images)
+
+        rate = steady_rate(asked(), loader.ahead, TRIED)
+        return rate * int(self.fabric.world_size)
 
     def _parts(self, wanted: Sequence[Where]) -> Iterator[Part]:
         """The file and columns of each part; the loader decodes ahead over their borders."""
         guard = make_guard(self.source, self.config.bad_images, train=True, exif=self.config.exif)
-        parts = [self._batches(*where) for where in wanted]
-        loaded = self._load([batch for part in parts for batch in part])
-        for where, part in zip(wanted, parts, strict=True):
+        loader = self._load(wanted)
+        loaded = iter(loader)
+        for where in wanted:
             answers = []
-            for batch in islice(loaded, len(part)):
+            for _ in self._batches(*where):
+                batch = self._read_again(loader.dataset, next(loaded), view=where[0])
                 guard.check(batch)
                 answers.append(self._ask(batch))
             columns = {k: torch.cat([columns[k] for columns in answers]) for k in answers[0]}
@@ -104,11 +102,26 @@ class Maker:
         starts = range(0, len(images), size)
         return [Indices.of(images[start : start + size], view) for start in starts]
 
-    def _load(self, batches: Sequence[Indices]) -> Iterator[Batch]:
+    def _load(self, wanted: Sequence[Where]) -> WholeBatches[Batch]:
+        """Loads the batches of parts, one part after the other."""
         manifest = self.cache.manifest
         crops = stored_views(manifest, manifest.teachers_view)
         dataset = ImageDataset(self.source, crops, self.config.exif)
-        return listed_batches(dataset, batches, self.config.workers)
+        return listed_batches(dataset, _BatchesOf(self, wanted), self.config.workers)
+
+    def _read_again(self, dataset: Any, batch: Batch, view: int) -> Batch:
+        """The batch with the images that can be decoded at a second try.
+
+        What is stored stays: an answer to a replacement would be taken for that to the image.
+        """
+        for row in (batch.failed >= 0).nonzero()[:, 0].tolist():
+            index = int(batch.failed[row])
+            again = dataset.__getitems__(Indices.of([index], view))
+            if int(again.failed[0]) < 0:
+                logger.warning("%s was read at the second try", self.source.describe(index))
+                batch.images[row] = again.images[0]
+                batch.indices[row], batch.failed[row] = index, -1
+        return batch
 
     @torch.no_grad()
     def _ask(self, batch: Batch) -> dict[str, Tensor]:
@@ -120,4 +133,25 @@ class Maker:
             maps, output = self.teacher(images)
         pooled = [at_most(x.float(), self.config.grid) for x in maps]
         columns = Answers(pooled, pool(output)).encode()
-        return {name: column.cpu() for name, column in columns.items()}
+        columns = {name: column.cpu() for name, column in columns.items()}
+        numbers = (column for column in columns.values() if column.is_floating_point())
+        if not all(column.isfinite().all() for column in numbers):
+            raise ValueError(
+                f"teacher: got answers in {self.config.device.precision} that are not finite or "
+                f"above 65,504, expected numbers that 16 bits hold; the batch's first image is "
+                f"{self.source.describe(int(batch.indices[0]))}. Give --precision 32, or another "
+                "teacher"
+            )
+        return columns
+
+
+@dataclass(frozen=True)
+class _BatchesOf:
+    """Batches of parts, listed as they are read: all views of millions of images are many."""
+
+    maker: Maker
+    wanted: Sequence[Where]
+
+    def __iter__(self) -> Iterator[Indices]:
+        for where in self.wanted:
+            yield from self.maker._batches(*where)

@@ -1,29 +1,43 @@
 """A teacher cache of a run: whether it is of its teacher, images and views."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch.nn import functional as F
 
 from mgd_ssl import distributed
 from mgd_ssl.cache.answers import Answers
-from mgd_ssl.cache.manifest import Manifest, read_manifest
+from mgd_ssl.cache.manifest import Manifest, differences, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
-from mgd_ssl.data import ImageDataset, ImageSource, data_digest, spread_out
+from mgd_ssl.data import ImageDataset, ImageSource, spread_out
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.fabric import Fabric
-from mgd_ssl.models import KeyReport, backbone_state, pool, without_head
-from mgd_ssl.runs.cache_before import find_maker, make_cache
+from mgd_ssl.models import KeyReport, pool, without_head
+from mgd_ssl.runs.cache import describe
+from mgd_ssl.runs.cache_before import cache_config, find_maker, make_cache
 from mgd_ssl.settings.image_run import ImageRunConfig
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.cached_data import Store, stored_views
 from mgd_ssl.training.logging import logger
-from mgd_ssl.training.same_run import weights_digest
 
 TRIED, LEAST_COSINE = 16, 0.999
+FREE = {"seed", "precision", "part_images"}  # in which a run's cache may differ from its own
+OF_MAPS = {"maps", "grid"}
 DTYPES = {"32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class RunCache:
+    """The cache of a run.
+
+    Attributes:
+        cache: of the views that the run reads.
+        make: stores the answers that are missing, and looks at them; None if nothing is missing.
+    """
+
+    cache: TeacherCache
+    make: Callable[[], None] | None = None
 
 
 def find_cache(
@@ -32,65 +46,75 @@ def find_cache(
     source: ImageSource,
     teacher: Teacher,
     report: KeyReport,
-) -> tuple[TeacherCache, Callable[[], None] | None]:
-    """The cache of a run, and what makes it; None where it is there and of this run.
+) -> RunCache:
+    """The cache of a run, which is there, or which the run makes once it has begun.
 
     Raises:
         ValueError: it is of another teacher, other images or other views; it is not whole, or it
             could not be made.
     """
     maker = find_maker(config, fabric, source, teacher, report)
-    cache = maker.cache if maker else open_cache(config)
-    distributed.together(lambda: check_origin(cache, config, source, teacher, report))
-
-    def check() -> None:
+    if maker is None:
+        here = describe(cache_config(config, fabric), source.whole, teacher, report)
+        cache = distributed.together(lambda: open_cache(config, here))
         distributed.from_first(lambda: check_content(cache, source, teacher))
+        say(cache, config.optim.epochs)
+        return RunCache(cache)
 
     def make() -> None:
-        assert maker
         make_cache(maker, limited=bool(config.loader.limit))
-        check()
+        distributed.from_first(lambda: check_content(maker.cache, source, teacher))
+        say(maker.cache, config.optim.epochs)
 
-    if maker is None:
-        check()
-    holds = cache.manifest
-    logger.info(
-        "teacher cache: %s, %d views of %d images, crops of %g to %g of the area, in %d epochs; "
-        "the teacher is not run",
-        *(cache.folder, holds.views, holds.images, holds.crop_min, holds.crop_max),
-        config.optim.epochs,
-    )
-    return cache, make if maker else None
+    return RunCache(maker.cache, make)
 
 
-def open_cache(config: ImageRunConfig) -> TeacherCache:
+def open_cache(config: ImageRunConfig, here: Manifest) -> TeacherCache:
     """As many of the views that a folder holds as a run asks for; all unless it says how many.
 
+    Args:
+        config: of the run.
+        here: what the run would make a cache from.
+
     Raises:
-        ValueError: there is no cache, or it is damaged.
+        ValueError: there is no cache, it is damaged, or it was made from anything else.
     """
     assert config.teacher_cache
     made_from = read_manifest(config.teacher_cache)
     used = replace(made_from, views=config.cache_views or made_from.views)
-    return TeacherCache(config.teacher_cache, used)
+    cache = TeacherCache(config.teacher_cache, used)
+    check_origin(cache, config, here)
+    return cache
 
 
-def check_origin(
-    cache: TeacherCache,
-    config: ImageRunConfig,
-    source: ImageSource,
-    teacher: Teacher,
-    report: KeyReport,
-) -> None:
+def say(cache: TeacherCache, epochs: int) -> None:
+    """Say what a run reads in place of running its teacher."""
+    holds = cache.manifest
+    logger.info(
+        "teacher cache: %s, %d views of %d images, crops of %g to %g of the area, in %d epochs; "
+        "the teacher is not run",
+        *(cache.folder, holds.views, holds.images, holds.crop_min, holds.crop_max, epochs),
+    )
+
+
+def check_origin(cache: TeacherCache, config: ImageRunConfig, here: Manifest) -> None:
     """Refuse a cache that was made from anything else than a run has.
+
+    Args:
+        cache: of the run.
+        config: of the run.
+        here: what the run would make a cache from.
 
     Raises:
         ValueError: says in what it differs.
     """
-    others = list(_differences(cache.manifest, config, source, teacher, report))
+    others = differences(cache.manifest, here, FREE if config.mgd.is_matched else FREE | OF_MAPS)
+    if config.mgd.is_matched and not cache.manifest.maps:
+        others = ["it holds no maps to match; use --mgd-weighing none, or a cache made with --maps"]
     if others:
+        told = "; ".join(others).replace("--grid", "--mgd-grid")
         raise ValueError(
-            f"teacher_cache: {cache.folder} does not belong to this run: {'; '.join(others)}; "
+            f"teacher_cache: {cache.folder} does not belong to this run: {told}; "
             "give what it was made from, or make another cache with mgd-ssl cache"
         )
 
@@ -111,49 +135,6 @@ def check_content(cache: TeacherCache, source: ImageSource, teacher: Teacher) ->
             "the cache, mgd-ssl cache or a run with --cache-views, which makes them"
         )
     check_answers(cache, source.whole, teacher)
-
-
-def _differences(
-    manifest: Manifest,
-    config: ImageRunConfig,
-    source: ImageSource,
-    teacher: Teacher,
-    report: KeyReport,
-) -> Iterator[str]:
-    """What the cache was made from that the run is not, in words."""
-    loader, views = config.loader, config.views
-    given: dict[str, tuple[Any, Any]] = {
-        "--size": (manifest.size, loader.size),
-        "--teacher-size": (manifest.teacher_size, config.teacher.teacher_size),
-        "--crop-min": (manifest.crop_min, views.crop_min),
-        "--crop-max": (manifest.crop_max, views.crop_max),
-        "--flip-p": (manifest.flip_p, views.flip_p),
-        "--exif": (manifest.exif, loader.exif),
-        "number of images": (manifest.images, len(source.whole)),
-        "the teacher's normalization": (
-            (manifest.mean, manifest.std),
-            (tuple(report.mean), tuple(report.std)),
-        ),
-    }
-    for name, (was, now) in given.items():
-        if was != now:
-            yield f"{name}: {was} in the cache, {now} here"
-    if manifest.weights != weights_digest(backbone_state(teacher.network)):
-        yield "the teacher's weights are others"
-    if manifest.images == len(source.whole) and manifest.data != data_digest(source.whole):
-        yield "the images are others, by name or size"
-    if config.mgd.is_matched:
-        yield from _map_differences(manifest, config, teacher)
-
-
-def _map_differences(manifest: Manifest, config: ImageRunConfig, teacher: Teacher) -> Iterator[str]:
-    if not manifest.maps:
-        yield "it holds no maps to match; use --mgd-weighing none, or a cache made with --maps"
-    elif config.mgd.mgd_grid != manifest.grid:
-        yield f"--mgd-grid: {manifest.grid} in the cache, {config.mgd.mgd_grid} here"
-    elif [m.name for m in manifest.maps] != list(teacher.reader.names):
-        names = ", ".join(m.name for m in manifest.maps)
-        yield f"--teacher-taps: the maps {names} in the cache, {teacher.reader.names} here"
 
 
 @torch.no_grad()

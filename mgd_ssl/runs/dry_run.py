@@ -4,8 +4,8 @@ A few real steps are taken on networks that are thrown away; nothing is written.
 """
 
 import math
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -19,7 +19,7 @@ from mgd_ssl.evaluation.health import effective_rank
 from mgd_ssl.evaluation.knn import knn_accuracy
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import evaluating, pool
-from mgd_ssl.progress import format_duration
+from mgd_ssl.progress import format_duration, steady_rate
 from mgd_ssl.runs.pretrain import PretrainRun
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.task import Teacher
@@ -27,10 +27,10 @@ from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.loop import Position, take_step
 from mgd_ssl.training.memory import states_of, step_memory
-from mgd_ssl.training.memory_check import REFUSED, available
+from mgd_ssl.training.memory_check import REFUSED, share_of
 from mgd_ssl.training.run import TrainingRun
 
-WARM, TIMED = 2, 4  # steps
+TIMED = 6  # steps at least, the first two to warm up
 SAMPLE, NEIGHBORS = 512, 10
 SOLVED_BATCHES = 2
 
@@ -56,8 +56,8 @@ def dry_run(run: PretrainRun, asked: PretrainConfig) -> dict[str, Any]:
         figures[name] = _network(name, network, size, run.fabric.device)
     figures["memory"] = _memory(run)
     figures["teacher_knows"] = _teacher(run)
-    _cache(run, asked)
     figures["images_per_second"] = _speed(run)
+    _cache(run, asked)
     figures["run"] = _whole(run, figures["images_per_second"])
     logger.info("dry run: nothing was written; leave --dry-run out to start")
     return figures
@@ -83,7 +83,7 @@ def _memory(run: TrainingRun[Any, Any]) -> dict[str, float]:
     need = step_memory(run.task, run.optimizer, run.fabric, data.size, data.views_per_image)
     batch = run.config.optim.batch_size
     parts = processes * run.config.optim.accumulate
-    took, free = need.bytes_for(batch // parts), available(run.fabric.device)
+    took, free = need.bytes_for(batch // parts), share_of(run.fabric.device)
     if free is None:
         logger.info("memory: a step of %d images takes about %.1f GB", batch, took / 1e9)
         return {"step": took}
@@ -136,11 +136,12 @@ def _cache(run: PretrainRun, asked: PretrainConfig) -> None:
 
     teacher, report = run.task.teacher, run.reports.teacher
     assert isinstance(teacher, Teacher) and report
-    if maker := find_maker(asked, run.fabric, run.data.source, teacher, report):
+    cached = replace(run.config, teacher_cache=asked.teacher_cache, cache_views=asked.cache_views)
+    if maker := find_maker(cached, run.fabric, run.data.source, teacher, report):
         say_time(maker)
     logger.info(
-        "dry run: no teacher cache is made; speed and time are those of a teacher that runs in "
-        "every step, and with the cache the run is faster"
+        "dry run: no teacher cache is made; memory, speed and time are those of a teacher that "
+        "runs in every step, and with the cache the run is smaller and faster"
     )
 
 
@@ -150,14 +151,16 @@ def _speed(run: PretrainRun) -> float:
     run.lay_out()
     if task.distiller:
         _solve(run, fabric)
-    done, started = 0, 0.0
-    for number, batch in enumerate(islice(run.data.loader, WARM + TIMED)):
-        if number == min(WARM, run.steps - 1):
-            done, started = 0, _now(fabric.device)
-        take_step(fabric, run.optimizer, run.parts(fabric.to_device(batch)), run.update)
-        done += 1
-    rate = done * run.config.optim.batch_size / max(_now(fabric.device) - started, 1e-9)
-    logger.info("speed: %.0f images/s over %d real steps", rate, done)
+
+    def done() -> Iterator[int]:
+        for batch in run.data.loader:
+            take_step(fabric, run.optimizer, run.parts(fabric.to_device(batch)), run.update)
+            if fabric.device.type == "cuda":
+                torch.cuda.synchronize(fabric.device)
+            yield run.config.optim.batch_size
+
+    rate = steady_rate(done(), run.data.loader.ahead, TIMED)
+    logger.info("speed: %.0f images/s in real steps, with decoding", rate)
     return rate
 
 
@@ -172,12 +175,6 @@ def _solve(run: PretrainRun, fabric: Fabric) -> None:
         if task.distiller.needs_measuring:
             task.measure(some())
         task.solve(some())
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _whole(run: PretrainRun, rate: float) -> dict[str, float]:

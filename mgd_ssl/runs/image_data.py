@@ -1,6 +1,6 @@
 """The training images of a run, with the teacher's answers where a cache holds them."""
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mgd_ssl.data import ImageSource
 from mgd_ssl.fabric import Fabric
@@ -9,6 +9,9 @@ from mgd_ssl.settings.image_run import ImageRunConfig
 from mgd_ssl.tasks.task import FrozenTeacher, Teacher
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.training_data import ImageData
+
+if TYPE_CHECKING:
+    from mgd_ssl.cache.teacher_cache import TeacherCache
 
 ADVISED_VIEWS = 7  # of each image in a teacher cache; docs/log.md
 
@@ -53,17 +56,17 @@ def image_data(
     from mgd_ssl.training.cached_data import CachedImageData
 
     assert report
-    if config.cache_views:
-        _require_views("cache_views", config.cache_views, **kinds)
-    cache, make = find_cache(config, fabric, source, cast(Teacher, teacher), report)
-    _require_views(f"teacher_cache: {cache.folder}", cache.manifest.views, **kinds)
-    return CachedImageData(config, fabric, source, config.views, cache, make, **kinds)
+    found = find_cache(config, fabric, source, cast(Teacher, teacher), report)
+    _require_views(found.cache, kinds.get("views_per_image", 1))
+    return CachedImageData(config, fabric, source, config.views, found.cache, found.make, **kinds)
 
 
-def _require_views(where: str, stored: int, views_per_image: int = 1, **_: Any) -> None:
+def _require_views(cache: "TeacherCache", seen: int) -> None:
     """Refuse fewer views than an epoch sees: an image's two views would be the same crop."""
-    if stored < views_per_image:
+    stored = cache.manifest.views
+    if stored < seen:
         raise ValueError(
-            f"{where}: got {stored} view of each image, expected at least the {views_per_image} "
-            f"that an epoch of this method sees; give --cache-views {views_per_image} or more"
+            f"teacher_cache: {cache.folder}: got {stored} view{'s' * (stored > 1)} of each image, "
+            f"expected at least the {seen} that an epoch of this method sees; give --cache-views "
+            f"{seen} or more"
         )

@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+from datetime import timedelta
 
 import torch
 from torch import nn
@@ -19,6 +20,8 @@ from mgd_ssl.training.precision import Options, find_precision
 from mgd_ssl.training.rendezvous import find_world
 
 THREADS_A_CORE = 16
+# The others wait while the first process lists millions of files, or reads a whole teacher cache.
+PATIENCE = timedelta(hours=6)
 MIXED = {"bf16": "bf16-mixed", "fp16": "16-mixed"}  # precisions, as Fabric calls them
 # Not sent at each step: queues, margins and assignments are equal on all ranks by construction, and
 # norms' statistics are taken from the first rank where they count.
@@ -57,7 +60,7 @@ def start_fabric(options: DeviceOptions) -> Fabric:
         accelerator=accelerator,
         devices=world.devices,
         num_nodes=world.nodes,
-        strategy=DDPStrategy(**BUFFERS_STAY) if several else "auto",
+        strategy=DDPStrategy(timeout=PATIENCE, **BUFFERS_STAY) if several else "auto",
         plugins=[plugin for plugin in (world.environment, precision) if plugin],
     )
     fabric.launch()

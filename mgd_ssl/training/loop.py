@@ -43,6 +43,10 @@ class Position:
 class Loader(Protocol):
     """Batches, each with ``images``, in an order that is a pure function of (seed, epoch)."""
 
+    @property
+    def ahead(self) -> int:
+        """Batches that are decoded ahead of the one that is taken."""
+
     def __len__(self) -> int:
         """Batches an epoch."""
 
@@ -143,6 +147,7 @@ def fit(
                 meter.restart(start.summed if first_step else LossSums())
                 for index, batch in enumerate(loader, first_step):
                     here = Position(epoch, index)
+                    seed_step(config.seed, epoch, index)  # of a solve, which not each step has
                     with meter.paused(), stop.at_once():
                         metrics = before_step(here)
                     meter.write(epoch, index + 1, metrics)

@@ -42,9 +42,8 @@ def check_memory(
         return
     need = step_memory(task, optimizer, fabric, data.size, data.views_per_image)
     processes = int(fabric.world_size)
-    free, where = available(fabric.device), f"on {fabric.device}"
-    if free is not None and fabric.device.type == "cpu":
-        free, where = free // process.local_processes(), "on this machine"
+    free = share_of(fabric.device)
+    where = "on this machine" if fabric.device.type == "cpu" else f"on {fabric.device}"
     batch, size = config.optim.batch_size, config.loader.size or 0
     parts = config.optim.accumulate
     warning = distributed.together(
@@ -52,6 +51,14 @@ def check_memory(
     )
     if warning:
         logger.warning("%s", warning)
+
+
+def share_of(device: torch.device) -> int | None:
+    """Bytes for each process of this machine that computes there; None if that is not known."""
+    free = available(device)
+    if free is not None and device.type == "cpu":
+        return free // process.local_processes()
+    return free
 
 
 def available(device: torch.device, root: Path = Path("/")) -> int | None:

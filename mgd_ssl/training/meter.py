@@ -33,11 +33,33 @@ class LossSums:
         return {"train_loss": sum(means.values()), **means}
 
 
+class Sent:
+    """Named losses on their way to the host, behind the step that computes them.
+
+    Args:
+        losses: scalars on one device.
+    """
+
+    def __init__(self, losses: Mapping[str, Tensor]) -> None:
+        self._names = list(losses)
+        stacked = torch.stack([loss.detach().float() for loss in losses.values()])
+        self._numbers = stacked.to("cpu", non_blocking=True)
+        self._arrived = torch.cuda.Event() if stacked.is_cuda else None
+        if self._arrived:
+            self._arrived.record()
+
+    def values(self) -> dict[str, float]:
+        """The losses; waits for this step, and not for what the device was given since."""
+        if self._arrived:
+            self._arrived.synchronize()
+        return dict(zip(self._names, self._numbers.tolist(), strict=True))
+
+
 class Meter:
     """Means of the losses, images a second, and the alarm on a non-finite loss.
 
-    Losses are read one step late, when the device has long computed them: reading them at once
-    would stall it at every step.
+    Losses are read one step late, on the way to the host since they were computed: reading them at
+    once would stall the device at every step.
     """
 
     def __init__(self, epochs: int, steps: int, writer: Writer | None, optimizer: Any) -> None:
@@ -48,7 +70,7 @@ class Meter:
 
     def restart(self, summed: LossSums = LossSums()) -> None:
         """Begin an epoch, or go on after the steps that were summed."""
-        self._pending: tuple[int, int, dict[str, Tensor]] | None = None
+        self._pending: tuple[int, int, Sent] | None = None
         self._sums = dict(summed.losses)
         self._count = summed.count
         self._images = self._steps = 0
@@ -75,7 +97,7 @@ class Meter:
     def add(self, epoch: int, step: int, losses: Mapping[str, Tensor], images: int) -> None:
         """Take a step's losses."""
         self.check()
-        self._pending = (epoch, step, {k: v.detach() for k, v in losses.items()})
+        self._pending = (epoch, step, Sent(losses))
         self._images += images * distributed.world_size()
         self._steps += 1
         self._last = time.perf_counter()
@@ -88,10 +110,9 @@ class Meter:
         """
         if self._pending is None:
             return
-        epoch, step, losses = self._pending
+        epoch, step, sent = self._pending
         self._pending = None
-        numbers = torch.stack([v.float() for v in losses.values()]).tolist()
-        values = dict(zip(losses, numbers, strict=True))
+        values = sent.values()
         if any(v != v or abs(v) == float("inf") for v in values.values()):
             terms = ", ".join(f"{k} {v:g}" for k, v in values.items())
             matched = any(name.startswith("matching/") for name in values)

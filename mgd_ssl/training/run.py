@@ -157,13 +157,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             if self.start.step < self.steps:
                 self.unmoved = UnmovedStudent(self.task.student.parameters())
             done = self.steps_before(self.start)
-            writer = MetricWriter(
-                directory.path,
-                fabric.is_global_zero,
-                keep=done or -1,  # a run from its start writes the row before it again
-                others=self.loggers(),
-            )
-            with closing(writer):
+            with closing(distributed.together(lambda: self.writer(done))) as writer:
                 if done == 0 and figures:
                     writer.write(0, 0.0, figures)
                 fit(
@@ -192,9 +186,10 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         content = read_everywhere(directory.checkpoints) if config.resume else None
         if content:
             self.start = restore_run(self, content)
-        if fabric.is_global_zero:  # a refused resumption has left the run's own settings there
-            directory.write_config(saved(replace(config, resume=False, overwrite=False)))
-        if self.data.make:
+        own = saved(replace(config, resume=False, overwrite=False))
+        # only now: a refused resumption leaves the run's own settings there
+        distributed.from_first(lambda: directory.write_config(own))
+        if self.data.make and self.start.epoch < self.loop_config.epochs:
             self.data.make()
         self.lay_out()
         if content:
@@ -212,11 +207,13 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             logger.info("%d parts are compiled as they are first used", compile_task(self.task))
         self.module, self.optimizer = self.fabric.setup(self.task, self.optimizer)
 
-    def loggers(self) -> Loggers | None:
-        """The loggers that the user asked for, on the first process."""
-        if not self.fabric.is_global_zero:
-            return None
-        return Loggers(self.config.logger, self.directory.path, dict(flat(saved(self.config))))
+    def writer(self, done: int) -> MetricWriter:
+        """What writes the figures after so many steps, and the loggers that the user asked for."""
+        path, is_first, others = self.directory.path, self.fabric.is_global_zero, None
+        if is_first:
+            others = Loggers(self.config.logger, path, dict(flat(saved(self.config))))
+        # a run from its start writes the row before it again
+        return MetricWriter(path, is_first, keep=done or -1, others=others)
 
     def steps_before(self, here: Position) -> int:
         """Steps of the run that were taken before a position."""
@@ -289,12 +286,13 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         the others again.
         """
         self.begun = True
-        if self.fabric.is_global_zero:
-            with self.averaged():
-                content = content_of(self, position)
-                if self.is_best:
-                    save_checkpoint(self.directory.checkpoints / BEST, content)
-                self.export(self.directory.path)
-                save_checkpoint(self.directory.checkpoints / LAST, content)
+        distributed.from_first(lambda: self._write(position))
         self.is_best = False
-        self.fabric.barrier()
+
+    def _write(self, position: Position) -> None:
+        with self.averaged():
+            content = content_of(self, position)
+            if self.is_best:
+                save_checkpoint(self.directory.checkpoints / BEST, content)
+            self.export(self.directory.path)
+            save_checkpoint(self.directory.checkpoints / LAST, content)

@@ -53,8 +53,7 @@ def solve_matching(
     first = distiller.solves == 1  # nothing was assigned before
     costs = [f"{m.name} {m.total:.3f}" + f" ({m.changed} changed)" * (not first) for m in solved]
     logger.info("matching solved before %s: total cost %s", here, "  ".join(costs))
-    if fabric.is_global_zero:
-        _write(folder, here, solved)
+    distributed.from_first(lambda: _write(folder, here, solved))
     metrics = {f"matching_total/{m.name}": m.total for m in solved}
     metrics |= {f"matching_changed/{m.name}": float(m.changed) for m in solved}
     if start is not None and first:

@@ -329,7 +329,7 @@ def test_a_folder_of_something_else_is_refused(
     assert "is not empty" in refused(capsys, make(data, teacher, tmp_path))
     before = listing(cached)
     said = refused(capsys, make(data, teacher, cached, "--crop-min", "0.3", "--grid", "2"))
-    assert "that differs in crop_min, grid, maps" in said
+    assert "another cache: --crop-min: 0.5 in the cache, 0.3 here; --grid: 4 in the cache" in said
     assert listing(cached) == before
 
 

@@ -1,6 +1,7 @@
 """A training command makes its teacher cache first, and trains as from one that was there."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from forked import run_on_two
 from test_resume import differences
 from tiny_runs import asked, listing, read_last, stop_at
 
-from mgd_ssl.commands import classify
+from mgd_ssl.commands import classify, pretrain
 from mgd_ssl.runs import cache as runs
 from mgd_ssl.runs import output_folder
 from mgd_ssl.settings.cache import CacheConfig
@@ -173,6 +174,24 @@ def test_a_stopped_run_resumes_with_the_same_command(
     assert_same_student(tmp_path, before)
 
 
+def test_views_are_added_with_the_seed_and_the_maps_of_those_that_are_there(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    for folder, views in (("cache", "1"), ("apart", "2")):
+        make_apart(data, teacher, tmp_path / folder, "--views", views, "--seed", "3")
+    assert train(data, teacher, tmp_path, "--method", "simreg", "--epochs", "1") == 0
+    assert listing(tmp_path / "cache") == listing(tmp_path / "apart")
+
+
+def test_a_finished_run_makes_no_cache_that_it_does_not_read(
+    data: Path, teacher: Path, tmp_path: Path
+) -> None:
+    assert train(data, teacher, tmp_path, "--epochs", "1") == 0
+    shutil.rmtree(tmp_path / "cache")
+    assert train(data, teacher, tmp_path, "--epochs", "1", "--resume") == 0
+    assert not (tmp_path / "cache").exists()
+
+
 def test_a_stopped_cache_of_more_views_is_made_as_far_as_a_run_reads_it(
     data: Path, teacher: Path, tmp_path: Path, before: Path
 ) -> None:
@@ -200,8 +219,13 @@ def test_two_processes_make_it_together(
     assert listing(tmp_path / "cache") == listing(before / "cache")
 
 
-def test_a_dry_run_makes_none(data: Path, teacher: Path, tmp_path: Path, capsys: Capture) -> None:
-    assert train(data, teacher, tmp_path, "--dry-run") == 0
+@pytest.mark.parametrize("batch", [["-b", "16"], []])
+def test_a_dry_run_makes_none(
+    data: Path, teacher: Path, tmp_path: Path, capsys: Capture, batch: list[str]
+) -> None:
+    argv = words(data, teacher, tmp_path, *NO_FIGURES)
+    at = argv.index("-b")
+    assert pretrain.main([*argv[:at], *argv[at + 2 :], *batch, "--dry-run"]) == 0
     assert list(tmp_path.iterdir()) == []
     said = capsys.readouterr().err
     assert "no teacher cache is made" in said

@@ -23,7 +23,12 @@ def test_a_dry_run_writes_nothing_and_says_the_cost(
     argv = arguments(tmp_path / "run", teacher, "--method", "mgd-plus", "--dry-run")
     assert pretrain.main(argv) == 0
     said = " ".join("".join(capsys.readouterr()).split())
-    for part in ("million parameters", "memory: a step of", "images/s over", "nothing was written"):
+    for part in (
+        "million parameters",
+        "memory: a step of",
+        "images/s in real steps",
+        "nothing was written",
+    ):
         assert part in said
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -36,7 +41,7 @@ def test_a_dry_run_says_what_bounds_the_batch(
     monkeypatch.setattr(dry.logger, "info", lambda text, *values: said.append(text % values))
     step = dry._memory(run)["step"]
     for free in (1000 * step, step):
-        monkeypatch.setattr(dry, "available", lambda _, free=free: free)
+        monkeypatch.setattr(dry, "share_of", lambda _, free=free: free)
         dry._memory(run)
     assert said[-2].endswith("power of two that the 64 training images fill is -b 64")
     assert re.search(r"power of two that fits is -b (\d+)$", said[-1])
