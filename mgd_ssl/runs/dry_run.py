@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mgd_ssl.data import subset
+from mgd_ssl.data import ImageLoader, subset
 from mgd_ssl.data.views import to_unit
 from mgd_ssl.evaluation.health import effective_rank
 from mgd_ssl.evaluation.knn import knn_accuracy
@@ -159,7 +159,7 @@ def _speed(run: PretrainRun) -> float:
                 torch.cuda.synchronize(fabric.device)
             yield run.config.optim.batch_size
 
-    rate = steady_rate(done(), run.data.loader.ahead, TIMED)
+    rate = steady_rate(done(), cast(ImageLoader, run.data.loader).ahead, TIMED)
     logger.info("speed: %.0f images/s in real steps, with decoding", rate)
     return rate
 

@@ -43,10 +43,6 @@ class Position:
 class Loader(Protocol):
     """Batches, each with ``images``, in an order that is a pure function of (seed, epoch)."""
 
-    @property
-    def ahead(self) -> int:
-        """Batches that are decoded ahead of the one that is taken."""
-
     def __len__(self) -> int:
         """Batches an epoch."""
 
