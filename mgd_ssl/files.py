@@ -96,6 +96,32 @@ def require_writable(path: Path, option: str = "--out") -> None:
         ) from error
 
 
+def require_folder(path: Path, option: str = "--out") -> None:
+    """Refuse a folder that could not be made or written to, before the work that is to fill it.
+
+    Nothing is left behind.
+
+    Args:
+        path: the folder, which need not exist.
+        option: what names another, for the message.
+
+    Raises:
+        ValueError: it is a file or a link to nothing, lies in one, or cannot be written to.
+    """
+    path = path.absolute()
+    try:
+        place = next(p for p in (path, *path.parents) if os.path.lexists(p))
+        if not place.is_dir():
+            what = "it is a link to nothing" if place.is_symlink() else "it is no folder"
+            raise NotADirectoryError(errno.ENOTDIR, what, str(place))
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise ValueError(
+            f"{option}: got {path}, which cannot be written: {error}; expected a folder that is "
+            f"there or can be made, and be written to; name one with {option}"
+        ) from error
+
+
 def _require_plain(path: Path) -> None:
     """Refuse what a rename could not replace, or should not: a folder, a device, a pipe."""
     if path.is_dir():

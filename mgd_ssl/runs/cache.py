@@ -13,7 +13,7 @@ from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import ImageSource, data_digest, open_sources
 from mgd_ssl.data.packing_size import free_bytes
 from mgd_ssl.fabric import Fabric
-from mgd_ssl.files import require_writable, write_text
+from mgd_ssl.files import require_folder, write_text
 from mgd_ssl.models import KeyReport, Taps, backbone_state, load_backbone, probe
 from mgd_ssl.progress import format_duration
 from mgd_ssl.runs.cache_maker import Maker
@@ -39,7 +39,7 @@ def run(config: CacheConfig) -> None:
         WriteError: the disk is full; the parts that are whole stay.
     """
     start_logging()
-    require_writable(config.out / MANIFEST)
+    require_folder(config.out)
     config = replace(config, device=settled(config.device))
     fabric = start_fabric(config.device)
     source = open_sources(config.data, "train", **config.opening)
@@ -91,7 +91,7 @@ def store(maker: Maker, *, checksums: bool) -> None:
         checksums: see `build_maker`.
 
     Raises:
-        ValueError: another command does, or has stored others there.
+        ValueError: another command has stored others there.
         DecodeError: too many images cannot be decoded.
         WriteError: the disk is full; the parts that are whole stay.
     """
@@ -99,7 +99,7 @@ def store(maker: Maker, *, checksums: bool) -> None:
     with ExitStack() as stack:
 
         def begin() -> list[tuple[int, int]]:
-            stack.enter_context(alone(out, "stores answers"))
+            stack.enter_context(alone(out, "stores answers", waits=True))
             require_same(out, cache.manifest)  # another command may have been there since
             say_content(out, cache.manifest)
             return cache.missing(checksums=checksums, among=maker.missing)
@@ -159,7 +159,7 @@ def require_same(out: Path, manifest: Manifest) -> None:
         ValueError: says what helps.
     """
     if not (out / MANIFEST).is_file():
-        if out.is_dir() and any(file.name != LOCK for file in out.iterdir()):
+        if out.is_dir() and any(not _is_left(file.name) for file in out.iterdir()):
             raise ValueError(f"out: {out} is not empty; expected a new folder. Name one with --out")
         return
     there = read_manifest(out)
@@ -170,10 +170,16 @@ def require_same(out: Path, manifest: Manifest) -> None:
         )
 
 
+def _is_left(name: str) -> bool:
+    """Whether a file is what a command leaves that is killed as it begins."""
+    return name == LOCK or (name.startswith(f".{MANIFEST}.") and name.endswith(".tmp"))
+
+
 def say_content(out: Path, manifest: Manifest) -> None:
     """Say in the folder what is stored there; the caller is alone in it."""
-    for file in out.glob("view_*/.*.tmp"):
-        file.unlink()  # of a command that was killed
+    for pattern in (f".{MANIFEST}.*.tmp", "view_*/.*.tmp"):
+        for file in out.glob(pattern):
+            file.unlink()  # of a command that was killed
     there = read_manifest(out).views if (out / MANIFEST).is_file() else 0
     content = replace(manifest, views=max(manifest.views, there))
     write_text(out / MANIFEST, json.dumps(content.to_dict(), indent=1))
@@ -190,8 +196,8 @@ def require_room(maker: Maker) -> None:
     needed, free = left * made_from.view_bytes, free_bytes(cache.folder)
     total = made_from.images * made_from.views * made_from.view_bytes
     logger.info(
-        "%s: %s images, %d views each, %s (%.1f kB a view); %s are to be made, %s of the disk are "
-        "free",
+        "%s: images: %s, views of each: %d, %s (%.1f kB a view); %s are to be made, %s of the disk "
+        "are free",
         *(cache.folder, f"{made_from.images:,}", made_from.views, gigabytes(total)),
         *(made_from.view_bytes / 1e3, gigabytes(needed), gigabytes(free)),
     )
@@ -208,7 +214,8 @@ def say_time(maker: Maker) -> None:
     if left := maker.images_left:
         rate, images = maker.images_per_second(), maker.cache.manifest.images
         logger.info(
-            "%.0f images/s: about %s to make; an epoch of training is then about %s shorter",
+            "%.0f images/s: about %s to make; training is then about %s shorter for each view that "
+            "it sees of all images",
             *(rate, format_duration(left / rate), format_duration(images / rate)),
         )
 

@@ -11,7 +11,7 @@ from mgd_ssl.cache.manifest import MANIFEST, read_manifest
 from mgd_ssl.cache.teacher_cache import TeacherCache
 from mgd_ssl.data import ImageSource
 from mgd_ssl.fabric import Fabric
-from mgd_ssl.files import WriteError, require_writable
+from mgd_ssl.files import WriteError, require_folder
 from mgd_ssl.models import KeyReport, find_reader
 from mgd_ssl.runs.cache import build_maker, store
 from mgd_ssl.runs.cache_maker import Maker
@@ -23,7 +23,28 @@ from mgd_ssl.training.logging import logger
 
 # Options of mgd-ssl cache -> what they are called here.
 TAPS = "--teacher-taps"
+USED = 0.9  # share of the images of which a run that trains on fewer is warned
 CALLED = {"--out": "--teacher-cache", "--views": "--cache-views", "--grid": "--mgd-grid"}
+
+
+def check_folder(config: ImageRunConfig) -> None:
+    """Refuse a folder that cannot hold a run's cache, before anything is loaded.
+
+    Raises:
+        ValueError: it is none, it cannot be written to, or it and the run's directory lie in each
+            other.
+    """
+    if not config.cache_views or distributed.from_first(lambda: is_made(config)):
+        return
+    folder = _folder(config)
+    distributed.from_first(lambda: require_folder(folder, "--teacher-cache"))
+    out, place = config.out.resolve(), folder.resolve()
+    if out in (place, *place.parents) or place in out.parents:
+        raise ValueError(
+            f"teacher_cache: {folder} and the run's directory {config.out} lie in each other, "
+            "expected folders apart, as other runs can read the cache too; name another with "
+            "--teacher-cache"
+        )
 
 
 def find_maker(
@@ -36,11 +57,10 @@ def find_maker(
     """What makes the answers that a run reads and that are missing; None if nothing is missing.
 
     Raises:
-        ValueError: the folder is refused, or the disk is too small.
+        ValueError: the folder holds something else, or the disk is too small.
     """
     if distributed.from_first(lambda: is_made(config)):
         return None
-    distributed.from_first(lambda: _check_folder(config))
     made = cache_config(config, fabric)
     if made.maps and not config.mgd.is_matched:  # a cache that serves runs that match has them
         reader = find_reader(teacher.network, config.teacher.teacher_taps, teacher.size, TAPS)
@@ -50,19 +70,20 @@ def find_maker(
         return build_maker(made, fabric, whole, teacher, report, checksums=False)
 
 
-def make_cache(maker: Maker, limited: bool) -> None:
+def make_cache(maker: Maker, seen: int) -> None:
     """Store what a run reads and what is missing.
 
     Args:
         maker: of the answers.
-        limited: whether the run sees a part of the images alone.
-
-    Raises:
-        ValueError: another command writes into the folder.
+        seen: images that the run trains on.
     """
+    images = len(maker.source)
     logger.info("the teacher's answers are stored first; later runs with this teacher read them")
-    if limited:
-        logger.warning("--limit: a cache is of all images of DATA, also of those left out here")
+    if seen < USED * images:
+        logger.warning(
+            "a cache is of all %s images of DATA, and this run trains on %s of them",
+            *(f"{images:,}", f"{seen:,}"),
+        )
     with _as_called_here():
         store(maker, checksums=False)
 
@@ -79,16 +100,6 @@ def is_made(config: ImageRunConfig) -> bool:
         return False
     used = TeacherCache(folder, replace(manifest, views=config.cache_views))
     return not used.missing(checksums=False)
-
-
-def _check_folder(config: ImageRunConfig) -> None:
-    folder, out = _folder(config), config.out.resolve()
-    require_writable(folder / MANIFEST, "--teacher-cache")
-    if out in (folder.resolve(), *folder.resolve().parents):
-        raise ValueError(
-            f"teacher_cache: {folder} lies in the run's directory {config.out}, expected a folder "
-            "of its own, which other runs can read too; name one with --teacher-cache"
-        )
 
 
 def cache_config(config: ImageRunConfig, fabric: Fabric) -> CacheConfig:
@@ -127,6 +138,7 @@ def _as_called_here() -> Iterator[None]:
         yield
     except (ValueError, WriteError) as error:
         message = re.sub(r"^out: ", "teacher_cache: ", str(error))
+        message = message.replace(" or a smaller --grid", "")  # it would change the matching too
         told = re.sub(r"(?<!\S)--\w+", lambda found: CALLED.get(found[0], found[0]), message)
         raise (WriteError if isinstance(error, WriteError) else ValueError)(told) from error
 

@@ -62,10 +62,10 @@ class Maker:
             WriteError: the disk is full.
         """
         mine = self.missing[self.fabric.global_rank :: self.fabric.world_size]
-        views = sum(len(self.cache.images(part)) for _, part in mine)
+        processes = self.fabric.world_size
         parts = tracked(
-            *(self._parts(mine), "teacher's answers", views, "views"),
-            count=lambda part: len(part[1][OUTPUT]),
+            *(self._parts(mine), "teacher's answers", self.images_left, "views"),
+            count=lambda part: processes * len(part[1][OUTPUT]),
         )
         manifest = self.cache.manifest
         write_parts(parts, manifest.identity, manifest.views * manifest.parts - len(self.missing))

@@ -1,6 +1,5 @@
 """A teacher cache of a run: whether it is of its teacher, images and views."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +15,7 @@ from mgd_ssl.fabric import Fabric
 from mgd_ssl.models import KeyReport, pool, without_head
 from mgd_ssl.runs.cache import describe
 from mgd_ssl.runs.cache_before import cache_config, find_maker, make_cache
+from mgd_ssl.runs.cache_maker import Maker
 from mgd_ssl.settings.image_run import ImageRunConfig
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.cached_data import Store, stored_views
@@ -33,11 +33,35 @@ class RunCache:
 
     Attributes:
         cache: of the views that the run reads.
-        make: stores the answers that are missing, and looks at them; None if nothing is missing.
+        maker: of the answers that are missing; None if nothing is missing.
     """
 
     cache: TeacherCache
-    make: Callable[[], None] | None = None
+    maker: Maker | None
+    source: ImageSource
+    teacher: Teacher
+    epochs: int
+
+    def make(self) -> None:
+        """Store the answers that are missing, and look at them."""
+        assert self.maker
+        make_cache(self.maker, len(self.source))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse a cache that is not whole, or that says something else than the teacher.
+
+        Raises:
+            ValueError: says what is missing or differs.
+        """
+        distributed.from_first(lambda: check_content(self.cache, self.source, self.teacher))
+        holds = self.cache.manifest
+        logger.info(
+            "teacher cache: %s, %d views of %d images, crops of %g to %g of the area, in %d "
+            "epochs; the teacher is not run",
+            *(self.cache.folder, holds.views, holds.images, holds.crop_min, holds.crop_max),
+            self.epochs,
+        )
 
 
 def find_cache(
@@ -46,27 +70,44 @@ def find_cache(
     source: ImageSource,
     teacher: Teacher,
     report: KeyReport,
+    seen: int,
 ) -> RunCache:
     """The cache of a run, which is there, or which the run makes once it has begun.
 
+    Args:
+        config: of the run.
+        fabric: devices and precision.
+        source: training images.
+        teacher: whose answers the cache holds.
+        report: of loading it.
+        seen: views of an image in an epoch.
+
     Raises:
         ValueError: it is of another teacher, other images or other views; it is not whole, or it
-            could not be made.
+            could not be made; or it has fewer views than an epoch sees.
     """
     maker = find_maker(config, fabric, source, teacher, report)
     if maker is None:
         here = describe(cache_config(config, fabric), source.whole, teacher, report)
         cache = distributed.together(lambda: open_cache(config, here))
-        distributed.from_first(lambda: check_content(cache, source, teacher))
-        say(cache, config.optim.epochs)
-        return RunCache(cache)
+    else:
+        cache = maker.cache
+    require_views(cache, seen)
+    found = RunCache(cache, maker, source, teacher, config.optim.epochs)
+    if maker is None:
+        found.check()
+    return found
 
-    def make() -> None:
-        make_cache(maker, limited=bool(config.loader.limit))
-        distributed.from_first(lambda: check_content(maker.cache, source, teacher))
-        say(maker.cache, config.optim.epochs)
 
-    return RunCache(maker.cache, make)
+def require_views(cache: TeacherCache, seen: int) -> None:
+    """Refuse fewer views than an epoch sees: an image's two views would be the same crop."""
+    stored = cache.manifest.views
+    if stored < seen:
+        raise ValueError(
+            f"teacher_cache: {cache.folder}: got {stored} view{'s' * (stored > 1)} of each image, "
+            f"expected at least the {seen} that an epoch of this method sees; give --cache-views "
+            f"{seen} or more"
+        )
 
 
 def open_cache(config: ImageRunConfig, here: Manifest) -> TeacherCache:
@@ -87,16 +128,6 @@ def open_cache(config: ImageRunConfig, here: Manifest) -> TeacherCache:
     return cache
 
 
-def say(cache: TeacherCache, epochs: int) -> None:
-    """Say what a run reads in place of running its teacher."""
-    holds = cache.manifest
-    logger.info(
-        "teacher cache: %s, %d views of %d images, crops of %g to %g of the area, in %d epochs; "
-        "the teacher is not run",
-        *(cache.folder, holds.views, holds.images, holds.crop_min, holds.crop_max, epochs),
-    )
-
-
 def check_origin(cache: TeacherCache, config: ImageRunConfig, here: Manifest) -> None:
     """Refuse a cache that was made from anything else than a run has.
 
@@ -110,12 +141,17 @@ def check_origin(cache: TeacherCache, config: ImageRunConfig, here: Manifest) ->
     """
     others = differences(cache.manifest, here, FREE if config.mgd.is_matched else FREE | OF_MAPS)
     if config.mgd.is_matched and not cache.manifest.maps:
-        others = ["it holds no maps to match; use --mgd-weighing none, or a cache made with --maps"]
+        raise ValueError(
+            f"teacher_cache: {cache.folder}: it holds no maps to match; use a method that matches "
+            "none, such as --method simreg, or name another folder with --teacher-cache and "
+            "--cache-views 7, which makes a cache with maps"
+        )
     if others:
         told = "; ".join(others).replace("--grid", "--mgd-grid")
         raise ValueError(
-            f"teacher_cache: {cache.folder} does not belong to this run: {told}; "
-            "give what it was made from, or make another cache with mgd-ssl cache"
+            f"teacher_cache: {cache.folder} does not belong to this run: {told}; give what it was "
+            "made from, or name another folder with --teacher-cache and --cache-views 7, which "
+            "makes another cache"
         )
 
 

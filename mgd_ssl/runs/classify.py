@@ -26,7 +26,7 @@ from mgd_ssl.models import (
 )
 from mgd_ssl.runs.classify_evaluation import evaluate
 from mgd_ssl.runs.classify_teacher import distill, load_teacher
-from mgd_ssl.runs.image_data import advise_cache, image_data
+from mgd_ssl.runs.image_data import image_data, look_at_cache, with_stored_views
 from mgd_ssl.runs.next_steps import classifier_steps
 from mgd_ssl.runs.val_part import with_val_part
 from mgd_ssl.settings.classify import ClassifyConfig
@@ -64,7 +64,7 @@ def run(config: ClassifyConfig) -> None:
         evaluate(config)
     else:
         config, fabric = start_run(located(config))
-        advise_cache(config, fabric)
+        look_at_cache(config, fabric)
         build(config, fabric).train()
 
 
@@ -103,6 +103,7 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
         logger.info(data_line({"training": source, "top-1": val}))
     report = teacher[1] if teacher else None
     data = image_data(config, fabric, source, task.teacher, report, labelled=True)
+    config = with_stored_views(config, data)
     return ClassifyRun(config, fabric, task, data, val, teacher, reports)
 
 

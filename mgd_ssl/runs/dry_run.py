@@ -132,12 +132,13 @@ def _cache(run: PretrainRun, asked: PretrainConfig) -> None:
     if not asked.cache_views or run.config.teacher_cache:
         return
     from mgd_ssl.runs.cache import say_time
-    from mgd_ssl.runs.cache_before import find_maker
+    from mgd_ssl.runs.cached_teacher import find_cache
 
     teacher, report = run.task.teacher, run.reports.teacher
     assert isinstance(teacher, Teacher) and report
     cached = replace(run.config, teacher_cache=asked.teacher_cache, cache_views=asked.cache_views)
-    if maker := find_maker(cached, run.fabric, run.data.source, teacher, report):
+    seen = run.data.views_per_image
+    if maker := find_cache(cached, run.fabric, run.data.source, teacher, report, seen).maker:
         say_time(maker)
     logger.info(
         "dry run: no teacher cache is made; memory, speed and time are those of a teacher that "

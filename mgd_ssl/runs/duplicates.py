@@ -29,7 +29,7 @@ def run(config: DuplicatesConfig) -> None:
         _check_out(config.out, config.data)
     val, train = (open_sources(config.data, split, **config.opening) for split in ("val", "train"))
     logger.info("%s", data_line({"training": train, "validation": val}))
-    found = find_duplicates(val, train, config.near, decoding_workers(config.workers))
+    found = find_duplicates(val, train, config.near, max(decoding_workers(config.workers), 1))
     _say(found, val, train, config.near)
     if config.out:
         write_text(config.out, _table([*found.exact, *found.near], val, train))

@@ -1,6 +1,7 @@
 """The training images of a run, with the teacher's answers where a cache holds them."""
 
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 from mgd_ssl.data import ImageSource
 from mgd_ssl.fabric import Fabric
@@ -10,16 +11,23 @@ from mgd_ssl.tasks.task import FrozenTeacher, Teacher
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.training_data import ImageData
 
-if TYPE_CHECKING:
-    from mgd_ssl.cache.teacher_cache import TeacherCache
-
+Config = TypeVar("Config", bound=ImageRunConfig)
 ADVISED_VIEWS = 7  # of each image in a teacher cache; docs/log.md
 
 
-def advise_cache(config: ImageRunConfig, fabric: Fabric) -> None:
-    """Name the options of a teacher cache where a long run would be faster with one."""
+def look_at_cache(config: ImageRunConfig, fabric: Fabric) -> None:
+    """Refuse a folder that cannot hold the cache; name the options where a cache would help.
+
+    Raises:
+        ValueError: see `check_folder`.
+    """
     teacher, epochs = config.teacher.teacher, config.optim.epochs
-    if teacher is None or config.teacher_cache or config.resume or epochs <= ADVISED_VIEWS:
+    if config.teacher_cache:
+        from mgd_ssl.runs.cache_before import check_folder  # not needed where the teacher is run
+
+        check_folder(config)
+        return
+    if teacher is None or config.resume or epochs <= ADVISED_VIEWS:
         return
     if fabric.is_global_zero:
         logger.info(
@@ -56,17 +64,16 @@ def image_data(
     from mgd_ssl.training.cached_data import CachedImageData
 
     assert report
-    found = find_cache(config, fabric, source, cast(Teacher, teacher), report)
-    _require_views(found.cache, kinds.get("views_per_image", 1))
-    return CachedImageData(config, fabric, source, config.views, found.cache, found.make, **kinds)
+    seen = kinds.get("views_per_image", 1)
+    found = find_cache(config, fabric, source, cast(Teacher, teacher), report, seen)
+    make = found.make if found.maker else None
+    return CachedImageData(config, fabric, source, config.views, found.cache, make, **kinds)
 
 
-def _require_views(cache: "TeacherCache", seen: int) -> None:
-    """Refuse fewer views than an epoch sees: an image's two views would be the same crop."""
-    stored = cache.manifest.views
-    if stored < seen:
-        raise ValueError(
-            f"teacher_cache: {cache.folder}: got {stored} view{'s' * (stored > 1)} of each image, "
-            f"expected at least the {seen} that an epoch of this method sees; give --cache-views "
-            f"{seen} or more"
-        )
+def with_stored_views(config: Config, data: ImageData) -> Config:
+    """The settings with the number of views that are read of a cache, for config.yaml.
+
+    A cache may have grown when the run is resumed.
+    """
+    cache = getattr(data, "cache", None)
+    return replace(config, cache_views=cache.manifest.views) if cache else config

@@ -16,12 +16,13 @@ Part = tuple[Path, dict[str, Tensor]]
 
 
 @contextmanager
-def alone(out: Path, does: str) -> Iterator[None]:
+def alone(out: Path, does: str, *, waits: bool = False) -> Iterator[None]:
     """Inside, no other command writes into the same folder, which is made.
 
     Args:
         out: the folder.
         does: what the other would do, in words: "packs".
+        waits: until the other has ended, in place of an error.
 
     Raises:
         ValueError: another does.
@@ -31,7 +32,12 @@ def alone(out: Path, does: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise ValueError(f"out: another command {does} into {out}; let it end first.") from error
+        if not waits:
+            raise ValueError(
+                f"out: another command {does} into {out}; let it end first."
+            ) from error
+        logger.info("another command %s into %s; this one waits until it ends", does, out)
+        lock.acquire()
     try:
         yield
     finally:

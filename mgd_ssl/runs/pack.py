@@ -24,7 +24,7 @@ from mgd_ssl.data.formats import printable
 from mgd_ssl.data.packing import Coding, Packed, Plan, is_of_plan, write_shard
 from mgd_ssl.data.packing_size import Size, free_bytes, size_of_shards, written_bytes
 from mgd_ssl.data.reader import Split
-from mgd_ssl.files import WriteError, require_writable, write_text
+from mgd_ssl.files import WriteError, require_folder, write_text
 from mgd_ssl.progress import tracked
 from mgd_ssl.runs.output_folder import LOCK, alone, gigabytes
 from mgd_ssl.settings.pack import PackConfig
@@ -46,7 +46,7 @@ def run(config: PackConfig) -> None:
     """
     start_logging()
     _require_apart(config)
-    require_writable(config.out / MANIFEST)
+    require_folder(config.out)
     sources = _open(config)
     _require_same_classes(config, sources)
     plans, sizes = _plan(config, sources)

@@ -30,7 +30,7 @@ class DuplicatesConfig(FolderOptions, Settings):
 
     def check(self) -> None:
         """Refuse values out of range."""
-        require_least(self, near=-1, workers=1)
+        require_least(self, near=-1, workers=0)
         if self.near > 127:
             raise ValueError(f"near: got {self.near}, expected -1 to 127 bits of 128")
         if self.out is not None and self.out.suffix != ".csv":

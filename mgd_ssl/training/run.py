@@ -186,11 +186,10 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         content = read_everywhere(directory.checkpoints) if config.resume else None
         if content:
             self.start = restore_run(self, content)
-        own = saved(replace(config, resume=False, overwrite=False))
-        # only now: a refused resumption leaves the run's own settings there
-        distributed.from_first(lambda: directory.write_config(own))
         if self.data.make and self.start.epoch < self.loop_config.epochs:
             self.data.make()
+        own = saved(replace(config, resume=False, overwrite=False))
+        distributed.from_first(lambda: directory.begin(own))  # all that may be refused was tried
         self.lay_out()
         if content:
             self.optimizer.load_state_dict(content["optimizer"])

@@ -22,6 +22,7 @@ from mgd_ssl.training.run_files import (
     CONFIG,
     FOLDERS,
     LOCK,
+    LOG,
     foreign_entries,
     holds_settings,
     is_run,
@@ -54,10 +55,10 @@ class RunDirectory:
         self.checkpoints = path / "checkpoints"
         self._lock: IO[str] | None = None
         self._made: list[Path] = []
-        self._fresh = False
+        self._fresh = self._replaces = False
 
     def open(self, *, resume: bool, overwrite: bool) -> None:
-        """Take the directory for a run; what a killed save left in it goes.
+        """Take the directory for a run; what a killed save left in it goes, and nothing else yet.
 
         Raises:
             ValueError: it is in use, or it holds something and neither flag is given, or
@@ -96,10 +97,9 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         self._acquire()
         self._fresh = not held
+        self._replaces = delete
         for path in temporaries(self.path):
             path.unlink()
-        if delete:
-            self._clear()
 
     def _acquire(self) -> None:
         if self._lock:
@@ -170,6 +170,14 @@ class RunDirectory:
             if (self.path / folder).is_dir():
                 (self.path / folder).rmdir()
 
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Write the resolved settings and begin the log; a run that is to be replaced goes."""
+        if self._replaces:
+            self._clear()
+            self._fresh, self._replaces = True, False
+        start_logging(self.path / LOG)
+        self.write_config(config)
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved settings to ``config.yaml``."""
         text = yaml.safe_dump(dict(config), sort_keys=False)
@@ -216,7 +224,9 @@ def taken_directory(config: RunConfig, begun: Callable[[], bool]) -> Iterator[Ru
     """
     directory = RunDirectory(config.out)
     try:
-        distributed.from_first(lambda: _open(directory, config))
+        distributed.from_first(
+            lambda: directory.open(resume=config.resume, overwrite=config.overwrite)
+        )
         yield directory
     except BaseException:
         if not begun():
@@ -224,8 +234,3 @@ def taken_directory(config: RunConfig, begun: Callable[[], bool]) -> Iterator[Ru
         raise
     finally:
         directory.close()
-
-
-def _open(directory: RunDirectory, config: RunConfig) -> None:
-    directory.open(resume=config.resume, overwrite=config.overwrite)
-    start_logging(directory.path / "train.log")

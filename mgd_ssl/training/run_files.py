@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-LOCK, CONFIG, STUDENT = ".lock", "config.yaml", "student.safetensors"
+LOCK, CONFIG, LOG, STUDENT = ".lock", "config.yaml", "train.log", "student.safetensors"
 FOLDERS = ("checkpoints", "matching")
 SECTIONS = ("network", "teacher", "mgd", "optim", "loader", "device")
 WRITTEN = re.compile(
@@ -26,7 +26,7 @@ TEMPORARY = re.compile(r"(?P<folder>(.*/)?)\.(?P<name>[^/]+)\.\d+\.tmp")
 
 def is_run(directory: Path) -> bool:
     """Whether a directory is certainly a run's: it has its settings, and what else a run leaves."""
-    beside = (directory / name for name in (LOCK, "train.log", "metrics.jsonl", "checkpoints"))
+    beside = (directory / name for name in (LOCK, LOG, "metrics.jsonl", "checkpoints"))
     return holds_settings(directory / CONFIG) and any(path.exists() for path in beside)
 
 

@@ -160,10 +160,7 @@ def _changed_sources(content: Mapping[str, Any], sources: Mapping[str, Any]) -> 
 
     changed = ["the teacher's weights are others"] if differs("teacher") else []
     if differs("cache"):
-        changed.append(
-            "the teacher cache is another, or of another number of views (--cache-views), or there "
-            "is one in one of the two alone"
-        )
+        changed.append(_of_caches(content["cache"], sources["cache"]))
     if differs("start"):
         changed.append("the weights that the student starts from are others")
     if differs("images"):
@@ -181,6 +178,16 @@ def _changed_sources(content: Mapping[str, Any], sources: Mapping[str, Any]) -> 
             f"{sources['steps_per_epoch']} now"
         )
     return changed
+
+
+def _of_caches(before: str | None, now: str | None) -> str:
+    """In what two caches differ, or that there is one in one of the two alone."""
+    if not (before and now):
+        return f"there is {'a' if before else 'no'} teacher cache in the checkpoint alone"
+    (was, views), (new, seen) = (place.split(", ") for place in (before, now))
+    if was == new:
+        return f"--cache-views: {views.split()[0]} in the checkpoint, {seen.split()[0]} now"
+    return "the teacher cache is another"
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> str:

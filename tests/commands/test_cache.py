@@ -3,11 +3,14 @@
 import json
 import shlex
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from forked import run_on_two
 from image_files import class_tree
 from test_resume import differences
@@ -19,6 +22,7 @@ from mgd_ssl.commands import cache, pretrain
 from mgd_ssl.data import ImageDataset, RandomCrops, open_source
 from mgd_ssl.models import load_backbone, pool
 from mgd_ssl.runs import cache as runs
+from mgd_ssl.runs import output_folder
 from mgd_ssl.runs.output_folder import alone
 from mgd_ssl.settings.cache import CacheConfig
 from mgd_ssl.settings.parsing import parse
@@ -245,19 +249,42 @@ def test_a_stopped_making_goes_on_to_the_same_bytes(
     capsys.readouterr()
 
 
-def test_a_command_at_work_keeps_what_it_is_writing(
-    tmp_path: Path, data: Path, teacher: Path, cached: Path, capsys: Capture
+def test_a_second_command_waits_for_the_first_and_leaves_what_it_is_writing(
+    tmp_path: Path,
+    data: Path,
+    teacher: Path,
+    cached: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = Path(shutil.copytree(cached, tmp_path / "cache"))
     part_path(out, 0, 0).unlink()
     writing = part_path(out, 0, 0).with_name(".000000.safetensors.1.tmp")
     writing.touch()
-    with alone(out, "stores answers"):
-        assert make(data, teacher, out) == 1
-    assert "another command stores answers into" in capsys.readouterr().err
-    assert writing.exists()
-    assert make(data, teacher, out) == 0  # a killed one's is removed
-    assert not writing.exists()
+    waits, seen = threading.Event(), list[bool]()
+
+    class Lock(FileLock):
+        def acquire(self, *options: Any, **named: Any) -> Any:
+            if not named:
+                seen.append(writing.exists())
+                waits.set()
+            return super().acquire(*options, **named)
+
+    def first(at_work: threading.Event) -> None:
+        with alone(out, "stores answers"):
+            at_work.set()
+            waits.wait()
+
+    at_work = threading.Event()
+    other = threading.Thread(target=first, args=[at_work])
+    other.start()
+    at_work.wait()
+    monkeypatch.setattr(output_folder, "FileLock", Lock)
+    assert make(data, teacher, out) == 0
+    other.join()
+    assert "this one waits until it ends" in capsys.readouterr().err
+    assert seen == [True] and not writing.exists()  # a killed one's is removed
+    assert listing(out) == listing(cached)
 
 
 def test_more_views_are_added_to_those_that_are_there(
@@ -446,7 +473,12 @@ def test_a_run_does_not_resume_with_another_cache_or_without(
     more = tmp_path / "cache"
     assert make(data, teacher, more, "--views", "3") == 0
     said = refused(capsys, train(data, teacher, more, tmp_path / "run", "--resume"))
+    assert "--cache-views: 2 in the checkpoint, 3 now" in said
+    assert make(data, teacher, tmp_path / "other", "--crop-min", "0.3") == 0
+    other = ["--crop-min", "0.3", "--resume"]
+    said = refused(capsys, train(data, teacher, tmp_path / "other", tmp_path / "run", *other))
     assert "the teacher cache is another" in said
+    assert train(data, teacher, more, tmp_path / "run", "--resume", "--cache-views", "2") == 0
 
 
 @pytest.mark.parametrize(

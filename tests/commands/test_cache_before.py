@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cache_runs import (
     IMAGES,
     NO_FIGURES,
@@ -136,7 +137,9 @@ def test_a_run_does_not_go_on_with_another_number_of_views(
         stop_at(3, patch)
         assert train(data, teacher, tmp_path) != 0
     said = refused(capsys, train(data, teacher, tmp_path, "--resume", "--cache-views", "3"))
-    assert "of another number of views (--cache-views)" in said
+    assert "--cache-views: 2 in the checkpoint, 3 now" in said
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_bytes())
+    assert config["cache_views"] == 2
 
 
 def test_what_stops_it_while_it_makes_the_cache_costs_nothing(
@@ -160,6 +163,24 @@ def test_what_stops_it_while_it_makes_the_cache_costs_nothing(
     assert {path: path.stat().st_mtime_ns for path in written} == kept
     assert listing(tmp_path / "cache") == listing(before / "cache")
     assert_same_student(tmp_path, before)
+
+
+def test_a_run_that_is_replaced_stays_until_the_cache_is_made(
+    data: Path, teacher: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    assert train(data, teacher, tmp_path, "--epochs", "1") == 0
+    before = listing(tmp_path / "run")
+
+    def failing(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    other = ["--teacher-cache", str(tmp_path / "other"), "--overwrite", "--epochs", "1"]
+    with monkeypatch.context() as patch:
+        patch.setattr(output_folder, "write_part", failing)
+        assert train(data, teacher, tmp_path, *other) != 0
+    assert listing(tmp_path / "run") == before
+    assert train(data, teacher, tmp_path, *other) == 0
+    assert (tmp_path / "run" / "train.log").read_text() != before["train.log"].decode()
 
 
 def test_a_stopped_run_resumes_with_the_same_command(
@@ -229,9 +250,8 @@ def test_a_dry_run_makes_none(
     assert list(tmp_path.iterdir()) == []
     said = capsys.readouterr().err
     assert "no teacher cache is made" in said
-    views, images = (int(n) for n in re.findall(r"(\d+) images, (\d+) views each", said)[0][::-1])
-    assert (images, views) == (IMAGES, VIEWS)
-    assert re.search("about .* to make; an epoch of training is then about .* shorter", said)
+    assert re.findall(r"images: (\d+), views of each: (\d+)", said) == [(str(IMAGES), str(VIEWS))]
+    assert re.search("about .* to make; training is then about .* shorter for each view", said)
 
 
 def test_a_dry_run_reads_one_that_is_there(
@@ -246,7 +266,8 @@ def test_a_limited_run_says_that_the_cache_is_of_all_images(
     data: Path, teacher: Path, tmp_path: Path, before: Path, capsys: Capture
 ) -> None:
     assert train(data, teacher, tmp_path, "--limit", "16", "--epochs", "1") == 0
-    assert "a cache is of all images of DATA" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"a cache is of all {IMAGES} images of DATA, and this run trains on 16 of them" in said
     assert listing(tmp_path / "cache") == listing(before / "cache")
 
 

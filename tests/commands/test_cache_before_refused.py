@@ -38,8 +38,11 @@ def small_parts(monkeypatch: Patch) -> None:
     ("more", "said"),
     [
         (["--cache-views", "-1"], "cache_views: got -1, expected 0 or more"),
-        (["--teacher-cache", "run/cache"], "cache lies in the run's directory .*--teacher-cache"),
-        (["--teacher-cache", "run"], "lies in the run's directory"),
+        (["--teacher-cache", "run/cache"], "lie in each other, expected folders apart"),
+        (["--teacher-cache", "run"], "lie in each other.*--teacher-cache"),
+        (["--out", "cache/run"], "lie in each other"),
+        (["--teacher-cache", "link"], "link, which cannot be written: .*it is a link to nothing"),
+        (["--teacher-cache", "file"], "file, which cannot be written: .*it is no folder"),
         (["--teacher-taps", "last=nowhere"], "nowhere"),
         (["--method", "mgd", "--cache-views", "1", "--moco-k", "16"], "got 1 view of each image"),
         (["--best", "labels"], "no kNN accuracy is measured"),
@@ -56,6 +59,8 @@ def test_bad_options_are_refused_and_no_run_is_begun(
     said: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("nowhere")
+    Path("file").touch()
     status = pretrain.main(words(data, teacher, Path(), *NO_FIGURES, *more))
     assert re.search(said, refused(capsys, status))
     assert not Path("run").exists() and not Path("cache").exists()
@@ -101,7 +106,7 @@ def test_a_disk_that_is_too_small_is_told_in_this_commands_options(
     monkeypatch.setattr(runs, "free_bytes", lambda _: 100)
     said = refused(capsys, train(data, teacher, tmp_path))
     assert "teacher_cache: " in said
-    assert "with --teacher-cache, or store fewer --cache-views or a smaller --mgd-grid" in said
+    assert "with --teacher-cache, or store fewer --cache-views" in said
 
 
 def test_a_cache_of_another_teacher_stays_as_it_is(

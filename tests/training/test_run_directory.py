@@ -180,8 +180,13 @@ def test_overwrite_deletes_all_that_a_run_writes_and_what_was_measured_of_it(
     of_last = (f"checkpoints/last.pt.{name}.json" for name in ("knn", "accuracy", "ap-2"))
     for name in (*of_last, "checkpoints/best.pt.linear-moco-2.json"):
         (run / name).write_text("{}")
-    take(run, overwrite=True)
-    assert [p.name for p in run.iterdir()] == [".lock"]
+    files = [p for p in run.rglob("*") if not p.name.startswith(".")]
+    directory = RunDirectory(run)
+    directory.open(resume=False, overwrite=True)
+    assert all(p.exists() for p in files)
+    directory.begin(SETTINGS)
+    directory.close()
+    assert sorted(p.name for p in run.iterdir()) == [".lock", "config.yaml", "train.log"]
 
 
 @pytest.mark.parametrize(
