@@ -109,7 +109,7 @@ class TeacherOptions:
     """Stride of the small stem."""
     teacher_size: int = 0
     """Side of the teacher's views, in pixels. 0: the student's side. Default: 1.5 times that, in
-    mgd-ssl cache twice that, at most the side that the teacher was trained on."""
+    a teacher cache twice that, at most the side that the teacher was trained on."""
     teacher_taps: tuple[Tap, ...] = ()
     """Layers to match, one per stage. Default: found automatically."""
 
