@@ -72,9 +72,9 @@ def _count(
         for batch in tracked_batches(loader, "accuracy"):
             kept = batch.failed < 0
             logits = network(transform(batch.images[kept].to(device)))
-            labels = batch.labels[kept].to(device)
+            labels = batch.labels[kept]
             _check(labels, logits.shape[1])
-            hits[:2] += within_top(logits, labels).sum(dim=0)
+            hits[:2] += within_top(logits, labels.to(device)).sum(dim=0)
             hits[2] += len(labels)
     return hits
 
