@@ -28,15 +28,15 @@ CALLED = {"--out": "--teacher-cache", "--views": "--cache-views", "--grid": "--m
 
 
 def check_folder(config: ImageRunConfig) -> None:
-    """Refuse a folder that cannot hold a run's cache, before anything is loaded.
+    """Refuse a folder that cannot hold a run's new cache, before anything is loaded.
 
     Raises:
         ValueError: it is none, it cannot be written to, or it and the run's directory lie in each
             other.
     """
-    if not config.cache_views or distributed.from_first(lambda: is_made(config)):
-        return
     folder = _folder(config)
+    if not config.cache_views or distributed.from_first((folder / MANIFEST).is_file):
+        return
     distributed.from_first(lambda: require_folder(folder, "--teacher-cache"))
     out, place = config.out.resolve(), folder.resolve()
     if out in (place, *place.parents) or place in out.parents:
