@@ -21,9 +21,9 @@ from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.loaders import images_per_process
 from mgd_ssl.training.logging import logger
 
-# Options of mgd-ssl cache -> what they are called here.
 TAPS = "--teacher-taps"
 USED = 0.9  # share of the images of which a run that trains on fewer is warned
+# Options of mgd-ssl cache -> what they are called here.
 CALLED = {"--out": "--teacher-cache", "--views": "--cache-views", "--grid": "--mgd-grid"}
 
 
