@@ -36,6 +36,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "lightly-train, lr x32, batches of 32": {"optim_args": {"lr": 0.016}, "batch_size": 32},
     "lightly-train, lr x64, batches of 32": {"optim_args": {"lr": 0.032}, "batch_size": 32},
     "lightly-train, lr x128, batches of 32": {"optim_args": {"lr": 0.064}, "batch_size": 32},
+    "lightly-train, lr x256, batches of 32": {"optim_args": {"lr": 0.128}, "batch_size": 32},
     "lightly-train, lr x64, batches of 32, bf16": {
         "optim_args": {"lr": 0.032},
         "batch_size": 32,
