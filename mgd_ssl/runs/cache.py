@@ -109,7 +109,8 @@ def store(maker: Maker, *, checksums: bool) -> None:
         maker.teacher.to(device)
         place(network, options, device, maker.teacher.reader)
         distributed.together(lambda: say_time(maker))
-        distributed.together(maker.make)
+        maker.make()  # not together: a failure need not wait for hours of the others' work
+        maker.fabric.barrier()
 
 
 def load_teacher(config: CacheConfig) -> tuple[Teacher, KeyReport]:
