@@ -1,5 +1,6 @@
 """Supervised classification: the pretraining's run with labels, logits and top-1."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ from mgd_ssl.models import (
 )
 from mgd_ssl.runs.classify_evaluation import evaluate
 from mgd_ssl.runs.classify_teacher import distill, load_teacher
-from mgd_ssl.runs.image_data import image_data, look_at_cache, with_stored_views
+from mgd_ssl.runs.image_data import image_data, look_at_cache
 from mgd_ssl.runs.next_steps import classifier_steps
 from mgd_ssl.runs.val_part import with_val_part
 from mgd_ssl.settings.classify import ClassifyConfig
@@ -103,7 +104,7 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
         logger.info(data_line({"training": source, "top-1": val}))
     report = teacher[1] if teacher else None
     data = image_data(config, fabric, source, task.teacher, report, labelled=True)
-    config = with_stored_views(config, data)
+    config = replace(config, cache_views=data.stored_views)  # a cache may grow before --resume
     return ClassifyRun(config, fabric, task, data, val, teacher, reports)
 
 

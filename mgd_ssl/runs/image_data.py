@@ -1,7 +1,6 @@
 """The training images of a run, with the teacher's answers where a cache holds them."""
 
-from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from mgd_ssl.data import ImageSource
 from mgd_ssl.fabric import Fabric
@@ -11,7 +10,6 @@ from mgd_ssl.tasks.task import FrozenTeacher, Teacher
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.training_data import ImageData
 
-Config = TypeVar("Config", bound=ImageRunConfig)
 ADVISED_VIEWS = 7  # of each image in a teacher cache; docs/log.md
 
 
@@ -68,12 +66,3 @@ def image_data(
     found = find_cache(config, fabric, source, cast(Teacher, teacher), report, seen)
     make = found.make if found.maker else None
     return CachedImageData(config, fabric, source, config.views, found.cache, make, **kinds)
-
-
-def with_stored_views(config: Config, data: ImageData) -> Config:
-    """The settings with the number of views that are read of a cache, for config.yaml.
-
-    A cache may have grown when the run is resumed.
-    """
-    cache = getattr(data, "cache", None)
-    return replace(config, cache_views=cache.manifest.views) if cache else config

@@ -12,7 +12,7 @@ from mgd_ssl.losses.moco import MoCo
 from mgd_ssl.matching import evenly_spaced_epochs, unsupervised_epochs
 from mgd_ssl.models import BackboneSpec, without_head
 from mgd_ssl.objectives.objective import WithQueue
-from mgd_ssl.runs.image_data import image_data, look_at_cache, with_stored_views
+from mgd_ssl.runs.image_data import image_data, look_at_cache
 from mgd_ssl.runs.next_steps import data_words, next_steps
 from mgd_ssl.runs.pretrain_evaluation import (
     build_health,
@@ -67,7 +67,7 @@ def build(config: PretrainConfig, fabric: Fabric) -> "PretrainRun":
         check_queue(config.objective.moco_k, config.optim.batch_size, source)
     kinds = {"views_per_image": config.objective.views}
     data = image_data(config, fabric, source, task.teacher, reports.teacher, **kinds)
-    config = with_stored_views(config, data)
+    config = replace(config, cache_views=data.stored_views)  # a cache may grow before --resume
     run = PretrainRun(config, fabric, task, data, held_out, reports)
     if fabric.is_global_zero:
         logger.info(data_line(run.uses(held_out)))

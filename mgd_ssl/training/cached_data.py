@@ -82,7 +82,8 @@ class CachedImageData(ImageData):
         **kinds: Any,
     ) -> None:
         self.cache, self.make = cache, make
-        self.answers = f"{cache.manifest.identity}, {cache.manifest.views} views"
+        self.stored_views = cache.manifest.views
+        self.answers = f"{cache.manifest.identity}, {self.stored_views} views"
         super().__init__(config, fabric, source, views, size=config.loader.size, **kinds)
 
     def _loader(self, source: ImageSource, *, train: bool, views: int = 1) -> ImageLoader:

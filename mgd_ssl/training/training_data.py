@@ -68,9 +68,11 @@ class ImageData(TrainingData):
     Attributes:
         loader: batches of random crops.
         size: side of the views in pixels.
+        stored_views: of each image, of which a cache's answers are read; 0 without a cache.
     """
 
     size: int
+    stored_views: int = 0
 
     def __init__(
         self,
