@@ -34,6 +34,9 @@ class RunCache:
     Attributes:
         cache: of the views that the run reads.
         maker: of the answers that are missing; None if nothing is missing.
+        source: training images.
+        teacher: whose answers these are.
+        epochs: of the run.
     """
 
     cache: TeacherCache
