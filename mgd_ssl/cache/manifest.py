@@ -120,21 +120,21 @@ def differences(there: Manifest, here: Manifest, free: Collection[str] = ()) -> 
         elif name == "weights":
             found.append("the teacher's weights are others")
         elif name == "maps":
-            found.append(_of_maps(there, here))
+            found += _of_maps(there, here, alone=len(names) == 1)
         elif name in ("mean", "std"):
             found.append(f"the teacher's {name}: {was[name]} in the cache, {now[name]} here")
         else:
             option = SAID.get(name, f"--{name.replace('_', '-')}")
             found.append(f"{option}: {was[name]} in the cache, {now[name]} here")
-    return [said for said in found if said]
+    return found
 
 
-def _of_maps(there: Manifest, here: Manifest) -> str:
-    """In what the maps differ, where a grid or a size does not say it."""
+def _of_maps(there: Manifest, here: Manifest, *, alone: bool) -> list[str]:
+    """In what the maps differ; their sides count where nothing else that differs explains them."""
     names = [", ".join(m.name for m in manifest.maps) or "none" for manifest in (there, here)]
-    if names[0] == names[1]:
-        return ""
-    return f"--teacher-taps: the maps {names[0]} in the cache, {names[1]} here"
+    if names[0] != names[1]:
+        return [f"--teacher-taps: the maps {names[0]} in the cache, {names[1]} here"]
+    return ["the maps have other channels or sides"] if alone else []
 
 
 def read_manifest(folder: Path) -> Manifest:
