@@ -31,6 +31,16 @@ def launched_rank() -> int:
     return rank() if world_size() > 1 else process.told_rank()
 
 
+def leave() -> None:
+    """End this process's part in the group, when all is done.
+
+    A group that is left to the end of the process now and then aborts it.
+    """
+    if world_size() > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def all_gather(x: Tensor) -> Tensor:
     """Concatenate the equally shaped ``x`` of every rank along dimension 0, without gradient."""
     if world_size() == 1:

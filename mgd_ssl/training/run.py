@@ -177,6 +177,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             logger.info("done; %s", self.result())
             if fabric.is_global_zero and (text := self.next_steps()):
                 print(text)  # as it is: the log would break the lines
+        distributed.leave()
 
     def set_up(self, directory: RunDirectory) -> None:
         """Restore the last checkpoint where there is one, and set the networks up to train."""
@@ -287,6 +288,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         self.begun = True
         distributed.from_first(lambda: self._write(position))
         self.is_best = False
+        self.fabric.barrier()
 
     def _write(self, position: Position) -> None:
         with self.averaged():
