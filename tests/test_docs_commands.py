@@ -34,8 +34,6 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
 LINK = re.compile(r"\]\(([^)#\s]+)")
 LIST_OF_PAGES = [page for page in pages() if page != "docs/log.md"]  # it tells of what was
 
-BESIDE = "The defaults on photographs, and lightly-train beside them"
-
 
 @pytest.fixture(autouse=True)
 def _without_files(monkeypatch, tmp_path):
@@ -170,7 +168,6 @@ def test_readme_is_short_and_its_table_is_that_of_the_results():
     assert len(readme.splitlines()) <= 120
     tables = tables_of("Every method at its defaults")
     pairs = [(row[2], row[3]) for rows in tables for row in rows]
-    pairs += [(row[5], row[7]) for rows in tables_of(BESIDE) for row in rows]
     measured = {f"{knn.strip('* ')} / {linear.strip('* ')}" for knn, linear in pairs}
     shown = [
         cell.strip("* ")
