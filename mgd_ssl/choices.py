@@ -30,7 +30,8 @@ class Registry(Mapping[str, Any]):
         return len(self._places)
 
 
-# How a group of teacher channels becomes one: (grouped, margin, mask) -> (map, margin).
+# How a group of teacher channels becomes one: (grouped, margin, mask) -> (map, margin). A group of
+# one stays as it is, so that no reducer is asked.
 REDUCERS = Registry(
     {
         "amp": "mgd_ssl.matching.reducers:absolute_max_pooling",

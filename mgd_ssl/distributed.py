@@ -32,9 +32,9 @@ def launched_rank() -> int:
 
 
 def leave() -> None:
-    """End this process's part in the group, when all is done.
+    """End this process's part in the group, once every process has come so far.
 
-    A group that is left to the end of the process now and then aborts it.
+    A group that was left to the end of the process aborted it once.
     """
     if world_size() > 1:
         dist.barrier()

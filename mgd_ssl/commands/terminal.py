@@ -36,7 +36,7 @@ def guarded(run: Callable[[], object], command: str = "", argv: Sequence[str] | 
 
 def _status(run: Callable[[], object], command: str, argv: Sequence[str] | None) -> int:
     try:
-        with stoppable(), no_bars_left():
+        with stoppable(), no_bars_left(), left_together():
             run()
     except KeyboardInterrupt as stop:
         if told_rank() == 0:
@@ -71,6 +71,27 @@ def no_bars_left() -> Iterator[None]:
         progress = sys.modules.get("mgd_ssl.progress")
         if progress is not None:
             progress.clear()
+
+
+@contextlib.contextmanager
+def left_together() -> Iterator[None]:
+    """Let processes that end alike, done or stopped, end together.
+
+    One that ended before the first has closed its loggers would be taken for lost.
+    """
+    try:
+        yield
+    except Interrupted:
+        leave_group()
+        raise
+    leave_group()
+
+
+def leave_group() -> None:
+    """Leave the group of processes; there is none before a run starts."""
+    distributed = sys.modules.get("mgd_ssl.distributed")
+    if distributed is not None:
+        distributed.leave()
 
 
 def end_children() -> None:

@@ -93,8 +93,11 @@ def matching_loss(
     mask = None if full else group_mask(assignment)
 
     def target(images: slice) -> Tensor:
-        grouped = gather_groups(teacher[images], assignment)
-        reduced, bound = REDUCERS[reducer](grouped, grouped_margin, mask)
+        if assignment.shape[1] == 1:  # which every reducer leaves as it is
+            reduced, bound = teacher[images].index_select(1, assignment[:, 0]), grouped_margin[:, 0]
+        else:
+            grouped = gather_groups(teacher[images], assignment)
+            reduced, bound = REDUCERS[reducer](grouped, grouped_margin, mask)
         return reduced.float() if two_sided else _threshold(reduced, bound)
 
     return _partial_l2(student, target, two_sided)

@@ -204,8 +204,8 @@ def _unfit(value: Any, *, whole: bool) -> str:
     return "" if fits else f"{value.dtype}"
 
 
-def check_values(path: Path, state: Mapping[str, Tensor], *, finite: bool = True) -> None:
-    """Refuse weights that are no numbers, infinite ones where ``finite``, and variances below 0.
+def check_values(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no finite numbers, and variances below 0.
 
     Raises:
         ValueError: names the file, the entry and how many values are wrong.
@@ -213,12 +213,12 @@ def check_values(path: Path, state: Mapping[str, Tensor], *, finite: bool = True
     for key, value in state.items():
         if value.dtype not in FLOATING or value.layout != torch.strided or value.is_meta:
             continue  # of a head that is left out
-        wrong = int((~value.isfinite() if finite else value.isnan()).sum())
+        wrong = int((~value.isfinite()).sum())
         if wrong:
             raise ValueError(
-                f"checkpoint: {path}, {key}: got {wrong} of {value.numel()} values that are "
-                f"{'NaN or infinite' if finite else 'NaN'}, expected finite ones; the training "
-                "that wrote it had diverged, or the file is damaged: take an earlier one"
+                f"checkpoint: {path}, {key}: got {wrong} of {value.numel()} values that are NaN or "
+                "infinite, expected finite ones; the training that wrote it had diverged, or the "
+                "file is damaged: take an earlier one"
             )
         if key.endswith("running_var") and value.numel() and value.min() < 0:
             raise ValueError(

@@ -87,9 +87,7 @@ def _refuse(path: Path, entry: str, value: Any, expected: str) -> None:
     raise ValueError(f"resume: {path}, {entry}: got {got}, expected {expected}; {REMEDY}")
 
 
-def restore_module(
-    module: nn.Module, state: Mapping[str, Any], path: Path, entry: str, *, finite: bool = True
-) -> None:
+def restore_module(module: nn.Module, state: Mapping[str, Any], path: Path, entry: str) -> None:
     """Load a part of a run.
 
     Args:
@@ -97,7 +95,6 @@ def restore_module(
         state: all its entries, and no others.
         path: the checkpoint, and ``entry`` of it, for messages.
         entry: see ``path``.
-        finite: whether infinite values are refused too; margins of linear maps are infinite.
 
     Raises:
         ValueError: an entry is missing, too many, of another shape or kind, or holds no numbers.
@@ -110,7 +107,7 @@ def restore_module(
             f"{'; '.join(wrong[:3])}; {REMEDY}"
         )
     tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)}
-    check_values(path, tensors, finite=finite)
+    check_values(path, tensors)
     module.load_state_dict(dict(state))
 
 
@@ -151,6 +148,19 @@ def check_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any], 
     ours = [p for group in optimizer.param_groups for p in group["params"]]
     for place, parameter in zip(places, ours, strict=True):
         _check_moments(path, place, saved.get(place, {}), parameter)  # type: ignore[union-attr]
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load a state that `check_optimizer` found to fit, its moments laid out as their weights.
+
+    Fused updates on the CPU walk weights and moments in the order in which they lie in memory. A
+    run may be resumed with another layout (``--channels-last``) than it was saved with.
+    """
+    optimizer.load_state_dict(dict(state))
+    for weight, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                moments[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _count(group: Any) -> int | None:

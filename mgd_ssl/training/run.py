@@ -27,7 +27,7 @@ from mgd_ssl.training.logging import MetricWriter, logger
 from mgd_ssl.training.loop import LoopConfig, Position, fit
 from mgd_ssl.training.memory_check import check_memory
 from mgd_ssl.training.optimizer import build_optimizer
-from mgd_ssl.training.restoring import restore_module
+from mgd_ssl.training.restoring import restore_module, restore_optimizer
 from mgd_ssl.training.run_content import content_of, read_everywhere, restore_run
 from mgd_ssl.training.run_directory import RunDirectory, taken_directory
 from mgd_ssl.training.run_files import STUDENT
@@ -177,7 +177,6 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             logger.info("done; %s", self.result())
             if fabric.is_global_zero and (text := self.next_steps()):
                 print(text)  # as it is: the log would break the lines
-        distributed.leave()
 
     def set_up(self, directory: RunDirectory) -> None:
         """Restore the last checkpoint where there is one, and set the networks up to train."""
@@ -193,7 +192,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         distributed.from_first(lambda: directory.begin(own))  # all that may be refused was tried
         self.lay_out()
         if content:
-            self.optimizer.load_state_dict(content["optimizer"])
+            restore_optimizer(self.optimizer, content["optimizer"])
             fabric.strategy.precision.load_state_dict(content["precision"])
 
     def lay_out(self) -> None:

@@ -79,7 +79,7 @@ def restore_run(run: "TrainingRun[Any, Any]", content: dict[str, Any]) -> Positi
         restore_module(run.task.student, unaveraged, last, f"{UNAVERAGED}.student")
     if run.task.distiller:
         state = content["distiller"] or {}
-        restore_module(run.task.distiller, state, last, "distiller", finite=False)
+        restore_module(run.task.distiller, state, last, "distiller")
     check_optimizer(run.optimizer, content["optimizer"], last)
     progress = content["progress"]
     if progress.get("metric", type(run).metric) == run.metric:

@@ -21,10 +21,10 @@ from mgd_ssl.tasks.task import Task
 from mgd_ssl.training.training_data import TrainingData
 
 Config = TypeVar("Config", bound=RunConfig)
-# What may differ between a run and its resumption. Another device rounds otherwise; another number
-# of processes draws other colors, and its batch norms see other shares of a batch. Nothing else
-# here changes the weights. Where images and weights lie is no matter: digests say whether they are
-# the same.
+# What may differ between a run and its resumption. Another device or memory layout rounds
+# otherwise; another number of processes draws other colors, and its batch norms see other shares of
+# a batch. Nothing else here changes the weights. Where images and weights lie is no matter: digests
+# say whether they are the same.
 FREE_TO_CHANGE = {"data", "out", "resume", "overwrite", "dry_run", "print_freq", "save_every"}
 FREE_TO_CHANGE |= {"device", "evaluation", "workers", "bad_images", "logger"}
 FREE_TO_CHANGE |= {"teacher.teacher", "student_weights", "backbone_weights"}

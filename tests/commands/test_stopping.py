@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 from tiny_runs import ROOT, STUDENT, start
 
+from mgd_ssl import distributed
 from mgd_ssl.commands.signals import Stopped, stoppable
 from mgd_ssl.commands.terminal import guarded
+from mgd_ssl.errors import Interrupted
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,29 @@ def test_a_signal_becomes_an_exit_status(capsys: pytest.CaptureFixture[str]) -> 
     assert guarded(lambda: signal.raise_signal(signal.SIGINT)) == 130
     assert capsys.readouterr().err == "interrupted\n" * 2
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(
+    ("ending", "leaves"),
+    [
+        (None, True),
+        (Interrupted(signal.SIGTERM, begun=True), True),
+        (ValueError("its own"), False),  # the others may never come so far
+        (Stopped(signal.SIGINT), False),
+    ],
+)
+def test_processes_that_end_alike_leave_together(
+    ending: BaseException | None, leaves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[bool] = []
+    monkeypatch.setattr(distributed, "leave", lambda: left.append(True))
+
+    def run() -> None:
+        if ending:
+            raise ending
+
+    guarded(run)
+    assert bool(left) is leaves
 
 
 def test_the_second_signal_kills() -> None:

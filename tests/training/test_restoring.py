@@ -1,5 +1,6 @@
 """What a resumed run reads of its checkpoint is all there and of the run, or is refused by name."""
 
+import copy
 import itertools
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,12 @@ import torch
 from torch import nn
 
 from mgd_ssl import distributed
-from mgd_ssl.training.restoring import check_optimizer, check_sections, restore_module
+from mgd_ssl.training.restoring import (
+    check_optimizer,
+    check_sections,
+    restore_module,
+    restore_optimizer,
+)
 from mgd_ssl.training.run_content import read_everywhere
 
 PATH = Path("runs/a/checkpoints/last.pt")
@@ -101,15 +107,6 @@ def test_what_stands_beside_the_tensors_is_loaded_and_checked() -> None:
             restore_module(layer, state | {"_extra_state": extra}, PATH, "distiller")
 
 
-def test_infinite_margins_are_loaded_and_nan_is_not() -> None:
-    layer = nn.Linear(2, 2)
-    state = {"weight": torch.full((2, 2), float("-inf")), "bias": torch.zeros(2)}
-    restore_module(layer, state, PATH, "distiller", finite=False)
-    assert layer.weight.isinf().all()
-    with pytest.raises(ValueError, match="bias: got 2 of 2 values that are NaN, expected"):
-        restore_module(layer, state | {"bias": torch.zeros(2) / 0}, PATH, "distiller", finite=False)
-
-
 def trained(make: Any, *widths: int) -> torch.optim.Optimizer:
     layers = nn.Sequential(*(nn.Linear(a, b) for a, b in itertools.pairwise(widths)))
     optimizer: torch.optim.Optimizer = make(layers.parameters(), lr=0.1)
@@ -118,8 +115,8 @@ def trained(make: Any, *widths: int) -> torch.optim.Optimizer:
     return optimizer
 
 
-def sgd(parameters: Any, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr, momentum=0.9)
+def sgd(parameters: Any, lr: float, **options: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr, momentum=0.9, **options)
 
 
 @pytest.mark.parametrize("make", [sgd, torch.optim.AdamW])
@@ -137,6 +134,32 @@ def test_an_optimizers_state_is_of_the_parameters_it_goes_on_with(make: Any) -> 
     next(v for v in spoiled["state"][0].values() if v is not None and v.ndim).fill_(float("nan"))
     with pytest.raises(ValueError, match=r"optimizer\.state\.0\.\w+: got 6 of 6 values that are"):
         check_optimizer(own, spoiled, PATH)
+
+
+@pytest.mark.parametrize("later", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("make", [sgd, torch.optim.AdamW])
+def test_moments_follow_weights_into_another_layout(make: Any, later: torch.memory_format) -> None:
+    """A fused update of the resumed network is that of one which kept its layout."""
+    torch.manual_seed(0)
+    first = torch.contiguous_format if later == torch.channels_last else torch.channels_last
+    layer = nn.Conv2d(5, 7, 3).to(memory_format=first)
+    kept = make(layer.parameters(), lr=0.1, fused=True)
+    image = torch.rand(2, 5, 6, 6)
+
+    def update(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        network(image).square().sum().backward()
+        optimizer.step()
+
+    update(layer, kept)
+    other = copy.deepcopy(layer).to(memory_format=later)
+    resumed = make(other.parameters(), lr=0.1, fused=True)
+    restore_optimizer(resumed, copy.deepcopy(kept.state_dict()))
+    moment = next(v for v in resumed.state[other.weight].values() if v.ndim)
+    assert moment.stride() == other.weight.stride()
+    update(layer, kept)
+    update(other, resumed)
+    torch.testing.assert_close(other.weight, layer.weight.detach(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
