@@ -89,7 +89,7 @@ class MGDistiller(nn.Module):
             adapter="group" if det else "batch",
             reduction="sum",
             scale=1.0,
-            stage_scale=detection_weights(len(names), images=1).__getitem__ if det else None,
+            stage_scale=detection_weights(len(names)).__getitem__ if det else None,
         )
         if sync_bn:
             distiller = nn.SyncBatchNorm.convert_sync_batchnorm(distiller)

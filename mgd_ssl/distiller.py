@@ -6,7 +6,7 @@ pretraining, classification and detection, and a checkpoint does not carry the t
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -96,7 +96,7 @@ class FeatureDistiller(nn.Module):
         self.stages = [stage for stage in stages if not stage.ignored]
         self.reducer, self.reduction, self.grid = reducer, reduction, grid
         self.grouping = Grouping(mode_of(reducer, mode), self.expands)
-        stage_scale = stage_scale or stage_weights(len(stages), images=1, factor=1.0).__getitem__
+        stage_scale = stage_scale or stage_weights(len(stages)).__getitem__
         self.scales = [scale * stage_scale(stage.index) for stage in self.stages]
         self.adapters = nn.ModuleDict(
             {
@@ -141,7 +141,7 @@ class FeatureDistiller(nn.Module):
         }
 
     @torch.no_grad()
-    def calibrate(self, pairs: Iterable[tuple[Maps, Maps]], start: float = 0.03) -> list[float]:
+    def calibrate(self, pairs: Iterable[tuple[Maps, Maps]], start: float) -> list[float]:
         """Choose each stage's scale so that its loss begins at ``start``; free of resolution.
 
         A stage with a borrowed map of the teacher begins at its `Stage.share` of that.
@@ -243,22 +243,15 @@ class FeatureDistiller(nn.Module):
         Returns:
             (C_s,C_t) float64 each, (C_t,C_t) where the student's maps are expanded first.
         """
-        rows = [
-            replace(s, index=i, student_channels=self.grouping.rows(s), teacher_index=i)
-            for i, s in enumerate(self.stages)
-        ]
-        matched = (self._compared(student, teacher) for student, teacher in pairs)
-        return gather_costs(rows, matched, self.device)
+        channels = [(self.grouping.rows(s), s.teacher_channels) for s in self.stages]
+        return gather_costs(channels, (self._compared(*maps) for maps in pairs), self.device)
 
-    def _compared(self, student_maps: Maps, teacher_maps: Maps) -> tuple[Maps, Maps]:
-        """What costs are taken of, a map a stage that takes part: no norms, but expansions."""
+    def _compared(self, student_maps: Maps, teacher_maps: Maps) -> list[tuple[Tensor, Tensor]]:
+        """What costs are taken of, a pair a stage that takes part: no norms, but expansions."""
         maps = [(s, student_maps[s.index], teacher_maps[s.teacher_index]) for s in self.stages]
         if self.expands:
-            pairs = [self._on_one_grid(*each) for each in maps]
-        else:
-            pairs = [(student, self._target(stage, teacher)) for stage, student, teacher in maps]
-        students, teachers = zip(*pairs, strict=True)
-        return students, teachers
+            return [self._on_one_grid(*each) for each in maps]
+        return [(student, self._target(stage, teacher)) for stage, student, teacher in maps]
 
     def _target(self, stage: Stage, teacher: Tensor) -> Tensor:
         target: Tensor = self.targets(stage, at_most(teacher, self.grid))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mgd_ssl.choices import Adapter
 from mgd_ssl.distiller import FeatureDistiller, StageMatching
 from mgd_ssl.models import FeatureReader, evaluating, find_reader, keeping_buffers, probe
 from mgd_ssl.stages import Form, plan_stages, read_margins
@@ -84,7 +85,7 @@ def pair_networks(
     taps: Sequence[str] = (),
     teacher_taps: Sequence[str] = (),
     ignore: Sequence[int] = (),
-    adapter: str = "expand",
+    adapter: Adapter = "expand",
     **options: Any,
 ) -> Pair:
     """Find the maps of two networks, pair them, and build the distiller between them.
@@ -120,7 +121,7 @@ def pair_networks(
     distiller = FeatureDistiller(
         stages,
         read_margins(norms, stages),
-        adapter=adapter,  # type: ignore[arg-type]
+        adapter=adapter,
         **given,
     )
     return Pair(teacher, student, distiller, *readers)

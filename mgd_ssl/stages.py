@@ -238,26 +238,23 @@ def _pooled(x: Tensor, side: Side) -> Tensor:
 
 
 def gather_costs(
-    stages: Sequence[Stage],
-    pairs: Iterable[tuple[Sequence[Tensor], Sequence[Tensor]]],
+    channels: Iterable[tuple[int, int]],
+    pairs: Iterable[Sequence[tuple[Tensor, Tensor]]],
     device: torch.device | str = "cpu",
 ) -> list[Tensor]:
-    """Mean cost (C_s,C_t) of each stage that takes part, over all images of all ranks.
+    """Mean cost (C_s,C_t) of each pair of maps, over all images of all ranks.
 
     Args:
-        stages: from `plan_stages`.
-        pairs: (a student's map a stage, a teacher's map a stage) of each batch of this rank's
-            share.
+        channels: C_s and C_t of each pair of maps.
+        pairs: (student's map, teacher's map) each, of every batch of this rank's share.
         device: of the maps, where a rank without any batch keeps its sums.
     """
-    active = [stage for stage in stages if not stage.ignored]
-    accumulators = [CostAccumulator(s.student_channels, s.teacher_channels, device) for s in active]
+    accumulators = [CostAccumulator(ours, theirs, device) for ours, theirs in channels]
 
     def add_all() -> None:
-        for student_maps, teacher_maps in pairs:
-            for stage, accumulator in zip(active, accumulators, strict=True):
-                student, teacher = student_maps[stage.index], teacher_maps[stage.teacher_index]
-                accumulator.update(*same_side(student, teacher))
+        for batch in pairs:
+            for maps, accumulator in zip(batch, accumulators, strict=True):
+                accumulator.update(*same_side(*maps))
 
     distributed.together(add_all)
     for accumulator in accumulators:

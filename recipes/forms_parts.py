@@ -55,12 +55,9 @@ class Dense(nn.Module):
                 return
             pairs = self._expand(pairs)
         mode = "sparse" if form.reducer == "sm" else "balanced"
-        self.assignments = [assign_channels(c, mode) for c in gather_costs(self._wide(), pairs)]
-
-    def _wide(self) -> list[Stage]:
-        return [
-            Stage(i, s.name, self._rows(s), s.teacher_channels) for i, s in enumerate(self.stages)
-        ]
+        channels = [(self._rows(s), s.teacher_channels) for s in self.stages]
+        costs = gather_costs(channels, (list(zip(*maps, strict=True)) for maps in pairs))
+        self.assignments = [assign_channels(cost, mode) for cost in costs]
 
     @torch.no_grad()
     def _expand(self, pairs: Pairs) -> Pairs:

@@ -70,7 +70,7 @@ def oracle(d_net, teacher_maps, student_maps, margins, kept=range(4)):
         adapter="group",
         reduction="sum",
         scale=1.0,
-        stage_scale=detection_weights(4, images=1).__getitem__,
+        stage_scale=detection_weights(4).__getitem__,
     )
     state = d_net.distiller.state_dict()
     plain.load_state_dict(state | {k: v for k, v in plain.state_dict().items() if "margin" in k})

@@ -14,7 +14,7 @@ from torch import nn
 import mgd_ssl.distiller
 from mgd_ssl.distiller import FeatureDistiller
 from mgd_ssl.matching import channel_cost, matching_loss
-from mgd_ssl.stages import Stage, gather_costs, plan_stages, read_margins
+from mgd_ssl.stages import Stage, plan_stages, read_margins
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "mgd_reference.npz")
 # case -> (stages, ignored, how the first implementation assigned)
@@ -50,7 +50,7 @@ def golden_distiller(case, reducer, **options):
         }
         | options,
     )
-    distiller.solve(gather_costs(stages, [(student, teacher)]))
+    distiller.solve(distiller.costs([(student, teacher)]))
     return distiller, student, teacher
 
 
@@ -230,7 +230,7 @@ def test_costs_over_batches_are_the_cost_of_the_whole():
     student = [torch.cat([s, -s, s * s]) for s in student]  # six images
     teacher = [torch.cat([t, t, t * t]) for t in teacher]
     pairs = zip(batches_of(student, [1, 3, 2]), batches_of(teacher, [1, 3, 2]), strict=True)
-    costs = gather_costs(distiller.stages, pairs)
+    costs = distiller.costs(pairs)
     for stage, cost in zip(distiller.stages, costs, strict=True):
         whole = channel_cost(student[stage.index], teacher[stage.index])
         assert cost.dtype == torch.float64
@@ -368,7 +368,7 @@ def solve_share(images):
     stages = plan_stages(teacher, student, ["a", "b"])
     distiller = FeatureDistiller(stages, [torch.zeros(12), torch.zeros(15)])
     pairs = [([s[i : i + 1] for s in student], [t[i : i + 1] for t in teacher]) for i in images]
-    results = distiller.solve(gather_costs(stages, pairs))
+    results = distiller.solve(distiller.costs(pairs))
     costs = [result.cost for result in results]
     return costs, [distiller.assignment(stage) for stage in stages]
 

@@ -36,9 +36,9 @@ def build_detection(config: DetectConfig, source: DetectionSource) -> tuple[Dete
     if config.teacher_boxes is not None:
         match_categories(report, teacher.spec.category_ids, ids, names, what="teacher_boxes")
     stages = plan_levels(config, frozen, student, reader)
-    print_plan(stages, frozen, reader, expands=config.mgd.mgd_adapter == "expand")
-    published = detection_weights(len(stages), images=1, factor=1.0)
+    published = detection_weights(len(stages), factor=1.0)
     distiller = build_distiller(config.mgd, stages, frozen, published)
+    print_plan(stages, frozen, reader, distiller.grouping)
     boxes = not config.unlabelled or config.teacher_boxes is not None
     if not boxes:
         freeze_untrained(student, reader, distiller.stages)

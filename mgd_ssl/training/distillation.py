@@ -63,9 +63,9 @@ def match_maps(config: RunConfig, teacher: Teacher, student: nn.Module) -> Disti
     """
     reader = find_reader(student, config.network.taps, config.loader.size)
     stages = plan_matching(config, teacher, student, reader)
-    print_plan(stages, teacher, reader, expands=config.mgd.mgd_adapter == "expand")
-    published = stage_weights(len(stages), images=1, factor=1.0)
+    published = stage_weights(len(stages))
     distiller = build_distiller(config.mgd, stages, teacher, published)
+    print_plan(stages, teacher, reader, distiller.grouping)
     return {"teacher": teacher, "reader": reader, "distiller": distiller}
 
 

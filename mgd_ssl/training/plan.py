@@ -6,6 +6,7 @@ from rich.padding import Padding
 from torch import nn
 
 from mgd_ssl import distributed
+from mgd_ssl.grouping import Grouping
 from mgd_ssl.models import BackboneSpec, FeatureReader, KeyReport, Taps
 from mgd_ssl.screen import console, print_rows
 from mgd_ssl.stages import Side, Stage
@@ -17,8 +18,7 @@ def print_plan(
     stages: Sequence[Stage],
     teacher: FrozenTeacher,
     reader: FeatureReader,
-    *,
-    expands: bool = False,
+    grouping: Grouping,
 ) -> None:
     """Print what is matched to what: modules, channels, sides, groups, margins, warnings.
 
@@ -26,12 +26,12 @@ def print_plan(
         stages: from `plan_stages`.
         teacher: the frozen network and its reader.
         reader: reads the student's maps.
-        expands: whether the student's maps are expanded to the teacher's channels.
+        grouping: of the distiller.
     """
     if distributed.rank():
         return
     console.print("matching, in channels of height×width:", highlight=False)
-    rows = [_row(stage, expands) for stage in stages]
+    rows = [_row(stage, grouping) for stage in stages]
     print_rows(("stage", "student", "teacher", "groups of"), rows)
     norms = teacher.reader.norms(teacher.network)
     losses = {s.name: _loss(s, norms[s.teacher_index]) for s in stages if not s.ignored}
@@ -51,11 +51,11 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(names))
 
 
-def _row(stage: Stage, expands: bool) -> tuple[str, str, str, str]:
+def _row(stage: Stage, grouping: Grouping) -> tuple[str, str, str, str]:
     def said(channels: int, side: Side | None) -> str:
         return str(channels) + (f" of {side[0]}×{side[1]}" if side else "")
 
-    group = "ignored" if stage.ignored else "1, expanded" if expands else _group(stage)
+    group = "ignored" if stage.ignored else _group(stage, grouping)
     student = said(stage.student_channels, stage.student_side)
     teacher = said(stage.teacher_channels, stage.teacher_side)
     return f"{stage.index} {stage.name}", student, teacher, group
@@ -80,11 +80,13 @@ def _loss(stage: Stage, norm: nn.Module | None) -> str:
     return f"one-sided, margin {'measured' if norm is None else 'of the batch norm'}"
 
 
-def _group(stage: Stage) -> str:
-    if stage.student_channels > stage.teacher_channels:
+def _group(stage: Stage, grouping: Grouping) -> str:
+    if grouping.expands:
+        return "1, expanded"
+    if grouping.rows(stage) > stage.teacher_channels:
         return "1, shared"
-    whole, rest = divmod(stage.teacher_channels, stage.student_channels)
-    return f"{whole}–{whole + 1}" if rest else str(whole)
+    most = grouping.size(stage)
+    return str(most) if grouping.is_full(stage) else f"{most - 1}–{most}"
 
 
 def _module(reader: FeatureReader, index: int) -> str:

@@ -107,7 +107,7 @@ def test_stage_loss(case, i, reducer):
 @pytest.mark.parametrize("case", CASES)
 def test_distillation_loss_weighs_stages_by_their_index_among_all(case, reducer):
     count = len(CASES[case]["student_channels"])
-    weights = stage_weights(count, images=1, factor=1.0)
+    weights = stage_weights(count)
     total = sum(weights[i] * loss_of(case, i, reducer) for c, i in STAGES if c == case)
     golden = float(GOLDEN[f"{case}/{reducer}/distillation_loss"])
     assert total == pytest.approx(golden, rel=1e-4)
