@@ -81,11 +81,15 @@ class Picture:
         return image if self.turn is None else image.transpose(self.turn)
 
 
-def open_picture(path: str, *, exif: bool = True, max_pixels: int | None = None) -> Picture:
-    """Open the image file at ``path``.
+def open_encoded(data: bytes, *, exif: bool = True, max_pixels: int | None = None) -> Picture:
+    """Open an image file by its content; what is loaded of it is upright 8-bit RGB.
+
+    Grayscale is repeated to three channels; transparency is dropped, not composited, as
+    torchvision's ``ImageFolder`` does; 16-bit grayscale is scaled to 8 bits (Pillow's own
+    conversion clips it at 255).
 
     Args:
-        path: of the file.
+        data: the image file.
         exif: turn and mirror the image as its EXIF orientation says; False leaves it as it is
             stored, as torchvision's ``ImageFolder`` does. (A TIFF is turned by Pillow itself.)
         max_pixels: width times height at most; None for Pillow's limit of 89,478,485.
@@ -94,12 +98,6 @@ def open_picture(path: str, *, exif: bool = True, max_pixels: int | None = None)
         ValueError: an empty file, or more pixels than allowed.
         Exception: whatever the decoder raises on a file that is truncated or no image.
     """
-    with open(path, "rb") as file:
-        return open_encoded(file.read(), exif=exif, max_pixels=max_pixels)
-
-
-def open_encoded(data: bytes, *, exif: bool = True, max_pixels: int | None = None) -> Picture:
-    """Open an image file by its content; see :func:`open_picture`."""
     image = open_image(io.BytesIO(data), max_pixels)
     if not isinstance(image, JpegImageFile):  # a PNG may hold its EXIF behind the pixels
         image.load()
@@ -111,20 +109,6 @@ def _turn(image: Image.Image) -> Transpose | None:
         return TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # Pillow raises anything on damaged EXIF, and the pixels may be sound
         return None
-
-
-def decode(path: str, *, exif: bool = True, max_pixels: int | None = None) -> Image.Image:
-    """Decode the file at ``path`` to an upright 8-bit RGB image; see :func:`open_picture`.
-
-    Grayscale is repeated to three channels; transparency is dropped, not composited, as
-    torchvision's ``ImageFolder`` does; 16-bit grayscale is scaled to 8 bits (Pillow's own
-    conversion clips it at 255).
-
-    Raises:
-        ValueError: an empty file, more pixels than allowed, or values of unknown range.
-        Exception: whatever the decoder raises on a file that is truncated or no image.
-    """
-    return open_picture(path, exif=exif, max_pixels=max_pixels).load()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -89,7 +89,7 @@ def find_duplicates(
 
 
 def take_prints(source: ImageSource, workers: int = 1) -> Prints:
-    """What identifies each image of a source; every image is read once."""
+    """What identifies each image of a source."""
     count = len(source)
     digests, looks = np.zeros(count, f"V{DIGEST}"), np.zeros((count, BITS // 8), np.uint8)
     bad = list[int]()

@@ -70,11 +70,11 @@ def _count(
     hits = torch.zeros(3, dtype=torch.int64, device=device)
     with evaluating(network):
         for batch in tracked_batches(loader, "accuracy"):
-            kept = batch.failed < 0
-            logits = network(transform(batch.images[kept].to(device)))
+            kept = batch.failed < 0  # a batch of none would be too small for some networks
+            logits = network(transform(batch.images.to(device, non_blocking=True)))
             labels = batch.labels[kept]
             _check(labels, logits.shape[1])
-            hits[:2] += within_top(logits, labels.to(device)).sum(dim=0)
+            hits[:2] += within_top(logits[kept.to(device)], labels.to(device)).sum(dim=0)
             hits[2] += len(labels)
     return hits
 

@@ -15,7 +15,8 @@ from mgd_ssl.settings.options import flat
 # Settings that do not affect the result.
 WITHOUT_EFFECT = ("out", "resume", "overwrite", "print_freq", "save_every", "seed", "logger")
 # Settings of the method: a run and its baseline are expected to differ in these.
-METHOD_SETTINGS = ("method", "teacher", "mgd", "moco", "objective", "kd", "levels")
+METHOD_SETTINGS = {"method", "teacher", "mgd", "moco", "objective", "kd", "levels"}
+METHOD_SETTINGS |= {"teacher_cache", "cache_views"}
 # A method brings its own; a report says where they differ.
 OF_RECIPE = {f"optim.{name}" for name in ("optimizer", "lr", "weight_decay", "momentum")}
 # Follows from whether there is a teacher; the last figures do not depend on it.

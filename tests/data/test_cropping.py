@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from image_files import photo, save
+from picture_files import open_picture
 from PIL import Image
 from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop, transforms
@@ -12,7 +13,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from mgd_ssl.data import ArraySource, CenterCrop, ImageDataset, RandomCrops, random_crops
 from mgd_ssl.data.cropping import Box, cut, cut_many, draw_box
-from mgd_ssl.data.decoding import Picture, open_picture
+from mgd_ssl.data.decoding import Picture
 from mgd_ssl.data.random_numbers import uniform
 from mgd_ssl.settings.views import preset
 

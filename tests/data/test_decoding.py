@@ -4,9 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from image_files import photo, save, text_named_jpg, truncate
+from picture_files import decode, open_picture
 from PIL import Image, ImageOps
-
-from mgd_ssl.data.decoding import decode, open_picture
 
 
 def test_grayscale_becomes_three_equal_channels(tmp_path):

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from image_files import photo, save, text_named_jpg, truncate
+from picture_files import decode
 from PIL import Image
 
 from mgd_ssl.data.bad_files import reason_undecodable
-from mgd_ssl.data.decoding import decode, to_rgb
+from mgd_ssl.data.decoding import to_rgb
 from mgd_ssl.data.folder_source import FolderSource
 from mgd_ssl.data.formats import explain, extensions
 

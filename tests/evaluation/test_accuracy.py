@@ -42,6 +42,21 @@ def test_hand_figures_over_two_batches_with_an_undecodable_image() -> None:
     assert measure(first, second) == {"top1": 50.0, "top5": 75.0, "images": 4}
 
 
+def test_a_batch_of_which_nothing_can_be_decoded_reaches_the_network_whole() -> None:
+    last = batch([[9, 8]] * 2, [0, 0], [0, 1])
+    seen: list[int] = []
+
+    class Watched(FirstRow):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.append(len(x))
+            return super().forward(x)
+
+    batches = [batch([[9, 8]], [0], [-1]), last]
+    options = {"transform": torch.Tensor.float, "device": "cpu"}
+    found = classifier_accuracy(Watched(), batches, **options)  # type: ignore[arg-type]
+    assert seen == [1, 2] and found["images"] == 1 and found["top1"] == 100.0
+
+
 def test_with_fewer_than_five_classes_every_image_is_within_the_top_5() -> None:
     assert measure(batch([[1, 2, 3]] * 2, [0, 2], [-1, -1])) == {
         "top1": 50.0,

@@ -107,6 +107,14 @@ def metadata(path: Path) -> dict[str, str]:
         return file.metadata()
 
 
+def test_the_same_network_gives_the_same_bytes(tmp_path):
+    path = save(tmp_path, THIN)
+    files = [tmp_path / f"{i}.safetensors" for i in range(4)]
+    for file in files:
+        assert export.main([str(path), "--to", "safetensors", "--out", str(file)]) == 0
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_a_file_that_computes_something_else_is_not_left_behind(tmp_path, capsys, monkeypatch):
     checkpoint, write = save(tmp_path, PLAIN), safetensors.save
 

@@ -82,6 +82,14 @@ def test_the_answer_is_not_known_without_something_to_compare(tmp_path: Path) ->
     )
 
 
+def test_a_student_from_a_teacher_cache_is_compared_with_one_alone(tmp_path: Path) -> None:
+    (mgd,) = seeds(tmp_path, "mgd", 60, teacher_cache="cache", cache_views=7)
+    (alone,) = seeds(tmp_path, "moco", 50, **ALONE, teacher_cache=None, cache_views=0)
+    found = headline([mgd, alone])
+    assert found["sentence"].startswith("Probably: against moco-0, trained without a teacher")
+    assert found["cautions"] == []
+
+
 def test_a_baseline_with_a_teacher_does_not_say_whether_the_teacher_was_worth_it(
     tmp_path: Path,
 ) -> None:

@@ -7,6 +7,7 @@ from safetensors.torch import save
 from mgd_ssl.exporting.original import Original, outputs_of
 from mgd_ssl.exporting.target import Runnable, Target
 from mgd_ssl.models import load_backbone, load_classifier
+from mgd_ssl.training.checkpoint import with_sorted_metadata
 
 
 class Safetensors(Target):
@@ -17,7 +18,7 @@ class Safetensors(Target):
     def write(self, original: Original, path: Path) -> None:
         """Write weights under the library's names, and the metadata."""
         state = {k: v.detach().contiguous().clone() for k, v in original.state.items()}
-        path.write_bytes(save(state, original.metadata))
+        path.write_bytes(with_sorted_metadata(save(state, original.metadata)))
 
     def load(self, original: Original, path: Path) -> Runnable:
         """Build the network that the file describes; code is named by the user alone."""
