@@ -98,7 +98,7 @@ def measure_opening(folder: Path, workers: int) -> None:
     """In a process of its own, as memory is counted from its start."""
     before = memory("Rss")
     began = time.perf_counter()
-    source = open_source(folder, "train", labelled=True)
+    source = open_source(folder, "train", labeled=True)
     took, after = time.perf_counter() - began, memory("Rss")
     print(
         f"opened in {took:.2f} s, {after - before:,.0f} MiB more resident "

@@ -121,7 +121,7 @@ def transform_args(
         "random_resize": {"min_scale": views.crop_min, "max_scale": views.crop_max},
         "random_flip": {"horizontal_prob": views.flip_p, "vertical_prob": 0.0},
         "color_jitter": {"prob": views.jitter_p, "strength": 1.0, **jitter},
-        "random_gray_scale": views.grey_p or None,
+        "random_gray_scale": views.gray_p or None,
         "gaussian_blur": None,
         "solarize": None,
         "normalize": {"mean": mean, "std": std},

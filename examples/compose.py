@@ -56,11 +56,11 @@ def main() -> None:
 
 @torch.no_grad()
 def accuracy(student: nn.Module, normalize: nn.Module) -> float:
-    """kNN top-1 in percent: 1,000 labelled test images against 2,000 training images."""
+    """kNN top-1 in percent: 1,000 labeled test images against 2,000 training images."""
     student.eval()
     features, labels = [], []
     for split, count in (("train", 2000), ("val", 1000)):
-        source = subset(open_source(None, split, labelled=True), count)
+        source = subset(open_source(None, split, labeled=True), count)
         loader = make_loader(source, SIZE, 250, train=False)
         features.append(torch.cat([student(normalize(batch.images)) for batch in loader]))
         labels.append(torch.from_numpy(source.labels))

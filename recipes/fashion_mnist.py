@@ -19,7 +19,7 @@ from mgd_ssl.settings.methods import METHODS
 from mgd_ssl.settings.pretrain import EMBEDDED_TEACHER
 
 VIEWS = ["--preset", "small", "--crop-min", "0.5", "--jitter-hue", "0"]
-VIEWS += ["--jitter-saturation", "0", "--grey-p", "0"]
+VIEWS += ["--jitter-saturation", "0", "--gray-p", "0"]
 NETWORK = ["-a", "resnet18", "--width", "0.125", "--stem", "small", "--stem-stride", "2"]
 SGD = ["--optimizer", "sgd", "--lr", "0.06"]
 DECAY = ["--wd", "5e-4"]

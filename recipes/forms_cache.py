@@ -14,7 +14,7 @@ from mgd_ssl.models import find_reader, load_backbone
 from mgd_ssl.settings.views import preset
 
 SIZE, BATCH, SOLVE_IMAGES = 32, 128, 2048
-VIEWS = preset("small", crop_min=0.5, jitter_hue=0.0, jitter_saturation=0.0, grey_p=0.0)
+VIEWS = preset("small", crop_min=0.5, jitter_hue=0.0, jitter_saturation=0.0, gray_p=0.0)
 
 
 class Cache:
@@ -25,8 +25,8 @@ class Cache:
         self.network, self.report = load_backbone(teacher)
         self.reader = find_reader(self.network, [], SIZE)
         self.transform = eval_transform(self.report.mean, self.report.std)
-        self.source = subset(open_source(data, "train", labelled=True), images)
-        self.test = open_source(data, "val", labelled=True)
+        self.source = subset(open_source(data, "train", labeled=True), images)
+        self.test = open_source(data, "val", labeled=True)
         made_from = f"{data.resolve()}, {teacher.resolve()}, {images} images, {epochs} epochs\n"
         if not (path / "done").exists():
             self._fill()

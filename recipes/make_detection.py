@@ -53,7 +53,7 @@ def make_scenes(
     """
     written = []
     for number, (split, count) in enumerate(counts.items()):
-        source = open_source(items, split, labelled=True)
+        source = open_source(items, split, labeled=True)
         if not isinstance(source, ArraySource):
             raise ValueError(f"{items}: no IDX files; expected those of MNIST or Fashion-MNIST")
         scenes = generate_scenes(source, count, seed + number)

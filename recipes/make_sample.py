@@ -50,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     arrays: dict[str, np.ndarray] = {}
     for split, per_class in PER_CLASS.items():
-        source = open_source(options.folder, split, labelled=True)
+        source = open_source(options.folder, split, labeled=True)
         if not isinstance(source, ArraySource) or source.labels is None:
             parser.error(f"{options.folder}: no IDX files; expected those of Fashion-MNIST")
         indices = choose(source.labels, per_class, SEED)

@@ -117,7 +117,7 @@ def test_cubs_folders_are_the_lists_splits_and_classes(recipe, cub, tmp_path):
     make_folders = recipe("cub200").make_folders
     for _ in range(2):  # a second run finds the links there
         data = make_folders(cub, tmp_path / "data")
-    train, val = (open_source(data, split, labelled=True) for split in ("train", "val"))
+    train, val = (open_source(data, split, labeled=True) for split in ("train", "val"))
     assert train.classes == val.classes == ["001.Black_footed_Albatross", "002.Laysan_Albatross"]
     assert train.labels.tolist() == [0, 0, 1, 1]
     assert val.labels.tolist() == [0, 1]

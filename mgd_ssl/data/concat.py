@@ -23,7 +23,7 @@ class ConcatSource(ImageSource):
     Args:
         sources: at least one.
         classes: names of all classes, where there are more than the sources have.
-        labelled: refuse labels that do not go together; else there are none then.
+        labeled: refuse labels that do not go together; else there are none then.
 
     Raises:
         ValueError: no source, or labels with names in some sources and without in others.
@@ -33,7 +33,7 @@ class ConcatSource(ImageSource):
         self,
         sources: Sequence[ImageSource],
         classes: Sequence[str] | None = None,
-        labelled: bool = True,
+        labeled: bool = True,
     ) -> None:
         if not sources:
             raise ValueError("no source of images; expected one or more")
@@ -47,7 +47,7 @@ class ConcatSource(ImageSource):
             self.classes = _classes(sources, classes)
             self.labels = _labels(sources, self.classes)
         except ValueError:
-            if labelled:
+            if labeled:
                 raise
 
     def __len__(self) -> int:
@@ -141,7 +141,7 @@ def _labels(sources: Sequence[ImageSource], classes: list[str] | None) -> NDArra
 
 
 def open_sources(
-    paths: Sequence[str | Path | None], split: Split, labelled: bool = False, **options: Any
+    paths: Sequence[str | Path | None], split: Split, labeled: bool = False, **options: Any
 ) -> ImageSource:
     """Open data of several places as one; see :func:`open_source`. No place: the embedded sample.
 
@@ -152,21 +152,21 @@ def open_sources(
         ValueError: as of `open_source`.
     """
     if len(paths) <= 1:
-        return open_source(paths[0] if paths else None, split, labelled, **options)
+        return open_source(paths[0] if paths else None, split, labeled, **options)
     if split == "train":
-        parts = [open_source(path, split, labelled, **options) for path in paths]
-        return ConcatSource(parts, labelled=labelled)
+        parts = [open_source(path, split, labeled, **options) for path in paths]
+        return ConcatSource(parts, labeled=labeled)
     found, classes = list[ImageSource](), list[str]()
     for path in paths:
         try:
-            source = open_source(path, split, labelled, **options)
+            source = open_source(path, split, labeled, **options)
             found.append(source)
         except NoValidationError:
-            source = open_source(path, "train", labelled, **options)
+            source = open_source(path, "train", labeled, **options)
         classes += source.classes or ()
     if not found:
         raise NoValidationError(
             f"{', '.join(map(str, paths))}: no validation images in any; expected some in one of "
             "them. Add them, or use a command that needs only training images."
         )
-    return ConcatSource(found, classes, labelled)
+    return ConcatSource(found, classes, labeled)

@@ -14,7 +14,7 @@ from mgd_ssl.data.decoding import Picture
 from mgd_ssl.data.sources import ImageSource
 from mgd_ssl.progress import tracked
 
-SIDE = 8  # of the grid whose neighbours are compared: 64 bits across, 64 down
+SIDE = 8  # of the grid whose neighbors are compared: 64 bits across, 64 down
 BITS = 2 * SIDE * SIDE
 NEAR = 8  # of 3,925 validation images of Imagenette none is as near to a training image
 AHEAD = 4096  # images that are handed to the threads at once

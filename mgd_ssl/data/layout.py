@@ -11,12 +11,12 @@ from mgd_ssl.data.formats import extensions
 from mgd_ssl.data.reader import Split
 from mgd_ssl.data.sources import NoValidationError
 
-TRAIN, VAL, TEST, UNLABELLED = "train", "val", "test", "unlabelled"
+TRAIN, VAL, TEST, UNLABELED = "train", "val", "test", "unlabeled"
 KINDS = {
     **dict.fromkeys(("train", "training", "trainset", "trainingset"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "validate", "valset", "validationset"), VAL),
     **dict.fromkeys(("test", "testing", "testset", "testingset"), TEST),
-    **dict.fromkeys(("unlabeled", "unlabelled"), UNLABELLED),
+    **dict.fromkeys(("unlabeled", "unlabelled"), UNLABELED),
 }
 NEUTRAL = {"set", "data", "dataset", "split", "part", "images", "image", "imgs", "img", "photos"}
 Holds = Callable[[Path], bool]
@@ -42,7 +42,7 @@ class Layout:
 def find_layout(
     path: Path,
     *,
-    labelled: bool = False,
+    labeled: bool = False,
     train_folder: str | None = None,
     val_folder: str | None = None,
     holds: Holds = holds_images,
@@ -56,7 +56,7 @@ def find_layout(
 
     Args:
         path: an existing folder.
-        labelled: whether labels are wanted, so that a folder ``unlabeled`` is of no use.
+        labeled: whether labels are wanted, so that a folder ``unlabeled`` is of no use.
         train_folder: the folder under ``path`` of the training images; "." for all of ``path``.
         val_folder: the folder under ``path`` of the validation images.
         holds: whether a folder holds data, be it images or files of them.
@@ -76,10 +76,10 @@ def find_layout(
     if val_folder is not None:
         _check_apart(path, train, val_folder)
     unused = [] if train == path else _unused(path, names, [f for f in (train, val) if f], holds)
-    if val is None and train_folder is None and not labelled and _all_unlabelled(unused, kinds):
+    if val is None and train_folder is None and not labeled and _all_unlabeled(unused, kinds):
         return Layout(path)  # nothing is held out, and nothing needs labels
     if train_folder is None:
-        _check_guess(path, Layout(train, val, tuple(unused)), kinds, labelled)
+        _check_guess(path, Layout(train, val, tuple(unused)), kinds, labeled)
     return Layout(train, val, tuple(unused), chosen=train_folder is not None)
 
 
@@ -174,8 +174,8 @@ def _unused(path: Path, names: Sequence[str], used: Sequence[Path], holds: Holds
     return [*others, f"{loose} images outside folders"] if loose else others
 
 
-def _all_unlabelled(unused: Sequence[str], kinds: dict[str, str]) -> bool:
-    return bool(unused) and all(kinds.get(name.rstrip("/")) == UNLABELLED for name in unused)
+def _all_unlabeled(unused: Sequence[str], kinds: dict[str, str]) -> bool:
+    return bool(unused) and all(kinds.get(name.rstrip("/")) == UNLABELED for name in unused)
 
 
 def _check_apart(path: Path, train: Path | None, val_folder: str) -> None:
@@ -198,15 +198,15 @@ def _apart(one: Path, other: Path) -> bool:
     return not (one.is_relative_to(other) or other.is_relative_to(one))
 
 
-def _check_guess(path: Path, layout: Layout, kinds: dict[str, str], labelled: bool) -> None:
+def _check_guess(path: Path, layout: Layout, kinds: dict[str, str], labeled: bool) -> None:
     """Refuse names that leave open which images are meant."""
     parts = [folder.name for folder in (layout.train, layout.val) if folder]
     others = [u for u in layout.unused if kinds.get(u.rstrip("/")) not in (VAL, TEST)]
-    unlabelled = [u for u in others if kinds.get(u.rstrip("/")) == UNLABELLED]
+    unlabeled = [u for u in others if kinds.get(u.rstrip("/")) == UNLABELED]
     whole = layout.train is not None and layout.val is not None
-    if not others or (whole and not unlabelled) or (labelled and (whole or others == unlabelled)):
+    if not others or (whole and not unlabeled) or (labeled and (whole or others == unlabeled)):
         return
-    options = " or ".join(f"--train-folder {n}" for n in [*parts, *(u[:-1] for u in unlabelled)])
+    options = " or ".join(f"--train-folder {n}" for n in [*parts, *(u[:-1] for u in unlabeled)])
     raise ValueError(
         f"{path}: images in {listed(parts)} and in {', '.join(others[:5])}; expected train/ and "
         "val/ alone, or folders of which none is called like a part of a data set. Say which "

@@ -18,7 +18,7 @@ FASHION_CLASSES = [
 def open_source(
     path: str | Path | None,
     split: Split,
-    labelled: bool = False,
+    labeled: bool = False,
     *,
     train_folder: str | None = None,
     val_folder: str | None = None,
@@ -33,7 +33,7 @@ def open_source(
     Args:
         path: file or folder, or None.
         split: "train" or "val".
-        labelled: refuse a source without labels.
+        labeled: refuse a source without labels.
         train_folder: the folder under ``path`` of the training images, "." for all of it; by
             default it is told by its name.
         val_folder: the folder under ``path`` of the validation images.
@@ -46,9 +46,9 @@ def open_source(
     """
     if split not in ("train", "val"):
         raise ValueError(f'split {split!r}; expected "train" or "val".')
-    wanted = Wanted(split, labelled, train_folder, val_folder, max_pixels)
+    wanted = Wanted(split, labeled, train_folder, val_folder, max_pixels)
     source = _open_sample(wanted) if path is None else find_opener(Path(path))(wanted)
-    if labelled and source.labels is None:
+    if labeled and source.labels is None:
         raise ValueError(
             f"{source.name}: {len(source)} images without labels; expected a label for each. "
             "Use a command that needs no labels, or add the file of labels."

@@ -16,14 +16,14 @@ class Wanted:
 
     Attributes:
         split: "train" or "val".
-        labelled: whether labels are wanted; data whose labels are unclear is refused then.
+        labeled: whether labels are wanted; data whose labels are unclear is refused then.
         train_folder: the folder of the training images, "." for all; None tells it by its name.
         val_folder: the folder of the validation images; None tells it by its name.
         max_pixels: of an image that is decoded; None for Pillow's limit of 89,478,485.
     """
 
     split: Split
-    labelled: bool = False
+    labeled: bool = False
     train_folder: str | None = None
     val_folder: str | None = None
     max_pixels: int | None = None

@@ -108,7 +108,7 @@ def find_group(
         return split_group(path, inside, split)
     layout = find_layout(
         path,
-        labelled=wanted.labelled,
+        labeled=wanted.labeled,
         train_folder=wanted.train_folder,
         val_folder=wanted.val_folder,
         holds=lambda folder: bool(files_in(folder, suffixes)),

@@ -67,9 +67,9 @@ def _steps(p: ViewOptions, size: int, enlarged: float) -> list[nn.Module]:
     strengths = (p.jitter_brightness, p.jitter_contrast, p.jitter_saturation, p.jitter_hue)
     if p.jitter_p and any(strengths):
         color.append(K.ColorJitter(*strengths, p=p.jitter_p))
-    if p.grey_p:
-        gray = K.RandomGrayscale(p=p.grey_p)
-        color.insert(0 if p.grey_first else len(color), gray)
+    if p.gray_p:
+        gray = K.RandomGrayscale(p=p.gray_p)
+        color.insert(0 if p.gray_first else len(color), gray)
     if p.blur_p:
         color.append(_blur(p, size, enlarged))
     return color

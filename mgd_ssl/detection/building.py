@@ -24,7 +24,7 @@ def build_detection(config: DetectConfig, source: DetectionSource) -> tuple[Dete
     """Build the student, the teacher and the distiller between them; what their files say."""
     teacher, report = load_teacher(config) if config.teacher.teacher else (None, None)
     ids, names = tuple(source.category_ids), tuple(source.classes)
-    if teacher and report and config.unlabelled:
+    if teacher and report and config.unlabeled:
         ids, names = tuple(teacher.spec.category_ids), tuple(report.class_names or ())
     student, start = load_student(config, ids, names)
     reports = Reports(report, start)
@@ -39,7 +39,7 @@ def build_detection(config: DetectConfig, source: DetectionSource) -> tuple[Dete
     published = detection_weights(len(stages), factor=1.0)
     distiller = build_distiller(config.mgd, stages, frozen, published)
     print_plan(stages, frozen, reader, distiller.grouping)
-    boxes = not config.unlabelled or config.teacher_boxes is not None
+    boxes = not config.unlabeled or config.teacher_boxes is not None
     if not boxes:
         freeze_untrained(student, reader, distiller.stages)
     task = Detection(

@@ -100,7 +100,7 @@ def _find_coco(
     raise ValueError(
         f"{path}: {got}; expected {split}2017/ with annotations/instances_{split}2017.json, or "
         f"{split}/ with annotations/instances_{split}.json. Check the path, give none to run on "
-        "generated scenes, or distil on the images without annotations: --unlabelled --teacher "
+        "generated scenes, or distil on the images without annotations: --unlabeled --teacher "
         "DETECTOR."
     )
 

@@ -47,7 +47,7 @@ def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
         uses = {"training": source} | ({"average precision": val} if val else {})
         logger.info(data_line(uses))
     task, reports = build_detection(config, source)
-    if val and config.unlabelled and reports.teacher:  # the student has the teacher's categories
+    if val and config.unlabeled and reports.teacher:  # the student has the teacher's categories
         ids = cast(RetinaNet, task.student).spec.category_ids
         match_categories(reports.teacher, ids, val.category_ids, val.classes, what="teacher")
     if config.sync_bn:
@@ -58,11 +58,11 @@ def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
 def open_sources(config: DetectConfig) -> tuple[DetectionSource, DetectionSource | None]:
     """Training images, and validation images if they can be used to measure the student."""
     source = open_detection(
-        config.place, "train", annotated=not config.unlabelled, **config.loader.opening
+        config.place, "train", annotated=not config.unlabeled, **config.loader.opening
     )
     if config.loader.limit:
         source = subset(source, config.loader.limit)
-    if not config.unlabelled:
+    if not config.unlabeled:
         val = open_detection(config.place, "val", **config.loader.opening)
         check_same_categories(source, val)
         return source, val

@@ -91,14 +91,14 @@ class DetectConfig(RunConfig):
     """
 
     MAIN: ClassVar = (
-        *("data", "teacher", "arch", "student_weights", "backbone_weights", "unlabelled", "out"),
+        *("data", "teacher", "arch", "student_weights", "backbone_weights", "unlabeled", "out"),
         *("epochs", "batch_size", "lr", "workers", "devices", "resume", "evaluate"),
     )
     EXAMPLE: ClassVar = "mgd-ssl detect coco --backbone-weights runs/resnet18"
 
     data: Data = ()
     """One folder in COCO's layout: train2017/, val2017/, annotations/instances_*.json; see
-    docs/guides/detection.md. With --unlabelled: images in any form of docs/data.md. None: the
+    docs/guides/detection.md. With --unlabeled: images in any form of docs/data.md. None: the
     embedded scenes."""
     evaluate: bool = False
     """Report the AP of --student-weights and of the teacher, then exit. The JSON file stands
@@ -108,7 +108,7 @@ class DetectConfig(RunConfig):
     backbone_weights: Path | None = None
     """Initial backbone: a run of pretrain.py, or a file of MoCo, torchvision or Detectron2. The
     detector takes its architecture, width and stem, unless you name them."""
-    unlabelled: bool = False
+    unlabeled: bool = False
     """Train the backbone by matching alone, on images without boxes."""
     teacher_boxes: float | None = None
     """Replace the images' boxes by the teacher's detections of at least this score."""
@@ -174,9 +174,9 @@ class DetectConfig(RunConfig):
                 "of one data set; merge them into one folder with one file of annotations"
             )
         teacher, score = self.teacher.teacher, self.teacher_boxes
-        if (self.unlabelled or score is not None) and not teacher and not self.evaluate:
+        if (self.unlabeled or score is not None) and not teacher and not self.evaluate:
             raise ValueError(
-                "got --unlabelled or --teacher-boxes without a teacher, expected --teacher"
+                "got --unlabeled or --teacher-boxes without a teacher, expected --teacher"
             )
         if teacher and not self.mgd.is_matched and not self.evaluate:
             raise ValueError(
@@ -223,7 +223,7 @@ OF_TRAINING = [
     *(f"optim.{f.name}" for f in fields(DetectOptimizer) if f.name != "batch_size"),
     *("mgd.*", "loader.limit", "loader.bad_images", "loader.shuffle_blocks"),
     *("backbone_weights", "levels", "resume", "print_freq", "save_every", "sync_bn"),
-    *("val_every", "unlabelled", "teacher_boxes"),
+    *("val_every", "unlabeled", "teacher_boxes"),
     *("device.precision", "device.channels_last", "device.compile"),
 ]
 RULES = [
@@ -234,8 +234,8 @@ RULES = [
     Needs(["teacher.teacher_size"], lambda _: False, "in detect", "give --min-size and --max-size"),
     Needs(
         ["val_every"],
-        lambda c: not c.unlabelled or c.teacher_boxes is not None,
-        "with --unlabelled",
+        lambda c: not c.unlabeled or c.teacher_boxes is not None,
+        "with --unlabeled",
         "add --teacher-boxes",
     ),
     Needs(["optim.accumulate"], lambda _: False, "in detect", "give a smaller --batch-size"),

@@ -19,7 +19,7 @@ from mgd_ssl.evaluation.health import (
 from mgd_ssl.evaluation.online import Normalization
 
 logger = logging.getLogger(__name__)
-AGREEMENT = "health/neighbour_overlap"  # of a row of metrics.jsonl
+AGREEMENT = "health/neighbor_overlap"  # of a row of metrics.jsonl
 WITHOUT_TEACHER = ", or match a teacher (--teacher)"
 
 

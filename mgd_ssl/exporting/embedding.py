@@ -87,7 +87,7 @@ def open_images(config: EmbedConfig) -> ImageSource:
         val = open_sources(config.data, "val", **opening)
     except NoValidationError:
         return train
-    return ConcatSource([train, val], labelled=False)
+    return ConcatSource([train, val], labeled=False)
 
 
 @dataclass(frozen=True)

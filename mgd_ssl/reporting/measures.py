@@ -106,7 +106,7 @@ def _trained(group: Group) -> Iterator[Measure]:
 
 def _agreement(group: Group) -> Iterator[Measure]:
     runs = group.averaged
-    found = spread((run.seed, run.last("health/neighbour_overlap")) for run in runs)
+    found = spread((run.seed, run.last("health/neighbor_overlap")) for run in runs)
     if found:
         of, among = (group.first.last(f"health_{name}") for name in ("neighbors", "images"))
         text, chance = "in training", None

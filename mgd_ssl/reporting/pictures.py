@@ -33,7 +33,7 @@ METRICS = {
     "val_top1": ("Top-1 accuracy", "percent"),
     "val_top5": ("Top-5 accuracy", "percent"),
     "val_AP": ("Average precision", "percent"),
-    "health/neighbour_overlap_percent": ("Agreement with the teacher", "percent of neighbors"),
+    "health/neighbor_overlap_percent": ("Agreement with the teacher", "percent of neighbors"),
     "health/cka": ("Linear CKA with the teacher", "CKA"),
     "health/effective_rank": ("Effective rank of the features", "dimensions"),
     "health/deviation": ("Mean deviation of a feature", "deviation"),

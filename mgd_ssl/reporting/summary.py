@@ -25,7 +25,7 @@ FIRST = (
     *("optim.epochs", "optim.batch_size", "optim.optimizer", "optim.lr", "teacher.teacher"),
     *("student_weights", "mgd.mgd_weighing", "mgd.mgd_strength", "mgd.mgd_reducer"),
 )
-SHARES = ("health/neighbour_overlap",)  # shown in percent, as the bars are
+SHARES = ("health/neighbor_overlap",)  # shown in percent, as the bars are
 
 
 def summarize(

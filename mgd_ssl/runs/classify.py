@@ -71,7 +71,7 @@ def run(config: ClassifyConfig) -> None:
 
 def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     """The parts of a run, each checked."""
-    source, val = open_labelled(config)
+    source, val = open_labeled(config)
     config = with_batch(config, source, fabric.world_size)
     check_enlarged(source, config.loader.size)
     check_readable(val, "top-1", config.loader.exif)
@@ -103,15 +103,15 @@ def build(config: ClassifyConfig, fabric: Fabric) -> "ClassifyRun":
     if fabric.is_global_zero:
         logger.info(data_line({"training": source, "top-1": val}))
     report = teacher[1] if teacher else None
-    data = image_data(config, fabric, source, task.teacher, report, labelled=True)
+    data = image_data(config, fabric, source, task.teacher, report, labeled=True)
     config = replace(config, cache_views=data.stored_views)  # a cache may grow before --resume
     return ClassifyRun(config, fabric, task, data, val, teacher, reports)
 
 
-def open_labelled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
+def open_labeled(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
     """Training images, as many as the options say, and all validation images."""
     opening = config.loader.opening
-    source = open_sources(config.data, "train", labelled=True, **opening)
+    source = open_sources(config.data, "train", labeled=True, **opening)
     parts = with_val_part(source, config.data, opening)
     if parts.split:
         logger.info("%s", parts.in_words)

@@ -83,7 +83,7 @@ def settings(
 ) -> dict[str, Any]:
     """Protocol, and all that changes the figures."""
     return {
-        "protocol": "classification, centre crop",
+        "protocol": "classification, center crop",
         "checkpoint": str(config.student_weights),
         "teacher": config.teacher.teacher and str(config.teacher.teacher),
         "data": named(config.data),
@@ -99,9 +99,9 @@ def open_val(config: ClassifyConfig) -> tuple[ImageSource, str | None]:
     """The images that training with the same options measures on; how they were split off."""
     opening = config.loader.opening
     try:
-        return open_sources(config.data, "val", labelled=True, **opening), None
+        return open_sources(config.data, "val", labeled=True, **opening), None
     except NoValidationError:
-        parts = split_off_val(open_sources(config.data, "train", labelled=True, **opening))
+        parts = split_off_val(open_sources(config.data, "train", labeled=True, **opening))
         logger.info("%s", parts.in_words)
         return parts.val, parts.split
 

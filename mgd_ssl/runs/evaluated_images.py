@@ -6,17 +6,17 @@ from mgd_ssl.settings.evaluation import EvaluationConfig
 from mgd_ssl.training.logging import logger
 
 
-def open_images(config: EvaluationConfig, *, unlabelled: bool = False) -> Parts:
+def open_images(config: EvaluationConfig, *, unlabeled: bool = False) -> Parts:
     """Open both parts; where the data has no val part, a fifth of train is split off by name.
 
     Args:
         config: of the evaluator.
-        unlabelled: whether images without labels are of use.
+        unlabeled: whether images without labels are of use.
 
     Raises:
         ValueError: the data cannot be opened, or has no labels where they are needed.
     """
-    train = _open_train(config, unlabelled)
+    train = _open_train(config, unlabeled)
     parts = with_val_part(train, config.data, config.folders.opening, config.seed)
     train, val, split = parts
     if split:
@@ -28,13 +28,13 @@ def open_images(config: EvaluationConfig, *, unlabelled: bool = False) -> Parts:
     return Parts(train, val, split)
 
 
-def _open_train(config: EvaluationConfig, unlabelled: bool) -> ImageSource:
+def _open_train(config: EvaluationConfig, unlabeled: bool) -> ImageSource:
     opening = config.folders.opening
     try:
-        return open_sources(config.data, "train", labelled=True, **opening)
+        return open_sources(config.data, "train", labeled=True, **opening)
     except ValueError as error:
         source = open_sources(config.data, "train", **opening)  # what else is wrong is said alone
-        if not unlabelled:
+        if not unlabeled:
             raise ValueError(
                 f"{error} To see the neighbors of images without labels: knn_eval.py CHECKPOINT "
                 "DATA --retrieve 10"

@@ -38,16 +38,16 @@ class EvaluatedNetwork:
     Args:
         config: of the evaluator.
         uses: what the train and the val images are used for, in words.
-        unlabelled: whether images without labels are of use.
+        unlabeled: whether images without labels are of use.
     """
 
     def __init__(
-        self, config: EvaluationConfig, uses: tuple[str, str], unlabelled: bool = False
+        self, config: EvaluationConfig, uses: tuple[str, str], unlabeled: bool = False
     ) -> None:
         checkpoint = find_checkpoint(config.checkpoint, config.data)
         config = replace(config, checkpoint=checkpoint, device=settled(config.device))
         self.config = config
-        train, val, self.split = open_images(config, unlabelled=unlabelled)
+        train, val, self.split = open_images(config, unlabeled=unlabeled)
         self.sources = {"train": train, "val": val}
         self._guards: dict[str, DecodeGuard] = {}
         logger.info(data_line(dict(zip(uses, self.sources.values(), strict=True))))

@@ -51,7 +51,7 @@ def image_data(
         source: training images.
         teacher: whose answers a cache may hold.
         report: of loading it.
-        kinds: ``views_per_image`` and ``labelled`` of `ImageData`.
+        kinds: ``views_per_image`` and ``labeled`` of `ImageData`.
 
     Raises:
         ValueError: the cache is not of this run, or could not be made.

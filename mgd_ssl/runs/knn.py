@@ -12,7 +12,7 @@ from mgd_ssl.evaluation.knn import knn_sweep
 from mgd_ssl.evaluation.results import print_table, write_json
 from mgd_ssl.evaluation.retrieval import neighbors, retrieval_scores
 from mgd_ssl.runs.evaluated_network import EvaluatedNetwork
-from mgd_ssl.runs.unlabelled import figures_without_labels, in_words
+from mgd_ssl.runs.unlabeled import figures_without_labels, in_words
 from mgd_ssl.settings.evaluation import KnnConfig
 from mgd_ssl.settings.parsing import defaults_of
 from mgd_ssl.training.logging import logger, start_logging
@@ -23,7 +23,7 @@ PRECISION_AT = (1, 5, 10)  # neighbors, as far as the bank holds so many
 def run(config: KnnConfig) -> dict[str, Any]:
     """Measure, print, draw and write the JSON; returns its content."""
     start_logging()
-    evaluated = EvaluatedNetwork(config, ("the bank", "kNN"), unlabelled=True)
+    evaluated = EvaluatedNetwork(config, ("the bank", "kNN"), unlabeled=True)
     config = _with_neighbors(config, len(evaluated.sources["train"]))
     measure = _measure_votes if evaluated.has_labels else _look
     return measure(config, evaluated)
@@ -62,7 +62,7 @@ def _look(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
     path = evaluated.result_file("knn", recipe, picture=config.retrieve > 0)
     bank = evaluated.features("train")
     figures = figures_without_labels(evaluated, bank)
-    result = {**recipe, **evaluated.settings(), "unlabelled": figures}
+    result = {**recipe, **evaluated.settings(), "unlabeled": figures}
     conditions = {name: result[name] for name in ("features", "size")}
     title = f"{config.checkpoint}:\nWithout labels, {evaluated.images_used()}"
     print_table(title, in_words(figures), conditions)
@@ -116,9 +116,9 @@ def _with_neighbors(config: KnnConfig, bank: int) -> KnnConfig:
     """
     if not config.retrieve:
         return config
-    if config.neighbours == defaults_of(config).neighbours:
-        return replace(config, neighbours=min(config.neighbours, bank))
-    _check_bank("neighbours", config.neighbours, bank)
+    if config.neighbors == defaults_of(config).neighbors:
+        return replace(config, neighbors=min(config.neighbors, bank))
+    _check_bank("neighbors", config.neighbors, bank)
     return config
 
 
@@ -151,7 +151,7 @@ def draw(
 
     generator = torch.Generator().manual_seed(config.seed)
     shown = torch.randperm(len(queries.labels), generator=generator)[: config.retrieve]
-    count = min(config.neighbours, len(bank.indices))  # not every image can be decoded
+    count = min(config.neighbors, len(bank.indices))  # not every image can be decoded
     found = neighbors(queries.features[shown], bank.features, count)
     pictures = [_images(evaluated, "train", bank.indices[row]) for row in found.indices]
     retrieval_picture(

@@ -13,20 +13,18 @@ from mgd_ssl.models.torchvision_networks import CLASSIFIERS, head_attribute, nee
 from mgd_ssl.settings.run import RunConfig
 
 
-def next_steps(run: Path, data: Sequence[str], student: nn.Module, labelled: bool) -> str:
+def next_steps(run: Path, data: Sequence[str], student: nn.Module, labeled: bool) -> str:
     """The text that a run ends with.
 
     Args:
         run: its directory.
         data: words that name the run's images; none for the embedded images.
         student: with its ``spec`` and ``head_name``.
-        labelled: whether the images have labels.
+        labeled: whether the images have labels.
     """
     words = [*data, *_named(student)]
-    commands = evaluations(run, words) if labelled else neighbor_sheet(run, words)
-    what = (
-        "Measure the student:" if labelled else "Look at the student's neighbors, without labels:"
-    )
+    commands = evaluations(run, words) if labeled else neighbor_sheet(run, words)
+    what = "Measure the student:" if labeled else "Look at the student's neighbors, without labels:"
     lines = ["", what, *commands, "", "Load it:", *loading(run / "student.safetensors", student)]
     return "\n".join(f"    {line}" if line in commands else line for line in lines)
 

@@ -93,7 +93,7 @@ def _require_same_classes(config: PackConfig, sources: Sources) -> None:
     if train.labels is None:
         raise ValueError(
             f"data: {val.name} has labels, {train.name} has none; expected labels in both, or in "
-            f"neither. {_why_unlabelled(config)}"
+            f"neither. {_why_unlabeled(config)}"
         )
     known = dict(enumerate(train.classes or ()))
     for number, name in enumerate(val.classes or ()):
@@ -104,10 +104,10 @@ def _require_same_classes(config: PackConfig, sources: Sources) -> None:
             )
 
 
-def _why_unlabelled(config: PackConfig) -> str:
+def _why_unlabeled(config: PackConfig) -> str:
     """What keeps the training images from having labels, as commands say it that need them."""
     try:
-        open_sources(config.data, "train", labelled=True, **config.opening)
+        open_sources(config.data, "train", labeled=True, **config.opening)
     except ValueError as error:
         return str(error)
     return "Add the labels."

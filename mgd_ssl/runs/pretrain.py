@@ -219,8 +219,8 @@ class PretrainRun(TrainingRun[PretrainConfig, Pretraining]):
         """The commands that measure the student, and the lines that load it."""
         own = self.config.evaluation.eval_data
         words = [str(own)] if own else data_words(self.config)
-        labelled = self.knn is not None or self.data.source.labels is not None
-        return next_steps(self.directory.path, words, self.task.student, labelled)
+        labeled = self.knn is not None or self.data.source.labels is not None
+        return next_steps(self.directory.path, words, self.task.student, labeled)
 
 
 def _renamed(key: str) -> str:

@@ -67,8 +67,8 @@ def build_knn(config: PretrainConfig, fabric: Fabric) -> OnlineKnn | None:
     if options.eval_data:  # a data set of its own, whose folders have names of their own
         data, opening = (options.eval_data,), {"max_pixels": config.loader.max_pixels}
     try:
-        bank = open_sources(data, "train", labelled=True, **opening)
-        queries = open_sources(data, "val", labelled=True, **opening)
+        bank = open_sources(data, "train", labeled=True, **opening)
+        queries = open_sources(data, "val", labeled=True, **opening)
     except ValueError as error:
         if options.eval_data:
             raise

@@ -1,4 +1,4 @@
-"""The validation images of labelled data, or of images without labels."""
+"""The validation images of labeled data, or of images without labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -42,7 +42,7 @@ def with_val_part(
         ValueError: the val part cannot be opened, or train is too small to be split.
     """
     try:
-        return Parts(train, open_sources(data, "val", labelled=train.labels is not None, **opening))
+        return Parts(train, open_sources(data, "val", labeled=train.labels is not None, **opening))
     except NoValidationError:
         return split_off_val(train, seed)
 

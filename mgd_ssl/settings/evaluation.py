@@ -92,7 +92,7 @@ class KnnConfig(EvaluationConfig):
     retrieve: int = 0
     """Draw this many queries with their nearest neighbors and, with labels, measure precision@k and
     mAP."""
-    neighbours: int = 10
+    neighbors: int = 10
     """Neighbors drawn for each query."""
 
     @classmethod
@@ -103,9 +103,9 @@ class KnnConfig(EvaluationConfig):
     def check(self) -> None:
         """Refuse what is out of range."""
         super().check()
-        if not self.knn_k or not self.knn_t or self.retrieve < 0 or self.neighbours < 1:
+        if not self.knn_k or not self.knn_t or self.retrieve < 0 or self.neighbors < 1:
             raise ValueError(
-                "expected one or more of --knn-k and --knn-t, --retrieve 0 or more, --neighbours "
+                "expected one or more of --knn-k and --knn-t, --retrieve 0 or more, --neighbors "
                 "1 or more"
             )
         if min(self.knn_t) <= 0:
@@ -113,7 +113,7 @@ class KnnConfig(EvaluationConfig):
 
     def rules(self) -> list[Needs]:
         """What options need to have an effect."""
-        retrieve = Needs(["neighbours"], lambda c: c.retrieve > 0, "without --retrieve", "add it")
+        retrieve = Needs(["neighbors"], lambda c: c.retrieve > 0, "without --retrieve", "add it")
         return [*super().rules(), retrieve]
 
 

@@ -211,7 +211,7 @@ def _preset(said: Mapping[str, Any], method: Method, embedded: bool) -> PresetVi
     if "preset" in said:
         return preset(said["preset"])
     if embedded:  # the images are gray: color jitter would cost time and change nothing
-        gray = {"jitter_hue": 0.0, "jitter_saturation": 0.0, "grey_p": 0.0}
+        gray = {"jitter_hue": 0.0, "jitter_saturation": 0.0, "gray_p": 0.0}
         return preset("small", crop_min=0.5, **gray)
     if OBJECTIVES[method.objective].needs_teacher:  # which says what to see in the colors
         return preset("crops")

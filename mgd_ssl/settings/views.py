@@ -30,9 +30,9 @@ class ViewOptions:
     """x: the shift of the hue is drawn from [-x, x], in turns of the hue circle; at most 0.5."""
     jitter_p: float = 0.0
     """Probability of the color jitter."""
-    grey_p: float = 0.0
+    gray_p: float = 0.0
     """Probability of grayscale."""
-    grey_first: bool = False
+    gray_first: bool = False
     """Grayscale before the color jitter, as in MoCo v1, rather than after it."""
     blur_p: float = 0.0
     """Probability of a Gaussian blur."""
@@ -48,7 +48,7 @@ class ViewOptions:
 
         crop = f"crop_min={self.crop_min}, crop_max={self.crop_max}"
         demand(0 < self.crop_min <= self.crop_max <= 1, crop, "0 < crop_min <= crop_max <= 1")
-        for name in ("flip_p", "jitter_p", "grey_p", "blur_p"):
+        for name in ("flip_p", "jitter_p", "gray_p", "blur_p"):
             value = getattr(self, name)
             demand(0 <= value <= 1, f"{name}={value}", "a probability in [0, 1]")
         for name in ("jitter_brightness", "jitter_contrast", "jitter_saturation"):
@@ -64,9 +64,9 @@ class ViewOptions:
 # moco_v1 and moco_v2 are those of the papers; small is for 28 to 64 pixels; crops is for students
 # that imitate a teacher, and for classifiers of small images; linear is for MoCo's linear probe.
 PRESETS: dict[str, ViewOptions] = {
-    "moco_v1": ViewOptions(0.2, 1.0, 0.5, 0.4, 0.4, 0.4, 0.4, 1.0, grey_p=0.2, grey_first=True),
-    "moco_v2": ViewOptions(0.2, 1.0, 0.5, 0.4, 0.4, 0.4, 0.1, 0.8, grey_p=0.2, blur_p=0.5),
-    "small": ViewOptions(0.2, 1.0, 0.5, 0.4, 0.4, 0.2, 0.05, 0.8, grey_p=0.1),
+    "moco_v1": ViewOptions(0.2, 1.0, 0.5, 0.4, 0.4, 0.4, 0.4, 1.0, gray_p=0.2, gray_first=True),
+    "moco_v2": ViewOptions(0.2, 1.0, 0.5, 0.4, 0.4, 0.4, 0.1, 0.8, gray_p=0.2, blur_p=0.5),
+    "small": ViewOptions(0.2, 1.0, 0.5, 0.4, 0.4, 0.2, 0.05, 0.8, gray_p=0.1),
     "crops": ViewOptions(crop_min=0.5),
     "linear": ViewOptions(crop_min=0.08),
 }

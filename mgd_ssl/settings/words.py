@@ -55,10 +55,12 @@ FORMER: dict[str, Callable[[str], list[str]]] = {
     "--mgd-loss-factor": lambda v: [*_weighing("published"), repr(1 / float(v))],
     "--mgd-weight": lambda v: [*_weighing("mean"), v],
     "--mgd-start": lambda v: [*_weighing("start"), v],
+    "--neighbours": lambda v: ["--neighbors", v],
 }
 FORMER_FLAGS = {
     "--no-matching": ["--mgd-weighing", "none"],
     "--aug-plus": ["--preset", "moco_v2"],
+    "--unlabelled": ["--unlabeled"],
 }
 
 

@@ -13,7 +13,7 @@ from mgd_ssl.tasks.task import Task, TaughtView, View, images_of
 
 
 class Classification(Task):
-    """Labelled images in; cross-entropy, knowledge distillation and matching out.
+    """Labeled images in; cross-entropy, knowledge distillation and matching out.
 
     Source of the total: Yue, Deng, Zhou, Matching Guided Distillation, ECCV 2020.
 

@@ -68,7 +68,7 @@ class CachedImageData(ImageData):
         views: color and blur of a view; its crop is the cache's.
         cache: of the teacher's answers.
         make: stores the answers that are missing; None where none is.
-        kinds: ``views_per_image`` and ``labelled`` of `ImageData`.
+        kinds: ``views_per_image`` and ``labeled`` of `ImageData`.
     """
 
     def __init__(

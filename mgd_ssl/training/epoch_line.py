@@ -7,7 +7,7 @@ COLUMNS = 80
 SHOWN = (
     ("val_knn_top1_percent_of_teacher", 1, "kNN {:.1f} % of teacher"),
     ("val_knn_top1", 1, "kNN {:.1f} %"),
-    ("health/neighbour_overlap", 100, "agreement {:.0f} %"),
+    ("health/neighbor_overlap", 100, "agreement {:.0f} %"),
     ("val_top1", 1, "top-1 {:.1f} %"),
     ("val_AP", 1, "AP {:.1f}"),
 )

@@ -63,7 +63,7 @@ class ImageData(TrainingData):
         views: how a view is drawn.
         size: side of the views in pixels. Default: the larger of the student's and the teacher's.
         views_per_image: one or two.
-        labelled: whether the task takes the classes too.
+        labeled: whether the task takes the classes too.
 
     Attributes:
         loader: batches of random crops.
@@ -83,11 +83,11 @@ class ImageData(TrainingData):
         *,
         size: int = 0,
         views_per_image: int = 1,
-        labelled: bool = False,
+        labeled: bool = False,
     ) -> None:
         self.config, self.fabric, self.source = config, fabric, source
         student, teacher = config.loader.size, config.teacher.teacher_size
-        self.size, self.labelled = size or max(student, teacher), labelled
+        self.size, self.labeled = size or max(student, teacher), labeled
         self.views_per_image = views_per_image
         self.loader = self._training_loader(views)
         self._view = View(views, self.size, self.size / student)
@@ -97,9 +97,9 @@ class ImageData(TrainingData):
         return build_loader(self.config, self.fabric, self.source, train=True, crops=crops)
 
     def task_inputs(self, batch: Batch) -> Sequence[Any]:
-        """A batch on the device -> random views (B,3,S,S) in [0,1], and the classes if labelled."""
+        """A batch on the device -> random views (B,3,S,S) in [0,1], and the classes if labeled."""
         views = self.views_of(batch)
-        return [*views, batch.labels] if self.labelled else views
+        return [*views, batch.labels] if self.labeled else views
 
     def views_of(self, batch: Batch) -> Sequence[Any]:
         """A batch on the device -> random views (B,3,S,S) in [0,1]."""

@@ -96,7 +96,7 @@ def test_a_python_that_has_it_is_taken(script, stand_in):
 
 def test_a_students_weights_and_steps_come_back(script, stand_in, teacher, tmp_path):
     rows = script("lightly_rows")
-    views = preset("small", crop_min=0.5, grey_p=0.0)
+    views = preset("small", crop_min=0.5, gray_p=0.0)
     setting = rows.Setting(tmp_path / "images", teacher, THIN, views, 32, 64, 2, 1)
     out = tmp_path / "row"
     result = rows.train(Path(sys.executable), "lightly-train, lr x32", 7, setting, out)
@@ -113,7 +113,7 @@ def test_a_students_weights_and_steps_come_back(script, stand_in, teacher, tmp_p
 
 
 def test_views_are_asked_for_in_its_words(script):
-    views = preset("small", crop_min=0.5, jitter_hue=0.0, grey_p=0.0)
+    views = preset("small", crop_min=0.5, jitter_hue=0.0, gray_p=0.0)
     args = script("lightly_rows").transform_args(views, 32, (0.5,), (0.2,))
     assert args == {
         "image_size": [32, 32],

@@ -148,7 +148,7 @@ def test_a_teacher_with_method_moco(tmp_path: Path, teacher: Path, capsys: Captu
     refused(argv, capsys, "--teacher with --method moco", "omit one of them")
 
 
-def test_the_usual_numbers_of_neighbours_are_those_that_the_bank_holds(
+def test_the_usual_numbers_of_neighbors_are_those_that_the_bank_holds(
     teacher: Path, tmp_path: Path
 ) -> None:
     argv = [str(teacher), "--limit", "50", "--limit-val", "20", "--out", str(tmp_path / "knn.json")]
@@ -162,12 +162,12 @@ def test_the_usual_numbers_of_neighbours_are_those_that_the_bank_holds(
     [
         (["--knn-t", "0.1", "0"], "knn_t: got 0.0, expected above 0"),
         (
-            ["--retrieve", "2", "--neighbours", "60"],
-            "neighbours: got 60 neighbors and a bank of",
+            ["--retrieve", "2", "--neighbors", "60"],
+            "neighbors: got 60 neighbors and a bank of",
         ),
     ],
 )
-def test_what_no_neighbours_can_answer_is_refused_before_features_are_taken(
+def test_what_no_neighbors_can_answer_is_refused_before_features_are_taken(
     teacher: Path, tmp_path: Path, capsys: Capture, more: list[str], message: str
 ) -> None:
     argv = [str(teacher), "--limit", "50", "--out", str(tmp_path / "knn.json"), *more]

@@ -200,7 +200,7 @@ def test_a_classifier_of_the_same_classes_is_trained_on_with_its_norms_awake(
     assert counted and all(after[k] == before[k] + 6 for k in counted)  # 96 images, 16 a step
 
 
-def test_a_classifiers_run_is_evaluated_by_its_neighbours_too(
+def test_a_classifiers_run_is_evaluated_by_its_neighbors_too(
     distilled: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "knn.json"

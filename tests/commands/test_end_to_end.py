@@ -52,7 +52,7 @@ def test_metrics_hold_each_loss_and_the_knn_figure(run: Path) -> None:
         assert 0 <= row["val_knn_top1"] <= 100
         assert row["val_knn_top1_percent_of_teacher"] > 0
         assert row["health/effective_rank"] > 1 and row["health/deviation"] > 0
-        assert 0 <= row["health/neighbour_overlap"] <= 1 and 0 <= row["health/cka"] <= 1
+        assert 0 <= row["health/neighbor_overlap"] <= 1 and 0 <= row["health/cka"] <= 1
 
 
 def test_a_rate_and_a_weight_decay_that_were_found_are_recorded(

@@ -54,7 +54,7 @@ def test_shards_hold_the_folder_byte_for_byte(tmp_path: Path, folder: Path) -> N
     out = tmp_path / "out"
     assert packed(str(folder), "--out", str(out), "--shard-images", "4") == 0
     for split, count in (("train", 5), ("val", 1)):
-        mine, theirs = (open_source(path, split, labelled=True) for path in (out, folder))  # type: ignore[arg-type]
+        mine, theirs = (open_source(path, split, labeled=True) for path in (out, folder))  # type: ignore[arg-type]
         assert len(list((out / split).glob("*.tar"))) == count
         assert data_digest(mine) == data_digest(theirs)
         assert names(mine) == names(theirs) and mine.classes == theirs.classes == ["cat", "dog"]
@@ -118,7 +118,7 @@ def test_webdataset_would_read_each_image_with_its_label(tmp_path: Path, folder:
             file = tar.extractfile(member)
             assert file is not None
             samples.setdefault(key, {})[extension] = file.read()
-    source = open_source(folder, "train", labelled=True)
+    source = open_source(folder, "train", labeled=True)
     assert source.labels is not None and len(samples) == len(source)
     for i, (_, sample) in enumerate(sorted(samples.items())):
         assert int(sample["cls"]) == source.labels[i]

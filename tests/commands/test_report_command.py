@@ -121,7 +121,7 @@ def test_the_command_to_reproduce_reads_the_runs_own_settings(page: Path, runs: 
     assert config.optim.epochs == 1 and config.method == "mgd"
 
 
-def test_unlabelled_images_without_a_val_part_are_coloured_by_cluster(
+def test_unlabeled_images_without_a_val_part_are_colored_by_cluster(
     runs: Path, tmp_path: Path
 ) -> None:
     images = class_tree(tmp_path / "images", {"any": 12})

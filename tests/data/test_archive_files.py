@@ -55,7 +55,7 @@ def test_an_archive_is_the_folder_that_it_was_made_from(
         method = zipfile.ZIP_STORED if kind == "stored" else zipfile.ZIP_DEFLATED
         path = zipped(tmp_path / "a.zip", folder, method, below)
     for split in ("train", "val"):
-        mine, theirs = (open_source(p, split, labelled=True) for p in (path, folder))  # type: ignore[arg-type]
+        mine, theirs = (open_source(p, split, labeled=True) for p in (path, folder))  # type: ignore[arg-type]
         assert names(mine) == names(theirs) and data_digest(mine) == data_digest(theirs)
         assert mine.classes == theirs.classes == ["cat", "dog"]
         assert mine.labels is not None and theirs.labels is not None
@@ -90,17 +90,17 @@ def test_parts_are_named_or_told_by_their_names(tmp_path: Path, folder: Path) ->
 
 def test_an_archive_without_parts_is_training_images(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", class_tree(tmp_path / "data", {"cat": 2, "dog": 1}))
-    assert open_source(path, "train", labelled=True).classes == ["cat", "dog"]
+    assert open_source(path, "train", labeled=True).classes == ["cat", "dog"]
     with pytest.raises(ValueError, match="no validation images"):
         open_source(path, "val")
     path = zipped(tmp_path / "b.zip", class_tree(tmp_path / "other", {"cat": 2}))
     with pytest.raises(ValueError, match=r"no labels: .* expected two or more class folders"):
-        open_source(path, "train", labelled=True)
+        open_source(path, "train", labeled=True)
 
 
 def test_one_shard_is_an_archive_whose_labels_stand_beside_the_images(tmp_path: Path) -> None:
     members = [(f"{i}.{e}", c) for i in (1, 0) for e, c in (("png", PHOTO), ("cls", b"%d" % i))]
-    source = open_source(write_tar(tmp_path / "a.tar", members), "train", labelled=True)
+    source = open_source(write_tar(tmp_path / "a.tar", members), "train", labeled=True)
     assert names(source) == ["1.png", "0.png"]
     assert source.labels is not None and source.labels.tolist() == [1, 0]
 
@@ -119,8 +119,8 @@ def test_a_description_of_no_image_leaves_a_tar_archive_a_folder_tree(
     save(folder / "cat" / "0.jpg", photo(9))  # beside 0.png, which a shard would not allow
     for name, content in strays.items():
         (folder / name).write_bytes(content)
-    mine = open_source(tarred(tmp_path / "a.tar", folder), "train", labelled=True)
-    theirs = open_source(folder, "train", labelled=True)
+    mine = open_source(tarred(tmp_path / "a.tar", folder), "train", labeled=True)
+    theirs = open_source(folder, "train", labeled=True)
     assert names(mine) == names(theirs) and data_digest(mine) == data_digest(theirs)
     assert mine.classes == theirs.classes and mine.skipped == skipped
 
@@ -133,7 +133,7 @@ def test_numbers_beside_train_images_and_class_folders_of_val_are_refused(tmp_pa
     path = write_tar(tmp_path / "a.tar", members)
     said = r"a\.tar\[val/\]: labels are class names, such as 0, .* numbers, such as 0; expected the"
     with pytest.raises(ValueError, match=said):
-        open_source(path, "val", labelled=True)
+        open_source(path, "val", labeled=True)
 
 
 def test_what_a_zip_archive_says_is_not_followed(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ def places(tmp_path: Path) -> list[Path]:
 
 
 def test_images_come_one_source_after_the_other_with_common_classes(places: list[Path]) -> None:
-    source = open_sources(places, "train", labelled=True)
-    parts = [open_source(place, "train", labelled=True) for place in places]
+    source = open_sources(places, "train", labeled=True)
+    parts = [open_source(place, "train", labeled=True) for place in places]
     assert names(source) == [name for part in parts for name in names(part)]
     assert source.classes == ["ant", "cat", "hen"]
     assert source.labels is not None and source.labels.tolist() == [1, 1, 2, 0, 1, 1, 1]
@@ -35,7 +35,7 @@ def test_images_come_one_source_after_the_other_with_common_classes(places: list
 
 
 def test_validation_images_are_those_that_there_are_with_all_classes(places: list[Path]) -> None:
-    source = open_sources(places, "val", labelled=True)
+    source = open_sources(places, "val", labeled=True)
     assert len(source) == 2 and source.classes == ["ant", "cat", "hen"]
     assert source.labels is not None and source.labels.tolist() == [1, 1]
     with pytest.raises(ValueError, match="no validation images in any"):
@@ -68,7 +68,7 @@ def test_labels_with_and_without_names_do_not_mix(tmp_path: Path, places: list[P
     folder = open_source(places[0], "train")
     with pytest.raises(ValueError, match="labels without names of classes, beside data with"):
         ConcatSource([folder, numbers])
-    assert ConcatSource([folder, numbers], labelled=False).labels is None
+    assert ConcatSource([folder, numbers], labeled=False).labels is None
     none = ArraySource(np.zeros((2, 4, 4), np.uint8))
     assert ConcatSource([folder, none, numbers]).labels is None
     with pytest.raises(ValueError, match="no source"):
@@ -95,7 +95,7 @@ def test_the_line_about_the_data_says_what_each_place_holds(places: list[Path]) 
 
 def test_labels_that_only_some_places_have_are_said_to_be_unused(places: list[Path]) -> None:
     numbers = ArraySource(np.zeros((2, 4, 4), np.uint8), np.array([0, 5]), name="digits")
-    mixed = ConcatSource([open_source(places[0], "train"), numbers], labelled=False)
+    mixed = ConcatSource([open_source(places[0], "train"), numbers], labeled=False)
     said = data_line({"training": mixed})
     assert "no labels, because not all of them have labels with class names" in said
 

@@ -14,7 +14,7 @@ def test_grayscale_becomes_three_equal_channels(tmp_path):
     np.testing.assert_array_equal(got, np.stack([gray] * 3, axis=-1))
 
 
-def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path):
+def test_sixteen_bit_gray_is_scaled_and_not_clipped(tmp_path):
     values = np.array([[0, 127, 257, 1000], [30000, 40000, 65534, 65535]], dtype=np.uint16)
     path = save(tmp_path / "deep.png", Image.fromarray(values))
     assert Image.open(path).mode.startswith("I")  # the file really has 16 bits
@@ -30,7 +30,7 @@ def test_cmyk_is_converted_by_subtracting_ink(tmp_path):
     assert got.mode == "RGB" and got.getpixel((0, 0)) == (255, 0, 255)
 
 
-def test_palette_gives_its_colours(tmp_path):
+def test_palette_gives_its_colors(tmp_path):
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.putpixel((1, 0), 1)
@@ -38,7 +38,7 @@ def test_palette_gives_its_colours(tmp_path):
     assert [got.getpixel((x, 0)) for x in (0, 1)] == [(10, 20, 30), (200, 100, 50)]
 
 
-def test_palette_with_transparent_bytes_gives_its_colours_without_a_warning(tmp_path):
+def test_palette_with_transparent_bytes_gives_its_colors_without_a_warning(tmp_path):
     image = Image.new("P", (2, 1), 0)
     image.putpalette([10, 20, 30, 200, 100, 50])
     image.save(tmp_path / "p.png", transparency=b"\x00\x80")

@@ -23,7 +23,7 @@ def write(path: Path, *lines: str, end: str = "\n") -> Path:
 def test_paths_are_relative_to_the_list_or_absolute(images: Path) -> None:
     elsewhere = save(images.parent / "elsewhere" / "fish" / "0.png", photo(7))
     path = write(images / "some.txt", "dog/1.png", "", str(elsewhere), "cat/0.png")
-    source = open_source(path, "train", labelled=True)
+    source = open_source(path, "train", labeled=True)
     assert [source.describe(i) for i in range(3)] == [
         str(images / "dog" / "1.png"),
         str(elsewhere),
@@ -34,8 +34,8 @@ def test_paths_are_relative_to_the_list_or_absolute(images: Path) -> None:
 
 
 def test_a_list_of_a_whole_folder_is_the_folder(images: Path) -> None:
-    theirs = open_source(images, "train", labelled=True)
-    mine = open_source(write(images / "all.txt", *names(theirs)), "train", labelled=True)
+    theirs = open_source(images, "train", labeled=True)
+    mine = open_source(write(images / "all.txt", *names(theirs)), "train", labeled=True)
     assert mine.classes == theirs.classes and data_digest(mine) == data_digest(theirs)
     assert mine.labels is not None and theirs.labels is not None
     assert mine.labels.tolist() == theirs.labels.tolist()
@@ -52,7 +52,7 @@ def test_folders_that_are_called_like_numbers_are_names_of_classes(
         write(tmp_path / f"{tree.name}.txt", *paths)
     for split in ("train", "val"):
         mine, theirs = (
-            open_source(path, split, labelled=True)  # type: ignore[arg-type]
+            open_source(path, split, labeled=True)  # type: ignore[arg-type]
             for path in (tmp_path / "train.txt", tmp_path)
         )
         assert mine.classes == theirs.classes == sorted([*folders, "3"])
@@ -82,7 +82,7 @@ def test_the_second_column_is_the_class(
     images: Path, name: str, lines: list[str], end: str
 ) -> None:
     save(images / "my dog.png", photo())
-    source = open_source(write(images / name, *lines, end=end), "train", labelled=True)
+    source = open_source(write(images / name, *lines, end=end), "train", labeled=True)
     assert names(source) == ["dog/0.png", "cat/0.png", "my dog.png"]
     assert source.labels is not None and source.labels.tolist() == [3, 0, 3]
     assert source.classes is None
@@ -92,7 +92,7 @@ def test_names_of_classes_are_sorted_and_part_of_the_digest(images: Path) -> Non
     digests = set()
     for hen, labels in (("hen", [0, 1]), ("ape", [1, 0])):
         path = write(images / "a.txt", "dog/0.png\tcow", f"cat/0.png\t{hen}")
-        source = open_source(path, "train", labelled=True)
+        source = open_source(path, "train", labeled=True)
         assert source.classes == sorted(["cow", hen])
         assert source.labels is not None and source.labels.tolist() == labels
         digests.add(data_digest(source))
@@ -106,7 +106,7 @@ def test_val_is_the_list_beside_train(images: Path) -> None:
     with pytest.raises(ValueError, match="no validation images"):
         open_source(train, "val")
     write(images / "val_list.txt", "dog/2.png")
-    source = open_source(train, "val", labelled=True)
+    source = open_source(train, "val", labeled=True)
     assert names(source) == ["dog/2.png"] and source.classes == ["cat", "dog"]
     assert source.labels is not None and source.labels.tolist() == [1]
     with pytest.raises(ValueError, match="which has no folders of images"):
@@ -137,7 +137,7 @@ def test_mixed_labels_are_refused_where_labels_are_wanted(
 ) -> None:
     path = write(images / "a.txt", *lines)
     with pytest.raises(ValueError, match=message):
-        open_source(path, "train", labelled=True)
+        open_source(path, "train", labeled=True)
     assert open_source(path, "train").labels is None
 
 
@@ -154,9 +154,9 @@ def test_names_in_one_list_and_numbers_in_the_other_are_refused(
     for name, labels in (("train.csv", train), ("val.csv", val)):
         lines = [f"dog/{i}.png,{label}" for i, label in enumerate(labels.split())]
         write(images / name, *lines)
-    assert open_source(images / "train.csv", "train", labelled=True).labels is not None
+    assert open_source(images / "train.csv", "train", labeled=True).labels is not None
     with pytest.raises(ValueError, match=rf"val\.csv: {message}.*expected the same kind in both"):
-        open_source(images / "train.csv", "val", labelled=True)
+        open_source(images / "train.csv", "val", labeled=True)
     assert open_source(images / "train.csv", "val").labels is None
 
 
@@ -165,7 +165,7 @@ def test_numbers_in_a_list_are_not_taken_for_folders_of_the_other(tmp_path: Path
     write(tmp_path / "train.txt", "1/0.png", "2/0.png")
     write(tmp_path / "val.txt", "1/1.png 1", "2/1.png 2")
     with pytest.raises(ValueError, match=r"labels are numbers, such as 1, .* class names"):
-        open_source(tmp_path / "train.txt", "val", labelled=True)
+        open_source(tmp_path / "train.txt", "val", labeled=True)
 
 
 def test_an_empty_list_is_refused(images: Path) -> None:
@@ -192,7 +192,7 @@ def test_a_first_line_without_an_images_ending_is_no_header_where_it_is_a_path(
     for i in range(2):
         os.rename(images / "dog" / f"{i}.png", images / "dog" / str(i))
     os.rename(images / "dog" / "2.png", images / "IMG_0")
-    source = open_source(write(images / "a.csv", first, "dog/1,dog"), "train", labelled=True)
+    source = open_source(write(images / "a.csv", first, "dog/1,dog"), "train", labeled=True)
     assert names(source) == [first.partition(",")[0], "dog/1"]
     with pytest.raises(ValueError, match="1 of 2 files are not there, among them dog/9;"):
         open_source(write(images / "b.csv", "dog/9,cat", "dog/1,dog"), "train")

@@ -87,14 +87,14 @@ def test_values_of_unknown_range_are_refused_and_not_turned_black(
 
 
 @pytest.mark.parametrize("most", [100, 255, 1000, 65535])
-def test_a_grey_map_is_scaled_by_its_own_white(tmp_path: Path, most: int) -> None:
+def test_a_gray_map_is_scaled_by_its_own_white(tmp_path: Path, most: int) -> None:
     values = np.array([0, most // 4, most], ">u2" if most > 255 else "u1")
     (tmp_path / "x.pgm").write_bytes(b"P5 3 1 %d\n" % most + values.tobytes())
     found = np.asarray(decode(str(tmp_path / "x.pgm")))[0, :, 0]
     np.testing.assert_allclose(found, values / most * 255, atol=0.51)
 
 
-def test_colours_of_sixteen_bits_keep_their_upper_byte(tmp_path: Path) -> None:
+def test_colors_of_sixteen_bits_keep_their_upper_byte(tmp_path: Path) -> None:
     values = np.array([0, 30000, 65535], ">u2")
     (tmp_path / "x.ppm").write_bytes(b"P6 1 1 65535\n" + values.tobytes())
     assert decode(str(tmp_path / "x.ppm")).getpixel((0, 0)) == (0, 117, 255)

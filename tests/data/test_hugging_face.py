@@ -83,7 +83,7 @@ def write(folder: Path, kind: str) -> Path:
 def test_rows_are_the_images_of_the_folder_they_were_made_from(folder: Path, kind: str) -> None:
     path = write(folder, kind)
     for split in ("train", "val"):
-        mine, theirs = (open_source(p, split, labelled=True) for p in (path, folder))  # type: ignore[arg-type]
+        mine, theirs = (open_source(p, split, labeled=True) for p in (path, folder))  # type: ignore[arg-type]
         files = [Path(name).name if kind == "saved" else name for name in names(theirs)]
         assert names(mine) == files and mine.classes == theirs.classes
         sizes = [[source.stored(i)[1] for i in range(len(source))] for source in (mine, theirs)]
@@ -111,7 +111,7 @@ def test_the_digest_tells_other_images_and_other_labels_apart(tmp_path: Path) ->
 
 
 def test_a_source_reaches_workers_without_its_images(folder: Path) -> None:
-    source = open_source(write(folder, "repository"), "train", labelled=True)
+    source = open_source(write(folder, "repository"), "train", labeled=True)
     received = pickle.loads(pickle.dumps(source))
     assert names(received) == names(source) and received.encoded(5) == source.encoded(5)
 
@@ -131,7 +131,7 @@ def test_columns_are_found_or_named(tmp_path: Path) -> None:
         open_source(path, "train")
     source = open_source(f"{path}?image=second", "train")
     assert source.encoded(0) == PHOTOS[1] and source.labels is None
-    source = open_source(f"{path}?image=first&label=fine", "train", labelled=True)
+    source = open_source(f"{path}?image=first&label=fine", "train", labeled=True)
     assert source.classes == ["ant", "bee"]
     assert source.labels is not None and source.labels.tolist() == [0, 1, 0]
 
@@ -160,12 +160,12 @@ def test_an_option_that_is_not_known_is_refused(tmp_path: Path, query: str) -> N
 def test_words_are_sorted_and_those_of_training(tmp_path: Path) -> None:
     table(tmp_path / "train.parquet", image=PHOTOS, label=["hen", "ape", "cow", "ape"])
     table(tmp_path / "test.parquet", image=PHOTOS[:1], label=["hen"])
-    val = open_source(tmp_path, "val", labelled=True)
+    val = open_source(tmp_path, "val", labeled=True)
     assert val.classes == ["ape", "cow", "hen"]
     assert val.labels is not None and val.labels.tolist() == [2]
     table(tmp_path / "test.parquet", image=PHOTOS[:1], label=["yak"])
     with pytest.raises(ValueError, match="classes that the training images have not: yak"):
-        open_source(tmp_path, "val", labelled=True)
+        open_source(tmp_path, "val", labeled=True)
 
 
 @pytest.mark.parametrize(
@@ -177,14 +177,14 @@ def test_mixed_labels_are_refused_where_labels_are_wanted(
 ) -> None:
     path = table(tmp_path / "a.parquet", image=PHOTOS, label=labels)
     with pytest.raises(ValueError, match=message):
-        open_source(path, "train", labelled=True)
+        open_source(path, "train", labeled=True)
     assert open_source(path, "train").labels is None
 
 
 def test_labels_that_are_kept_secret_are_none(tmp_path: Path) -> None:
     path = table(tmp_path / "a.parquet", image=PHOTOS, label=[-1] * 4)
     with pytest.raises(ValueError, match="4 images without labels"):
-        open_source(path, "train", labelled=True)
+        open_source(path, "train", labeled=True)
 
 
 # what is refused
@@ -253,7 +253,7 @@ def test_files_without_rows_are_left_out_and_counted(tmp_path: Path, empty: int)
             images = pa.array(PHOTOS[: len(given)], pa.binary())
             name = f"{part}-0000{i}-of-00002.parquet"
             table(tmp_path / "data" / name, image=images, label=pa.array(given, pa.string()))
-    train, val = (open_source(tmp_path, split, labelled=True) for split in ("train", "val"))  # type: ignore[arg-type]
+    train, val = (open_source(tmp_path, split, labeled=True) for split in ("train", "val"))  # type: ignore[arg-type]
     assert [train.encoded(i) for i in range(len(train))] == PHOTOS[:3]
     assert train.classes == val.classes == ["ape", "cow"]
     assert val.labels is not None and val.labels.tolist() == [1]
@@ -278,7 +278,7 @@ def test_a_name_on_the_hub_is_loaded_with_its_parts(
     )
     source = open_source("hf:some/data?config=small&revision=main&label=label", "train", True)
     assert names(source)[0] == "cat/0.png" and source.name == "hf:some/data[train]"
-    assert len(open_source("hf:some/data", "val", labelled=True)) == 2
+    assert len(open_source("hf:some/data", "val", labeled=True)) == 2
     assert asked == [
         ("some/data", "small", "train", "main"),
         ("some/data", None, "validation", None),

@@ -45,7 +45,7 @@ def test_parts_are_recognised_however_they_are_spelt(tmp_path: Path, train: str,
     tree(tmp_path, **{f"{train}__a": 2, f"{train}__b": 1, f"{val}__a": 1, f"{val}__b": 1})
     assert find_layout(tmp_path) == Layout(tmp_path / train, tmp_path / val)
     assert len(open_source(tmp_path, "train")) == 3
-    assert open_source(tmp_path, "val", labelled=True).labels is not None
+    assert open_source(tmp_path, "val", labeled=True).labels is not None
 
 
 def test_names_that_only_contain_such_a_word_are_classes() -> None:
@@ -63,10 +63,10 @@ def test_a_tree_without_such_names_is_training_images_as_a_whole(tmp_path: Path)
 
 def test_a_class_called_train_is_not_taken_for_the_training_part(tmp_path: Path) -> None:
     tree(tmp_path, bus=2, car=2, train=2)
-    for labelled in (False, True):
+    for labeled in (False, True):
         with pytest.raises(ValueError, match=r"train/ and in bus/, car/; .*--train-folder \."):
-            open_source(tmp_path, "train", labelled)
-    whole = open_source(tmp_path, "train", labelled=True, train_folder=".")
+            open_source(tmp_path, "train", labeled)
+    whole = open_source(tmp_path, "train", labeled=True, train_folder=".")
     assert whole.classes == ["bus", "car", "train"] and len(whole) == 6
     assert len(open_source(tmp_path, "train", train_folder="train")) == 2
 
@@ -104,21 +104,21 @@ def test_two_validation_parts_are_refused_and_either_can_be_chosen(tmp_path: Pat
     assert len(open_source(tmp_path, "val", val_folder="val2017")) == 3
 
 
-def test_unlabelled_images_without_val_belong_to_the_tree(tmp_path: Path) -> None:
+def test_unlabeled_images_without_val_belong_to_the_tree(tmp_path: Path) -> None:
     tree(tmp_path, train__a=1, train__b=1, unlabeled=5)
     assert len(open_source(tmp_path, "train")) == 7
-    labelled = open_source(tmp_path, "train", labelled=True)
-    assert len(labelled) == 2 and labelled.unused == ("unlabeled/",)
+    labeled = open_source(tmp_path, "train", labeled=True)
+    assert len(labeled) == 2 and labeled.unused == ("unlabeled/",)
 
 
-def test_unlabelled_images_beside_train_and_val_are_chosen_or_not(tmp_path: Path) -> None:
+def test_unlabeled_images_beside_train_and_val_are_chosen_or_not(tmp_path: Path) -> None:
     tree(tmp_path, train__a=1, train__b=1, test__a=1, test__b=1, unlabeled=5)
     with pytest.raises(ValueError, match=r"--train-folder train or .*--train-folder unlabeled"):
         open_source(tmp_path, "train")
     assert len(open_source(tmp_path, "train", train_folder="unlabeled")) == 5
     assert len(open_source(tmp_path, "val", train_folder="unlabeled")) == 2
     for split in ("train", "val"):
-        assert open_source(tmp_path, split, labelled=True).unused == ("unlabeled/",)
+        assert open_source(tmp_path, split, labeled=True).unused == ("unlabeled/",)
 
 
 def test_what_stands_beside_train_and_val_is_said_to_be_unused(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_data_sets_beside_each_other_are_to_be_named_one_by_one(tmp_path: Path) 
 
 def test_folders_of_class_folders_are_said_to_look_like_data_sets(tmp_path: Path) -> None:
     tree(tmp_path, cars__a=1, cars__b=1, flowers__a=1, flowers__b=1)
-    source = open_source(tmp_path, "train", labelled=True)
+    source = open_source(tmp_path, "train", labeled=True)
     assert source.classes == ["cars", "flowers"]
     line = data_line({"training": subset(source, 3, seed=0)})
     assert f"if these are 2 data sets, name one, or one after the other: {tmp_path}/cars" in line
@@ -199,7 +199,7 @@ def test_what_systems_leave_is_no_class_and_is_counted(tmp_path: Path) -> None:
         save(tmp_path / name / "x.png", photo())
     for name in ("Thumbs.db", "a/desktop.ini", "a/._0.png", "notes.txt", "b/README"):
         (tmp_path / name).write_text("x")
-    source = open_source(tmp_path, "train", labelled=True)
+    source = open_source(tmp_path, "train", labeled=True)
     assert source.classes == ["a", "b"] and len(source) == 4
     expected = "2 @eaDir/, 2 hidden, 1 #recycle/, 1 .db, 1 .ini, 1 .txt, 1 __MACOSX/, 1 lost+found/"
     assert source.skipped == f"{expected}, 1 without an extension"
@@ -212,7 +212,7 @@ def test_only_files_are_images(tmp_path: Path) -> None:
     for own in ("itself.png", "itself"):  # no file and no folder: the system follows it for ever
         (tmp_path / own).symlink_to(own)
     os.mkfifo(tmp_path / "dog.jpg" / "pipe.png")
-    source = open_source(tmp_path, "train", labelled=True)
+    source = open_source(tmp_path, "train", labeled=True)
     assert paths(source) == ["cat.png/0.png", "cat.png/1.png", "cat.png/link.png", "dog.jpg/0.png"]
     assert source.skipped == "3 links that lead nowhere, 1 pipes, sockets or devices"
 
@@ -220,7 +220,7 @@ def test_only_files_are_images(tmp_path: Path) -> None:
 def test_folders_without_images_shift_no_labels(tmp_path: Path) -> None:
     tree(tmp_path, train__a=1, train__b=0, train__c=1, val__c=2, val__a=1)
     (tmp_path / "train" / "b" / "boxes.xml").write_text("x")
-    train, val = (open_source(tmp_path, split, labelled=True) for split in ("train", "val"))
+    train, val = (open_source(tmp_path, split, labeled=True) for split in ("train", "val"))
     assert train.classes == val.classes == ["a", "c"]
     assert val.labels is not None and val.labels.tolist() == [0, 1, 1]
     assert train.skipped == "1 .xml; no images in b/"
@@ -231,7 +231,7 @@ def test_a_class_of_a_format_that_is_not_read_is_refused_where_labels_are_wanted
 ) -> None:
     (tree(tmp_path, a=1, b=0, c=1) / "b" / "x.HEIC").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"b/ would be a class.*\(1 \.heic\).*Convert"):
-        open_source(tmp_path, "train", labelled=True)
+        open_source(tmp_path, "train", labeled=True)
     assert open_source(tmp_path, "train").skipped == "1 .heic; no images in b/"
 
 
@@ -241,7 +241,7 @@ def test_a_class_of_a_format_that_is_not_read_is_refused_where_labels_are_wanted
 def test_the_line_says_what_is_used_for_what_and_what_is_not(tmp_path: Path) -> None:
     tree(tmp_path, train__a=2, train__b=1, train__c=1, val__a=1, val__c=1, test=1)
     (tmp_path / "val" / "list.txt").write_text("x")
-    train, val = (open_source(tmp_path, split, labelled=True) for split in ("train", "val"))
+    train, val = (open_source(tmp_path, split, labeled=True) for split in ("train", "val"))
     assert data_line({"training": subset(train, 3), "the bank": train, "kNN": val}) == (
         f"data: {tmp_path}/train (4 images, 3 classes): 3 for training, 4 for the bank; "
         f"{tmp_path}/val (2 images, 2 of 3 classes): 2 for kNN; not used: test/; "
@@ -286,6 +286,6 @@ def test_a_link_that_leads_back_is_no_class(tmp_path: Path) -> None:
     tree(tmp_path, train__cat=2, train__dog=2, val__cat=1, val__dog=1)
     (tmp_path / "train" / "all").symlink_to(".")
     for split, labels in (("train", [0, 0, 1, 1]), ("val", [0, 1])):
-        source = open_source(tmp_path, split, labelled=True)  # type: ignore[arg-type]
+        source = open_source(tmp_path, split, labeled=True)  # type: ignore[arg-type]
         assert source.classes == ["cat", "dog"]
         assert source.labels is not None and source.labels.tolist() == labels

@@ -57,7 +57,7 @@ def test_whole_batches_of_an_array_equal_images_read_one_by_one(color, resize, c
     assert batch.indices.tolist() == [3, 0, 11] and batch.failed.tolist() == [-1, -1, -1]
 
 
-def test_unlabelled_images_have_label_minus_one(tmp_path):
+def test_unlabeled_images_have_label_minus_one(tmp_path):
     save(tmp_path / "a.png", photo())
     folder, array = open_source(tmp_path, "train"), ArraySource(np.zeros((1, 4, 4), np.uint8))
     for source in (folder, array):
@@ -94,7 +94,7 @@ def test_iterating_leaves_the_global_generator_alone():
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_workers_resume_where_they_are_told_and_agree_with_none(tmp_path, start_method):
-    source = open_source(class_tree(tmp_path, {"a": 9, "b": 9}), "train", labelled=True)
+    source = open_source(class_tree(tmp_path, {"a": 9, "b": 9}), "train", labeled=True)
     wanted = {"train": True, "seed": 4, "crops": RandomCrops(16, 2, seed=4)}
     plain = make_loader(source, 16, 3, **wanted)
     workers = make_loader(source, 16, 3, **wanted, workers=1, start_method=start_method)
@@ -191,7 +191,7 @@ def damaged(tmp_path):
     text_named_jpg(tmp_path / "a" / "2.jpg")
     (tmp_path / "a" / "2.png").unlink()
     truncate(tmp_path / "a" / "3.png")
-    return open_source(tmp_path, "train", labelled=True)
+    return open_source(tmp_path, "train", labeled=True)
 
 
 def test_undecodable_file_is_replaced_by_the_next_decodable_one(damaged):

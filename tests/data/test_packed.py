@@ -16,7 +16,7 @@ from mgd_ssl.data import open_source
 @pytest.mark.parametrize("where", ["", "raw", "FashionMNIST/raw"])
 def test_idx_files_are_found_plain_and_compressed(tmp_path, suffix, where):
     idx_folder(tmp_path / where, suffix)
-    train, val = (open_source(tmp_path, split, labelled=True) for split in ("train", "val"))
+    train, val = (open_source(tmp_path, split, labeled=True) for split in ("train", "val"))
     assert (len(train), len(val)) == (12, 5) and train.in_memory
     assert val.labels.tolist() == [0, 1, 2, 0, 1]
     expected = np.random.default_rng(0).integers(0, 256, (12, 6, 6))
@@ -28,7 +28,7 @@ def test_idx_without_labels_serves_where_none_are_wanted(tmp_path):
     (idx_folder(tmp_path) / "train-labels-idx1-ubyte.gz").unlink()
     assert open_source(tmp_path, "train").labels is None
     with pytest.raises(ValueError, match="12 images without labels"):
-        open_source(tmp_path, "train", labelled=True)
+        open_source(tmp_path, "train", labeled=True)
 
 
 def test_idx_without_validation_images_is_refused(tmp_path):
@@ -117,7 +117,7 @@ def write_cifar(folder: Path, monkeypatch, kind: str) -> np.ndarray:
 def test_cifar_is_read_from_its_folder_or_the_one_above(tmp_path, monkeypatch, kind, name, train):
     images = write_cifar(tmp_path / name, monkeypatch, kind)
     for path in (tmp_path, tmp_path / name):
-        source = open_source(path, "train", labelled=True)
+        source = open_source(path, "train", labeled=True)
         assert len(source) == train and source.classes == ["frog", "ship"] and source.in_memory
         assert source.labels[:2].tolist() == [1, 0]
         np.testing.assert_array_equal(np.asarray(source.read(1)), images[1])

@@ -67,7 +67,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_images_of_all_shards_come_in_the_order_of_the_shards(shards: Path) -> None:
-    source = open_source(shards, "train", labelled=True)
+    source = open_source(shards, "train", labeled=True)
     assert names(source) == [f"{i:06}.png" for i in range(5)]
     assert source.labels is not None and source.labels.tolist() == [0, 1, 2, 0, 1]
     for i, found in enumerate(pixels(source)):
@@ -124,7 +124,7 @@ def test_labels_are_numbers_as_they_are_or_sorted_names(
         said = {"label": int(label) if label.isdecimal() else label}
         members = sample(i, label) if beside == "cls" else sample(i, said=said)
         write_tar(tmp_path / f"{i}.tar", members)
-    source = open_source(tmp_path, "train", labelled=True)
+    source = open_source(tmp_path, "train", labeled=True)
     assert source.labels is not None and source.labels.tolist() == expected
     assert source.classes == classes
 
@@ -139,7 +139,7 @@ def test_labels_that_stand_beside_the_images_are_part_of_the_digest(tmp_path: Pa
 def test_archives_of_a_folder_tree_have_its_folders_for_classes(tmp_path: Path) -> None:
     write_tar(tmp_path / "cats.tar", [("./cat/b.x.png", PHOTOS[1]), ("./cat/a.png", PHOTOS[0])])
     write_tar(tmp_path / "dogs.tar", [("dog/a.jpg.png", PHOTOS[2])])
-    source = open_source(tmp_path, "train", labelled=True)
+    source = open_source(tmp_path, "train", labeled=True)
     assert names(source) == ["cat/a.png", "cat/b.x.png", "dog/a.jpg.png"]
     assert source.classes == ["cat", "dog"]
     assert source.labels is not None and source.labels.tolist() == [0, 0, 1]
@@ -160,7 +160,7 @@ def test_shards_without_labels_are_in_the_order_of_their_names(tmp_path: Path) -
 def test_more_labels_than_names_of_classes_are_refused(shards: Path) -> None:
     (shards / "classes.txt").write_text("cat\ndog\n")
     with pytest.raises(ValueError, match=r"labels up to 2, and 2 names in classes\.txt"):
-        open_source(shards, "train", labelled=True)
+        open_source(shards, "train", labeled=True)
     (shards / "classes.txt").write_text("cat\ndog\nhen\n")
     assert open_source(shards, "train").classes == ["cat", "dog", "hen"]
 
@@ -181,7 +181,7 @@ def test_mixed_labels_are_refused_where_labels_are_wanted(
 ) -> None:
     write_tar(tmp_path / "0.tar", [m for i, label in enumerate(labels) for m in sample(i, label)])
     with pytest.raises(ValueError, match=message):
-        open_source(tmp_path, "train", labelled=True)
+        open_source(tmp_path, "train", labeled=True)
     source = open_source(tmp_path, "train")
     assert source.labels is None and len(source) == 3
 
@@ -207,8 +207,8 @@ def test_parts_are_folders_of_shards_or_told_by_the_names(
 ) -> None:
     write_tar(tmp_path / train, [*sample(0, "cat"), *sample(1, "dog"), *sample(2, "hen")])
     write_tar(tmp_path / val, [*sample(3, "hen")])
-    assert len(open_source(tmp_path, "train", labelled=True)) == 3
-    source = open_source(tmp_path, "val", labelled=True)
+    assert len(open_source(tmp_path, "train", labeled=True)) == 3
+    source = open_source(tmp_path, "val", labeled=True)
     assert source.classes == ["cat", "dog", "hen"]
     assert source.labels is not None and source.labels.tolist() == [2]
 
@@ -217,7 +217,7 @@ def test_a_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
     write_tar(tmp_path / "train" / "0.tar", [*sample(0, "cat"), *sample(1, "dog")])
     write_tar(tmp_path / "val" / "0.tar", [*sample(3, "hen")])
     with pytest.raises(ValueError, match="classes that the training images have not: hen"):
-        open_source(tmp_path, "val", labelled=True)
+        open_source(tmp_path, "val", labeled=True)
     assert open_source(tmp_path, "val").labels is None
 
 
@@ -235,7 +235,7 @@ def test_names_in_one_part_and_numbers_in_the_other_are_refused(
         members = [member for i, label in enumerate(labels) for member in sample(i, label)]
         write_tar(tmp_path / name / "0.tar", members)
     with pytest.raises(ValueError, match=f"{message}; expected the same kind in both"):
-        open_source(tmp_path, "val", labelled=True)
+        open_source(tmp_path, "val", labeled=True)
     assert open_source(tmp_path, "val").labels is None
 
 
@@ -487,7 +487,7 @@ def test_the_index_of_a_folder_that_cannot_be_written_is_in_the_cache(
 
 
 def test_a_source_is_sent_to_a_worker_as_the_path_of_its_index(shards: Path) -> None:
-    source = open_source(shards, "train", labelled=True)
+    source = open_source(shards, "train", labeled=True)
     sent = pickle.dumps(source)
     assert len(sent) < 3000 and PHOTOS[0][:20] not in sent
     received = pickle.loads(sent)
@@ -535,7 +535,7 @@ def test_more_shards_than_files_that_may_be_open_are_read(
 
 
 def test_annotations_say_how_many_classes_there_are(shards: Path) -> None:
-    source: ImageSource = open_source(shards, "train", labelled=True)
+    source: ImageSource = open_source(shards, "train", labeled=True)
     assert source.annotations == "3 classes" and not source.in_memory
 
 

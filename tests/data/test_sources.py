@@ -21,7 +21,7 @@ def paths(source) -> list[str]:
 
 def test_embedded_sample_has_600_and_100_images_a_class():
     for split, per_class in (("train", 600), ("val", 100)):
-        source = open_source(None, split, labelled=True)
+        source = open_source(None, split, labeled=True)
         assert np.bincount(source.labels).tolist() == [per_class] * 10
         assert source.labels.dtype == np.int64 and source.in_memory
         assert len(source.classes) == 10
@@ -39,11 +39,11 @@ def test_embedded_sample_is_small_and_describes_its_images():
 def test_class_folders_give_sorted_classes_and_paths(tmp_path):
     class_tree(tmp_path / "train", {"dog": 2, "cat": 3})
     class_tree(tmp_path / "val", {"cat": 1, "dog": 1})
-    train = open_source(tmp_path, "train", labelled=True)
+    train = open_source(tmp_path, "train", labeled=True)
     assert train.classes == ["cat", "dog"] and train.labels.tolist() == [0, 0, 0, 1, 1]
     assert paths(train) == sorted(paths(train)) and not train.in_memory
     np.testing.assert_array_equal(np.asarray(train.read(3)), photo(0))  # dog/0.png
-    assert open_source(tmp_path, "val", labelled=True).labels.tolist() == [0, 1]
+    assert open_source(tmp_path, "val", labeled=True).labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["val", "valid", "validation", "test"])
@@ -62,21 +62,21 @@ def test_val_is_taken_before_test(tmp_path):
 def test_validation_labels_follow_the_training_classes(tmp_path):
     class_tree(tmp_path / "train", {"a": 1, "b": 1, "c": 1})
     class_tree(tmp_path / "val", {"b": 1, "c": 2})
-    val = open_source(tmp_path, "val", labelled=True)
+    val = open_source(tmp_path, "val", labeled=True)
     assert val.classes == ["a", "b", "c"] and val.labels.tolist() == [1, 2, 2]
 
 
 def test_validation_images_of_one_class_have_its_label(tmp_path):
     class_tree(tmp_path / "train", {"a": 1, "b": 1, "c": 1})
     class_tree(tmp_path / "val", {"b": 2})
-    assert open_source(tmp_path, "val", labelled=True).labels.tolist() == [1, 1]
+    assert open_source(tmp_path, "val", labeled=True).labels.tolist() == [1, 1]
 
 
 def test_validation_class_unknown_to_train_is_refused_where_labels_are_wanted(tmp_path):
     class_tree(tmp_path / "train", {"a": 1, "b": 1})
     class_tree(tmp_path / "val", {"a": 1, "z": 1})
     with pytest.raises(ValueError, match=r"classes that .*train has not: z.*Rename"):
-        open_source(tmp_path, "val", labelled=True)
+        open_source(tmp_path, "val", labeled=True)
     assert open_source(tmp_path, "val").labels is None
 
 
@@ -96,14 +96,14 @@ def test_one_folder_of_images_is_not_taken_for_a_class(tmp_path):
     class_tree(tmp_path, {"images": 3})
     assert open_source(tmp_path, "train").labels is None
     with pytest.raises(ValueError, match=r"images/ is the only class folder; expected two or more"):
-        open_source(tmp_path, "train", labelled=True)
+        open_source(tmp_path, "train", labeled=True)
 
 
 def test_image_outside_the_class_folders_is_named_where_labels_are_wanted(tmp_path):
     class_tree(tmp_path, {"a": 1, "b": 1})
     save(tmp_path / "preview.png", photo())
     with pytest.raises(ValueError, match=r"preview\.png is in no class folder.*Sort the images"):
-        open_source(tmp_path, "train", labelled=True)
+        open_source(tmp_path, "train", labeled=True)
     assert len(open_source(tmp_path, "train")) == 3
 
 
@@ -112,7 +112,7 @@ def test_linked_folders_are_followed_but_not_in_circles(tmp_path):
     data = class_tree(tmp_path / "data", {"a": 1})
     (data / "b").symlink_to(elsewhere / "b")
     (data / "a" / "loop").symlink_to(data)
-    assert open_source(data, "train", labelled=True).labels.tolist() == [0, 1, 1]
+    assert open_source(data, "train", labeled=True).labels.tolist() == [0, 1, 1]
 
 
 def test_two_folders_that_link_to_each_other_are_read_once_from_each(tmp_path):

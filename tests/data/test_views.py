@@ -12,7 +12,7 @@ from mgd_ssl.settings.views import PRESETS, ViewOptions, preset
 
 SIDE = 36
 NOTHING = {
-    "flip_p": 0.0, "jitter_p": 0.0, "grey_p": 0.0, "blur_p": 0.0,
+    "flip_p": 0.0, "jitter_p": 0.0, "gray_p": 0.0, "blur_p": 0.0,
 }  # fmt: skip
 
 
@@ -99,11 +99,11 @@ def test_view_with_nothing_to_do_is_the_image_itself(images):
     torch.testing.assert_close(view()(images), images / 255, atol=2e-5, rtol=0)
 
 
-def test_certain_grey_is_luminance(images):
+def test_certain_gray_is_luminance(images):
     red, green, blue = (images / 255).unbind(1)
     luminance = 0.299 * red + 0.587 * green + 0.114 * blue
     expected = luminance[:, None].expand(-1, 3, -1, -1)
-    torch.testing.assert_close(view(grey_p=1.0)(images), expected, atol=2e-5, rtol=0)
+    torch.testing.assert_close(view(gray_p=1.0)(images), expected, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
@@ -163,7 +163,7 @@ def test_jitter_factors_stay_in_their_ranges(images):
 def test_probabilities_are_those_of_the_configuration(images):
     same = images[:1, :, :12, :12].expand(2000, -1, -1, -1)
     torch.manual_seed(0)
-    got = view(size=12, grey_p=0.2)(same)
+    got = view(size=12, gray_p=0.2)(same)
     gray = (got.amax(1) - got.amin(1)).amax((1, 2)) < 1e-3
     assert abs(gray.float().mean() - 0.2) < 0.03  # three standard deviations
 
@@ -186,7 +186,7 @@ def test_steps_of_the_presets_come_in_the_order_of_their_papers():
 def test_moco_presets_have_the_published_values():
     v1, v2 = PRESETS["moco_v1"], PRESETS["moco_v2"]
     for p, hue, jitter_p in ((v1, 0.4, 1.0), (v2, 0.1, 0.8)):
-        assert (p.crop_min, p.crop_max, p.flip_p, p.grey_p) == (0.2, 1.0, 0.5, 0.2)
+        assert (p.crop_min, p.crop_max, p.flip_p, p.gray_p) == (0.2, 1.0, 0.5, 0.2)
         assert (p.jitter_brightness, p.jitter_contrast, p.jitter_saturation) == (0.4,) * 3
         assert (p.jitter_hue, p.jitter_p) == (hue, jitter_p)
     assert v1.blur_p == 0 and (v2.blur_p, v2.blur_sigma_min, v2.blur_sigma_max) == (0.5, 0.1, 2)
@@ -207,7 +207,7 @@ def test_own_parameters_go_over_the_presets():
         ({"jitter_contrast": -0.1}, r"jitter_contrast=-0\.1; expected a strength"),
         ({"jitter_hue": 0.6}, "at most half a turn"),
         ({"blur_sigma_min": 3.0}, "0 < blur_sigma_min <= blur_sigma_max"),
-        ({"grey_p": float("nan")}, "grey_p=nan"),
+        ({"gray_p": float("nan")}, "gray_p=nan"),
     ],
 )
 def test_parameters_out_of_range_are_refused(parameters, message):

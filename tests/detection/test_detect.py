@@ -133,7 +133,7 @@ def test_a_distilled_detector_and_its_card_name_the_teacher(distilled: Path, tea
 
 def test_images_without_boxes_train_the_backbone_alone(tmp_path: Path, teacher: str) -> None:
     shutil.copytree(SAMPLE / "train", tmp_path / "images")
-    argv = options(tmp_path / "run", "--teacher", teacher, "--unlabelled", "--epochs", "1")
+    argv = options(tmp_path / "run", "--teacher", teacher, "--unlabeled", "--epochs", "1")
     assert detect.main([str(tmp_path / "images"), *argv[1:]]) == 0
     assert set(losses(tmp_path / "run")) == STAGES
     state = read_last(tmp_path / "run")["state_dict"]
@@ -165,7 +165,7 @@ def test_what_no_matched_map_depends_on_is_not_trained(
 
 def test_the_teachers_boxes_stand_for_missing_ones(tmp_path: Path, teacher: str) -> None:
     shutil.copytree(SAMPLE / "train", tmp_path / "images")
-    argv = options(tmp_path / "run", "--teacher", teacher, "--unlabelled", "--epochs", "1")
+    argv = options(tmp_path / "run", "--teacher", teacher, "--unlabeled", "--epochs", "1")
     argv += ["--teacher-boxes", "0.01", "--precision", "bf16"]
     assert detect.main([str(tmp_path / "images"), *argv[1:]]) == 0
     assert set(losses(tmp_path / "run")) == STAGES | OWN
@@ -187,7 +187,7 @@ def test_a_teacher_of_other_categories_gives_no_boxes(
     renumber(content)
     val.write_text(json.dumps(content))
     argv = options(tmp_path / "run", "--teacher", teacher, "--teacher-boxes", "0.1")
-    for more in ([], ["--unlabelled"]):  # average precision compares the categories of val
+    for more in ([], ["--unlabeled"]):  # average precision compares the categories of val
         assert "expected some ids in both" in said([str(data), *argv[1:], *more], capsys)
     assert not (tmp_path / "run").exists()
 

@@ -30,7 +30,7 @@ def test_categories_that_differ(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--unlabelled"], "--unlabelled or --teacher-boxes without a teacher, expected --teacher"),
+        (["--unlabeled"], "--unlabeled or --teacher-boxes without a teacher, expected --teacher"),
         (["--evaluate"], "got --evaluate without --student-weights"),
         (["--teacher", "nothing.pt"], "which is no file; expected a detector's checkpoint"),
         (["--levels", "c2", "c2"], "expected one or more, each once"),

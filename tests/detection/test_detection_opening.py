@@ -137,7 +137,7 @@ def test_missing_images_are_counted_and_three_named(tmp_path):
 @pytest.mark.parametrize("name", ["train", "train2017"])
 def test_folder_without_annotation_file_is_refused(tmp_path, name):
     write_split(tmp_path, None, name)
-    expected = r"expected .*instances_train.json.*without annotations: --unlabelled --teacher"
+    expected = r"expected .*instances_train.json.*without annotations: --unlabeled --teacher"
     message = f"{name}/ and no annotation file; {expected} DETECTOR"
     with pytest.raises(ValueError, match=message):
         open_detection(tmp_path, "train")

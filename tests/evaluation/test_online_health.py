@@ -61,7 +61,7 @@ def test_figures_are_those_of_the_functions() -> None:
     expected = {
         "health/effective_rank": effective_rank(s),
         "health/deviation": feature_deviation(s),
-        "health/neighbour_overlap": neighbor_overlap(t, s, 5),
+        "health/neighbor_overlap": neighbor_overlap(t, s, 5),
         "health/cka": linear_cka(t, s),
         "health_images": len(s),
         "health_neighbors": 5.0,
@@ -73,7 +73,7 @@ def test_a_student_like_its_teacher_agrees_wholly() -> None:
     health, teacher = make_health(), network(1)
     health.set_teacher(teacher, PLAIN)
     figures = health(teacher, PLAIN)
-    assert figures["health/neighbour_overlap"] == pytest.approx(1.0)
+    assert figures["health/neighbor_overlap"] == pytest.approx(1.0)
     assert figures["health/cka"] == pytest.approx(1.0)
 
 

@@ -30,7 +30,7 @@ def color_count(picture: NDArray[np.uint8], color: str) -> int:
 
 
 def tile_levels(picture: NDArray[np.uint8]) -> list[list[int]]:
-    """Grey level at the middle of each of the 2 × 4 tiles (16 pixels, 2 apart)."""
+    """Gray level at the middle of each of the 2 × 4 tiles (16 pixels, 2 apart)."""
     height, width = picture.shape[:2]
     return [
         [

@@ -109,7 +109,7 @@ def test_without_labels_the_agreement_with_the_teacher_is_said_and_drawn(tmp_pat
     run, other = (write_run(tmp_path / name, None) for name in ("new", "weaker"))
     assert headline([run])["sentence"].startswith("Not known: new was measured neither in")
     for path, share in ((run, 0.6), (other, 0.4)):
-        row = {"epoch": 2.0, "health/neighbour_overlap": share, "health_images": 15.0}
+        row = {"epoch": 2.0, "health/neighbor_overlap": share, "health_images": 15.0}
         with (path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row | {"health_neighbors": 5.0}) + "\n")
     found = headline([run])
@@ -121,7 +121,7 @@ def test_without_labels_the_agreement_with_the_teacher_is_said_and_drawn(tmp_pat
     assert [(bar["name"], bar["mean"]) for bar in panel["bars"]] == [("new", 60.0)]
     assert panel["chance"] == 35.7
     (group,) = summarize("t", group_runs(read_runs([run])))["groups"]
-    assert group["series"]["health/neighbour_overlap_percent"] == [[2.0, 60.0]]
+    assert group["series"]["health/neighbor_overlap_percent"] == [[2.0, 60.0]]
     against = headline([run], baseline=[other])["sentence"]
     assert "new is 20.0 points higher in agreement with the teacher; it shares 60.0%" in against
     measure(run, 50.0)  # an accuracy says more

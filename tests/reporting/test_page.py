@@ -42,7 +42,7 @@ def test_the_page_is_whole_and_needs_nothing_beside_it(tmp_path: Path) -> None:
     # bars of kNN in training and by the evaluator; loss, accuracy, CKA; accuracy relative to the
     # teacher, two groups' loss terms; total cost, one stage's heat map
     assert parsed.tags.count("svg") == parsed.tags.count("h3") == 10
-    assert {f"#{name}" for name in parsed.values("aria-labelledby")} <= {*parsed.values("href")}
+    assert {f"#{name}" for name in parsed.values("aria-labeledby")} <= {*parsed.values("href")}
     assert parsed.values("lang") == ["en"]
 
 

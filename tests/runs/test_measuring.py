@@ -91,7 +91,7 @@ def test_a_student_that_is_not_finite_stops_the_run_and_is_not_saved(
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-FIGURES = {"health/neighbour_overlap": [0.2, 0.9, 0.5], "val_knn_top1": [60.0, 20.0, 50.0]}
+FIGURES = {"health/neighbor_overlap": [0.2, 0.9, 0.5], "val_knn_top1": [60.0, 20.0, 50.0]}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ FIGURES = {"health/neighbour_overlap": [0.2, 0.9, 0.5], "val_knn_top1": [60.0, 2
         (
             [],
             2,
-            "is chosen by agreement with the teacher on held-out images (health/neighbour",
+            "is chosen by agreement with the teacher on held-out images (health/neighbor",
         ),
         (["--best", "labels"], 1, "is chosen by labels: the kNN accuracy"),
         (["--best", "last"], 3, "is the last epoch's student; labels are read for kNN figures"),

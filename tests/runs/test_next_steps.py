@@ -54,23 +54,23 @@ def test_a_transformer_is_loaded_for_images_of_other_sizes_too(tmp_path: Path) -
     torch.testing.assert_close(names["student"](images), own(images))
 
 
-@pytest.mark.parametrize(("labelled", "count"), [(True, 2), (False, 1)])
-def test_the_commands_are_commands(labelled: bool, count: int) -> None:
+@pytest.mark.parametrize(("labeled", "count"), [(True, 2), (False, 1)])
+def test_the_commands_are_commands(labeled: bool, count: int) -> None:
     data = ["my images", "--val-folder", "held out"]
-    said = next_steps(Path("runs/a b"), data, create_backbone("resnet18"), labelled)
+    said = next_steps(Path("runs/a b"), data, create_backbone("resnet18"), labeled)
     commands = [shlex.split(line) for line in said.splitlines() if "mgd-ssl " in line]
     assert len(commands) == count
     for program, name, *words in commands:
         assert program == "mgd-ssl" and name in COMMANDS
         parsed = str(parse(SETTINGS[name], name, words))  # type: ignore[type-var]
         assert all(text in parsed for text in ("runs/a b", "my images", "held out"))
-        assert ("retrieve=10" in parsed) != labelled
+        assert ("retrieve=10" in parsed) != labeled
 
 
-@pytest.mark.parametrize("labelled", [True, False])
-def test_the_commands_name_a_network_of_the_users_own(labelled: bool) -> None:
+@pytest.mark.parametrize("labeled", [True, False])
+def test_the_commands_name_a_network_of_the_users_own(labeled: bool) -> None:
     student = create_backbone("torchvision.models:squeezenet1_1")
-    said = next_steps(Path("run"), ["photos"], student, labelled)
+    said = next_steps(Path("run"), ["photos"], student, labeled)
     for line in said.splitlines():
         if "mgd-ssl " in line:
             _, name, *words = shlex.split(line)

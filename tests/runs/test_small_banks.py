@@ -22,7 +22,7 @@ def test_retrieval_is_measured_at_the_numbers_that_the_bank_holds(
     tmp_path: Path, data: Path, teacher: Path
 ) -> None:
     out = tmp_path / "knn.json"
-    words = [*SETTINGS, "--knn-k", "3", "--retrieve", "1", "--neighbours", "5", "--out", str(out)]
+    words = [*SETTINGS, "--knn-k", "3", "--retrieve", "1", "--neighbors", "5", "--out", str(out)]
     assert knn_eval.main([str(teacher), str(data), *words]) == 0
     precisions = {name for name in json.loads(out.read_text())["retrieval"] if "@" in name}
     assert {name.partition("@")[2] for name in precisions} == {"1", "5"}
@@ -34,7 +34,7 @@ def test_neighbors_beyond_the_images_that_can_be_decoded_are_left_out_and_that_i
     broken = next((data / "train" / "cat").iterdir())
     broken.write_bytes(broken.read_bytes()[:40])
     out = tmp_path / "knn.json"
-    words = [*SETTINGS, "--knn-k", "3", "8", "--retrieve", "1", "--neighbours", "8"]
+    words = [*SETTINGS, "--knn-k", "3", "8", "--retrieve", "1", "--neighbors", "8"]
     assert knn_eval.main([str(teacher), str(data), *words, "--out", str(out)]) == 0
     assert [row["k"] for row in json.loads(out.read_text())["knn"]] == [3, 7]
     assert "kNN at k 3, 7: of the bank 7 images were decoded" in capsys.readouterr().err
@@ -48,7 +48,7 @@ def test_votes_are_written_where_no_query_has_its_class_in_the_bank(
         lines = [f"{file.name},{labels[i % 2]}\n" for i, file in enumerate(files)]
         (tmp_path / f"{part}.csv").write_text("".join(lines))
     out = tmp_path / "knn.json"
-    words = [*SETTINGS, "--knn-k", "3", "--retrieve", "2", "--neighbours", "2", "--out", str(out)]
+    words = [*SETTINGS, "--knn-k", "3", "--retrieve", "2", "--neighbors", "2", "--out", str(out)]
     assert knn_eval.main([str(teacher), str(tmp_path / "train.csv"), *words]) == 0
     result = json.loads(out.read_text())
     assert [row["top1"] for row in result["knn"]] == [0]

@@ -83,7 +83,7 @@ UNREAD = {
         "d --taps a=layer1",
         "d --warmup-epochs 2",
         "d --teacher t.pt --teacher-size 64",
-        "d --teacher t.pt --unlabelled --val-every 2",
+        "d --teacher t.pt --unlabeled --val-every 2",
         "d --levels c2 c3",
         "d --teacher-caffe",
         "d --mgd-weighing start",
@@ -95,7 +95,7 @@ UNREAD = {
         "d --teacher t.pt --no-maps --grid 7",
         "d --teacher t.pt --no-maps --teacher-taps a=layer1",
     ],
-    KnnConfig: ["t.pt d --neighbours 3", "t.pt d --stem imagenet --stem-stride 2"],
+    KnnConfig: ["t.pt d --neighbors 3", "t.pt d --stem imagenet --stem-stride 2"],
     LinearEvalConfig: [
         "t.pt d --lr 3",
         "t.pt d --schedule 3",
@@ -131,7 +131,7 @@ def test_an_option_that_nothing_reads_is_refused_by_name(config: type, line: str
         (ClassifyConfig, "d --evaluate --student-weights w --precision bf16 --size 32 -b 8"),
         (DetectConfig, "d --teacher t --levels c2 --mgd-start 0.1 --optimizer sgd --momentum 0.5"),
         (LinearEvalConfig, "t.pt --protocol moco --lr 3 --epochs 90 --schedule 60"),
-        (KnnConfig, "t.pt --retrieve 3 --neighbours 3 --precision bf16 --stem small"),
+        (KnnConfig, "t.pt --retrieve 3 --neighbors 3 --precision bf16 --stem small"),
     ],
 )
 def test_an_option_that_is_read_is_taken(config: type, line: str) -> None:

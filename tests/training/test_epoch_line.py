@@ -20,8 +20,8 @@ from mgd_ssl.training.meter import Meter
     ("metrics", "figure"),
     [
         ({"val_knn_top1": 50.0, "val_knn_top1_percent_of_teacher": 62.5}, "kNN 62.5 % of teacher"),
-        ({"val_knn_top1": 50.0, "health/neighbour_overlap": 0.3}, "kNN 50.0 %"),
-        ({"health/neighbour_overlap": 0.3, "health/cka": 0.9}, "agreement 30 %"),
+        ({"val_knn_top1": 50.0, "health/neighbor_overlap": 0.3}, "kNN 50.0 %"),
+        ({"health/neighbor_overlap": 0.3, "health/cka": 0.9}, "agreement 30 %"),
         ({"val_AP": 12.34, "val_AP50": 30.0}, "AP 12.3"),
     ],
 )
@@ -55,7 +55,7 @@ def test_train_log_holds_all_figures_and_the_screen_one_line_an_epoch(
     meter = Meter(2, 1, None, torch.optim.SGD([torch.zeros(1)], 0.25))
     meter.add(0, 0, {"contrastive": torch.tensor(2.0)}, images=8)
     meter.report(0, 0)
-    meter.finish(0, {"health/neighbour_overlap": 0.25, "health/cka": 0.5})
+    meter.finish(0, {"health/neighbor_overlap": 0.25, "health/cka": 0.5})
     shown = (screen.getvalue() if terminal else capsys.readouterr().err).splitlines()
     steps = [line for line in shown if "step 1/1" in line]
     (epoch,) = [line for line in shown if "1 steps" in line]

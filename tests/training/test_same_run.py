@@ -60,7 +60,7 @@ def test_of_many_options_the_first_are_named_and_the_others_counted() -> None:
         before,
         seed=7,
         optim=replace(before.optim, lr=0.5, weight_decay=0.5, momentum=0.5, batch_size=9),
-        views=replace(before.views, crop_min=0.5, flip_p=0.25, grey_p=0.75),
+        views=replace(before.views, crop_min=0.5, flip_p=0.25, gray_p=0.75),
     )
     with pytest.raises(ValueError, match="and 2 more options") as refused:
         check(changed)

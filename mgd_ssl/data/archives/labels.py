@@ -51,12 +51,12 @@ def read_labels(
     codes = (
         column if isinstance(rows, slice) and rows == ALL else column[rows]
     )  # the column itself, which workers map
-    unlabelled = int((codes < 0).sum())
-    if unlabelled == len(codes):
+    unlabeled = int((codes < 0).sum())
+    if unlabeled == len(codes):
         return _by_names(where, *_folder_classes(where, table, rows, prefix), train)
-    if unlabelled:
+    if unlabeled:
         raise ValueError(
-            f"{where}: {unlabelled:,} of {len(codes):,} images have no label; expected one for "
+            f"{where}: {unlabeled:,} of {len(codes):,} images have no label; expected one for "
             "each, or none. Add the labels, or use a command without labels."
         )
     if as_names or not _are_numbers(where, table.labels):

@@ -50,7 +50,7 @@ def _open(path: Path, wanted: Wanted) -> ArchiveSource:
         found = read_labels(name, table, rows, prefix, train)
         source.labels, source.classes = found.labels, found.classes
     except ValueError:
-        if wanted.labelled:
+        if wanted.labeled:
             raise
     source.skipped, source.unused = counted(index.skipped), unused
     return source

@@ -85,7 +85,7 @@ def _open(path: Path, wanted: Wanted) -> ListSource:
         found = listed.labels(file, train)
         source.labels, source.classes = found.labels, found.classes
     except ValueError:
-        if wanted.labelled:
+        if wanted.labeled:
             raise
     return source
 

@@ -19,7 +19,7 @@ def find(path: Path) -> Opener | None:
 def _open(path: Path, wanted: Wanted) -> FolderSource:
     layout = find_layout(
         path,
-        labelled=wanted.labelled,
+        labeled=wanted.labeled,
         train_folder=wanted.train_folder,
         val_folder=wanted.val_folder,
     )
@@ -37,7 +37,7 @@ def _open(path: Path, wanted: Wanted) -> FolderSource:
     try:
         classes, labels = label_paths(root, found, layout.train if wanted.split == "val" else None)
     except ValueError:
-        if wanted.labelled:
+        if wanted.labeled:
             raise
     source = FolderSource(root, found.paths, labels, classes, wanted.max_pixels)
     source.skipped, source.unused = _left_out(found), layout.unused

@@ -111,7 +111,7 @@ def _open(place: Place, load: Load, wanted: Wanted) -> HubSource:
     try:
         source.labels, source.classes = _labels(place, load, wanted, rows, name)
     except ValueError:
-        if wanted.labelled or "label" in place.options:
+        if wanted.labeled or "label" in place.options:
             raise
     return source
 
@@ -167,7 +167,7 @@ def _named(
     """Labels of words, sorted; the training rows say which there are."""
     of_train = values
     if wanted.split == "val":
-        train = load(Wanted("train", wanted.labelled, wanted.train_folder, wanted.val_folder))
+        train = load(Wanted("train", wanted.labeled, wanted.train_folder, wanted.val_folder))
         of_train = train.rows.data.column(column)
     classes = sorted(of_train.unique().to_pylist())
     encoded = values.combine_chunks().dictionary_encode()

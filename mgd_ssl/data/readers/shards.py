@@ -35,7 +35,7 @@ def _open(path: Path, wanted: Wanted) -> ArchiveSource:
         found = _labels(path, wanted, group, index)
         source.labels, source.classes = found.labels, found.classes
     except ValueError:
-        if wanted.labelled:
+        if wanted.labeled:
             raise
     source.skipped, source.unused = counted(index.skipped), unused
     return source

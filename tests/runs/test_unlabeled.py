@@ -17,9 +17,9 @@ from mgd_ssl.evaluation.health import effective_rank
 from mgd_ssl.files import WriteError
 from mgd_ssl.models import load_backbone
 from mgd_ssl.runs import knn
-from mgd_ssl.runs.unlabelled import recorded_agreement
+from mgd_ssl.runs.unlabeled import recorded_agreement
 
-AGREEMENT = "health/neighbour_overlap"
+AGREEMENT = "health/neighbor_overlap"
 
 
 def write_images(folder: Path, counts: dict[str, int]) -> Path:
@@ -61,8 +61,8 @@ def test_a_plain_folder_is_looked_at_without_labels(
     copies = [Path(val.describe(i)).read_bytes() for i in range(len(val))]
     own = copies.count((data / "03.png").read_bytes())
     words = [str(checkpoint), str(data), "--size", "32", "-j", "0"]
-    assert knn_eval.main([*words, "--retrieve", "2", "--neighbours", "3"]) == 0
-    figures = result(checkpoint, "knn")["unlabelled"]
+    assert knn_eval.main([*words, "--retrieve", "2", "--neighbors", "3"]) == 0
+    figures = result(checkpoint, "knn")["unlabeled"]
     network, report = load_backbone(checkpoint)
     pixels = torch.stack(
         [torch.from_numpy(np.array(train.read(i))).permute(2, 0, 1) for i in range(len(train))]
@@ -98,9 +98,9 @@ def test_the_agreement_is_that_of_the_checkpoints_epoch(checkpoint: Path) -> Non
 def test_no_more_neighbors_are_drawn_than_the_bank_holds(checkpoint: Path, tmp_path: Path) -> None:
     data = write_images(tmp_path / "photos", {"": 9})
     words = [str(checkpoint), str(data), "--size", "32", "-j", "0", "--retrieve", "2"]
-    assert knn_eval.main([*words, "--neighbours", "9"]) == 1
+    assert knn_eval.main([*words, "--neighbors", "9"]) == 1
     assert knn_eval.main(words) == 0
-    assert result(checkpoint, "knn")["unlabelled"]["agreement_with_teacher"] == 25
+    assert result(checkpoint, "knn")["unlabeled"]["agreement_with_teacher"] == 25
 
 
 def test_figures_are_kept_where_their_picture_cannot_be_written(
@@ -110,7 +110,7 @@ def test_figures_are_kept_where_their_picture_cannot_be_written(
         raise WriteError("the disk is full")
 
     monkeypatch.setattr(knn, "draw", full)
-    for counts, figures in (({"": 9}, "unlabelled"), ({"a": 9, "b": 9}, "retrieval")):
+    for counts, figures in (({"": 9}, "unlabeled"), ({"a": 9, "b": 9}, "retrieval")):
         data = write_images(tmp_path / figures, counts)
         words = [str(checkpoint), str(data), "--size", "32", "-j", "0", "--retrieve", "2"]
         assert knn_eval.main([*words, "--out", str(tmp_path / f"{figures}.json")]) == 1
