@@ -23,17 +23,11 @@ def image_column(where: str, features: Mapping[str, Any], given: str | None) -> 
     return _one(where, features, fitting if given else found, given, "image")
 
 
-def label_column(where: str, features: Mapping[str, Any], given: str | None) -> str | None:
-    """The column of labels; None where there is none.
-
-    Raises:
-        ValueError: there is no such column, or there are several.
-    """
+def label_column(where: str, features: Mapping[str, Any], given: str | None) -> str:
+    """The column of labels; see `image_column`."""
     fitting = [name for name, feature in features.items() if _holds_labels(feature)]
     classes = [n for n in fitting if type(features[n]).__name__ == "ClassLabel"]
     found = [name for name in LABEL_NAMES if name in fitting][:1] or classes
-    if not found and given is None:
-        return None
     return _one(where, features, fitting if given else found, given, "label")
 
 

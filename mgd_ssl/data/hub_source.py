@@ -85,7 +85,7 @@ def _names(values: Any) -> PathList | None:
     import pyarrow.compute as pc
 
     paths = _field(values, "path")
-    if paths is None:
+    if paths is None or pa.types.is_null(paths.type):  # as pandas writes a field of None alone
         return None
     texts, ends, base = [], [], 0
     for chunk in pc.fill_null(paths, "").chunks:

@@ -14,10 +14,9 @@ from mgd_ssl.evaluation.results import versions
 from mgd_ssl.exporting.facts import TrainingFacts, training_facts
 from mgd_ssl.exporting.original import Original
 from mgd_ssl.exporting.target import Target
-from mgd_ssl.reporting.results import Result
+from mgd_ssl.reporting.results import HUB, Result, public_name
 
 UNKNOWN = "unknown"
-HUB = "hf:"
 PARTS = {
     "teacher": "Teacher",
     "student_weights": "Initial weights",
@@ -66,16 +65,15 @@ def front_matter(original: Original, target: Target, facts: TrainingFacts) -> di
     entries |= {"datasets": hub} if hub else {}
     figures = [r for r in facts.results if r.network == "student"]
     if figures:
-        data = ", ".join(facts.data)
-        results = [_index_entry(figure, data) for figure in figures]
+        results = [_index_entry(figure) for figure in figures]
         entries["model-index"] = [{"name": _title(original), "results": results}]
     return entries
 
 
-def _index_entry(figure: Result, data: str) -> dict[str, Any]:
+def _index_entry(figure: Result) -> dict[str, Any]:
     return {
         "task": {"type": "image-classification"},
-        "dataset": {"name": data, "type": "other"},
+        "dataset": {"name": _data(figure), "type": "other"},
         "metrics": [{"type": "accuracy", "name": _measure(figure), "value": figure.top1}],
     }
 
@@ -147,16 +145,23 @@ def _figures(results: Sequence[Result]) -> Iterator[str]:
     if not results:
         yield "Not measured. `mgd-ssl knn-eval` and `mgd-ssl linear-eval` measure this network."
         return
-    yield from ["| network | protocol | top-1, percent | images |", "|---|---|---|---|"]
+    yield "| network | protocol | top-1, percent | images of | images |"
+    yield "|---|---|---|---|---|"
     for result in results:
         images = [f"{result.settings[k]:,} {k.removesuffix('_images')}" for k in _counted(result)]
-        cells = [result.network, _measure(result), f"{result.top1:.2f}", " / ".join(images)]
+        figure = f"{result.top1:.2f}"
+        cells = [result.network, _measure(result), figure, _data(result), " / ".join(images)]
         yield f"| {' | '.join(_cell(cell) for cell in cells)} |"
 
 
 def _counted(result: Result) -> list[str]:
     names = ("train_images", "val_images")
     return [name for name in names if isinstance(result.settings.get(name), int)]
+
+
+def _data(result: Result) -> str:
+    """What the figure was measured on."""
+    return public_name(str(result.settings.get("data", UNKNOWN)))
 
 
 def _measure(result: Result) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mgd_ssl.models import read_checkpoint
 from mgd_ssl.reporting.reading import plain, setting
-from mgd_ssl.reporting.results import Result, read_results
+from mgd_ssl.reporting.results import Result, public_name, read_results
 from mgd_ssl.reporting.runs import Run, read_run
 
 # Settings of a run that a card names, and what it calls them.
@@ -113,8 +113,7 @@ def _is_matched(config: Mapping[str, Any]) -> bool:
 def _data(config: Mapping[str, Any]) -> Iterator[str]:
     places = config.get("data") or []
     for place in places if isinstance(places, list) else [places]:
-        text = str(place)
-        yield text if text.startswith("hf:") else Path(text).name
+        yield public_name(str(place))
     if not places:
         yield "embedded sample of Fashion-MNIST"
 

@@ -136,7 +136,7 @@ def _evaluated(row: Row) -> Measure:
     same = CHECKPOINTS[0] if name in CHECKPOINTS[:2] else name
     return Measure(
         f"{row['protocol'].partition(',')[0]} accuracy",
-        ", ".join([row["protocol"], *shown, name]),
+        ", ".join([row["protocol"], *shown, name, *row["apart"]]),
         row["protocol"],
         {**settings, "checkpoint": same},
         Spread(row["top1"]["mean"], row["top1"]["std"], row["seeds"]),
@@ -145,10 +145,11 @@ def _evaluated(row: Row) -> Measure:
 
 
 def _rank(group: Group, row: Row) -> tuple[Any, ...]:
-    """At the run's own k and T, of the most runs, of the last checkpoint, of the largest k."""
+    """Of the run's own images, at its own k and T, of the most runs, of the last checkpoint."""
     name, settings, (k, t) = row["checkpoint"], row["settings"], group.first.knn
     place = CHECKPOINTS.index(name) if name in CHECKPOINTS else len(CHECKPOINTS)
     votes = settings.get("k", 0)
     size = -float(votes) if isinstance(votes, int | float) else 0.0
     defaults = settings.get("T", t) != t, settings.get("k", k) != k
-    return *reversed(defaults), -row["top1"]["runs"], place, name, size, str(settings)
+    own = bool(row["apart"]), *reversed(defaults)
+    return *own, -row["top1"]["runs"], place, name, size, str(settings)

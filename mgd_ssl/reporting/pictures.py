@@ -184,15 +184,15 @@ def vote_curves(groups: Sequence[Summary]) -> Iterator[Picture]:
             if not isinstance(k, int | float) or k <= 0:
                 continue
             alike = str((row["protocol"], row["checkpoint"], sorted(map(str, settings.items()))))
-            lines = found.setdefault((alike, str(t)), {})
+            lines = found.setdefault((alike, ", ".join([f"T {t}", *row["apart"]])), {})
             lines.setdefault(group["name"], {})[float(k)] = row["top1"]["mean"]
             if row["teacher_top1"] is not None:
                 lines.setdefault("teacher", {})[float(k)] = row["teacher_top1"]
     colors = {**_colors(groups), "teacher": TEACHER}
-    for (_, t), lines in found.items():
+    for (_, how), lines in found.items():
         series = {name: dict(sorted(values.items())) for name, values in lines.items()}
         if max(map(len, series.values())) > 1:
-            title = f"kNN accuracy by k, T {t}"
+            title = f"kNN accuracy by k, {how}"
             drawing = line_chart(series, "percent", "k", colors=colors)
             yield Picture(title, _ends(title, series), drawing, numbers=_table("k", series))
 

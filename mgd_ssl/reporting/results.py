@@ -1,7 +1,7 @@
 """Results of the evaluators for a run and for its teacher."""
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ from typing import Any
 from mgd_ssl.reporting.reading import is_number, parse_json, read_text, to_path
 from mgd_ssl.reporting.runs import Run
 from mgd_ssl.reporting.subjects import Subject, find_subject, why_outdated
+from mgd_ssl.settings.options import BETWEEN, named
 
+HUB = "hf:"  # before names of data sets on the hub
 MEASUREMENT = ("size", "data", "train_images", "val_images")
 UNREADABLE = ("train_unreadable", "val_unreadable")
 RECIPE = ("epochs", "batch_size", "weight_decay", "holdout")
@@ -64,6 +66,33 @@ def read_results(run: Run) -> tuple[list[Result], list[str]]:
         elif subject.network == "teacher" or path in own:
             results += _current(path, content, subject, notes)
     return results, notes
+
+
+def apart(run: Run, result: Result) -> Iterator[str]:
+    """What the images of a figure were that the run's own are not: their size, and their place."""
+    size, own = result.settings.get("size"), run.setting("loader.size")
+    if None not in (size, own) and size != own:
+        yield f"size {size}"
+    data = result.settings.get("data")
+    if isinstance(data, str) and _located(data) not in map(_located, _own_data(run)):
+        yield f"on {public_name(data)}"
+
+
+def _own_data(run: Run) -> Iterator[str]:
+    """Where the run's images lie, and those that it was measured on."""
+    data, measured = run.setting("data") or [], run.setting("evaluation.eval_data")
+    yield named(data if isinstance(data, list) else [data])
+    yield from [str(measured)] if measured else []
+
+
+def _located(data: str) -> list[Path]:
+    return [Path(place).expanduser().resolve() for place in data.split(BETWEEN)]
+
+
+def public_name(data: str) -> str:
+    """Places of images without their folders, as what is published may say them."""
+    names = (p if p.startswith(HUB) else Path(p).name for p in data.split(BETWEEN))
+    return BETWEEN.join(names)
 
 
 def read_published(paths: Sequence[Path]) -> list[Result]:

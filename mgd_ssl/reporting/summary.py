@@ -15,7 +15,7 @@ from mgd_ssl.reporting.headline import Headline
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 from mgd_ssl.reporting.measures import trained_metric
 from mgd_ssl.reporting.origins import origins, read_provenance
-from mgd_ssl.reporting.results import Result, read_results
+from mgd_ssl.reporting.results import Result, apart, read_results
 from mgd_ssl.reporting.runs import FOUND, Run, Series
 from mgd_ssl.settings.options import flat, named
 
@@ -182,7 +182,7 @@ def grouped_results(group: Group) -> list[dict[str, Any]]:
         own = [result for result in results if result.network == "student"]
         for key, result in {f"{r.checkpoint} {_conditions(r)}": r for r in own}.items():
             students.setdefault(key, []).append((run.seed, result))  # a copy counts once
-    return [_result(measured, teachers) for measured in students.values()]
+    return [_result(group.first, measured, teachers) for measured in students.values()]
 
 
 def _conditions(result: Result, *, without: str = "") -> str:
@@ -191,7 +191,9 @@ def _conditions(result: Result, *, without: str = "") -> str:
     return f"{result.protocol} {settings}"
 
 
-def _result(measured: Sequence[tuple[int, Result]], teachers: Sequence[Result]) -> dict[str, Any]:
+def _result(
+    run: Run, measured: Sequence[tuple[int, Result]], teachers: Sequence[Result]
+) -> dict[str, Any]:
     """Results under the same conditions, and the teacher's; its images may differ in size."""
     first = measured[0][1]
     conditions = _conditions(first, without="size")
@@ -203,6 +205,7 @@ def _result(measured: Sequence[tuple[int, Result]], teachers: Sequence[Result]) 
         "checkpoint": first.checkpoint,
         "protocol": first.protocol,
         "settings": dict(first.settings),
+        "apart": list(apart(run, first)),
         "top1": _spread(top1),
         "top5": _spread(spread((seed, result.top5) for seed, result in measured)),
         "seeds": [seed for seed, _ in measured],

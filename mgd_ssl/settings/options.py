@@ -24,9 +24,12 @@ def places(data: str | Path | Sequence[str | Path] | None) -> tuple[Path, ...]:
     return tuple(map(Path, given))
 
 
+BETWEEN = " + "  # places of images, in words
+
+
 def named(data: Sequence[str | Path], embedded: str = "embedded sample of Fashion-MNIST") -> str:
     """DATA in words, for results and messages."""
-    return " + ".join(map(str, data)) or embedded
+    return BETWEEN.join(map(str, data)) or embedded
 
 
 def one_of(names: Collection[str]) -> PrimitiveConstructorSpec[str]:

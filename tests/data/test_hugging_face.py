@@ -141,7 +141,8 @@ def test_the_usual_names_go_before_others() -> None:
     features = {"mask": binary, "img": binary, "fine_label": number, "label": number, "id": number}
     assert image_column("x", features, None) == "img"
     assert label_column("x", features, None) == "label"
-    assert label_column("x", {"id": number, "img": binary}, None) is None
+    with pytest.raises(ValueError, match=r"no column of labels among id .*label=COLUMN"):
+        label_column("x", {"id": number, "img": binary}, None)
     two = {"a": datasets.ClassLabel(names=["x"]), "b": datasets.ClassLabel(names=["y"])}
     with pytest.raises(ValueError, match=r"several columns of labels among a .*label=COLUMN"):
         label_column("x", two, None)
@@ -179,6 +180,24 @@ def test_mixed_labels_are_refused_where_labels_are_wanted(
     with pytest.raises(ValueError, match=message):
         open_source(path, "train", labeled=True)
     assert open_source(path, "train").labels is None
+
+
+def test_a_column_of_labels_of_another_name_is_asked_for_and_taken(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.parquet", img=PHOTOS, species=["hen", "ape", "cow", "ape"])
+    with pytest.raises(ValueError, match=r"no column of labels among .*species.*label=COLUMN"):
+        open_source(path, "train", labeled=True)
+    assert open_source(path, "train").labels is None
+    named = open_source(f"{path}?label=species", "train", labeled=True)
+    assert named.labels is not None and named.labels.tolist() == [2, 0, 1, 0]
+
+
+def test_images_of_which_none_has_a_name_are_read(tmp_path: Path) -> None:
+    """As pandas writes them: a field of None alone has a type of its own."""
+    images = pa.array([{"bytes": content, "path": None} for content in PHOTOS])
+    assert pa.types.is_null(images.type.field("path").type)
+    source = open_source(table(tmp_path / "a.parquet", image=images), "train")
+    found = [np.asarray(source.read(i)) for i in range(4)]
+    np.testing.assert_array_equal(found, [photo(i) for i in range(4)])
 
 
 def test_labels_that_are_kept_secret_are_none(tmp_path: Path) -> None:

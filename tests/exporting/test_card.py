@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,20 @@ def test_a_card_names_the_teacher_the_recipe_and_the_figures_of_a_run(run, teach
     (figure,) = card.data.eval_results
     assert figure.metric_value == measured["knn"][0]["top1"]
     assert figure.metric_name == "kNN, moco, k 5, T 0.1, size 32"
-    assert f"{figure.metric_value:.2f} | 64 train / 50 val |" in card.text
+    assert figure.dataset_name == "embedded sample of Fashion-MNIST"
+    row = f"{figure.metric_value:.2f} | {figure.dataset_name} | 64 train / 50 val |"
+    assert row in card.text
+
+
+def test_a_figure_stands_with_the_images_that_it_was_measured_on(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    path = copy / "checkpoints/last.pt.knn.json"
+    measured = json.loads(path.read_text()) | {"data": "/home/me/birds + hf:them/cats"}
+    path.write_text(json.dumps(measured))
+    card = card_of(copy / "checkpoints/last.pt")
+    (figure,) = card.data.eval_results
+    assert figure.dataset_name == "birds + hf:them/cats"
+    assert "/home/me" not in card.content
 
 
 def test_a_card_states_the_crop_of_evaluations(tmp_path):

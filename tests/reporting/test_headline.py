@@ -207,6 +207,23 @@ def test_the_most_relevant_figure_stands_for_a_protocol(tmp_path: Path) -> None:
     assert found["cautions"] == ["kNN at the default k 20, T 0.1 was not measured."]
 
 
+@pytest.mark.parametrize(
+    ("other", "said"), [({"size": 128}, "size 128"), ({"data": "zoo/birds"}, "on birds")]
+)
+def test_the_runs_own_images_go_first_and_others_are_named(
+    tmp_path: Path, other: dict[str, Any], said: str
+) -> None:
+    run = write_run(tmp_path / "mgd", None, data=["photos"])
+    own = {"size": 32, "data": "photos"}
+    measure(run, 90.0, **own | other).rename(run / "a.json")
+    found = headline([run])["panels"][0]
+    assert found["conditions"] == f"kNN, moco, k 20, T 0.1, last.pt, {said}"
+    measure(run, 50.0, **own)
+    found = headline([run])["panels"][0]
+    assert found["conditions"] == "kNN, moco, k 20, T 0.1, last.pt"
+    assert found["bars"][-1]["mean"] == 50.0
+
+
 def test_the_last_checkpoint_and_the_export_hold_the_same_weights(tmp_path: Path) -> None:
     mgd, moco = write_run(tmp_path / "mgd", None), write_run(tmp_path / "moco", None, **ALONE)
     measure(mgd, 60.0)

@@ -135,11 +135,10 @@ def _labels(
     """Labels, and the names of the classes where they have some.
 
     Raises:
-        ValueError: rows without a label among others, or classes that the training rows lack.
+        ValueError: no column of labels, or several; rows without a label among others; or classes
+            that the training rows lack.
     """
     column = label_column(name, rows.features, place.options.get("label"))
-    if column is None:
-        return None, None
     feature, values = rows.features[column], rows.data.column(column)
     if values.null_count:
         raise ValueError(
