@@ -17,11 +17,13 @@ from mgd_ssl.detection.task import Detection
 from mgd_ssl.detection.training_data import DetectionData, make_loader
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.matching import detection_iterations
+from mgd_ssl.runs.next_steps import detector_steps
 from mgd_ssl.training.checkpoint import export_student
 from mgd_ssl.training.checks import with_batch
 from mgd_ssl.training.devices import convert_sync_bn
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run import TrainingRun
+from mgd_ssl.training.run_files import STUDENT, best_of
 from mgd_ssl.training.same_run import located
 from mgd_ssl.training.schedules import learning_rate
 from mgd_ssl.training.starting import start_run
@@ -138,6 +140,23 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
     def restore(self, content: dict[str, Any]) -> None:
         """Load the detector."""
         self.restore_network(self.task.student, content["state_dict"])
+
+    def result(self) -> str:
+        """Where the detector is, and the backbone alone."""
+        if not self.trains_heads:
+            return super().result()
+        run = self.directory.path
+        return f"the detector is {best_of(run)}; its backbone alone is {run / STUDENT}"
+
+    def next_steps(self) -> str:
+        """The command that measures the detector, and the lines that load it."""
+        found = best_of(self.directory.path)
+        return detector_steps(found, self.config) if self.trains_heads else ""
+
+    @property
+    def trains_heads(self) -> bool:
+        """Whether a whole detector is trained, and not its backbone alone."""
+        return not self.config.unlabeled or self.config.teacher_boxes is not None
 
     def export(self, directory: Path) -> None:
         """Write the backbone; the detector itself is in last.pt and best.pt."""

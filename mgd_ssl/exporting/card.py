@@ -42,7 +42,7 @@ def model_card(original: Original, target: Target, file: Path, table: Mapping[st
         "Use": _use(original, target, file),
         "Origin": _origin(original, facts),
         "Training": _training(facts),
-        "Figures": _figures(facts.results),
+        "Figures": _figures(original, facts.results),
         "Export": _export(table),
         "License": _license(original),
     }
@@ -141,9 +141,9 @@ def _training(facts: TrainingFacts) -> Iterator[str]:
         yield f"- Recipe: {UNKNOWN}"
 
 
-def _figures(results: Sequence[Result]) -> Iterator[str]:
+def _figures(original: Original, results: Sequence[Result]) -> Iterator[str]:
     if not results:
-        yield "Not measured. `mgd-ssl knn-eval` and `mgd-ssl linear-eval` measure this network."
+        yield f"{_measuring(original)} this network."
         return
     yield "| network | protocol | top-1, percent | images of | images |"
     yield "|---|---|---|---|---|"
@@ -152,6 +152,14 @@ def _figures(results: Sequence[Result]) -> Iterator[str]:
         figure = f"{result.top1:.2f}"
         cells = [result.network, _measure(result), figure, _data(result), " / ".join(images)]
         yield f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _measuring(original: Original) -> str:
+    if original.is_detector:
+        return "This card has none. `mgd-ssl detect DATA --evaluate` measures"
+    if original.classes:
+        return "This card has none. `mgd-ssl classify DATA --evaluate` measures"
+    return "Not measured. `mgd-ssl knn-eval` and `mgd-ssl linear-eval` measure"
 
 
 def _counted(result: Result) -> list[str]:

@@ -98,8 +98,9 @@ def _epochs(config: Mapping[str, Any]) -> int:
 def _recipe(config: Mapping[str, Any], run: Run | None) -> Iterator[tuple[str, Any]]:
     run = run or Run(Path(), config, [])  # without its directory nothing that it found is known
     yield "command", f"mgd-ssl {config['command']}"
+    unused = {"loader.size"} if config["command"] == "detect" else set()
     for name, words in RECIPE.items():
-        value = run.in_words(name, setting(config, name))
+        value = None if name in unused else run.in_words(name, setting(config, name))
         if value is not None and not (name.startswith("mgd.") and not _is_matched(config)):
             yield words, value
 

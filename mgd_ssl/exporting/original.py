@@ -22,16 +22,18 @@ class InputContract:
     """The images that a network takes.
 
     Attributes:
-        size: side in pixels.
+        size: side in pixels; of a detector's images the shorter one, to which it resizes them.
         mean: per channel (red, green, blue) of images in [0,1].
         std: per channel.
         crop: what evaluations cut from an image; None of detectors, which take whole images.
+        longer: side in pixels that a detector's images have at most; None of other networks.
     """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop: CenterCrop | None = None
+    longer: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for metadata."""
@@ -46,6 +48,11 @@ class InputContract:
         }
 
     def __str__(self) -> str:
+        if self.longer:
+            return (
+                f"RGB images of any size; the shorter side becomes {self.size} pixels, the longer "
+                f"one {self.longer} at most"
+            )
         mean, std = (", ".join(f"{v:g}" for v in values) for values in (self.mean, self.std))
         return (
             f"float32 (N, 3, {self.size}, {self.size}), RGB; pixels in [0, 1], then minus mean "

@@ -105,7 +105,10 @@ def read_original(config: ExportConfig) -> Original:
         _refuse_shape(config)
         detector, report = load_detector(config.checkpoint, arch=config.network.arch)
         size = config.size or detector.spec.min_size
-        return Original(detector, report, InputContract(size, report.mean, report.std))
+        longer = detector.spec.max_size
+        return Original(
+            detector, report, InputContract(size, report.mean, report.std, longer=longer)
+        )
     network, report = load_classifier(config.checkpoint, **config.network.spec)
     size = config.size or report.size or (224 if config.data else 32)
     probe(network, Taps([]), size)  # a size that it cannot take is refused

@@ -48,7 +48,7 @@ from mgd_ssl.training.loaders import build_loader
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.plan import say_inputs
 from mgd_ssl.training.run import TrainingRun
-from mgd_ssl.training.run_files import STUDENT, classifier_of
+from mgd_ssl.training.run_files import STUDENT, best_of
 from mgd_ssl.training.same_run import located
 from mgd_ssl.training.schedules import learning_rate, pretraining_rate
 from mgd_ssl.training.starting import start_run
@@ -222,8 +222,8 @@ class ClassifyRun(TrainingRun[ClassifyConfig, Classification]):
     def result(self) -> str:
         """Where the classifier is, and its backbone alone."""
         run = self.directory.path
-        return f"the classifier is {classifier_of(run)}; its backbone alone is {run / STUDENT}"
+        return f"the classifier is {best_of(run)}; its backbone alone is {run / STUDENT}"
 
     def next_steps(self) -> str:
         """The commands that measure the classifier and export it."""
-        return classifier_steps(classifier_of(self.directory.path), self.config, self.task.student)
+        return classifier_steps(best_of(self.directory.path), self.config, self.task.student)

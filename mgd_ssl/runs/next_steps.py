@@ -48,6 +48,23 @@ def classifier_steps(checkpoint: Path, config: RunConfig, student: nn.Module) ->
     )
 
 
+def detector_steps(checkpoint: Path, config: RunConfig) -> str:
+    """The text that a run of detect ends with, where a whole detector was trained.
+
+    Args:
+        checkpoint: the one to go on with.
+        config: of the run.
+    """
+    words = ["detect", *data_words(config), "--evaluate", "--student-weights", str(checkpoint)]
+    return "\n".join(
+        [
+            *("", "Measure the detector:", f"    mgd-ssl {shlex.join(words)}"),
+            *("", "Load it:", "from mgd_ssl.detection import load_detector"),
+            f"detector, _ = load_detector({str(checkpoint)!r})",
+        ]
+    )
+
+
 def data_words(config: RunConfig) -> list[str]:
     """The words of a command line that name a run's images."""
     folders = {

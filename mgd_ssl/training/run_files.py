@@ -43,15 +43,15 @@ def holds_settings(path: Path) -> bool:
     )
 
 
-def classifier_of(run: Path) -> Path:
-    """The checkpoint of a run that holds its best classifier, else its last."""
+def best_of(run: Path) -> Path:
+    """The checkpoint of a run that holds its best classifier or detector, else its last."""
     best, last = (run / "checkpoints" / name for name in ("best.pt", "last.pt"))
     return best if best.is_file() else last
 
 
 def classifier_beside(path: Path) -> Path | None:
     """Where a file is the backbone that a run of classify exported, the run's classifier."""
-    run, found = path.parent, classifier_of(path.parent)
+    run, found = path.parent, best_of(path.parent)
     if path.name != STUDENT or not holds_settings(run / CONFIG) or not found.is_file():
         return None
     command = yaml.safe_load((run / CONFIG).read_bytes()).get("command")

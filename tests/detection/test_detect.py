@@ -130,6 +130,26 @@ def test_a_distilled_detector_and_its_card_name_the_teacher(distilled: Path, tea
     plain = json.loads(json.dumps(said))
     assert read_provenance(distilled) == {"teacher": plain}  # of the backbone alone
 
+    side = "RGB images of any size; the shorter side becomes 64 pixels, the longer one 96 at most"
+    assert f"- Input: {side}." in card and "Image side in training" not in card
+    assert "`mgd-ssl detect DATA --evaluate` measures this network" in card
+
+
+def test_the_last_lines_of_a_run_load_and_measure_its_detector(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shutil.copytree(base, tmp_path / "run")
+    given = options(out, "--width", "0.25", "--val-every", "2")
+    assert detect.main([*given, "--resume"]) == 0
+    captured = capsys.readouterr()
+    assert f"done; the detector is {out / 'checkpoints/best.pt'}; its backbone" in captured.err
+    names: dict[str, Any] = {}
+    exec(captured.out.partition("Load it:\n")[2], names)
+    state = torch.load(out / "checkpoints/best.pt", weights_only=True)["state_dict"]
+    assert all(torch.equal(v, state[k]) for k, v in names["detector"].state_dict().items())
+    words = captured.out.partition("Measure the detector:\n")[2].split("\n")[0].split()
+    assert words[:2] == ["mgd-ssl", "detect"] and detect.main([*words[2:], "-j", "0"]) == 0
+
 
 def test_images_without_boxes_train_the_backbone_alone(tmp_path: Path, teacher: str) -> None:
     shutil.copytree(SAMPLE / "train", tmp_path / "images")
