@@ -74,7 +74,9 @@ def _open_coco(root: Path, file: Path, max_pixels: int | None) -> DetectionSourc
     table, names = read_coco(file)
     images = FolderSource(root, names, max_pixels=max_pixels)
     images.skipped = _check_images(root, file, names)
-    return DetectionSource(images, table)
+    source = DetectionSource(images, table)
+    source.check_sizes()
+    return source
 
 
 def _find_coco(

@@ -9,7 +9,7 @@ from tyro.conf import arg
 
 from mgd_ssl.choices import usual_mode
 from mgd_ssl.ranges import require_least
-from mgd_ssl.settings.effects import Needs
+from mgd_ssl.settings.effects import Needs, never
 from mgd_ssl.settings.inherited import told_by_body
 from mgd_ssl.settings.methods import STRENGTHS, usual_weighing
 from mgd_ssl.settings.options import Data, LoaderOptions, NetworkOptions, TeacherOptions, named
@@ -91,8 +91,19 @@ class DetectConfig(RunConfig):
     """
 
     MAIN: ClassVar = (
-        *("data", "teacher", "arch", "student_weights", "backbone_weights", "unlabeled", "out"),
-        *("epochs", "batch_size", "lr", "workers", "devices", "resume", "evaluate"),
+        *("data", "teacher", "arch", "width", "student_weights", "backbone_weights", "unlabeled"),
+        *(
+            "out",
+            "min_size",
+            "max_size",
+            "epochs",
+            "batch_size",
+            "lr",
+            "workers",
+            "devices",
+            "resume",
+            "evaluate",
+        ),
     )
     EXAMPLE: ClassVar = "mgd-ssl detect coco --backbone-weights runs/resnet18"
 
@@ -228,18 +239,18 @@ OF_TRAINING = [
 ]
 RULES = [
     Needs(OF_TRAINING, lambda c: not c.evaluate, "with --evaluate", "train without --evaluate"),
-    Needs(["loader.size"], lambda _: False, "in detect", "give --min-size and --max-size"),
-    Needs(["loader.mean", "loader.std"], lambda _: False, "in detect", NORMALIZATION),
-    Needs(["network.taps", "teacher.teacher_taps"], lambda _: False, "in detect", "give --levels"),
-    Needs(["teacher.teacher_size"], lambda _: False, "in detect", "give --min-size and --max-size"),
+    Needs(["loader.size"], never, "in detect", "give --min-size and --max-size"),
+    Needs(["loader.mean", "loader.std"], never, "in detect", NORMALIZATION),
+    Needs(["network.taps", "teacher.teacher_taps"], never, "in detect", "give --levels"),
+    Needs(["teacher.teacher_size"], never, "in detect", "give --min-size and --max-size"),
     Needs(
         ["val_every"],
         lambda c: not c.unlabeled or c.teacher_boxes is not None,
         "with --unlabeled",
         "add --teacher-boxes",
     ),
-    Needs(["optim.accumulate"], lambda _: False, "in detect", "give a smaller --batch-size"),
-    Needs(["optim.warmup_epochs"], lambda _: False, "in detect", "give --warmup-steps"),
+    Needs(["optim.accumulate"], never, "in detect", "give a smaller --batch-size"),
+    Needs(["optim.warmup_epochs"], never, "in detect", "give --warmup-steps"),
     Needs(["levels", "teacher_caffe"], _has_teacher, "without a teacher", "name one: --teacher"),
     *shared_rules("without a teacher", "name one: --teacher"),
 ]

@@ -1,5 +1,6 @@
 """Images with boxes."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from mgd_ssl.data.decoding import Picture
 from mgd_ssl.data.sources import ImageSource, SubsetSource, WrappedSource
 from mgd_ssl.detection.annotations import AnnotationTable
 
+FIRST = 8  # images whose sizes are compared with their annotations before the first step
 LONGEST = 100  # largest ratio of an image's sides: a detector would resize others to nothing
 
 
@@ -64,10 +66,41 @@ class DetectionSource(WrappedSource):
             Exception: whatever the decoder raises on a damaged file.
         """
         picture = super().open(index, exif=exif)
-        if self.table.sizes is not None:
-            height, width = self.table.sizes[index].tolist()
-            picture = _as_annotated(picture, (width, height), self.table.file)
+        if wrong := self._mismatch(index, picture):
+            raise ValueError(wrong)
+        if self.table.sizes is not None and picture.size != self._size(index):
+            picture = replace(picture, turn=None)
         return _check_shape(picture)
+
+    def _size(self, index: int) -> tuple[int, int]:
+        """Width and height that the annotations say of image ``index``."""
+        assert self.table.sizes is not None
+        height, width = self.table.sizes[index].tolist()
+        return width, height
+
+    def _mismatch(self, index: int, picture: Picture) -> str:
+        """How an image's size differs from its annotations', upright and as stored; else empty."""
+        if self.table.sizes is None or self._size(index) in (picture.size, picture.stored):
+            return ""
+        got, expected = ("x".join(map(str, s)) for s in (picture.size, self._size(index)))
+        return f"{got} pixels where {self.table.file} says {expected}"
+
+    def check_sizes(self) -> None:
+        """Compare the first images with their annotations: of a wrong file all have other sizes.
+
+        Raises:
+            ValueError: none of the images that can be opened has the size that is said of it.
+        """
+        wrong = list[str]()
+        for index in range(min(FIRST, len(self))):
+            with suppress(Exception):  # damaged images are counted later
+                wrong.append(self._mismatch(index, super().open(index)))
+        if wrong and all(wrong):
+            raise ValueError(
+                f"{self.table.file}: none of the first {len(wrong)} images has the size that it "
+                f"says, such as {wrong[0]}; expected the width and height of each image; look "
+                "whether they are exchanged, or whether the file is of other images"
+            )
 
     @property
     def annotations(self) -> str:
@@ -105,14 +138,6 @@ class DetectionSource(WrappedSource):
                 "evaluated. Name a folder with annotations/instances_val.json."
             )
         return self.table.ground_truth()
-
-
-def _as_annotated(picture: Picture, size: tuple[int, int], file: str) -> Picture:
-    """The picture in the orientation that its boxes were drawn in, ``size`` (width, height)."""
-    if size not in (picture.size, picture.stored):
-        got, expected = ("x".join(map(str, sides)) for sides in (picture.size, size))
-        raise ValueError(f"{got} pixels where {file} says {expected}")
-    return picture if picture.size == size else replace(picture, turn=None)
 
 
 def _check_shape(picture: Picture) -> Picture:

@@ -22,6 +22,17 @@ class Needs:
     remedy: str = ""
 
 
+def never(_: Any) -> bool:
+    """The condition of options that a command has, and never reads."""
+    return False
+
+
+def unread(rules: Sequence[Needs]) -> list[str]:
+    """The options that a command never reads, as the command line spells them."""
+    names = [name for rule in rules if rule.holds is never for name in rule.options]
+    return [f"--{_last(name).replace('_', '-')}" for name in names]
+
+
 def refuse_without_effect(
     settings: Any,
     said: Mapping[str, Any],

@@ -23,7 +23,7 @@ from mgd_ssl.settings.config_file import (
     require_own_words,
     withhold,
 )
-from mgd_ssl.settings.effects import refusal, refuse_without_effect
+from mgd_ssl.settings.effects import refusal, refuse_without_effect, unread
 from mgd_ssl.settings.methods import METHODS
 from mgd_ssl.settings.options import places
 from mgd_ssl.settings.other_names import refuse_other_names
@@ -122,10 +122,12 @@ def defaults_of(settings: T) -> T:
 
 
 def _read(defaults: T, prog: str, words: Sequence[str], quiet: bool = False) -> T:
+    unused = unread(defaults.rules())
+    said = f"\n\nWithout effect in this command: {', '.join(unused)}." if unused else ""
     parsed: T = tyro.cli(
         type(defaults),
         prog=prog,
-        description=f"{inspect.cleandoc(type(defaults).__doc__ or '')}\n\n{COMPLETION}",
+        description=f"{inspect.cleandoc(type(defaults).__doc__ or '')}{said}\n\n{COMPLETION}",
         args=positionals_first(defaults, words),
         default=defaults,
         config=(OmitArgPrefixes, tyro.conf.HelptextFromCommentsOff),

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from mgd_ssl.progress import format_speed
+
 COLUMNS = 80
 # The figure that is shown of those measured: the first that there is, its factor and its words.
 SHOWN = (
@@ -35,7 +37,7 @@ def epoch_line(
         left: time that the steps left will take; empty after the last.
     """
     words = [f"epoch {epoch + 1}/{epochs}", f"{steps} steps", f"loss {loss:.4g}"]
-    words += [f"{speed:.0f} images/s"] * (speed > 0) + [f"{left} left"] * bool(left)
+    words += [format_speed(speed)] * (speed > 0) + [f"{left} left"] * bool(left)
     words += [text.format(by * metrics[name]) for name, by, text in SHOWN if name in metrics][:1]
     line = "  ".join(words)
     return line if len(line) <= COLUMNS else "  ".join([words[0], *words[2:]])

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mgd_ssl import distributed
 from mgd_ssl.errors import NonFiniteLossError
-from mgd_ssl.progress import format_duration
+from mgd_ssl.progress import format_duration, format_speed
 from mgd_ssl.screen import FILE_ONLY, NOT_ON_TERMINAL, SCREEN_ONLY
 from mgd_ssl.training.alarms import ConstantLoss
 from mgd_ssl.training.epoch_line import epoch_line
@@ -140,7 +140,7 @@ class Meter:
         logger.info(
             "epoch %d/%d step %d/%d  %s  %s  %s left",
             *(epoch + 1, self.epochs, step + 1, self.steps),
-            *(parts, f"{speed:.0f} images/s", self._left(epoch, step, seconds)),
+            *(parts, format_speed(speed), self._left(epoch, step, seconds)),
             extra=NOT_ON_TERMINAL,
         )
 
@@ -149,7 +149,7 @@ class Meter:
         seconds = max(time.perf_counter() - self._clock, 1e-9)
         loss = f"loss {self._own.means()['train_loss']:.4g}, " if self._count else ""
         left = self._left(epoch, step, seconds)
-        return f"{loss}{self._images / seconds:.0f} images/s, {left} left"
+        return f"{loss}{format_speed(self._images / seconds)}, {left} left"
 
     def _left(self, epoch: int, step: int, seconds: float) -> str:
         """Time that the steps after one take, if they are as fast as those of ``seconds``."""

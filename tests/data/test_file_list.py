@@ -33,6 +33,15 @@ def test_paths_are_relative_to_the_list_or_absolute(images: Path) -> None:
     assert source.labels is not None and source.labels.tolist() == [1, 2, 0]
 
 
+def test_several_classes_of_an_image_are_said_to_be_one(
+    images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(images / "some.csv", 'dog/1.png,"dog,pet"', "cat/0.png,cat")
+    assert open_source(path, "train", labeled=True).classes == ["cat", "dog,pet"]
+    said = "1 of 2 images have a class with a comma in it, such as dog,pet: it is one class"
+    assert said in caplog.text
+
+
 def test_a_list_of_a_whole_folder_is_the_folder(images: Path) -> None:
     theirs = open_source(images, "train", labeled=True)
     mine = open_source(write(images / "all.txt", *names(theirs)), "train", labeled=True)

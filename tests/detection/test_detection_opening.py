@@ -162,6 +162,15 @@ def test_image_of_another_size_than_its_annotations_is_refused_when_read(tmp_pat
         source.read(1)
 
 
+def test_annotations_of_which_no_size_is_right_are_refused_at_once(tmp_path):
+    data = instances(3, GOOD)
+    for image in data["images"]:
+        image["width"], image["height"] = image["height"], image["width"]
+    folder = write_split(tmp_path, data)
+    with pytest.raises(ValueError, match=r"none of the first 3 images has the size .*exchanged"):
+        open_detection(folder, "train")
+
+
 @pytest.mark.parametrize("annotated", [True, False])
 def test_image_too_long_for_a_detector_is_replaced_with_the_reason(tmp_path, caplog, annotated):
     data = instances(3, GOOD[:2])

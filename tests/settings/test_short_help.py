@@ -107,3 +107,13 @@ def test_all_of_the_help_names_every_option_and_the_defaults_of_a_choice(
     named = {f"--{name.replace('_', '-')}" for name, _ in leaves(KnnConfig.widest())}
     assert named - {"--checkpoint", "--data"} <= set(re.findall(r"--[\w-]+", text))
     assert "(default: 10 20 100 200)" in " ".join(re.sub("[│]", "", text).split())
+
+
+def test_all_options_of_detect_come_with_those_that_it_never_reads(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = " ".join(helped(capsys, DetectConfig, "mgd-ssl detect", "--help-all").split())
+    (names,) = re.findall(r"Without effect in this command: ([^.]*)\.", text)
+    assert {"--size", "--mean", "--accumulate"} <= {*names.split(", ")}
+    with pytest.raises(ValueError, match="which has no effect in detect"):
+        parse(DetectConfig, "detect", ["--size", "96"])

@@ -1,6 +1,7 @@
 """Lists of image files: one path a line, and a class in the second column where there is one."""
 
 import csv
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from mgd_ssl.data.formats import LISTS, extensions, printable
 from mgd_ssl.data.parts import beside
 from mgd_ssl.data.reader import Opener, Reader, Wanted
 
+logger = logging.getLogger(__name__)
 DELIMITED = {".csv": ",", ".tsv": "\t"}
 MARKS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
 Row = tuple[str, str | None]
@@ -100,6 +102,13 @@ def _read(file: Path) -> Listed:
     if not rows:
         raise ValueError(f"{file}: an empty list; expected the path of an image in each line.")
     names, labels = [name for name, _ in rows], [label for _, label in rows]
+    several = [label for label in labels if label and "," in label]
+    if several:
+        logger.warning(
+            "%s: %s of %s images have a class with a comma in it, such as %s: it is one class; "
+            "several classes of an image are not read",
+            *(file, f"{len(several):,}", f"{len(rows):,}", printable(several[0])),
+        )
     by_folders = not any(labels)
     if by_folders:
         labels = [os.path.basename(os.path.dirname(name)) or None for name in names]
