@@ -77,7 +77,10 @@ class Headline:
         text = "Not known: no run was distilled from a teacher."
         for group in self.ranked[:1]:
             for measure in self._measures[group.name][:1]:
-                text += f" {group.name} has a {measure.words} of {measure.figure.mean:.1f}%."
+                article = "an" if measure.words.startswith("a") else "a"
+                text += (
+                    f" {group.name} has {article} {measure.words} of {measure.figure.mean:.1f}%."
+                )
         return text
 
     def _sentence(self, group: Group) -> str:

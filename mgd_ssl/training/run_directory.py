@@ -75,6 +75,11 @@ class RunDirectory:
             self.abandon()
             raise
 
+    def look(self, *, resume: bool, overwrite: bool) -> None:
+        """Refuse before anything is loaded what `open` would refuse after it; take nothing."""
+        self.open(resume=resume, overwrite=overwrite)
+        self.abandon()
+
     def _open(self, resume: bool, overwrite: bool) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"out: {self.path} is a file, expected a directory")

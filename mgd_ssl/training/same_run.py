@@ -87,6 +87,7 @@ def check_same_run(
             and now.
     """
     _check_command(config, content["config"])
+    _check_teacher(content, sources)
     changed = dict(changed_options(config, content["config"]))
     steps = {} if "--batch-size" in changed else {"steps_per_epoch": steps_per_epoch}
     others = _changed_sources(content, {**sources, **steps})
@@ -109,6 +110,17 @@ def _check_command(config: RunConfig, before: Mapping[str, Any]) -> None:
         raise ValueError(
             f"resume: got a run of {theirs}, expected one of {ours}; go on with the command that "
             "began it, or name another --out"
+        )
+
+
+def _check_teacher(content: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
+    """Refuse a forgotten teacher as such, and not by all the settings that follow from it."""
+    if content.get("teacher") and "teacher" in sources and not sources["teacher"]:
+        before = content["config"].get("teacher")
+        named = before.get("teacher") if isinstance(before, Mapping) else None
+        raise ValueError(
+            f"resume: the run has a teacher and none is given now, expected the same: --teacher "
+            f"{named or 'FILE'}"
         )
 
 

@@ -5,11 +5,13 @@ from typing import TypeVar
 
 import torch
 
+from mgd_ssl.distributed import from_first
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.devices import settled, start_fabric
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.naming import refuse_resumed_path, with_directory
+from mgd_ssl.training.run_directory import RunDirectory
 from mgd_ssl.training.same_run import refuse_own_sources
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -22,8 +24,8 @@ def start_run(config: Config) -> tuple[Config, Fabric]:
         The settings with the run's directory and the precision that was found, and the processes.
 
     Raises:
-        ValueError: ``--overwrite`` would delete what the run is to read, or ``--resume`` was
-            given a path.
+        ValueError: ``--overwrite`` would delete what the run is to read, ``--resume`` was given a
+            path, or the directory is refused; see `RunDirectory.open`.
     """
     start_logging()
     refuse_resumed_path(config)
@@ -34,4 +36,8 @@ def start_run(config: Config) -> tuple[Config, Fabric]:
     if asked == "auto" and config.device.precision == "bf16" and fabric.is_global_zero:
         logger.info("bf16 and channels-last, which this device computes in (--precision 32: not)")
     torch.manual_seed(config.seed)
-    return with_directory(config), fabric
+    config = with_directory(config)
+    if not getattr(config, "dry_run", False):
+        directory = RunDirectory(config.out)
+        from_first(lambda: directory.look(resume=config.resume, overwrite=config.overwrite))
+    return config, fabric

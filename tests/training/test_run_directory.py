@@ -52,6 +52,23 @@ def _full_disk(_: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def test_a_look_refuses_what_a_run_would_and_takes_nothing(tmp_path: Path) -> None:
+    RunDirectory(tmp_path / "a" / "b").look(resume=False, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="is a file, expected a directory"):
+        RunDirectory(tmp_path / "file").look(resume=False, overwrite=False)
+    run = write_run(tmp_path / "run")
+    before = files(run)
+    with pytest.raises(ValueError, match="is not empty, expected a new directory"):
+        RunDirectory(run).look(resume=False, overwrite=False)
+    assert files(run) == before
+    for flags in ({"resume": True, "overwrite": False}, {"resume": False, "overwrite": True}):
+        RunDirectory(run).look(**flags)
+        assert files(run) == {k: v for k, v in before.items() if not k.endswith(".tmp")}
+        take(run, resume=True)  # it is not held
+
+
 def test_a_file_is_written_whole_and_no_temporary_name_stays(tmp_path: Path) -> None:
     write_whole(tmp_path / "new" / "a.bin", lambda file: file.write(b"abc"))
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.bin"]

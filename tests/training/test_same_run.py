@@ -126,6 +126,13 @@ def test_other_images_or_weights_are_named(changed: dict[str, Any], named: str) 
         check(config(), **changed)
 
 
+def test_a_teacher_that_was_forgotten_is_asked_for_alone() -> None:
+    before = saved(config()) | {"seed": 7, "teacher": {"teacher": "zoo/moco.pt"}}
+    content = {"config": before, "steps_per_epoch": 4, **SOURCES}
+    with pytest.raises(ValueError, match=r"expected the same: --teacher zoo/moco\.pt$"):
+        check_same_run(config(), content, SOURCES | {"teacher": None}, 4, Path("config.yaml"))
+
+
 def test_a_checkpoint_without_digests_is_not_blocked_by_them() -> None:
     content = {"config": to_dict(config()), "steps_per_epoch": 4, "teacher": "t"}
     check_same_run(config(), content, SOURCES, 4, Path("config.yaml"))
