@@ -59,18 +59,14 @@ def mlp(*widths: int, norm_after: tuple[int, ...] = (), last_norm: bool = False)
     return nn.Sequential(*layers)
 
 
-def projection_head(
-    features: int, dim: int, mlp: bool = True, hidden: int | None = None
-) -> nn.Module:
-    """(N,features) -> (N,dim): one Linear (MoCo v1) or Linear, ReLU, Linear (v2).
+def projection_head(features: int, dim: int, hidden: int | None) -> nn.Module:
+    """(N,features) -> (N,dim): Linear, ReLU, Linear (MoCo v2), or one Linear (v1).
 
     Args:
         features: inputs.
         dim: outputs.
-        mlp: whether there is a hidden layer.
-        hidden: its width; ``features`` unless given.
+        hidden: width of the hidden layer; None for none.
     """
-    if not mlp:
+    if hidden is None:
         return nn.Linear(features, dim)
-    hidden = hidden or features
     return nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, dim))

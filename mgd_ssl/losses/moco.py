@@ -57,7 +57,8 @@ class MoCo(nn.Module):
             raise ValueError(f"temperature: got {temperature}, expected a number above 0")
         self.momentum, self.temperature = momentum, temperature
         self.encoder_q = backbone
-        set_head(backbone, projection_head(cast(int, backbone.num_features), dim, mlp, hidden))
+        features = cast(int, backbone.num_features)
+        set_head(backbone, projection_head(features, dim, (hidden or features) if mlp else None))
         self.encoder_k = copy.deepcopy(backbone).requires_grad_(False)
         register_queue(self, dim, queue_size)
 

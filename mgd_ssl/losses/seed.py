@@ -38,7 +38,7 @@ class SEED(nn.Module):
     ) -> None:
         super().__init__()
         self.temperature, self.teacher_temperature = temperature, teacher_temperature
-        self.head = projection_head(features, teacher_features)
+        self.head = projection_head(features, teacher_features, features)
         register_queue(self, teacher_features, queue_size)
 
     def forward(

@@ -116,7 +116,7 @@ def test_the_state_has_the_shapes_and_the_start_of_facebookresearch_moco():
 
 
 def test_heads_of_v1_and_v2():
-    v1, v2 = projection_head(8, DIM, mlp=False), projection_head(8, DIM)
+    v1, v2 = projection_head(8, DIM, None), projection_head(8, DIM, 8)
     assert isinstance(v1, nn.Linear) and v1.weight.shape == (DIM, 8)
     assert [type(layer) for layer in v2] == [nn.Linear, nn.ReLU, nn.Linear]
     assert v2[0].weight.shape == (8, 8) and v2[2].weight.shape == (DIM, 8)
