@@ -21,7 +21,7 @@ from mgd_ssl.data.workers import (
 )
 
 
-class LoaderOptions(TypedDict, total=False):
+class LoadingOptions(TypedDict, total=False):
     """Options of any loader; see :class:`PositionedLoader`."""
 
     train: Required[bool]
@@ -178,7 +178,7 @@ def make_loader(
     crops: Cropping | None = None,
     exif: bool = True,
     store: Store | None = None,
-    **options: Unpack[LoaderOptions],
+    **options: Unpack[LoadingOptions],
 ) -> ImageLoader:
     """Batches of images, shuffled for training or in order for evaluation.
 

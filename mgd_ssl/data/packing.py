@@ -75,7 +75,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Packed:
+class WrittenShard:
     """A shard that was written: its images, its bytes, the images that were kept undecoded."""
 
     images: int
@@ -171,7 +171,9 @@ def size_in_tar(sizes: Iterable[int]) -> int:
     return sum(BLOCK + -(-size // BLOCK) * BLOCK for size in sizes)
 
 
-def write_shard(plan: Plan, number: int, stopped: Callable[[], bool] = lambda: False) -> Packed:
+def write_shard(
+    plan: Plan, number: int, stopped: Callable[[], bool] = lambda: False
+) -> WrittenShard:
     """Write a shard under a temporary name, read it back, flush it, and give it its name.
 
     Args:
@@ -201,7 +203,7 @@ def write_shard(plan: Plan, number: int, stopped: Callable[[], bool] = lambda: F
         _read_back(plan, number, Path(file.name), sums)
 
     write_whole(path, write)
-    return Packed(len(sums), path.stat().st_size, bad)
+    return WrittenShard(len(sums), path.stat().st_size, bad)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

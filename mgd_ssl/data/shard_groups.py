@@ -19,7 +19,7 @@ NUMBER = re.compile(r"(-\d+-of-\d+(-[0-9a-f]{16})?|[-_.]?\d+)$")
 
 
 @dataclass(frozen=True)
-class Group:
+class ShardGroup:
     """Files of one folder that are called alike but for their number.
 
     Attributes:
@@ -45,7 +45,9 @@ def files_in(folder: Path, suffixes: Sequence[str]) -> list[str]:
         )
 
 
-def split_group(folder: Path, names: Sequence[str], split: Split) -> tuple[Group, tuple[str, ...]]:
+def split_group(
+    folder: Path, names: Sequence[str], split: Split
+) -> tuple[ShardGroup, tuple[str, ...]]:
     """The files of a split, and what else there is.
 
     Where the names before the numbers say "train" and "val" (``train-000000.tar``), they tell the
@@ -67,10 +69,10 @@ def split_group(folder: Path, names: Sequence[str], split: Split) -> tuple[Group
                 f"number, such as {names[0]} and {names[-1]}; expected train-NUMBER and "
                 f"val-NUMBER. {remedy}"
             )
-        return Group(folder, "", tuple(names)), ()
+        return ShardGroup(folder, "", tuple(names)), ()
     kinds = split_kinds(list(groups))
     unused = tuple(f"{len(groups[g])} files {g}*" for g in sorted(groups) if g not in kinds)
-    return Group(folder, part, tuple(groups[part])), unused
+    return ShardGroup(folder, part, tuple(groups[part])), unused
 
 
 def holds_files(path: Path, suffixes: Sequence[str]) -> bool:
@@ -96,7 +98,7 @@ def _begins_with(folder: Path, suffixes: Sequence[str]) -> bool:
 
 def find_group(
     path: Path, suffixes: Sequence[str], wanted: Wanted, split: Split
-) -> tuple[Group, tuple[str, ...]]:
+) -> tuple[ShardGroup, tuple[str, ...]]:
     """The files of a split, and what else there is: in the folder itself, or in train/ and val/.
 
     Raises:
@@ -117,4 +119,4 @@ def find_group(
     names = tuple(files_in(folder, suffixes))
     if not names:
         raise ValueError(f"{folder}: no files {' or '.join(suffixes)}; expected some there.")
-    return Group(folder, "", names), layout.unused
+    return ShardGroup(folder, "", names), layout.unused

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from mgd_ssl.data.bad_files import read_or_next
 from mgd_ssl.data.datasets import SourceDataset
-from mgd_ssl.data.loading import LoaderOptions, PositionedLoader
+from mgd_ssl.data.loading import LoadingOptions, PositionedLoader
 from mgd_ssl.detection.sources import DetectionSource
 
 
@@ -61,7 +61,7 @@ def make_detection_loader(
     batch_size: int,
     *,
     exif: bool = True,
-    **options: Unpack[LoaderOptions],
+    **options: Unpack[LoadingOptions],
 ) -> DetectionLoader:
     """Batches of images with boxes, shuffled for training or in order for evaluation.
 

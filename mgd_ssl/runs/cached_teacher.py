@@ -18,7 +18,7 @@ from mgd_ssl.runs.cache_before import cache_config, find_maker, make_cache
 from mgd_ssl.runs.cache_maker import Maker
 from mgd_ssl.settings.image_run import ImageRunConfig
 from mgd_ssl.tasks.task import Teacher
-from mgd_ssl.training.cached_data import Store, stored_views
+from mgd_ssl.training.cached_data import StoredAnswers, stored_views
 from mgd_ssl.training.logging import logger
 
 TRIED, LEAST_COSINE = 16, 0.999
@@ -185,7 +185,7 @@ def check_answers(cache: TeacherCache, images: ImageSource, teacher: Teacher) ->
     """
     manifest = cache.manifest
     crops = stored_views(manifest, manifest.teachers_view)
-    dataset = ImageDataset(images, crops, manifest.exif, Store.of(cache))
+    dataset = ImageDataset(images, crops, manifest.exif, StoredAnswers.of(cache))
     batch = dataset.__getitems__(spread_out(len(images), TRIED))
     assert batch.stored is not None
     stored = Answers.decode({name: column[:, 0] for name, column in batch.stored.items()})

@@ -21,7 +21,7 @@ from mgd_ssl.data import (
     open_sources,
 )
 from mgd_ssl.data.formats import printable
-from mgd_ssl.data.packing import Coding, Packed, Plan, is_of_plan, write_shard
+from mgd_ssl.data.packing import Coding, Plan, WrittenShard, is_of_plan, write_shard
 from mgd_ssl.data.packing_size import Size, free_bytes, size_of_shards, written_bytes
 from mgd_ssl.data.reader import Split
 from mgd_ssl.files import WriteError, require_folder, write_text
@@ -201,7 +201,7 @@ def _pack(plan: Plan, workers: int) -> None:
 
 @contextmanager
 def _stopped_with(
-    stop: threading.Event, shards: Sequence["Future[Packed]"], plan: Plan
+    stop: threading.Event, shards: Sequence["Future[WrittenShard]"], plan: Plan
 ) -> Iterator[None]:
     """Whatever ends the packing ends all threads, and says how far they came."""
     try:
@@ -217,7 +217,7 @@ def _stopped_with(
         raise error
 
 
-def _follow(plan: Plan, shards: Sequence["Future[Packed]"], missing: Sequence[int]) -> None:
+def _follow(plan: Plan, shards: Sequence["Future[WrittenShard]"], missing: Sequence[int]) -> None:
     """Wait for the shards, and say how far they are and what could not be decoded."""
     undecodable: list[int] = []
     images = sum(len(plan.images(number)) for number in missing)

@@ -26,7 +26,7 @@ from mgd_ssl.training.training_data import CALIBRATION_BATCHES, ImageData
 
 
 @dataclass(frozen=True)
-class Store:
+class StoredAnswers:
     """What a cache holds of the views that an epoch sees.
 
     Attributes:
@@ -40,7 +40,7 @@ class Store:
     maps: bool = True
 
     @classmethod
-    def of(cls, cache: TeacherCache, views: int = 1, maps: bool = True) -> "Store":
+    def of(cls, cache: TeacherCache, views: int = 1, maps: bool = True) -> "StoredAnswers":
         """So many views of each image in an epoch."""
         return cls(cache, stored_views(cache.manifest, cache.manifest.size, views), maps)
 
@@ -87,7 +87,7 @@ class CachedImageData(ImageData):
         super().__init__(config, fabric, source, views, size=config.loader.size, **kinds)
 
     def _loader(self, source: ImageSource, *, train: bool, views: int = 1) -> ImageLoader:
-        store = Store.of(self.cache, views, self.config.mgd.is_matched)
+        store = StoredAnswers.of(self.cache, views, self.config.mgd.is_matched)
         return build_loader(
             self.config, self.fabric, source, train=train, crops=store.views, store=store
         )

@@ -8,7 +8,7 @@ from mgd_ssl.data import (
     decoding_workers,
     make_loader,
 )
-from mgd_ssl.data.loading import LoaderOptions
+from mgd_ssl.data.loading import LoadingOptions
 from mgd_ssl.data.sampling import Blocks
 from mgd_ssl.fabric import Fabric
 from mgd_ssl.settings.run import RunConfig
@@ -52,7 +52,7 @@ def build_loader(
 
 def loader_options(
     config: RunConfig, fabric: Fabric, source: ImageSource, *, train: bool
-) -> LoaderOptions:
+) -> LoadingOptions:
     """Options of a run's loaders on this process, of images with or without boxes."""
     blocks = config.loader.shuffle_blocks
     return {

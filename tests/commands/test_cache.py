@@ -29,7 +29,7 @@ from mgd_ssl.settings.parsing import parse
 from mgd_ssl.settings.pretrain import PretrainConfig
 from mgd_ssl.tasks.pretraining import Pretraining
 from mgd_ssl.tasks.task import TaughtView, Teacher
-from mgd_ssl.training.cached_data import Store
+from mgd_ssl.training.cached_data import StoredAnswers
 
 Capture = pytest.CaptureFixture[str]
 IMAGES, VIEWS = 40, 2
@@ -197,7 +197,7 @@ def test_the_replacement_of_a_damaged_image_comes_with_its_own_answers(
     Path(source.describe(4)).write_bytes(b"damaged")
     out = tmp_path / "cache"
     assert make(tmp_path / "data", teacher, out, "--bad-images", "0.1") == 0
-    store = Store.of(TeacherCache.open(out))
+    store = StoredAnswers.of(TeacherCache.open(out))
     some = source.select(np.array([1, 4, 9]))  # the next of the whole is not among them
     batch = ImageDataset(some, store.views, True, store).__getitems__([1, 2])
     assert batch.indices.tolist() == [2, 2] and batch.failed.tolist() == [1, -1]

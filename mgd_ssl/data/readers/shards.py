@@ -10,7 +10,7 @@ from mgd_ssl.data.archives.source import ArchiveSource
 from mgd_ssl.data.archives.tar_entries import read_tar
 from mgd_ssl.data.folders import counted
 from mgd_ssl.data.reader import Opener, Reader, Wanted
-from mgd_ssl.data.shard_groups import Group, find_group, holds_files
+from mgd_ssl.data.shard_groups import ShardGroup, find_group, holds_files
 
 CLASSES = "classes.txt"
 SUFFIXES = (".tar",)
@@ -41,11 +41,11 @@ def _open(path: Path, wanted: Wanted) -> ArchiveSource:
     return source
 
 
-def _index(group: Group) -> ArchiveIndex:
+def _index(group: ShardGroup) -> ArchiveIndex:
     return open_index(group.folder, group.names, group.prefix or "shards", read_tar)
 
 
-def _labels(path: Path, wanted: Wanted, group: Group, index: ArchiveIndex) -> Labels:
+def _labels(path: Path, wanted: Wanted, group: ShardGroup, index: ArchiveIndex) -> Labels:
     """Labels, of classes that are the training images' where these are others."""
     where, of_train = str(group.folder), None
     if wanted.split == "val":
