@@ -147,8 +147,15 @@ def test_missing_folder_is_refused(tmp_path):
 
 
 def test_file_in_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "notes.doc").write_text("nothing here")
     with pytest.raises(ValueError, match=r"it is a file of an unknown kind; expected a folder"):
-        open_source(save(tmp_path / "one.png", photo()), "train")
+        open_source(tmp_path / "notes.doc", "train")
+
+
+def test_one_image_is_no_data_and_the_message_says_what_is(tmp_path: Path) -> None:
+    save(tmp_path / "a.PNG", photo(0))
+    with pytest.raises(ValueError, match=r"it is one image; expected several: .*or a list"):
+        open_source(tmp_path / "a.PNG", "train")
 
 
 def test_folder_without_images_is_refused(tmp_path):

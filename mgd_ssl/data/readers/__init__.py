@@ -8,6 +8,7 @@ import pkgutil
 from functools import cache
 from pathlib import Path
 
+from mgd_ssl.data.formats import extensions
 from mgd_ssl.data.reader import Opener, Reader
 
 LAST = "folder"  # any folder without a sign of another kind is one of image files
@@ -45,6 +46,8 @@ def find_opener(path: Path) -> Opener:
 def _nothing(path: Path) -> str:
     if not path.exists():
         return f"data {path}: there is no such file or folder: check the path"
+    if path.suffix.lower() in extensions():
+        return f"data {path}: it is one image; expected several: give its folder, or a list (.txt)"
     kinds = [reader.what for reader in reversed(readers().values())]
     return (
         f"data {path}: it is a file of an unknown kind; expected {', '.join(kinds)}. Check the "
