@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from mgd_ssl import distributed
 from mgd_ssl.runs import pretrain as runs
 from mgd_ssl.settings.parsing import complete
 from mgd_ssl.settings.pretrain import PretrainConfig
@@ -36,4 +37,6 @@ def pretrain(data: str | Path | Sequence[str | Path] | None = None, **options: A
                 f"{name}: got {type(value).__name__}, expected a file or a name; "
                 "mgd_ssl.pair_networks distills networks of your own in your own loop"
             )
-    return runs.run(complete(PretrainConfig, **options, data=data))
+    run = runs.run(complete(PretrainConfig, **options, data=data))
+    distributed.leave()  # as the command does
+    return run
