@@ -8,6 +8,7 @@ from rich.console import Console
 from torch import nn
 
 from mgd_ssl.evaluation.results import print_table
+from mgd_ssl.grouping import Grouping
 from mgd_ssl.models import Tap, Taps
 from mgd_ssl.screen import console
 from mgd_ssl.stages import plan_stages
@@ -54,7 +55,7 @@ def test_the_plan_names_channels_losses_and_modules_in_few_columns(
     teacher = FrozenTeacher(nn.Sequential(nn.Conv2d(3, 24, 1), nn.Conv2d(24, 20, 2)), reader)
     theirs = [torch.zeros(1, 24, 4, 4), torch.zeros(1, 20, 2, 2)]
     stages = plan_stages(theirs, [torch.zeros(1, 8, 4, 4)] * 2, ["one", "two"])
-    print_plan(stages, teacher, reader)
+    print_plan(stages, teacher, reader, Grouping("balanced", expands=False))
     lines = capsys.readouterr().out.splitlines()
     text = " ".join(" ".join(lines).split())
     assert max(map(len, lines)) <= columns
