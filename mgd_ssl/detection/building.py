@@ -39,14 +39,13 @@ def build_detection(config: DetectConfig, source: DetectionSource) -> tuple[Dete
     published = detection_weights(len(stages), factor=1.0)
     distiller = build_distiller(config.mgd, stages, frozen, published)
     print_plan(stages, frozen, reader, distiller.grouping)
-    boxes = not config.unlabeled or config.teacher_boxes is not None
-    if not boxes:
+    if not config.trains_heads:
         freeze_untrained(student, reader, distiller.stages)
     task = Detection(
         student,
         reader,
         frozen,
-        boxes=boxes,
+        boxes=config.trains_heads,
         teacher_boxes=config.teacher_boxes,
         distiller=distiller,
     )

@@ -143,20 +143,16 @@ class DetectRun(TrainingRun[DetectConfig, Detection]):
 
     def result(self) -> str:
         """Where the detector is, and the backbone alone."""
-        if not self.trains_heads:
+        if not self.config.trains_heads:
             return super().result()
         run = self.directory.path
         return f"the detector is {best_of(run)}; its backbone alone is {run / STUDENT}"
 
     def next_steps(self) -> str:
         """The command that measures the detector, and the lines that load it."""
-        found = best_of(self.directory.path)
-        return detector_steps(found, self.config) if self.trains_heads else ""
-
-    @property
-    def trains_heads(self) -> bool:
-        """Whether a whole detector is trained, and not its backbone alone."""
-        return not self.config.unlabeled or self.config.teacher_boxes is not None
+        if not self.config.trains_heads:
+            return ""
+        return detector_steps(best_of(self.directory.path), self.config, self.task.student)
 
     def export(self, directory: Path) -> None:
         """Write the backbone; the detector itself is in last.pt and best.pt."""

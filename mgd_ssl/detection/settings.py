@@ -92,18 +92,8 @@ class DetectConfig(RunConfig):
 
     MAIN: ClassVar = (
         *("data", "teacher", "arch", "width", "student_weights", "backbone_weights", "unlabeled"),
-        *(
-            "out",
-            "min_size",
-            "max_size",
-            "epochs",
-            "batch_size",
-            "lr",
-            "workers",
-            "devices",
-            "resume",
-            "evaluate",
-        ),
+        *("min_size", "max_size", "out"),
+        *("epochs", "batch_size", "lr", "workers", "devices", "resume", "evaluate"),
     )
     EXAMPLE: ClassVar = "mgd-ssl detect coco --backbone-weights runs/resnet18"
 
@@ -176,6 +166,11 @@ class DetectConfig(RunConfig):
         """DATA; None for the embedded scenes."""
         return self.data[0] if self.data else None
 
+    @property
+    def trains_heads(self) -> bool:
+        """Whether a whole detector is trained, and not its backbone alone."""
+        return not self.unlabeled or self.teacher_boxes is not None
+
     def check(self) -> None:
         """Refuse values out of range and options that exclude each other."""
         super().check()
@@ -245,7 +240,7 @@ RULES = [
     Needs(["teacher.teacher_size"], never, "in detect", "give --min-size and --max-size"),
     Needs(
         ["val_every"],
-        lambda c: not c.unlabeled or c.teacher_boxes is not None,
+        lambda c: c.trains_heads,
         "with --unlabeled",
         "add --teacher-boxes",
     ),

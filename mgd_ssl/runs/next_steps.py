@@ -48,14 +48,16 @@ def classifier_steps(checkpoint: Path, config: RunConfig, student: nn.Module) ->
     )
 
 
-def detector_steps(checkpoint: Path, config: RunConfig) -> str:
+def detector_steps(checkpoint: Path, config: RunConfig, student: nn.Module) -> str:
     """The text that a run of detect ends with, where a whole detector was trained.
 
     Args:
         checkpoint: the one to go on with.
         config: of the run.
+        student: the detector, with its ``spec``.
     """
     words = ["detect", *data_words(config), "--evaluate", "--student-weights", str(checkpoint)]
+    words += _named(student)
     return "\n".join(
         [
             *("", "Measure the detector:", f"    mgd-ssl {shlex.join(words)}"),
