@@ -62,7 +62,7 @@ def detector_steps(checkpoint: Path, config: RunConfig, student: nn.Module) -> s
         [
             *("", "Measure the detector:", f"    mgd-ssl {shlex.join(words)}"),
             *("", "Load it:", "from mgd_ssl.detection import load_detector"),
-            f"detector, _ = load_detector({str(checkpoint)!r})",
+            f"detector, _ = load_detector({str(checkpoint)!r}{_argument(student)})",
         ]
     )
 
@@ -81,6 +81,11 @@ def _named(student: nn.Module) -> list[str]:
     """The option that names a network of the user's own, which no file may name."""
     arch = cast(BackboneSpec, student.spec).arch
     return ["--arch", arch] if ":" in arch else []
+
+
+def _argument(student: nn.Module) -> str:
+    """The same option as an argument of Python, behind others."""
+    return "".join(f", arch={arch!r}" for arch in _named(student)[1:])
 
 
 def evaluations(run: Path, words: Sequence[str]) -> list[str]:
@@ -115,8 +120,8 @@ def loading(file: Path, student: nn.Module) -> list[str]:
         options = "".join(f", {name}={value!r}" for name, value in given.items())
         made = f"timm.create_model({timm_name(spec.arch)!r}, num_classes=0{options})"
         return _plain("timm", made, file)
-    own = f", arch={spec.arch!r}" if ":" in spec.arch else ""
-    loaded = f"student, _ = mgd_ssl.load_backbone({str(file)!r}{own}); student.eval()"
+    arguments = f"{str(file)!r}{_argument(student)}"
+    loaded = f"student, _ = mgd_ssl.load_backbone({arguments}); student.eval()"
     return ["import mgd_ssl", loaded]
 
 
