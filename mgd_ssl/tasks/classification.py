@@ -50,6 +50,11 @@ class Classification(Task):
             losses |= self.distiller(maps, taught.maps)
         return losses
 
+    def free_teacher(self) -> None:
+        """See `Task.free_teacher`; a teacher whose head gives the logits stays."""
+        if not self.kd_weight:
+            super().free_teacher()
+
     @torch.no_grad()
     def _teacher_logits(self, taught: TaughtView) -> Float[Tensor, "n k"]:
         """The teacher's logits; where it is not asked, its head takes the features stored."""

@@ -123,6 +123,11 @@ class Task(nn.Module):
         resize = getattr(teacher, "resize", lambda images: images)
         return [(teacher.network, lambda images: teacher.reader(teacher.network, resize(images)))]
 
+    def free_teacher(self) -> None:
+        """Free the memory of a teacher that is not asked again, as its answers are stored."""
+        if self.teacher and self.cached:
+            self.teacher.network.to("meta")
+
     def queues(self) -> list[Tensor]:
         """Queues (dim,K) that every image is contrasted with."""
         named = ((name.rpartition(".")[2], buffer) for name, buffer in self.named_buffers())

@@ -154,6 +154,7 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
         with taken_directory(self.config, lambda: self.begun) as directory:
             self.set_up(directory)
             figures = {**self.prepare(), **self.found()}
+            self.task.free_teacher()
             if self.start.step < self.steps:
                 self.unmoved = UnmovedStudent(self.task.student.parameters())
             done = self.steps_before(self.start)

@@ -1,6 +1,7 @@
 """A classifier learns from stored answers what it learns from the teacher itself."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,6 +103,32 @@ def test_the_teacher_is_not_run_in_a_step(
     calls = asked(monkeypatch)
     assert train(data, teacher, tmp_path / "run", "--kd", "--teacher-cache", str(cached)) == 0
     assert sum(calls) <= 8 + 16  # the look at its features, and the comparison with the cache
+
+
+@pytest.mark.parametrize(
+    ("words", "place"), [([], "meta"), (["--kd"], "cpu")], ids=["maps alone", "logits too"]
+)
+def test_a_teacher_that_is_not_asked_again_takes_no_memory(
+    tmp_path: Path,
+    data: Path,
+    teacher: Path,
+    cached: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    place: str,
+) -> None:
+    places: set[str] = set()
+    forward = Classification.forward
+
+    def note(self: Classification, *inputs: Any) -> dict[str, torch.Tensor]:
+        assert self.teacher
+        places.update(x.device.type for x in self.teacher.network.state_dict().values())
+        return forward(self, *inputs)
+
+    monkeypatch.setattr(Classification, "forward", note)
+    stored = ("--teacher-cache", str(cached))
+    assert train(data, teacher, tmp_path / "run", *words, *stored) == 0
+    assert places == {place}
 
 
 def test_a_stopped_run_resumes_to_the_same_bits_on_a_share_of_the_labels(
