@@ -17,6 +17,8 @@ from mgd_ssl.progress import tracked
 SIDE = 8  # of the grid whose neighbors are compared: 64 bits across, 64 down
 BITS = 2 * SIDE * SIDE
 NEAR = 8  # of 3,925 validation images of Imagenette none is as near to a training image
+LEVELS = 0.5  # of 255 levels of gray, for each bit that may differ: mean difference of the cells
+TRIED = 64  # of the likest, whose brightness is compared
 AHEAD = 4096  # images that are handed to the threads at once
 DIGEST = 16  # bytes
 
@@ -28,11 +30,13 @@ class Prints:
     Attributes:
         digests: (N,) of 16 bytes, of each image's file, or of its pixels where it has none.
         looks: (N, 16) uint8, bits of what each image looks like; see :func:`look`.
+        cells: (N, 81) uint8, gray levels of what each image looks like; see :func:`cells_of`.
         unreadable: images that cannot be decoded, and take no part.
     """
 
     digests: NDArray[np.void]
     looks: NDArray[np.uint8]
+    cells: NDArray[np.uint8]
     unreadable: NDArray[np.int64]
 
 
@@ -71,8 +75,9 @@ def find_duplicates(
     Args:
         source: such as validation images.
         other: such as training images.
-        near: bits of 128 that may differ between images that look alike, 0 or more; -1 looks for
-            the same files alone.
+        near: bits of 128 that may differ between images that look alike, 0 or more, and twice the
+            gray levels by which the cells of their grids may differ on average; -1 looks for the
+            same files alone.
         workers: threads that decode.
 
     Raises:
@@ -92,22 +97,23 @@ def take_prints(source: ImageSource, workers: int = 1) -> Prints:
     """What identifies each image of a source."""
     count = len(source)
     digests, looks = np.zeros(count, f"V{DIGEST}"), np.zeros((count, BITS // 8), np.uint8)
+    every = np.zeros((count, (SIDE + 1) ** 2), np.uint8)
     bad = list[int]()
     with ThreadPoolExecutor(workers) as pool:
         prints = tracked(_printed(pool, source), f"looking at {source.name}", count)
-        for index, (digest, bits) in enumerate(prints):
+        for index, (digest, cells) in enumerate(prints):
             digests[index] = digest
-            if bits is None:
+            if cells is None:
                 bad.append(index)
             else:
-                looks[index] = bits
-    return Prints(digests, looks, np.array(bad, np.int64))
+                looks[index], every[index] = look(cells), cells.ravel()
+    return Prints(digests, looks, every, np.array(bad, np.int64))
 
 
 def _printed(
     pool: ThreadPoolExecutor, source: ImageSource
 ) -> Iterator[tuple[bytes, NDArray[np.uint8] | None]]:
-    """The prints of all images in order, some of them at a time."""
+    """The digests and cells of all images in order, some of them at a time."""
     indices = iter(range(len(source)))
     while some := list(islice(indices, AHEAD)):
         yield from pool.map(lambda index: _print(source, index), some)
@@ -117,23 +123,28 @@ def _print(source: ImageSource, index: int) -> tuple[bytes, NDArray[np.uint8] | 
     try:
         data = source.encoded(index)
         content = source.read(index).tobytes() if data is None else data
-        bits = look(source.open(index))
+        cells = cells_of(source.open(index))
     except Exception:  # decoders raise anything on damaged files
         return bytes(DIGEST), None
-    return hashlib.blake2b(content, digest_size=DIGEST).digest(), bits
+    return hashlib.blake2b(content, digest_size=DIGEST).digest(), cells
 
 
-def look(picture: Picture) -> NDArray[np.uint8]:
-    """Whether an image gets brighter from one cell of an 8×8 grid to the next: (16,) uint8.
+def cells_of(picture: Picture) -> NDArray[np.uint8]:
+    """Mean gray levels of a grid of 9×9 cells: (9, 9) uint8."""
+    picture.reduce(min(picture.size) / (4 * SIDE))
+    gray = picture.load().convert("L").resize((SIDE + 1, SIDE + 1), Image.Resampling.BOX)
+    return np.asarray(gray)
 
-    64 bits compare cells with those to their right, 64 with those below them, in a grid of 9×9.
-    Sizes, compression and brightness hardly change them; a mirrored or turned image is another.
+
+def look(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Whether an image gets brighter from one of its (9, 9) cells to the next: (16,) uint8.
+
+    64 bits compare cells with those to their right, 64 with those below them. Sizes, compression
+    and brightness hardly change them; a mirrored or turned image is another. Flat parts, whose
+    cells are equal, say nothing.
 
     Source: N. Krawetz, Kind of Like That, 2013 (dHash), in both directions.
     """
-    picture.reduce(min(picture.size) / (4 * SIDE))
-    gray = picture.load().convert("L").resize((SIDE + 1, SIDE + 1), Image.Resampling.BOX)
-    cells = np.asarray(gray).astype(np.int16)
     across = cells[:SIDE, 1:] > cells[:SIDE, :-1]
     down = cells[1:, :SIDE] > cells[:-1, :SIDE]
     return np.packbits(np.concatenate([across.ravel(), down.ravel()]))
@@ -155,7 +166,7 @@ def _same(mine: Prints, theirs: Prints) -> list[Pair]:
 
 
 def _alike(mine: Prints, theirs: Prints, near: int) -> list[Pair]:
-    """Images whose looks differ in few bits, each with the likest of the other source."""
+    """Images whose looks and cells differ little, each with the likest of the other source."""
     import faiss  # slow to import, and rarely needed
 
     index = faiss.IndexBinaryFlat(BITS)
@@ -163,9 +174,21 @@ def _alike(mine: Prints, theirs: Prints, near: int) -> list[Pair]:
     if not all(map(len, kept)):
         return []
     index.add(theirs.looks[kept[1]])
-    distances, nearest = index.search(mine.looks[kept[0]], 1)
-    rows = np.flatnonzero(distances[:, 0] <= near)
-    return [
-        Pair(int(kept[0][row]), int(kept[1][nearest[row, 0]]), int(distances[row, 0]))
-        for row in rows
-    ]
+    distances, nearest = index.search(mine.looks[kept[0]], min(TRIED, len(kept[1])))
+    others = kept[1][nearest]
+    pairs = list[Pair]()
+    for row in np.flatnonzero(distances[:, 0] <= near):
+        apart = _levels(mine.cells[kept[0][row]], theirs.cells[others[row]])
+        alike = np.flatnonzero((distances[row] <= near) & (apart <= LEVELS * near))
+        if len(alike):
+            first = alike[0]
+            pairs.append(
+                Pair(int(kept[0][row]), int(others[row, first]), int(distances[row, first]))
+            )
+    return pairs
+
+
+def _levels(cells: NDArray[np.uint8], others: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Mean differences (K,) of gray levels of an image's cells (81,) from others' (K, 81)."""
+    difference = others.astype(np.int16) - cells.astype(np.int16)
+    return np.asarray(np.abs(difference).mean(axis=1))

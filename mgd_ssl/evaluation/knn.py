@@ -235,7 +235,8 @@ def _vote(
     """Numbers of queries whose class is first and within the first five."""
     classes = 1 + max(int(votes.max()), int(truth.max()))
     # Relative to the best neighbor, whose weight is 1: exp(s/T) itself could overflow.
-    weights = ((similarities - similarities[:, :1]) / temperature).exp()
+    behind = similarities - similarities[:, :1]
+    weights = torch.where(behind < 0, (behind / temperature).exp(), 1.0)  # T may be 0 in float32
     block = max(1, VOTE_BLOCK // classes)
     right = torch.zeros(2, dtype=torch.int64, device=truth.device)
     for w, v, t in zip(*(torch.split(x, block) for x in (weights, votes, truth)), strict=True):

@@ -16,6 +16,7 @@ from mgd_ssl.evaluation.classifiers import (
 )
 from mgd_ssl.evaluation.inputs import (
     Array,
+    as_count,
     as_features,
     as_labels,
     check_finite,
@@ -97,6 +98,7 @@ def linear_probe(
     for name, features in (("train features", x), ("test features", x_test)):
         check_finite(name, features)
     y, y_test = numbered(y, y_test)
+    epochs, batch_size = as_count("epochs", epochs), as_count("batch_size", batch_size)
     _check_settings(learning_rates, epochs, batch_size, weight_decay, holdout)
     device, rates = x.device, sorted(learning_rates)
     generator = torch.Generator().manual_seed(seed)

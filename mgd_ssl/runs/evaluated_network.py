@@ -51,6 +51,8 @@ class EvaluatedNetwork:
         self.sources = {"train": train, "val": val}
         self._guards: dict[str, DecodeGuard] = {}
         logger.info(data_line(dict(zip(uses, self.sources.values(), strict=True))))
+        if self.has_labels and len(np.unique(self.labels("val"))) == 1:
+            logger.warning("all val images are of one class, so that accuracy says little")
         self.fabric = _one_process(config.device)
         self.device = self.fabric.device
         loaded = load_network(config, self.device)

@@ -31,7 +31,11 @@ def run(config: KnnConfig) -> dict[str, Any]:
 
 def _measure_votes(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
     ks = _vote_sizes(config, len(evaluated.sources["train"]))
-    recipe = {"protocol": f"kNN, {config.protocol}"}
+    recipe = {
+        "protocol": f"kNN, {config.protocol}",
+        "knn_k": list(ks),
+        "knn_t": list(config.knn_t),
+    }
     path = evaluated.result_file("knn", recipe, picture=config.retrieve > 0)
     bank, queries = evaluated.features("train"), evaluated.features("val")
     ks = _up_to(len(bank.labels), ks)
@@ -62,7 +66,7 @@ def _look(config: KnnConfig, evaluated: EvaluatedNetwork) -> dict[str, Any]:
     path = evaluated.result_file("knn", recipe, picture=config.retrieve > 0)
     bank = evaluated.features("train")
     figures = figures_without_labels(evaluated, bank)
-    result = {**recipe, **evaluated.settings(), "unlabeled": figures}
+    result = {**recipe, **evaluated.settings(), "unlabeled": figures, "drawn": config.retrieve}
     conditions = {name: result[name] for name in ("features", "size")}
     title = f"{config.checkpoint}:\nWithout labels, {evaluated.images_used()}"
     print_table(title, in_words(figures), conditions)
@@ -91,8 +95,6 @@ def _vote_sizes(config: KnnConfig, bank: int) -> tuple[int, ...]:
         ks = tuple(k for k in ks if k <= bank)
         logger.info("kNN at k %s: the bank holds %d images", _listed(ks), bank)
     _check_bank("knn_k", max(ks), bank)
-    if min(ks) < 1:
-        raise ValueError(f"knn_k: got {min(ks)} neighbors, expected 1 or more")
     return ks
 
 

@@ -22,6 +22,8 @@ from mgd_ssl.training.checkpoint import save_checkpoint
 from mgd_ssl.training.logging import logger, start_logging
 from mgd_ssl.training.schedules import LearningRate
 
+TRIED = "learning_rates"  # of a result: those that the cached protocol chose from
+
 
 def run(config: LinearEvalConfig) -> dict[str, Any]:
     """Measure, print and write the JSON; returns its content."""
@@ -38,7 +40,8 @@ def run(config: LinearEvalConfig) -> dict[str, Any]:
     figures = measure(config, evaluated)
     result = {**recipe, **evaluated.settings(), **figures}
     shown = {k: figures[k] for k in ("top1", "top5")}
-    settings = {k: result[k] for k in ("features", "learning_rate", *recipe) if k != "protocol"}
+    named = [name for name in recipe if name not in ("protocol", TRIED)]
+    settings = {k: result[k] for k in ("features", "learning_rate", *named)}
     for warning in figures.get("warnings", ()):
         logger.warning("%s", warning)
     title = f"{config.checkpoint}:\nLinear accuracy, percent, {evaluated.images_used()}"
@@ -68,7 +71,7 @@ def _with_batch(config: LinearEvalConfig, images: int) -> LinearEvalConfig:
 
 def _recipe(config: LinearEvalConfig) -> dict[str, Any]:
     """Protocol and its settings, without the learning rate that the cached protocol chooses."""
-    own: dict[str, Any] = {"holdout": config.holdout}
+    own: dict[str, Any] = {"holdout": config.holdout, TRIED: list(config.learning_rates)}
     if config.protocol == "moco":
         own = {"learning_rate": config.lr, "schedule": list(config.schedule)}
     shared = ("epochs", "batch_size", "weight_decay", "seed")

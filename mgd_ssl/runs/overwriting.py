@@ -3,14 +3,13 @@
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mgd_ssl.files import require_writable
 from mgd_ssl.settings.run import UnnamedDirectory
 
-IDENTITY = ("protocol", "checkpoint", "data")  # two results that share these measure the same
 CHANGING = ("sha256",)  # the same command, on a checkpoint that has changed, measures it again
 
 
@@ -50,7 +49,7 @@ def check_result_file(out: Path, result: Mapping[str, Any], *, picture: bool = F
         ValueError: says what the file holds, or that it cannot be written.
     """
     require_writable(out)
-    if held := difference(out, result, IDENTITY):
+    if held := difference(out, result) or _lost(out, picture):
         raise _refusal(out, held)
     if picture and _has_unknown_picture(out):
         raise _refusal(out.with_suffix(".png"), "a picture that does not belong to a result")
@@ -111,25 +110,27 @@ def choose_result_file(
     return next(
         path
         for path in itertools.chain([first], others)
-        if not (difference(path, result) or (picture and _has_unknown_picture(path)))
+        if not (difference(path, result) or _lost(path, picture))
+        and not (picture and _has_unknown_picture(path))
     )
 
 
-def difference(path: Path, result: Mapping[str, Any], names: Iterable[str] = ()) -> str:
+def difference(path: Path, result: Mapping[str, Any]) -> str:
     """What a file holds that a result must not be written over; empty if it may be.
+
+    Settings that only one of two results has are not compared, nor are the digests of the measured
+    files.
 
     Args:
         path: of the file, which may be missing or empty.
         result: protocol and settings of the new result.
-        names: of those that must be equal where both results have them. [all but the digests of
-            the measured files]
     """
     if not path.exists() or (path.is_file() and not path.stat().st_size):
         return ""
     earlier = _read_result(path)
     if not earlier:
         return "something else than a result"
-    for name in [n for n in names or result if n in earlier and n not in CHANGING]:
+    for name in [n for n in result if n in earlier and n not in CHANGING]:
         old, new = (_comparable(name, content.get(name)) for content in (earlier, result))
         if old != new:
             return f"a result of another measurement ({name} {old}, now {new})"
@@ -152,6 +153,17 @@ def _comparable(name: str, value: object) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
+def _lost(path: Path, picture: bool) -> str:
+    """What a result without a picture would lose of one with a picture; empty if nothing."""
+    return "" if picture or not _is_drawn(path) else "a result with pictures of neighbors"
+
+
 def _has_unknown_picture(result: Path) -> bool:
     """Whether there is a PNG next to a result without a picture."""
-    return result.with_suffix(".png").exists() and "retrieval" not in _read_result(result)
+    return result.with_suffix(".png").exists() and not _is_drawn(result)
+
+
+def _is_drawn(path: Path) -> bool:
+    """Whether a file holds a result with a picture."""
+    result = _read_result(path) if path.exists() else {}
+    return "retrieval" in result or bool(result.get("drawn"))

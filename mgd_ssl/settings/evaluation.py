@@ -108,6 +108,8 @@ class KnnConfig(EvaluationConfig):
                 "expected one or more of --knn-k and --knn-t, --retrieve 0 or more, --neighbors "
                 "1 or more"
             )
+        if min(self.knn_k) < 1:
+            raise ValueError(f"knn_k: got {min(self.knn_k)} neighbors, expected 1 or more")
         if min(self.knn_t) <= 0:
             raise ValueError(f"knn_t: got {min(self.knn_t)}, expected above 0")
 

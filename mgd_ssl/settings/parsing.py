@@ -24,6 +24,7 @@ from mgd_ssl.settings.config_file import (
     withhold,
 )
 from mgd_ssl.settings.effects import refusal, refuse_without_effect, unread
+from mgd_ssl.settings.implied import replaced_entries, without
 from mgd_ssl.settings.methods import METHODS
 from mgd_ssl.settings.options import places
 from mgd_ssl.settings.other_names import refuse_other_names
@@ -72,6 +73,11 @@ def parse(config: type[T], prog: str, argv: Sequence[str] | None = None) -> T:
     said = _said(first, widest, words, content) if first else {}
     require_own_words(options_in(widest, words), withheld, place)
     told = config.told(said)
+    replaced = _replaced_entries(
+        config, overlay(widest, content, place), content, said, words, told
+    )
+    content = without(content, replaced)
+    said = {name: value for name, value in said.items() if name not in replaced}
     defaults = config.recipe({**told, **said})
     if helps and HELP_ALL not in words:
         print(short_help(overlay(defaults, content, place), prog, _whose(config, said, defaults)))
@@ -143,6 +149,23 @@ def _read_for_help(read: Callable[..., T], widest: T, words: Sequence[str]) -> T
         with contextlib.suppress(SystemExit):
             return read(widest, attempt, quiet=True)
     return None
+
+
+def _replaced_entries(
+    config: type[Settings],
+    filed: Settings,
+    content: Mapping[str, Any],
+    said: Mapping[str, Any],
+    words: Sequence[str],
+    told: Mapping[str, Any],
+) -> set[str]:
+    """Entries of a file that are the defaults of what the words choose anew."""
+    values, own = _leaves(filed), options_in(filed, words)
+    return replaced_entries(
+        {name: values[name] for name in entries(content) if name in values},
+        {name: value for name, value in said.items() if name in own},
+        lambda choice: _leaves(config.recipe({**told, **choice})),
+    )
 
 
 def _whose(config: type[T], said: Mapping[str, Any], defaults: T) -> str:

@@ -156,6 +156,12 @@ class PretrainConfig(ImageRunConfig):
         self.objective.check()
         self.evaluation.check()
         require_least(self.loader, size=1)
+        warmup, epochs = self.optim.warmup_epochs or 0, self.optim.epochs
+        if warmup >= epochs:
+            raise ValueError(
+                f"warmup_epochs: got {warmup} of {epochs} epochs, expected fewer; give a smaller "
+                "--warmup-epochs or more --epochs"
+            )
         method, teacher = METHODS[self.method], self.teacher.teacher
         needs_teacher = method.needs_teacher or self.mgd.is_matched
         if teacher and not needs_teacher:

@@ -15,6 +15,8 @@ from mgd_ssl.training.restoring import check_average, check_optimizer, restore_m
 from mgd_ssl.training.run_files import CONFIG
 from mgd_ssl.training.same_run import check_same_run
 
+FREQUENCIES = ("knn_every", "health_every", "best")  # options that change no figure
+
 if TYPE_CHECKING:
     from mgd_ssl.training.run import TrainingRun
 
@@ -63,6 +65,19 @@ def read_everywhere(checkpoints: Path) -> dict[str, Any] | None:
     return content
 
 
+def _measured_alike(run: "TrainingRun[Any, Any]", content: dict[str, Any]) -> bool:
+    """Whether figures of the checkpoint can be compared with the run's; says where they cannot."""
+    before, now = (
+        config.get("evaluation", {}) for config in (content["config"], saved(run.config))
+    )
+    differ = [name for name in now if name in before and before[name] != now[name]]
+    differ = [name for name in differ if name not in FREQUENCIES]
+    if differ:
+        others = ", ".join(f"--{name.replace('_', '-')}" for name in differ)
+        logger.info("best.pt is chosen anew from here on: other %s than before", others)
+    return not differ
+
+
 def restore_run(run: "TrainingRun[Any, Any]", content: dict[str, Any]) -> Position:
     """Counterpart of `content_of`, but for the optimizer, which is set up later.
 
@@ -82,7 +97,7 @@ def restore_run(run: "TrainingRun[Any, Any]", content: dict[str, Any]) -> Positi
         restore_module(run.task.distiller, state, last, "distiller")
     check_optimizer(run.optimizer, content["optimizer"], last)
     progress = content["progress"]
-    if progress.get("metric", type(run).metric) == run.metric:
+    if progress.get("metric", type(run).metric) == run.metric and _measured_alike(run, content):
         run.best = progress["best"]
     summed = LossSums(**progress.get("summed", {}))
     position = Position(progress["epoch"], progress["step"], summed)

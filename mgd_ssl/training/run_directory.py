@@ -30,6 +30,7 @@ from mgd_ssl.training.run_files import (
     written,
 )
 
+TRIES = 3  # to lock a file that others delete
 HELD: WeakSet[IO[str]] = WeakSet()  # locks of this process
 
 
@@ -107,13 +108,25 @@ class RunDirectory:
             path.unlink()
 
     def _acquire(self) -> None:
-        if self._lock:
-            return
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        self._lock = os.fdopen(os.open(self.path / LOCK, flags, 0o666), "r+")
-        HELD.add(self._lock)
+        """Lock the file LOCK; anew where another run that gave the directory back deleted it."""
+        for _ in range(TRIES):
+            if self._lock and self._is_there(self._lock):
+                return
+            self.close()
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            self._lock = os.fdopen(os.open(self.path / LOCK, flags, 0o666), "r+")
+            HELD.add(self._lock)
+            self._take(self._lock)
+
+    def _is_there(self, lock: IO[str]) -> bool:
+        """Whether the file that is locked still lies in the directory."""
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(lock.fileno()), (self.path / LOCK).lstat())
+        return False
+
+    def _take(self, lock: IO[str]) -> None:
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES):
                 logger.warning(

@@ -46,7 +46,7 @@ def small_parts(monkeypatch: Patch) -> None:
         (["--teacher-taps", "last=nowhere"], "nowhere"),
         (["--method", "mgd", "--cache-views", "1", "--moco-k", "16"], "got 1 view of each image"),
         (["--best", "labels"], "no kNN accuracy is measured"),
-        (["--warmup-epochs", "3"], "warmup: got 3 of 3 epochs"),
+        (["--warmup-epochs", "3"], "warmup_epochs: got 3 of 3 epochs, expected fewer; give a"),
     ],
 )
 def test_bad_options_are_refused_and_no_run_is_begun(

@@ -12,7 +12,7 @@ from PIL import Image
 from mgd_ssl.commands import duplicates
 from mgd_ssl.data import ArraySource, open_source
 from mgd_ssl.data.decoding import Picture
-from mgd_ssl.data.duplicates import Pair, find_duplicates, look
+from mgd_ssl.data.duplicates import Pair, cells_of, find_duplicates, look
 
 
 def picture(seed: int, side: int = 120) -> Image.Image:
@@ -27,16 +27,20 @@ def jpeg(image: Image.Image, quality: int) -> Image.Image:
     return Image.open(buffer)
 
 
+def look_of(image: Image.Image) -> np.ndarray:
+    return look(cells_of(Picture.of(image.convert("RGB"))))
+
+
 def bits(first: Image.Image, second: Image.Image) -> int:
-    looks = [look(Picture.of(image.convert("RGB"))) for image in (first, second)]
+    looks = [look_of(image) for image in (first, second)]
     return int(np.unpackbits(looks[0] ^ looks[1]).sum())
 
 
 def test_the_look_compares_cells_with_those_to_the_right_and_below() -> None:
     ramp = np.tile(np.arange(0, 90, 10, dtype=np.uint8), (9, 1))
-    right = np.unpackbits(look(Picture.of(Image.fromarray(ramp).convert("RGB"))))
+    right = np.unpackbits(look_of(Image.fromarray(ramp)))
     assert right.tolist() == [1] * 64 + [0] * 64
-    down = np.unpackbits(look(Picture.of(Image.fromarray(ramp.T.copy()).convert("RGB"))))
+    down = np.unpackbits(look_of(Image.fromarray(ramp.T.copy())))
     assert down.tolist() == [0] * 64 + [1] * 64
 
 
@@ -91,6 +95,16 @@ def test_the_nearest_is_the_one_that_comparing_all_pairs_finds() -> None:
         distances = [bits(mine.read(pair.index), theirs.read(other)) for other in range(20)]
         assert pair.distance == min(distances) == distances[pair.other]
     assert len(found.near) == 15
+
+
+def test_flat_pictures_of_other_brightness_are_no_duplicates() -> None:
+    """They have the same look, of no bits; a copy is found behind many of that look."""
+    levels = np.arange(0, 250, 25, dtype=np.uint8)
+    mine, theirs = (
+        ArraySource(np.broadcast_to(v[:, None, None, None], (len(v), 40, 40, 3)).copy())
+        for v in (levels + 12, np.append(levels, np.uint8(38)))
+    )
+    assert find_duplicates(mine, theirs).near == [Pair(1, 10, 0)]
 
 
 def test_images_in_shards_are_compared_with_those_of_folders(folder: Path) -> None:

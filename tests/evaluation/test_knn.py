@@ -181,8 +181,9 @@ def test_sweep_agrees_with_the_formula_and_with_single_settings(
     assert 20 < found[-1]["top1"] < found[-1]["top5"] < 100
 
 
-def test_a_tiny_temperature_does_not_overflow() -> None:
-    found = knn_accuracy(BANK, LABELS, BANK, LABELS, 4, 1e-3)
+@pytest.mark.parametrize("temperature", [1e-3, 1e-50])  # the second is 0 in float32
+def test_a_tiny_temperature_lets_the_nearest_alone_vote(temperature: float) -> None:
+    found = knn_accuracy(BANK, LABELS, BANK, LABELS, 4, temperature)
     assert found == {"top1": 100.0, "top5": 100.0}
 
 

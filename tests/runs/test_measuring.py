@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from image_files import class_tree
-from tiny_runs import arguments, read_last, read_rows
+from tiny_runs import arguments, read_last, read_rows, stop_at
 
 from mgd_ssl.commands import pretrain
 from mgd_ssl.runs.pretrain import PretrainRun
@@ -129,6 +129,31 @@ def test_best_is_chosen_without_labels_unless_they_are_asked_for(
     assert pretrain.main([*argv, "--resume"]) == 0  # at the end already
     content = read_last(tmp_path / "run")
     assert content["progress"]["best"] == {1: 60.0, 2: 0.9, 3: -math.inf}[epoch]
+
+
+@pytest.mark.parametrize(("k", "epoch"), [("3", 1), ("5", 3)])
+def test_figures_of_another_measurement_are_not_compared(
+    tmp_path: Path,
+    folder: Path,
+    teacher: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    k: str,
+    epoch: int,
+) -> None:
+    """A run that is stopped in its second epoch and goes on with another k."""
+    class_tree(folder / "val", {"a": 8, "b": 8})
+    top1 = FIGURES["val_knn_top1"]
+    monkeypatch.setattr(PretrainRun, "measure", lambda self, epoch: {"val_knn_top1": top1[epoch]})
+    more = ["--limit", "32", "-j", "0", "--epochs", "3", "--method", "mgd-plus", "--knn-every", "1"]
+    argv = [str(folder), *arguments(tmp_path / "run", teacher, *more), "--best", "labels"]
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert pretrain.main([*argv, "--knn-k", "3"]) == 143
+    assert pretrain.main([*argv, "--knn-k", k, "--resume"]) == 0
+    content = torch.load(tmp_path / "run" / "checkpoints" / "best.pt", weights_only=True)
+    assert content["epoch"] == epoch
+    said = (tmp_path / "run" / "train.log").read_text()
+    assert ("best.pt is chosen anew from here on: other --knn-k" in said) == (epoch == 3)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,31 @@ def test_results_on_another_data_set_stand_beside_the_first(
     assert {p.name for p in checkpoint.parent.glob("*.png")} == {"last.pt.knn.png"}
 
 
+def test_another_vote_stands_beside_the_first_and_neighbors_are_kept(
+    checkpoint: Path, capsys: Capture
+) -> None:
+    first, second, third = (checkpoint.with_name(f"last.pt.knn{n}.json") for n in ("", "-2", "-3"))
+    out = checkpoint.with_name("out.json")
+    assert knn(checkpoint, *FEW, "--retrieve", 1) == 0
+    for other in (("--knn-k", 3), ("--knn-t", 0.5)):
+        assert knn(checkpoint, *FEW, *other) == 0
+    assert "retrieval" in json.loads(first.read_text())
+    assert json.loads(second.read_text())["knn_k"] == [3]
+    assert json.loads(third.read_text())["knn_t"] == [0.5]
+    assert {p.name for p in checkpoint.parent.glob("*.png")} == {"last.pt.knn.png"}
+    for drawn, status in ((1, 0), (1, 0), (0, 1)):
+        assert knn(checkpoint, *FEW, "--retrieve", drawn, "--out", out) == status
+    assert f"{out} holds a result with pictures of neighbors" in capsys.readouterr().err
+
+
+def test_other_rates_of_the_probe_stand_beside_the_first(checkpoint: Path) -> None:
+    few = [str(checkpoint), "--limit", "60", "--limit-val", "20", "-j", "0", "--epochs", "1"]
+    for rates in (["0.1", "1"], ["0.1"]):
+        assert linear_eval.main([*few, "--learning-rates", *rates]) == 0
+    found = checkpoint.parent.glob("*.json")
+    assert sorted(json.loads(p.read_text())["learning_rates"] for p in found) == [[0.1], [0.1, 1]]
+
+
 def test_another_recipe_of_the_probe_stands_beside_the_first(checkpoint: Path) -> None:
     few = [str(checkpoint), "--limit", "60", "--limit-val", "20", "-j", "0"]
     for epochs in ("2", "1", "2"):
@@ -85,9 +110,13 @@ def test_out_is_written_again_for_the_same_measurement_alone(
 ) -> None:
     out = tmp_path / "knn.json"
     out.touch()  # as mktemp leaves it
-    for size in (32, 28):
-        assert knn(checkpoint, *FEW, "--out", out, "--size", size) == 0
+    for _ in range(2):
+        assert knn(checkpoint, *FEW, "--out", out) == 0
     before = out.read_bytes()
+    for other in (("--size", 28), ("--limit", 30), ("--knn-k", 2)):
+        assert knn(checkpoint, *FEW, *other, "--out", out) == 1
+        name = other[0].strip("-").replace("-", "_")
+        assert f"holds a result of another measurement ({name} " in capsys.readouterr().err
     assert knn(checkpoint, folder, "--knn-k", 1, "--size", 32, "--out", out) == 1
     said = capsys.readouterr().err
     assert f"{out} holds a result of another measurement (data " in said and "with --out" in said

@@ -40,6 +40,22 @@ def test_neighbors_beyond_the_images_that_can_be_decoded_are_left_out_and_that_i
     assert "kNN at k 3, 7: of the bank 7 images were decoded" in capsys.readouterr().err
 
 
+def test_no_neighbors_are_refused_before_anything_is_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert knn_eval.main(["nowhere.pt", "nowhere", "--knn-k", "5", "0"]) == 1
+    assert "knn_k: got 0 neighbors, expected 1 or more" in capsys.readouterr().err
+
+
+def test_images_of_one_class_are_warned_of(
+    data: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (data / "val" / "dog").iterdir():
+        path.unlink()
+    assert knn_eval.main([str(teacher), str(data), *SETTINGS, "--knn-k", "3"]) == 0
+    assert "all val images are of one class" in capsys.readouterr().err
+
+
 def test_votes_are_written_where_no_query_has_its_class_in_the_bank(
     tmp_path: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -318,6 +319,26 @@ def test_a_file_system_without_locks_is_not_in_use(
     monkeypatch.setattr(logging.getLogger("mgd_ssl"), "handlers", [caplog.handler])
     take(tmp_path / "run")
     assert "has no locks" in caplog.text and "no other run uses it" in caplog.text
+
+
+def test_a_lock_that_was_deleted_as_it_was_opened_is_taken_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a run that is given back in between: its file is no longer that of the directory."""
+    run, flock, deleted = write_run(tmp_path / "run"), fcntl.flock, []
+
+    def delete_first(*given: Any) -> None:
+        if not deleted:
+            deleted.append((run / ".lock").unlink())
+        flock(*given)
+
+    monkeypatch.setattr(fcntl, "flock", delete_first)
+    directory = RunDirectory(run)
+    directory.open(resume=True, overwrite=False)
+    assert deleted
+    with pytest.raises(ValueError, match="in use"):
+        take(run, resume=True)
+    directory.close()
 
 
 def test_a_lock_that_is_a_link_is_not_written_to(tmp_path: Path) -> None:
