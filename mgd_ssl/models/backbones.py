@@ -3,7 +3,7 @@
 import difflib
 import importlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Literal, cast
@@ -17,6 +17,7 @@ from mgd_ssl.models.specs import BackboneSpec as BackboneSpec
 from mgd_ssl.models.specs import Options
 from mgd_ssl.models.timm_networks import build_timm, is_timm
 from mgd_ssl.models.torchvision_networks import CLASSIFIERS, build_torchvision, other_task
+from mgd_ssl.models.unfilled import unfilled
 
 # Networks of torchvision that can be made thinner, or whose stem can be made small.
 TORCHVISION = [*RESNETS, "mobilenet_v2", "shufflenet_v2_x1_0"]
@@ -111,7 +112,7 @@ def backbone_shapes(spec: BackboneSpec) -> dict[str, torch.Size]:
 
 def without_memory(spec: BackboneSpec) -> nn.Module:
     """A network without data; the few that need some, and the user's own, have it."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), unfilled_of(spec):
         if ":" not in spec.arch:
             try:
                 with torch.device("meta"):
@@ -119,6 +120,11 @@ def without_memory(spec: BackboneSpec) -> nn.Module:
             except NotImplementedError:  # from one that computes with its values as it is built
                 pass
         return create_backbone(**spec.to_dict())
+
+
+def unfilled_of(spec: BackboneSpec) -> AbstractContextManager[object]:
+    """`unfilled`, but for the user's own network, whose code may do as it likes with its values."""
+    return nullcontext() if ":" in spec.arch else unfilled()
 
 
 @lru_cache

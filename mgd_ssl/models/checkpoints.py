@@ -15,7 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
-from mgd_ssl.models.backbones import create_backbone, create_classifier, without_memory
+from mgd_ssl.models.backbones import (
+    create_backbone,
+    create_classifier,
+    unfilled_of,
+    without_memory,
+)
 from mgd_ssl.models.families import Terms, published_terms, recognize
 from mgd_ssl.models.filling import KeyReport, fill
 from mgd_ssl.models.finding import HEAD_KEY, FoundBackbone, find_backbone
@@ -82,7 +87,8 @@ def load_classifier(
 def _load(path: Path, given: dict[str, Any], *, classifier: bool) -> tuple[nn.Module, KeyReport]:
     found = find_backbone(path, given)
     state, spec = found.state, found.spec
-    with torch.random.fork_rng(devices=[]):  # reading a file draws no random numbers
+    # reading a file draws no random numbers, and gives every parameter its value
+    with torch.random.fork_rng(devices=[]), unfilled_of(spec):
         # what does not fit is refused by its shapes, before memory is taken for what a file says
         network = create_backbone(**spec.to_dict()) if found.fits else without_memory(spec)
         classes = None if found.place.is_projected else _classes(network, state)
