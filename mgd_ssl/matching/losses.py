@@ -92,15 +92,14 @@ def matching_loss(
         full = assignment.device.type == "cpu" and bool((assignment >= 0).all())
     mask = None if full else group_mask(assignment)
 
-    def target(images: slice) -> Tensor:
-        if assignment.shape[1] == 1:  # which every reducer leaves as it is
-            reduced, bound = teacher[images].index_select(1, assignment[:, 0]), grouped_margin[:, 0]
-        else:
-            grouped = gather_groups(teacher[images], assignment)
-            reduced, bound = REDUCERS[reducer](grouped, grouped_margin, mask)
-        return reduced.float() if two_sided else _threshold(reduced, bound)
-
-    return _partial_l2(student, target, two_sided)
+    # No function of its own name: checked shapes would cost a decoration at each call.
+    return _partial_l2(
+        student,
+        lambda images: _reduced(
+            teacher[images], assignment, grouped_margin, mask, reducer, two_sided
+        ),
+        two_sided,
+    )
 
 
 def kd_loss(
@@ -138,6 +137,22 @@ def _check(
         raise ValueError(
             f"matching loss: got reducer {reducer!r}, expected one of {', '.join(REDUCERS)}"
         )
+
+
+def _reduced(
+    teacher: Tensor,
+    assignment: Tensor,
+    margin: Tensor,
+    mask: Tensor | None,
+    reducer: str,
+    two_sided: bool,
+) -> Tensor:
+    """A few images' maps, reduced by group, and their threshold τ where the loss is one-sided."""
+    if assignment.shape[1] == 1:  # which every reducer leaves as it is
+        reduced, bound = teacher.index_select(1, assignment[:, 0]), margin[:, 0]
+    else:
+        reduced, bound = REDUCERS[reducer](gather_groups(teacher, assignment), margin, mask)
+    return reduced.float() if two_sided else _threshold(reduced, bound)
 
 
 def _threshold(target: Tensor, margin: Tensor) -> Tensor:
