@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -58,6 +59,12 @@ def move_whole(written: Path, path: Path) -> None:
     except OSError as error:
         raise write_error(path, error) from error
     _flush_folder(path.parent)
+
+
+def copy_whole(source: Path, path: Path) -> None:
+    """Write another file's bytes; see `write_whole`."""
+    with source.open("rb") as original:
+        write_whole(path, lambda file: shutil.copyfileobj(original, file, 2**20))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

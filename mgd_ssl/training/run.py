@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mgd_ssl import distributed
 from mgd_ssl.fabric import Fabric
+from mgd_ssl.files import copy_whole
 from mgd_ssl.loggers import Loggers
 from mgd_ssl.models import undone_on_error
 from mgd_ssl.settings.config_file import saved
@@ -293,7 +294,11 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
     def _write(self, position: Position) -> None:
         with self.averaged():
             content = content_of(self, position)
+            last, best = (self.directory.checkpoints / name for name in (LAST, BEST))
             if self.is_best:
-                save_checkpoint(self.directory.checkpoints / BEST, content)
+                save_checkpoint(best, content)
             self.export(self.directory.path)
-            save_checkpoint(self.directory.checkpoints / LAST, content)
+            if self.is_best:
+                copy_whole(best, last)
+            else:
+                save_checkpoint(last, content)
