@@ -4,6 +4,7 @@ A process that starts anew imports for five seconds of a core before its first s
 run does when it is killed, or shared by two processes, need none of that.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from multiprocessing import get_context, set_start_method
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ SERVER.set_forkserver_preload(
     ["mgd_ssl.commands", "mgd_ssl.runs.pretrain", "mgd_ssl.runs.classify", "mgd_ssl.detection.run"]
 )
 PATIENCE = 300.0  # seconds
+ROOT = Path(__file__).parents[2]
 
 
 def killed_in_step(step: int, command: str, argv: Sequence[str]) -> None:
@@ -60,6 +63,55 @@ def signalled(
         return process.exitcode or 0, Path(said.name).read_text()
 
 
+class Session:
+    """A command in a process of its own session, as `subprocess.Popen` of its script would be.
+
+    Processes that it starts do start anew, by its script's name and its arguments.
+    """
+
+    def __init__(self, script: str, *argv: str) -> None:
+        listening, said = SERVER.Pipe(duplex=False)
+        self._process = SERVER.Process(target=_lead, args=(said, [script, *argv]))
+        self._process.start()
+        said.close()
+        assert self._process.pid
+        self.pid = self._process.pid
+        self.stdout = os.fdopen(os.dup(listening.fileno()))
+        listening.close()
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.exitcode
+
+    def communicate(self, timeout: float) -> tuple[str, None]:
+        """All else that it and its children say, once they have ended."""
+        until, rest = time.monotonic() + timeout, self.stdout.read()
+        self._process.join(max(0.0, until - time.monotonic()))
+        return rest, None
+
+    def kill(self) -> None:
+        """End it, whatever it is at."""
+        self._process.kill()
+
+
+def _lead(said: Connection, words: list[str]) -> None:
+    os.setsid()
+    for stream in (1, 2):
+        os.dup2(said.fileno(), stream)
+    said.close()
+    sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, closefd=False) for fd in (1, 2))
+    sys.argv[:] = words
+    os.chdir(ROOT)
+    set_start_method(None, force=True)  # see `_run`
+    name = Path(words[0]).stem
+    try:
+        status = import_module(f"mgd_ssl.commands.{name}").main()
+    finally:
+        atexit._run_exitfuncs()  # which such a process leaves out
+    sys.exit(status)
+
+
 def run_on_two(
     command: str, argv: Sequence[str], prepare: Callable[[], object] | None = None, status: int = 0
 ) -> str:
@@ -78,6 +130,11 @@ def run_on_two(
     both = meeting | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "NODE_RANK": "0"}
     places = [both | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
     return _ended([status] * 2, [(command, [*argv], place, prepare) for place in places])
+
+
+def called_apart(function: Callable[[list[str]], object], words: list[str]) -> str:
+    """Call a function of a module in a process of its own; what it said."""
+    return _ended([0], [(function, words, {}, None)])
 
 
 def run_ranks(run_rank: Callable[[int, str], object], folder: Path) -> None:
@@ -101,7 +158,7 @@ def _ended(expected: list[int], jobs: Sequence[tuple[Any, ...]]) -> str:
 
 def _run(
     said: str,
-    command: str,
+    command: str | Callable[[list[str]], object],
     argv: list[str],
     environment: Mapping[str, str],
     prepare: Callable[[], object] | None,
@@ -113,7 +170,9 @@ def _run(
     set_start_method(None, force=True)  # for decoding processes, as in a process that starts anew
     if prepare:
         prepare()
-    sys.exit(import_module(f"mgd_ssl.commands.{command}").main(argv))
+    if isinstance(command, str):
+        command = import_module(f"mgd_ssl.commands.{command}").main
+    sys.exit(command(argv))
 
 
 def _kill_in(place: str, number: int) -> None:

@@ -3,12 +3,12 @@
 import os
 import pty
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from forked import Session
 from PIL import Image
 from tiny_runs import ROOT, STUDENT, start
 
@@ -29,9 +29,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def stop_group(process: subprocess.Popen[str], signum: int, line: str) -> tuple[int, str]:
+def stop_group(process: Session, signum: int, line: str) -> tuple[int, str]:
     """Signal a process and all its children, as a terminal does, once it has said ``line``."""
-    assert process.stdout is not None
     said = ""
     try:
         while line not in said:
@@ -42,13 +41,14 @@ def stop_group(process: subprocess.Popen[str], signum: int, line: str) -> tuple[
         rest, _ = process.communicate(timeout=60)
     finally:
         process.kill()
+    assert process.returncode is not None
     return process.returncode, said + rest
 
 
 def test_an_evaluator_ends_with_one_line(pictures: Path, teacher: Path, tmp_path: Path) -> None:
     options = ["--out", str(tmp_path / "knn.json"), "--size", "640", "-b", "2", "-j", "1"]
     command = ["knn_eval.py", str(teacher), str(pictures), *options, "--knn-k", "1"]
-    process = start(*command, start_new_session=True)
+    process = Session(*command)
     status, said = stop_group(process, signal.SIGINT, "keys:")
     assert status == 130
     assert said.count("interrupted") == 1 and "Traceback" not in said
@@ -62,7 +62,7 @@ def test_a_run_with_workers_says_once_that_it_stops(
     options = ["--method", "moco", "--moco-k", "64", "-b", "16", "--epochs", "500", "-j", "2"]
     options += ["--size", "32", "--knn-every", "0", "-p", "1", "--out", str(tmp_path / "run")]
     command = ["pretrain.py", str(pictures), *STUDENT, *options]
-    process = start(*command, start_new_session=True)
+    process = Session(*command)
     status, said = stop_group(process, signum, "step 1/")
     assert status == 128 + signum, said
     assert said.count(f"stopped by {signum.name}") == 1 and "Traceback" not in said, said

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_runs import arguments, read_last, read_rows, start
+import torch.distributed.run
+from forked import called_apart
+from tiny_runs import ROOT, arguments, read_last, read_rows
 from torch import nn
 
 from mgd_ssl.commands import pretrain
@@ -35,11 +37,13 @@ def free_port() -> str:
         return str(s.getsockname()[1])
 
 
+def torchrun(words: list[str]) -> None:
+    torch.distributed.run.main(words)
+
+
 def test_two_processes_through_torchrun_train_one_run(tmp_path: Path, teacher: Path) -> None:
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port", free_port()]
-    process = start(*launch, "pretrain.py", *arguments(tmp_path / "run", teacher, *TWO))
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
+    words = ["--nproc_per_node=2", "--master_port", free_port(), str(ROOT / "pretrain.py")]
+    called_apart(torchrun, [*words, *arguments(tmp_path / "run", teacher, *TWO)])
     assert_trained(tmp_path / "run")
     assert [row["step"] for row in read_rows(tmp_path / "run")] == [0, 1, 4]  # one rank writes
     assert (tmp_path / "run" / "train.log").read_text().count("epoch 1/1 done") == 1

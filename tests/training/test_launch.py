@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked import run_on_two
-from tiny_runs import arguments, read_last, start
+from forked import Session, run_on_two
+from tiny_runs import arguments, read_last
 
 from mgd_ssl.training import devices
 
@@ -17,7 +17,7 @@ TWO = ("--accelerator", "cpu", "--bn-splits", "1", "--devices", "2")
 FOREVER = (*TWO, "--epochs", "500")
 
 
-def family(process: subprocess.Popen[str]) -> list[int]:
+def family(process: Session) -> list[int]:
     """Living processes of a session other than its first."""
     command = ["ps", "-o", "pid=,stat=", "--sid", str(process.pid)]
     listed = subprocess.run(command, capture_output=True, text=True).stdout
@@ -25,7 +25,7 @@ def family(process: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid, state in found if state[0] not in "ZX" and int(pid) != process.pid]
 
 
-def end_of(process: subprocess.Popen[str]) -> str:
+def end_of(process: Session) -> str:
     """What else is said, once nothing is left of the run."""
     said, _ = process.communicate(timeout=240)
     until = time.monotonic() + 15
@@ -35,10 +35,9 @@ def end_of(process: subprocess.Popen[str]) -> str:
     return said
 
 
-def run_until(line: str, *command: str) -> tuple[subprocess.Popen[str], str]:
+def run_until(line: str, *command: str) -> tuple[Session, str]:
     """A command in a session of its own, and what it has said up to a line."""
-    process, said = start(*command, start_new_session=True), ""
-    assert process.stdout is not None
+    process, said = Session(*command), ""
     while line not in said:
         word = process.stdout.readline()
         assert word, said
@@ -65,7 +64,7 @@ def test_a_killed_process_takes_the_other_with_it_in_one_message(
 def test_a_refusal_is_said_once_and_ends_both(tmp_path: Path) -> None:
     """The batch of 15 is found to be odd by both processes, after they have met."""
     run = arguments(tmp_path / "run", None, *FOREVER, "-b", "15")
-    process = start("pretrain.py", *run, start_new_session=True)
+    process = Session("pretrain.py", *run)
     said = end_of(process)
     assert process.returncode == 1 and said.count("error: ") == 1, said
     assert "batch_size: got 15 on 2 processes" in said
