@@ -22,8 +22,8 @@ PAIRS = [
     ("vit_tiny_patch16_224", "mobilenet_v2", {"layer2", "layer3", "layer4"}),
     ("vit_small_patch14_reg4_dinov2", "shufflenet_v2_x1_0", {"layer2", "layer3", "layer4"}),
 ]
-RUN = ["--size", "64", "--epochs", "1", "-b", "16", "-j", "0", "--knn-every", "0"]
-RUN += ["--health-every", "0", "--mgd-update-images", "16"]
+RUN = ["--size", "64", "--epochs", "1", "-b", "8", "-j", "0", "--knn-every", "0"]
+RUN += ["--health-every", "0", "--mgd-update-images", "8"]
 
 
 def write_teacher(path: Path, arch: str) -> Path:
@@ -34,7 +34,7 @@ def write_teacher(path: Path, arch: str) -> Path:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return class_tree(tmp_path_factory.mktemp("images") / "d", {"a": 16, "b": 16})
+    return class_tree(tmp_path_factory.mktemp("images") / "d", {"a": 8, "b": 8})
 
 
 @pytest.mark.parametrize(("teacher", "student", "stages"), PAIRS)

@@ -160,7 +160,7 @@ def test_the_published_students_learn_from_a_resnet_50(
 ) -> None:
     for split, images in {"train": 4, "val": 1}.items():
         class_tree(tmp_path / "data" / split, {"cat": images, "dog": images})
-    given = [str(tmp_path / "data"), "-j", "0", "-a", arch, "--size", "64", "-b", "4"]
+    given = [str(tmp_path / "data"), "-j", "0", "-a", arch, "--size", "32", "-b", "8"]
     given += ["--epochs", "1"]
     if arch == "mobilenet_v2":  # its expanded maps have other sides than a ResNet's
         given += ["--ignore", "0"]

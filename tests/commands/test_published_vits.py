@@ -17,7 +17,7 @@ from mgd_ssl.commands import pretrain
 from mgd_ssl.models import load_backbone
 
 pytest.importorskip("timm")
-FEW = ["-b", "8", "-j", "0", "--epochs", "2"]
+FEW = ["-b", "4", "-j", "0", "--epochs", "2"]
 
 
 def write_dinov2(folder: Path) -> Path:
@@ -34,9 +34,9 @@ def write_dinov3(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 images without labels, 8 of which a run holds out."""
+    """12 images without labels, 4 of which a run holds out."""
     root = tmp_path_factory.mktemp("images")
-    for i in range(24):
+    for i in range(12):
         save(root / f"{i}.png", photo(i))
     return root
 
