@@ -92,6 +92,18 @@ def cached(data: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) 
     return out
 
 
+@pytest.fixture(scope="module")
+def trained(
+    data: Path, teacher: Path, cached: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[int]]:
+    """A run from the cache, and how many images the teacher was shown, each time."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        calls = asked(patch)
+        assert train(data, teacher, cached, run) == 0
+    return run, calls
+
+
 # the answers
 
 
@@ -168,12 +180,8 @@ def test_the_teacher_answers_to_larger_views_of_the_same_crops(
         assert (small - same).abs().mean() < 0.01
 
 
-def test_a_teacher_that_is_cached_is_not_run_in_a_step(
-    tmp_path: Path, data: Path, teacher: Path, cached: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = asked(monkeypatch)
-    assert train(data, teacher, cached, tmp_path / "run") == 0
-    assert sum(calls) <= 8 + 16  # the look at its features, and the comparison with the cache
+def test_a_teacher_that_is_cached_is_not_run_in_a_step(trained: tuple[Path, list[int]]) -> None:
+    assert sum(trained[1]) <= 8 + 16  # the look at its features, and the comparison with the cache
 
 
 def test_a_held_out_share_leaves_each_image_its_own_answers(
@@ -207,11 +215,8 @@ def test_the_replacement_of_a_damaged_image_comes_with_its_own_answers(
         assert torch.equal(column[0], column[1])
 
 
-def test_the_cache_sets_the_views_and_the_grid(
-    tmp_path: Path, data: Path, teacher: Path, cached: Path
-) -> None:
-    assert train(data, teacher, cached, tmp_path / "run") == 0
-    config = read_last(tmp_path / "run")["config"]
+def test_the_cache_sets_the_views_and_the_grid(trained: tuple[Path, list[int]]) -> None:
+    config = read_last(trained[0])["config"]
     assert (config["loader"]["size"], config["mgd"]["mgd_grid"]) == (32, 4)
     assert (config["views"]["crop_min"], config["views"]["crop_max"]) == (0.5, 1.0)
 
@@ -220,14 +225,18 @@ def test_the_cache_sets_the_views_and_the_grid(
 
 
 def test_a_cached_run_that_was_stopped_resumes_to_the_same_bits(
-    tmp_path: Path, data: Path, teacher: Path, cached: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    data: Path,
+    teacher: Path,
+    cached: Path,
+    trained: tuple[Path, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert train(data, teacher, cached, tmp_path / "whole") == 0
     with monkeypatch.context() as patch:
         stop_at(4, patch)
         assert train(data, teacher, cached, tmp_path / "run", "--save-every", "1") == 143
     assert train(data, teacher, cached, tmp_path / "run", "--save-every", "1", "--resume") == 0
-    ends = [read_last(tmp_path / name) for name in ("run", "whole")]
+    ends = [read_last(run) for run in (tmp_path / "run", trained[0])]
     for content in ends:
         content.pop("config")
     assert differences(*ends) == []
@@ -435,9 +444,13 @@ def test_a_cache_that_is_cut_short_is_refused_with_what_completes_it(
 
 
 def test_a_changed_part_ends_a_run_as_it_is_first_read_and_costs_no_bit(
-    tmp_path: Path, data: Path, teacher: Path, cached: Path, capsys: Capture
+    tmp_path: Path,
+    data: Path,
+    teacher: Path,
+    cached: Path,
+    trained: tuple[Path, list[int]],
+    capsys: Capture,
 ) -> None:
-    assert train(data, teacher, cached, tmp_path / "whole") == 0
     out = shutil.copytree(cached, tmp_path / "cache")
     changed = part_path(out, 1, 0)
     changed.write_bytes(changed.read_bytes()[:-1] + b"\x55")
@@ -448,7 +461,7 @@ def test_a_changed_part_ends_a_run_as_it_is_first_read_and_costs_no_bit(
     assert again == said
     assert make(data, teacher, out) == 0 and listing(out) == listing(cached)
     assert train(data, teacher, out, tmp_path / "run", "--resume") == 0
-    ends = [read_last(tmp_path / name)["state_dict"] for name in ("run", "whole")]
+    ends = [read_last(run)["state_dict"] for run in (tmp_path / "run", trained[0])]
     assert differences(*ends) == []
 
 
@@ -468,9 +481,13 @@ def test_answers_that_the_teacher_does_not_give_are_refused(
 
 
 def test_a_run_does_not_resume_with_another_cache_or_without(
-    tmp_path: Path, data: Path, teacher: Path, cached: Path, capsys: Capture
+    tmp_path: Path,
+    data: Path,
+    teacher: Path,
+    trained: tuple[Path, list[int]],
+    capsys: Capture,
 ) -> None:
-    assert train(data, teacher, cached, tmp_path / "run") == 0
+    shutil.copytree(trained[0], tmp_path / "run")
     more = tmp_path / "cache"
     assert make(data, teacher, more, "--views", "3") == 0
     said = refused(capsys, train(data, teacher, more, tmp_path / "run", "--resume"))

@@ -43,11 +43,15 @@ def from_folder(tmp_path_factory: pytest.TempPathFactory, folder: Path, teacher:
     return run
 
 
-def test_a_run_from_shards_ends_with_the_same_bits(
-    tmp_path: Path, shards: Path, teacher: Path, from_folder: Path
-) -> None:
-    assert pretrain.main(command(shards, tmp_path / "run", teacher, "-j", "1")) == 0
-    assert_same_end(tmp_path / "run", from_folder)
+@pytest.fixture(scope="module")
+def from_shards(tmp_path_factory: pytest.TempPathFactory, shards: Path, teacher: Path) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "shards"
+    assert pretrain.main(command(shards, run, teacher, "-j", "1")) == 0
+    return run
+
+
+def test_a_run_from_shards_ends_with_the_same_bits(from_shards: Path, from_folder: Path) -> None:
+    assert_same_end(from_shards, from_folder)
 
 
 def test_a_run_begun_on_the_folder_is_finished_on_the_shards(
@@ -60,13 +64,11 @@ def test_a_run_begun_on_the_folder_is_finished_on_the_shards(
 
 
 def test_other_shards_are_no_continuation(
-    tmp_path: Path, shards: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+    shards: Path, teacher: Path, from_shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    assert pretrain.main(command(shards, run, teacher)) == 0
     (shards / "train" / "000001.tar").rename(shards / "train" / "000007.tar")
     try:
-        assert pretrain.main(command(shards, run, teacher, "--resume")) == 1
+        assert pretrain.main(command(shards, from_shards, teacher, "--resume")) == 1
     finally:
         (shards / "train" / "000007.tar").rename(shards / "train" / "000001.tar")
     said = capsys.readouterr().err

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -297,10 +298,27 @@ def raising_at(line: int, file: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def averaged(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> Path:
+def averaged_students(
+    tmp_path_factory: pytest.TempPathFactory, teacher: Path
+) -> tuple[Path, list[dict[str, torch.Tensor]]]:
+    """A run with an average, and the student after each of its steps."""
     run = tmp_path_factory.mktemp("averaged") / "run"
-    assert pretrain.main(averaging(run, teacher)) == 0
-    return run
+    students: list[dict[str, torch.Tensor]] = []
+    update = PretrainRun.update
+
+    def noting(self: PretrainRun) -> None:
+        update(self)
+        students.append(copy.deepcopy(self.task.student.state_dict()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PretrainRun, "update", noting)
+        assert pretrain.main(averaging(run, teacher)) == 0
+    return run, students
+
+
+@pytest.fixture(scope="module")
+def averaged(averaged_students: tuple[Path, list[dict[str, torch.Tensor]]]) -> Path:
+    return averaged_students[0]
 
 
 def averaging(run: Path, teacher: Path, *more: str) -> list[str]:
@@ -333,17 +351,9 @@ def test_the_average_is_what_is_saved_exported_and_measured(averaged: Path, tmp_
 
 
 def test_the_average_is_the_mean_of_the_students_of_all_steps(
-    averaged: Path, tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+    averaged_students: tuple[Path, list[dict[str, torch.Tensor]]],
 ) -> None:
-    students: list[dict[str, torch.Tensor]] = []
-    update = PretrainRun.update
-
-    def noting(self: PretrainRun) -> None:
-        update(self)
-        students.append(copy.deepcopy(self.task.student.state_dict()))
-
-    monkeypatch.setattr(PretrainRun, "update", noting)
-    assert pretrain.main(averaging(tmp_path / "run", teacher)) == 0
+    averaged, students = averaged_students
     weights = [0.5**7, *(0.5 ** (8 - step) for step in range(1, 8))]
     mean = student_of(read_last(averaged))
     for name, value in mean.items():
@@ -386,10 +396,9 @@ def test_other_options_of_the_update_are_no_continuation(
 
 
 def test_a_checkpoint_without_its_average_is_refused_by_name(
-    tmp_path: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, teacher: Path, averaged: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = tmp_path / "run"
-    assert pretrain.main(averaging(run, teacher)) == 0
+    run = Path(shutil.copytree(averaged, tmp_path / "run"))
     content = read_last(run)
     del content["unaveraged"]["student"]["conv1.weight"]
     torch.save(content, run / "checkpoints" / "last.pt")
