@@ -14,7 +14,7 @@ from forked import killed_in_step, run_on_two
 from image_files import class_tree, photo, save
 from safetensors.torch import load_file
 from test_resume import differences
-from tiny_runs import STUDENT, read_last, read_rows
+from tiny_runs import STUDENT, measure_few, read_last, read_rows
 
 from mgd_ssl.commands import classify, export, knn_eval, pretrain
 from mgd_ssl.data import ArraySource
@@ -36,6 +36,11 @@ def options(out: Path, *more: str) -> list[str]:
     epochs = [] if "--epochs" in more else ["--epochs", "2"]
     network = [] if "--student-weights" in more or "--width" in more else STUDENT
     return ["--out", str(out), *network, *SMALL, *epochs, *more]
+
+
+@pytest.fixture
+def few_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    measure_few(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +144,7 @@ def test_a_killed_run_resumes_to_the_same_bits(
     assert differences(left, right) == []
 
 
+@pytest.mark.usefixtures("few_to_measure")
 @pytest.mark.parametrize("reducer", ["sp", "sp_avg", "rd", "sm"])
 def test_every_reducer_trains(tmp_path: Path, supervised: Path, reducer: str) -> None:
     given = options(tmp_path / "run", "--teacher", str(supervised), "--epochs", "1")
@@ -170,6 +176,7 @@ def test_the_published_students_learn_from_a_resnet_50(
     assert len(stages) == (4 if arch == "mobilenet_v1" else 3)
 
 
+@pytest.mark.usefixtures("few_to_measure")
 def test_a_pretrained_student_is_fine_tuned_on_a_share_of_the_labels(
     tmp_path: Path, teacher: Path
 ) -> None:
@@ -187,6 +194,7 @@ def test_a_pretrained_student_is_fine_tuned_on_a_share_of_the_labels(
     assert after["fc.weight"].shape == (10, 64)
 
 
+@pytest.mark.usefixtures("few_to_measure")
 def test_a_classifier_of_the_same_classes_is_trained_on_with_its_norms_awake(
     tmp_path: Path, supervised: Path
 ) -> None:
@@ -230,6 +238,7 @@ def test_a_teacher_of_another_class_count(
     assert f"--student-weights {path}" in message and not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("few_to_measure")
 def test_a_teacher_without_classifier_gives_maps_but_no_logits(
     tmp_path: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -265,6 +274,7 @@ def test_bad_settings_are_refused_before_the_directory_is_taken(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("few_to_measure")
 def test_stage_weights_weigh_the_stages_and_must_fit_them(
     tmp_path: Path, teacher: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -365,6 +375,7 @@ def test_a_run_is_evaluated_where_val_lacks_the_last_class(
     assert "its classifier has 4 classes, the data 3" in said([*given, other], capsys)
 
 
+@pytest.mark.usefixtures("few_to_measure")
 def test_the_matching_begins_where_it_is_told(tmp_path: Path, teacher: Path) -> None:
     matching = ["--mgd-weighing", "start", "--mgd-strength", "0.5"]
     given = ["--teacher", str(teacher), *matching, "-p", "1"]
@@ -375,6 +386,7 @@ def test_the_matching_begins_where_it_is_told(tmp_path: Path, teacher: Path) -> 
     assert all(0.3 < loss < 0.8 for loss in begun)
 
 
+@pytest.mark.usefixtures("few_to_measure")
 def test_logits_alone_need_no_taps(tmp_path: Path, supervised: Path) -> None:
     given = ["--teacher", str(supervised), "--kd", "--no-matching", "--epochs", "1"]
     assert classify.main(options(tmp_path / "run", *given)) == 0

@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+from mgd_ssl.data import ImageSource, subset
 from mgd_ssl.losses import MoCo
 from mgd_ssl.models import create_backbone
+from mgd_ssl.runs import classify
+from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.tasks.task import Teacher
 from mgd_ssl.training.run import TrainingRun
 
@@ -121,6 +124,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Teacher, "forward", note)
     return calls
+
+
+def measure_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let classifiers of this process be measured on 100 images of the embedded thousand."""
+    opened = classify.open_labeled
+
+    def few(config: ClassifyConfig) -> tuple[ImageSource, ImageSource]:
+        train, val = opened(config)
+        return train, subset(val, 100)
+
+    monkeypatch.setattr(classify, "open_labeled", few)
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:

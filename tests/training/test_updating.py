@@ -19,7 +19,7 @@ import torch
 from forked import killed_in_step, run_on_two
 from safetensors.torch import load_file
 from test_resume import differences
-from tiny_runs import arguments, read_last, read_rows
+from tiny_runs import arguments, measure_few, read_last, read_rows
 from torch import nn
 
 from mgd_ssl.commands import classify, knn_eval, pretrain
@@ -139,7 +139,10 @@ def test_smaller_batches_train_otherwise(
     assert farthest(read_last(tmp_path / "run")["state_dict"], whole["state_dict"]) > 1e-2
 
 
-def test_a_classifier_learns_from_a_batch_in_parts(tmp_path: Path) -> None:
+def test_a_classifier_learns_from_a_batch_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure_few(monkeypatch)
     words = ["-a", "timm/convnext_atto", "--width", "1", "--stem", "imagenet", "--limit", "32"]
     words += ["-b", "16", "--epochs", "1"]
     for parts in ("1", "4"):
