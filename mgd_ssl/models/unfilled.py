@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 # What draws a parameter's initial values, and the steps by which a truncated normal is drawn.
-OF_TORCH = ("uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_")
-OF_TORCH = (*OF_TORCH, "xavier_uniform_", "xavier_normal_")
-STEPS = ("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_")
+OF_TORCH = ["uniform_", "normal_", "trunc_normal_", "kaiming_uniform_", "kaiming_normal_"]
+OF_TORCH += ["xavier_uniform_", "xavier_normal_"]
+STEPS = ["uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_"]
 FILLS = frozenset(getattr(nn.init, name) for name in OF_TORCH)
 FILLS |= {getattr(Tensor, name) for name in STEPS}
 
