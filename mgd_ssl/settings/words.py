@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,7 @@ def _takers(settings: Any) -> dict[str, Taker]:
     return found
 
 
+@cache
 def _taker(hint: Any) -> Taker:
     reader = reader_of(hint)
     if PrimitiveTypeInfo.make(hint, set()).type is bool:
