@@ -35,9 +35,9 @@ from mgd_ssl import stages
 from mgd_ssl.commands import cache, pretrain
 from mgd_ssl.training import distillation
 
-VIT, SIZE = "vit_tiny_patch16_224", "64"
-RESNET = ("-a", "resnet18", "--width", "0.25", "--size", SIZE)
-MOBILE = ("-a", "mobilenetv3_small_050", "--size", SIZE)
+VIT = "vit_tiny_patch16_224"
+RESNET = ("-a", "resnet18", "--width", "0.25")
+MOBILE = ("-a", "mobilenetv3_small_050")
 TOKENS = ("-a", VIT)
 ALONE = ("--method", "moco")
 SIMREG = ("--method", "simreg", "--regression-head", "linear")
@@ -75,7 +75,9 @@ def main() -> None:
     parser.add_argument("teacher", type=Path)
     parser.add_argument("--teacher-arch", default="", help="where the file does not show it")
     parser.add_argument("--out", type=Path, default=Path("runs/any_teacher"))
+    parser.add_argument("--size", default="64", help="side of a student's images, in pixels")
     parser.add_argument("--epochs", default="6")
+    parser.add_argument("--views", help="of each image in a cache [so many as epochs]")
     parser.add_argument("-b", "--batch", default="0", help="images in a step; 0 is found")
     parser.add_argument("--optimizer", default="muon", help="of pretrain.py")
     parser.add_argument("--vit-epochs", default="30")
@@ -87,6 +89,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", type=int, help="these rows alone, from 0")
     parser.add_argument("--only", help=argparse.SUPPRESS)  # NAME@SEED, of one job
     options = parser.parse_args()
+    options.views = options.views or options.epochs
     if options.only:
         name, _, seed = options.only.rpartition("@")
         run_rows([Row(name, (), (int(seed),))], lambda r, s: run(r.name, s, options), options.out)
@@ -95,7 +98,7 @@ def main() -> None:
     start(["conv teacher@0", "ViT teacher@0"], options)
     for teacher, words, _ in map(ROWS.__getitem__, names):
         if teacher:
-            cached(teacher, options.vit_size if VIT in words else SIZE, options)
+            cached(teacher, size_of(words, options), options)
     jobs = [f"{name}@{seed}" for seed in range(options.seeds) for name in names]
     start(jobs, options)
     table = [Row("conv teacher", ()), Row("ViT teacher", ())]
@@ -125,18 +128,23 @@ def run(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Train one student, or the ViT, and measure it; or measure the convolutional teacher."""
     if name == "conv teacher":
         named = ("--arch", options.teacher_arch) if options.teacher_arch else ()
-        return measure(name, options.teacher, SIZE, options, named)
+        return measure(name, options.teacher, options.size, options, named)
     if name == "ViT teacher":
         out = train(name, seed, "conv", TOKENS, options, options.vit_epochs)
         return measure(name, out / "student.safetensors", options.vit_size, options)
     teacher, words, change = ROWS[name]
-    size = options.vit_size if VIT in words else SIZE
+    size = size_of(words, options)
     if teacher:
         words = (*words, "--teacher-cache", str(cached(teacher, size, options)))
     with planned(change):
         out = train(name, seed, teacher, words, options, options.epochs)
     speed = last_figures(out, ["images_per_second"])
     return measure(f"{name}-{seed}", out / "student.safetensors", size, options) | speed
+
+
+def size_of(words: tuple[str, ...], options: argparse.Namespace) -> str:
+    """Side of a student's images, in pixels."""
+    return str(options.vit_size if VIT in words else options.size)
 
 
 def taught(teacher: str, options: argparse.Namespace) -> list[str]:
@@ -155,7 +163,7 @@ def cached(teacher: str, size: str, options: argparse.Namespace) -> Path:
     folder: Path = options.out / f"cache of {teacher} at {size}"
     if not (folder / "cache.json").exists():
         words = [str(options.data), *taught(teacher, options), "--size", size]
-        words += ["--views", options.epochs, "--out", str(folder), "-j", options.workers]
+        words += ["--views", options.views, "--out", str(folder), "-j", options.workers]
         words += ["--precision", options.precision, "--channels-last"]
         run_command(cache.main, words)
     return folder
@@ -168,8 +176,8 @@ def train(
     out: Path = options.out / f"run {name}-{seed}"
     argv = [str(options.data), *words, "-b", options.batch, "-j", options.workers, "--epochs", n]
     argv += ["--precision", options.precision, "--optimizer", options.optimizer]
-    argv += ["--size", options.vit_size] if VIT in words else []
-    argv += ["--knn-every", "0", "--health-every", "0", "--seed", str(seed), "--out", str(out)]
+    argv += ["--size", size_of(words, options), "--seed", str(seed), "--out", str(out)]
+    argv += ["--knn-every", "0", "--health-every", "0"]
     argv += taught(teacher, options)
     run_command(pretrain.main, [*argv, "--resume"])
     return out

@@ -23,7 +23,6 @@ OWN_WORDS: dict[str, Callable[[Any], bool]] = {
 }
 MOST_SEED = 2**63 - 1  # torch's, NumPy's and this project's generators all take it
 COMMAND = "command"  # the entry that says which command wrote a file
-HINTS = dict[type, Mapping[str, Any]]()  # found once: a command reads its words twice
 DATA = "data"  # the option that takes one place or several
 READ = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
 
@@ -187,16 +186,9 @@ def _check(name: str, value: Any) -> Any:
         return value
 
 
-def hints_of(kind: type) -> Mapping[str, Any]:
-    """Name and type of a dataclass's fields, with what they are marked with."""
-    if kind not in HINTS:
-        HINTS[kind] = typing.get_type_hints(kind, include_extras=True)
-    return HINTS[kind]
-
-
 def leaves(settings: Any) -> Iterator[tuple[str, Any]]:
     """Name and type of every option, those of the sections too, without their prefix."""
-    hints = hints_of(type(settings))
+    hints = typing.get_type_hints(type(settings), include_extras=True)
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         nested = dataclasses.is_dataclass(value)
@@ -235,7 +227,7 @@ def _section(settings: T, content: Any, place: str, known: list[str]) -> T:
     if not isinstance(content, Mapping):
         what = f"{place.rstrip('.')}: " if place else ""
         raise ValueError(f"{what}got {_shown(content)}, expected settings, as optim: {{lr: 0.1}}")
-    hints = hints_of(type(settings))
+    hints = typing.get_type_hints(type(settings), include_extras=True)
     for key in content:
         if key not in hints:
             raise ValueError(f"unknown entry {place}{key}, expected {_nearest(key, known)}")

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from mgd_ssl.files import write_bytes, write_whole
+from mgd_ssl.files import copy_whole, write_bytes, write_whole
 from mgd_ssl.models import BackboneSpec, backbone_state, read_checkpoint
 from mgd_ssl.settings.run import RunConfig
 from mgd_ssl.training.logging import logger
@@ -20,9 +20,18 @@ LAST, BEST = "last.pt", "best.pt"
 NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-def save_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Save tensors and plain values; see `write_whole`."""
-    write_whole(path, lambda file: torch.save(dict(content), file))
+def save_checkpoint(path: Path, content: Mapping[str, Any], written: Path | None = None) -> None:
+    """Save tensors and plain values; see `write_whole`.
+
+    Args:
+        path: of the file.
+        content: of it.
+        written: a file that holds the same content and is copied, which is faster.
+    """
+    if written:
+        copy_whole(written, path)
+    else:
+        write_whole(path, lambda file: torch.save(dict(content), file))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

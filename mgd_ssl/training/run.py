@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from mgd_ssl import distributed
 from mgd_ssl.fabric import Fabric
-from mgd_ssl.files import copy_whole
 from mgd_ssl.loggers import Loggers
 from mgd_ssl.models import undone_on_error
 from mgd_ssl.settings.config_file import saved
@@ -298,7 +297,4 @@ class TrainingRun(ABC, Generic[Config, AnyTask]):
             if self.is_best:
                 save_checkpoint(best, content)
             self.export(self.directory.path)
-            if self.is_best:
-                copy_whole(best, last)
-            else:
-                save_checkpoint(last, content)
+            save_checkpoint(last, content, written=best if self.is_best else None)
