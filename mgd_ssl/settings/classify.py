@@ -119,7 +119,7 @@ class ClassifyConfig(ImageRunConfig):
         return cls(
             data=said.get("data", ()),
             out=run_directory(said, arch, "classify-"),
-            network=student_network(said, embedded),
+            network=student_network(said, size, embedded),
             teacher=TeacherOptions(
                 said.get("teacher"), teacher_size=usual_teacher_size(said, size, stored=stored)
             ),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # it loads torch
 
 USUAL_SIZE = 224  # side in pixels of the images that published networks are trained on
 LIVE, STORED = 1.5, 2.0  # sides of a teacher's views, of one in training and of one in a cache
+LEAST_STORED = 128  # side in pixels of a view in a cache, also of images that have fewer
 STORED_GRID = 4  # largest side of a map in a cache
 NETWORK = ("arch", "width", "stem", "stem_stride")
 OF_VIEWS = ("crop_min", "crop_max", "flip_p")
@@ -53,7 +54,8 @@ def usual_teacher_size(said: Mapping[str, Any], size: int, *, stored: bool) -> i
     if "teacher_size" in said or said.get("teacher") is None:
         return int(said.get("teacher_size", 0))
     patch = said.get("teacher_patch") or _patch(str(said["teacher"]))
-    found = min((STORED if stored else LIVE) * size, said.get("teacher_own_size", USUAL_SIZE))
+    wanted = max(STORED * size, LEAST_STORED) if stored else LIVE * size
+    found = min(wanted, said.get("teacher_own_size", USUAL_SIZE))
     found = round(found / patch) * patch
     return int(found) if found > size else 0
 
@@ -98,10 +100,8 @@ def told_by(source: Path | None, given: Mapping[str, Any], student: str | None) 
     if told or found.spec.stem == "small":
         told["teacher_own_size"] = told.get("size", 0)
     told["teacher_patch"] = _patch(found.spec.arch)
-    if found.shows_stem and student in TORCHVISION:
-        told["stem"] = found.spec.stem
-        if found.spec.stem == "small":
-            told["stem_stride"] = found.spec.stem_stride
+    if found.shows_stem and found.spec.stem == "small" and student in TORCHVISION:
+        told |= {"stem": "small", "stem_stride": found.spec.stem_stride}
     return told
 
 

@@ -111,8 +111,8 @@ class TeacherOptions:
     teacher_stem_stride: Literal[1, 2] | None = None
     """Stride of the small stem."""
     teacher_size: int = 0
-    """Side of the teacher's views, in pixels. 0: the student's side. Default: 1.5 times that, in
-    a teacher cache twice that, at most the side that the teacher was trained on."""
+    """Side of the teacher's views, in pixels. 0: the student's side. Default: 1.5 times that, in a
+    teacher cache twice that and at least 128, at most the side that the teacher was trained on."""
     teacher_taps: tuple[Tap, ...] = ()
     """Layers to match, one per stage. Default: found automatically."""
 

@@ -126,7 +126,7 @@ class PretrainConfig(ImageRunConfig):
             data=said.get("data", ()),
             out=run_directory(said, arch, suffix="" if name == usual else f"-{name}"),
             method=name,
-            network=student_network(said, embedded),
+            network=student_network(said, size, embedded),
             teacher=TeacherOptions(
                 teacher, teacher_size=usual_teacher_size(said, size, stored=stored)
             ),

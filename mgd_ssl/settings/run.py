@@ -23,6 +23,7 @@ from mgd_ssl.settings.settings import Settings
 # Networks that can be made thinner, and those that can have a stem for small images.
 THINNABLE = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2")
 SMALL_STEMMED = (*THINNABLE, "shufflenet_v2_x1_0")
+LEAST_USUAL_STEM = 48  # pixels of a side, below which a student's stem is the small one
 OptimizerName = Literal["sgd", "adamw", "muon"]
 Weighing = Literal["none", "published", "mean", "start"]
 # Stages that the papers leave out, by the student's architecture.
@@ -228,17 +229,19 @@ class RunConfig(Settings):
         self.optim.check()
 
 
-def student_network(said: Mapping[str, Any], embedded: bool) -> NetworkOptions:
-    """The student by default: thin and for small images on the embedded data, where it can be.
+def student_network(said: Mapping[str, Any], size: int, embedded: bool) -> NetworkOptions:
+    """The student by default: with a stem for small images, and thin on the embedded data.
 
     Args:
         said: the options given; with ``student_weights`` the file says what it holds.
+        size: side of its images in pixels.
         embedded: whether the images are the embedded ones.
     """
     if said.get("student_weights"):
         return NetworkOptions()
     arch = said.get("arch", "resnet18")
-    thin, small = embedded and arch in THINNABLE, embedded and arch in SMALL_STEMMED
+    thin = embedded and arch in THINNABLE
+    small = size < LEAST_USUAL_STEM and arch in SMALL_STEMMED
     stem, stride = ("small", 2) if small else ("imagenet", 1)
     return NetworkOptions(
         "resnet18",

@@ -61,8 +61,7 @@ def check_enlarged(source: ImageSource, size: int) -> None:
     if size >= ENLARGED * side:
         logger.warning(
             "images of %d pixels are enlarged to %d: %.0f times the work for the same content; "
-            "give --size %d (with --stem small where -a has one), and --teacher-size %d if the "
-            "teacher needs it",
+            "give --size %d, and --teacher-size %d if the teacher needs it",
             *(side, size, (size / side) ** 2, side, size),
         )
 

@@ -14,7 +14,7 @@ from mgd_ssl.training.logging import logger
 from mgd_ssl.training.memory import StepMemory, step_memory
 from mgd_ssl.training.training_data import TrainingData
 
-SMALL = 96  # pixels of a side, below which a small stem is the default
+SMALL = 96  # pixels of a side, below which smaller images are not advised
 # Of a control group: its limit, its usage, and what of that it can give back; versions 2 and 1.
 GROUP_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
@@ -148,7 +148,7 @@ def _remedy(need: StepMemory, batch: int, parts: int, free: int, small: bool) ->
         free: bytes for one process.
         small: whether the images are small for the network already.
     """
-    other = "" if small else ", or for small pictures --size 32 --stem small"
+    other = "" if small else ", or for small pictures --size 32"
     while batch % (2 * parts) == 0:
         batch //= 2
         if need.bytes_for(batch // parts) <= WARNED * free:

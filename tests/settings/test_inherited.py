@@ -64,7 +64,23 @@ def test_the_stem_is_read_off_the_shapes_where_the_file_does_not_say_it(tmp_path
     assert seen(told(run, tmp_path)) == (224, "small", 1)
     run = write_run(tmp_path / "b", None)
     assert seen(told(run, tmp_path)) == (224, "imagenet", 1)
-    assert seen(told(run, None))[:2] == (32, "imagenet")
+    assert seen(told(run, None))[:2] == (32, "small")  # as for any images of this size
+
+
+@pytest.mark.parametrize(
+    ("said", "stem"),
+    [
+        ({"size": 47}, ("small", 2)),
+        ({"size": 48}, ("imagenet", 1)),
+        ({"size": 32, "arch": "mobilenetv3_small_050"}, ("imagenet", 1)),  # no rule makes it small
+        ({"size": 32, "stem": "imagenet"}, ("imagenet", 2)),
+        ({"size": 32, "stem_stride": 1}, ("small", 1)),
+    ],
+)
+def test_small_images_bring_a_small_stem(
+    tmp_path: Path, said: dict[str, Any], stem: tuple[str, int]
+) -> None:
+    assert seen(told(write_run(tmp_path / "run", None), tmp_path, **said))[1:] == stem
 
 
 def test_a_teacher_that_shows_no_stem_and_a_student_that_has_one_keep_the_defaults(
@@ -79,13 +95,14 @@ def test_a_teacher_that_shows_no_stem_and_a_student_that_has_one_keep_the_defaul
 @pytest.mark.parametrize(
     ("own", "stem", "said", "live", "stored"),
     [
-        (64, "small", {"size": 24}, 36, 48),  # 1.5 times the student's, and twice
-        (64, "small", {"size": 32}, 48, 64),
-        (64, "small", {"size": 48}, 64, 64),  # at most its own
+        (64, "small", {"size": 24}, 36, 64),  # 1.5 times the student's; at most its own
+        (64, "small", {"size": 48}, 64, 64),
         (64, "small", {"size": 64}, 0, 0),
         (64, "small", {"size": 96}, 0, 0),
         (64, "small", {}, 0, 0),
+        (None, "imagenet", {"size": 32}, 48, 128),  # stored ones have 128 or more
         (None, "imagenet", {"size": 64}, 96, 128),
+        (None, "imagenet", {"size": 80}, 120, 160),  # and twice the student's
         (None, "imagenet", {"size": 160}, 224, 224),  # what published networks have
         (None, "imagenet", {}, 0, 0),
         (None, "small", {"size": 32}, 0, 0),  # its own is not known, and small

@@ -131,7 +131,7 @@ def test_a_step_that_does_not_fit_is_refused_and_the_advice_holds() -> None:
     ) as refusal:
         check_fits(NEED, 256, 2, 2 * GIB, "here", False)
     said = str(refusal.value)
-    assert said.endswith("give -b 16 (0.9 GiB), or for small pictures --size 32 --stem small")
+    assert said.endswith("give -b 16 (0.9 GiB), or for small pictures --size 32")
     assert check_fits(NEED, 16, 2, 2 * GIB, "here", False) == ""
     with pytest.raises(ValueError, match=r"expected more; take a smaller network \(-a, --width\)"):
         check_fits(NEED, 256, 1, 50 * MIB, "here", True)
