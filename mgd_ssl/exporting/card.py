@@ -14,7 +14,7 @@ from mgd_ssl.evaluation.results import versions
 from mgd_ssl.exporting.facts import TrainingFacts, training_facts
 from mgd_ssl.exporting.original import Original
 from mgd_ssl.exporting.target import Target
-from mgd_ssl.reporting.results import HUB, Result, public_name
+from mgd_ssl.reporting.results import HUB, Result, images_in_words, public_name
 
 UNKNOWN = "unknown"
 PARTS = {
@@ -148,9 +148,8 @@ def _figures(original: Original, results: Sequence[Result]) -> Iterator[str]:
     yield "| network | protocol | top-1, percent | images of | images |"
     yield "|---|---|---|---|---|"
     for result in results:
-        images = [f"{result.settings[k]:,} {k.removesuffix('_images')}" for k in _counted(result)]
-        figure = f"{result.top1:.2f}"
-        cells = [result.network, _measure(result), figure, _data(result), " / ".join(images)]
+        figure, images = f"{result.top1:.2f}", images_in_words(result.settings)
+        cells = [result.network, _measure(result), figure, _data(result), images]
         yield f"| {' | '.join(_cell(cell) for cell in cells)} |"
 
 
@@ -160,11 +159,6 @@ def _measuring(original: Original) -> str:
     if original.classes:
         return "This card has none. `mgd-ssl classify DATA --evaluate` measures"
     return "Not measured. `mgd-ssl knn-eval` and `mgd-ssl linear-eval` measure"
-
-
-def _counted(result: Result) -> list[str]:
-    names = ("train_images", "val_images")
-    return [name for name in names if isinstance(result.settings.get(name), int)]
 
 
 def _data(result: Result) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgd_ssl.reporting.groups import Group, Spread, spread
-from mgd_ssl.reporting.results import Result
+from mgd_ssl.reporting.results import Result, images_given, images_in_words
 
 Row = Mapping[str, Any]
 # Files of the same weights, the most relevant first; others come after them by name.
@@ -21,7 +21,7 @@ class Measure:
 
     Attributes:
         words: what was measured, as "kNN accuracy".
-        text: how, as "kNN, moco, k 20, T 0.1, last.pt".
+        text: how, as "kNN, moco, k 20, T 0.1, last.pt, 48 train / 24 val images".
         kind: the protocol; figures of two kinds are never compared.
         conditions: settings that the figure depends on, besides the network.
         figure: in percent.
@@ -133,10 +133,11 @@ def _evaluated(row: Row) -> Measure:
     """An evaluator's figure; last.pt and the export hold the same weights."""
     settings, name = row["settings"], row["checkpoint"]
     shown = [f"{k} {settings[k]}" for k in SHOWN if k in settings]
+    counts = [f"{said} images"] if (said := images_in_words(settings)) else []
     same = CHECKPOINTS[0] if name in CHECKPOINTS[:2] else name
     return Measure(
         f"{row['protocol'].partition(',')[0]} accuracy",
-        ", ".join([row["protocol"], *shown, name, *row["apart"]]),
+        ", ".join([row["protocol"], *shown, name, *counts, *row["apart"]]),
         row["protocol"],
         {**settings, "checkpoint": same},
         Spread(row["top1"]["mean"], row["top1"]["std"], row["seeds"]),
@@ -145,11 +146,15 @@ def _evaluated(row: Row) -> Measure:
 
 
 def _rank(group: Group, row: Row) -> tuple[Any, ...]:
-    """Of the run's own images, at its own k and T, of the most runs, of the last checkpoint."""
+    """Of the run's own images, of the most images, at its own k and T, of the most runs."""
     name, settings, (k, t) = row["checkpoint"], row["settings"], group.first.knn
     place = CHECKPOINTS.index(name) if name in CHECKPOINTS else len(CHECKPOINTS)
-    votes = settings.get("k", 0)
-    size = -float(votes) if isinstance(votes, int | float) else 0.0
-    defaults = settings.get("T", t) != t, settings.get("k", k) != k
-    own = bool(row["apart"]), *reversed(defaults)
-    return *own, -row["top1"]["runs"], place, name, size, str(settings)
+    images = [-count for count in images_given(settings)]
+    others = settings.get("k", k) != k, settings.get("T", t) != t
+    larger = [-_number(settings.get(setting)) for setting in ("k", "epochs")]
+    first = bool(row["apart"]), *images, *others, -row["top1"]["runs"]
+    return *first, place, name, *larger, str(settings)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0

@@ -24,6 +24,7 @@ from mgd_ssl.reporting.charts import (
 from mgd_ssl.reporting.features import FeatureMap, Retrieval
 from mgd_ssl.reporting.groups import Group
 from mgd_ssl.reporting.matching import read_matching
+from mgd_ssl.reporting.results import images_in_words
 from mgd_ssl.reporting.runs import Series
 
 Summary = Mapping[str, Any]
@@ -176,7 +177,7 @@ def _table(first: str, series: Mapping[str, Series]) -> list[list[Any]]:
 
 def vote_curves(groups: Sequence[Summary]) -> Iterator[Picture]:
     """kNN accuracy over k for each temperature, of figures that were measured alike."""
-    found: dict[tuple[str, str], dict[str, Series]] = {}
+    found: dict[tuple[str, str, str], dict[str, Series]] = {}
     for group in groups:
         for row in group["results"]:
             settings = {k: v for k, v in row["settings"].items() if k not in ("k", "T", "size")}
@@ -184,17 +185,19 @@ def vote_curves(groups: Sequence[Summary]) -> Iterator[Picture]:
             if not isinstance(k, int | float) or k <= 0:
                 continue
             alike = str((row["protocol"], row["checkpoint"], sorted(map(str, settings.items()))))
-            lines = found.setdefault((alike, ", ".join([f"T {t}", *row["apart"]])), {})
+            how = ", ".join([f"T {t}", *row["apart"]])
+            lines = found.setdefault((alike, how, images_in_words(settings)), {})
             lines.setdefault(group["name"], {})[float(k)] = row["top1"]["mean"]
             if row["teacher_top1"] is not None:
                 lines.setdefault("teacher", {})[float(k)] = row["teacher_top1"]
     colors = {**_colors(groups), "teacher": TEACHER}
-    for (_, how), lines in found.items():
+    for (_, how, images), lines in found.items():
         series = {name: dict(sorted(values.items())) for name, values in lines.items()}
         if max(map(len, series.values())) > 1:
             title = f"kNN accuracy by k, {how}"
             drawing = line_chart(series, "percent", "k", colors=colors)
-            yield Picture(title, _ends(title, series), drawing, numbers=_table("k", series))
+            of = images and f"{images} images"
+            yield Picture(title, _ends(title, series), drawing, of, _table("k", series))
 
 
 def matching_pictures(group: Summary, runs: Group) -> Iterator[Picture]:

@@ -85,6 +85,22 @@ def _own_data(run: Run) -> Iterator[str]:
     yield from [str(measured)] if measured else []
 
 
+def images_given(settings: Mapping[str, Any]) -> tuple[float, float]:
+    """Numbers of val and of train images of a figure, with those that could not be read."""
+    return _given(settings, "val"), _given(settings, "train")
+
+
+def _given(settings: Mapping[str, Any], split: str) -> float:
+    found = (settings.get(f"{split}_{what}", 0) for what in ("images", "unreadable"))
+    return sum(float(count) for count in found if is_number(count))
+
+
+def images_in_words(settings: Mapping[str, Any]) -> str:
+    """As ``48 train / 24 val``, the images of a figure; empty if they were not counted."""
+    counts = ((split, settings.get(f"{split}_images")) for split in ("train", "val"))
+    return " / ".join(f"{count:,} {split}" for split, count in counts if is_number(count))
+
+
 def _located(data: str) -> list[Path]:
     return [Path(place).expanduser().resolve() for place in data.split(BETWEEN)]
 

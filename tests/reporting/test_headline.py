@@ -198,12 +198,12 @@ def test_the_most_relevant_figure_stands_for_a_protocol(tmp_path: Path) -> None:
     measure(run, 0, "student.safetensors", protocol="linear, cached", knn=[{"top1": 8.0}])
     found = headline([run])
     assert [(p["conditions"], p["bars"][-1]["mean"]) for p in found["panels"]] == [
-        ("kNN, moco, k 20, T 0.1, last.pt", 2.5),  # at the run's own k and T
-        ("linear, cached, student.safetensors", 8.0),  # the last checkpoint
+        ("kNN, moco, k 20, T 0.1, last.pt, 10 val images", 2.5),  # at the run's own k and T
+        ("linear, cached, student.safetensors, 10 val images", 8.0),  # the last checkpoint
     ]
     result.write_text(result.read_text().replace('"k": 20,', '"k": 7,'))
     found = headline([run])
-    assert found["panels"][0]["conditions"] == "kNN, moco, k 200, T 0.1, last.pt"
+    assert found["panels"][0]["conditions"] == "kNN, moco, k 200, T 0.1, last.pt, 10 val images"
     assert found["cautions"] == ["kNN at the default k 20, T 0.1 was not measured."]
 
 
@@ -217,11 +217,31 @@ def test_the_runs_own_images_go_first_and_others_are_named(
     own = {"size": 32, "data": "photos"}
     measure(run, 90.0, **own | other).rename(run / "a.json")
     found = headline([run])["panels"][0]
-    assert found["conditions"] == f"kNN, moco, k 20, T 0.1, last.pt, {said}"
+    assert found["conditions"] == f"kNN, moco, k 20, T 0.1, last.pt, 10 val images, {said}"
     measure(run, 50.0, **own)
     found = headline([run])["panels"][0]
-    assert found["conditions"] == "kNN, moco, k 20, T 0.1, last.pt"
+    assert found["conditions"] == "kNN, moco, k 20, T 0.1, last.pt, 10 val images"
     assert found["bars"][-1]["mean"] == 50.0
+
+
+@pytest.mark.parametrize(("train", "val"), [(10, 5), (10, 24), (100, 5), (9, 24)])
+def test_of_a_quick_and_a_full_measurement_the_full_one_goes_first(
+    tmp_path: Path, train: int, val: int
+) -> None:
+    """More val images count before more train images, as numbers and not as text."""
+    run, alone = write_run(tmp_path / "mgd", None), write_run(tmp_path / "moco", None, **ALONE)
+    for path, full, quick in ((run, 60.0, 80.0), (alone, 50.0, 90.0)):
+        measure(path, quick, train_images=train, val_images=val).rename(path / "a.json")
+        measure(path, full, train_images=48, val_images=24)
+    found = headline([run, alone])
+    assert "mgd is 10.0 points higher in kNN accuracy" in found["sentence"]
+    (panel,) = found["panels"]
+    assert panel["conditions"] == "kNN, moco, k 20, T 0.1, last.pt, 48 train / 24 val images"
+    assert [bar["mean"] for bar in panel["bars"]] == [60.0, 50.0]
+    best = {"train_images": 1_281_167, "val_images": 23, "val_unreadable": 2}
+    measure(run, 61.0, "best.pt", **best)  # of 25 val images
+    said = "kNN, moco, k 20, T 0.1, best.pt, 1,281,167 train / 23 val images"
+    assert headline([run])["panels"][0]["conditions"] == said
 
 
 def test_the_last_checkpoint_and_the_export_hold_the_same_weights(tmp_path: Path) -> None:
@@ -260,7 +280,7 @@ def test_bars_are_of_figures_that_were_measured_alike(tmp_path: Path) -> None:
     (panel,) = headline([mgd, moco, other], [weights, elsewhere])["panels"]
     assert (panel["words"], panel["conditions"]) == (
         "kNN accuracy",
-        "kNN, moco, k 20, T 0.1, last.pt",
+        "kNN, moco, k 20, T 0.1, last.pt, 10 val images",
     )
     bars = [(bar["name"], bar["role"], bar["mean"], bar["seeds"]) for bar in panel["bars"]]
     assert bars == [

@@ -14,7 +14,7 @@ from mgd_ssl.reporting import group_runs, read_runs, summarize
 from mgd_ssl.reporting.charts import Bar, bar_chart
 from mgd_ssl.reporting.document import render
 from mgd_ssl.reporting.features import FeatureMap, Retrieval, cluster, principal
-from mgd_ssl.reporting.pictures import feature_picture, retrieval_picture
+from mgd_ssl.reporting.pictures import feature_picture, retrieval_picture, vote_curves
 
 NASTY = '<script>alert("1")</script> & | `a` *b* $x_1$ _'
 
@@ -144,6 +144,17 @@ def test_settings_are_what_the_run_used(tmp_path: Path) -> None:
         "optim.weight_decay": {"0.0", "found"},
         "precision": {"32", "bf16"},
     }
+
+
+def test_curves_over_k_give_the_number_of_images(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", None)
+    knn = [{"k": k, "temperature": 0.1, "top1": 60.0} for k in (1, 20)]
+    for images in (5, 24):
+        result = {"protocol": "kNN", "checkpoint": "last.pt", "val_images": images, "knn": knn}
+        (run / f"{images}.json").write_text(json.dumps(result))
+    (group,) = summarize("t", group_runs(read_runs([run])))["groups"]
+    captions = [picture.caption for picture in vote_curves([group])]
+    assert sorted(captions) == ["24 val images", "5 val images"]
 
 
 @pytest.mark.parametrize(("mean", "beside"), [(79.0, 80.0), (50.0, 50.0), (100.0, 100.0)])
