@@ -14,7 +14,15 @@ from mgd_ssl.evaluation.results import versions
 from mgd_ssl.exporting.facts import TrainingFacts, training_facts
 from mgd_ssl.exporting.original import Original
 from mgd_ssl.exporting.target import Target
-from mgd_ssl.reporting.results import HUB, Result, images_in_words, public_name
+from mgd_ssl.reporting.results import (
+    COUNTS,
+    HUB,
+    Result,
+    conditions,
+    images_given,
+    images_in_words,
+    public_name,
+)
 
 UNKNOWN = "unknown"
 PARTS = {
@@ -65,9 +73,17 @@ def front_matter(original: Original, target: Target, facts: TrainingFacts) -> di
     entries |= {"datasets": hub} if hub else {}
     figures = [r for r in facts.results if r.network == "student"]
     if figures:
-        results = [_index_entry(figure) for figure in figures]
+        results = [_index_entry(figure) for figure in _of_most_images(figures)]
         entries["model-index"] = [{"name": _title(original), "results": results}]
     return entries
+
+
+def _of_most_images(figures: Sequence[Result]) -> Iterator[Result]:
+    """Of figures that differ only in their numbers of images, the one of the most images."""
+    alike = dict[str, list[Result]]()
+    for figure in figures:
+        alike.setdefault(conditions(figure, without=COUNTS), []).append(figure)
+    yield from (max(some, key=lambda one: images_given(one.settings)) for some in alike.values())
 
 
 def _index_entry(figure: Result) -> dict[str, Any]:
@@ -167,9 +183,10 @@ def _data(result: Result) -> str:
 
 
 def _measure(result: Result) -> str:
-    """Protocol and what decides on the figure, in words."""
-    chosen = {k: result.settings[k] for k in ("k", "T", "size") if k in result.settings}
-    return ", ".join([result.protocol, *(f"{name} {value}" for name, value in chosen.items())])
+    """Protocol and settings in words, but for the data and the numbers of images."""
+    chosen = {k: v for k, v in result.settings.items() if k not in ("data", *COUNTS)}
+    words = (f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+    return ", ".join([result.protocol, *words])
 
 
 def _export(table: Mapping[str, Any]) -> Iterator[str]:

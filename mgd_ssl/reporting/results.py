@@ -1,7 +1,7 @@
 """Results of the evaluators for a run and for its teacher."""
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from mgd_ssl.reporting.subjects import Subject, find_subject, why_outdated
 from mgd_ssl.settings.options import BETWEEN, named
 
 HUB = "hf:"  # before names of data sets on the hub
-MEASUREMENT = ("size", "data", "train_images", "val_images")
-UNREADABLE = ("train_unreadable", "val_unreadable")
+COUNTED, UNREADABLE = ("train_images", "val_images"), ("train_unreadable", "val_unreadable")
+COUNTS = (*COUNTED, *UNREADABLE)  # of images, among a figure's settings
+MEASUREMENT = ("size", "data", *COUNTED)
 RECIPE = ("epochs", "batch_size", "weight_decay", "holdout")
 
 
@@ -83,6 +84,12 @@ def _own_data(run: Run) -> Iterator[str]:
     data, measured = run.setting("data") or [], run.setting("evaluation.eval_data")
     yield named(data if isinstance(data, list) else [data])
     yield from [str(measured)] if measured else []
+
+
+def conditions(result: Result, *, without: Collection[str] = ()) -> str:
+    """The protocol and settings that two results must share to be compared."""
+    settings = sorted((k, str(v)) for k, v in result.settings.items() if k not in without)
+    return f"{result.protocol} {settings}"
 
 
 def images_given(settings: Mapping[str, Any]) -> tuple[float, float]:

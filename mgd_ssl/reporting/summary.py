@@ -15,7 +15,7 @@ from mgd_ssl.reporting.headline import Headline
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 from mgd_ssl.reporting.measures import trained_metric
 from mgd_ssl.reporting.origins import origins, read_provenance
-from mgd_ssl.reporting.results import Result, apart, read_results
+from mgd_ssl.reporting.results import Result, apart, conditions, read_results
 from mgd_ssl.reporting.runs import FOUND, Run, Series
 from mgd_ssl.settings.options import flat, named
 
@@ -180,15 +180,9 @@ def grouped_results(group: Group) -> list[dict[str, Any]]:
         results, _ = read_results(run)
         teachers += [result for result in results if result.network == "teacher"]
         own = [result for result in results if result.network == "student"]
-        for key, result in {f"{r.checkpoint} {_conditions(r)}": r for r in own}.items():
+        for key, result in {f"{r.checkpoint} {conditions(r)}": r for r in own}.items():
             students.setdefault(key, []).append((run.seed, result))  # a copy counts once
     return [_result(group.first, measured, teachers) for measured in students.values()]
-
-
-def _conditions(result: Result, *, without: str = "") -> str:
-    """The protocol and settings that two results must share to be compared."""
-    settings = sorted((k, str(v)) for k, v in result.settings.items() if k != without)
-    return f"{result.protocol} {settings}"
 
 
 def _result(
@@ -196,8 +190,8 @@ def _result(
 ) -> dict[str, Any]:
     """Results under the same conditions, and the teacher's; its images may differ in size."""
     first = measured[0][1]
-    conditions = _conditions(first, without="size")
-    comparable = (t.top1 for t in teachers if _conditions(t, without="size") == conditions)
+    shared = conditions(first, without=["size"])
+    comparable = (t.top1 for t in teachers if conditions(t, without=["size"]) == shared)
     teacher = next(comparable, None)
     top1 = spread((seed, result.top1) for seed, result in measured)
     percent = spread((s, 100 * r.top1 / teacher if teacher else None) for s, r in measured)

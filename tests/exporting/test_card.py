@@ -66,6 +66,40 @@ def test_a_figure_stands_with_the_images_that_it_was_measured_on(run, tmp_path):
     assert "/home/me" not in card.content
 
 
+def test_the_index_has_the_figure_of_the_most_images_and_the_table_all(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    path = copy / "checkpoints/last.pt.knn.json"
+    measured = json.loads(path.read_text())
+    for name, top1, train, val in (
+        ("2", 20.0, 640, 6),
+        ("3", 30.0, 100, 500),
+        ("4", 40.0, 99, 500),
+    ):
+        row = measured["knn"][0] | {"top1": top1}
+        more = {"train_images": train, "val_images": val, "knn": [row]}
+        path.with_name(f"last.pt.knn-{name}.json").write_text(json.dumps(measured | more))
+    card = card_of(copy / "checkpoints/last.pt")
+    (figure,) = card.data.eval_results
+    assert (figure.metric_name, figure.metric_value) == ("kNN, moco, k 5, T 0.1, size 32", 30.0)
+    for images in ("64 train / 50 val", "640 train / 6 val", "100 train / 500 val"):
+        assert card.text.count(f"| {images} |") == 1
+
+
+def test_figures_of_two_recipes_have_two_names_in_the_index(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    path = copy / "checkpoints/last.pt.knn.json"
+    measured = json.loads(path.read_text())
+    del measured["knn"]
+    for epochs in (2, 100):
+        probe = {"protocol": "linear, cached", "epochs": epochs, "weight_decay": 0.0, "top1": 50.0}
+        path.with_name(f"{epochs}.json").write_text(json.dumps(measured | probe))
+    path.unlink()
+    names = [
+        figure.metric_name for figure in card_of(copy / "checkpoints/last.pt").data.eval_results
+    ]
+    assert names == [f"linear, cached, epochs {n}, weight decay 0.0, size 32" for n in (100, 2)]
+
+
 def test_a_card_states_the_crop_of_evaluations(tmp_path):
     torch.manual_seed(0)
     torch.save(create_backbone("resnet18", width=0.125).state_dict(), tmp_path / "own.pt")
