@@ -82,7 +82,8 @@ def _of_most_images(figures: Sequence[Result]) -> Iterator[Result]:
     """Of figures that differ only in their numbers of images, the one of the most images."""
     alike = dict[str, list[Result]]()
     for figure in figures:
-        alike.setdefault(conditions(figure, without=COUNTS), []).append(figure)
+        key = f"{conditions(figure, without=COUNTS)} {figure.seed}"
+        alike.setdefault(key, []).append(figure)
     yield from (max(some, key=lambda one: images_given(one.settings)) for some in alike.values())
 
 
@@ -185,7 +186,10 @@ def _data(result: Result) -> str:
 def _measure(result: Result) -> str:
     """Protocol and settings in words, but for the data and the numbers of images."""
     chosen = {k: v for k, v in result.settings.items() if k not in ("data", *COUNTS)}
-    words = (f"{name.replace('_', ' ')} {value}" for name, value in chosen.items())
+    chosen |= {} if result.seed is None else {"seed": result.seed}
+    words = (
+        f"{name.replace('_', ' ')} {public_name(str(value))}" for name, value in chosen.items()
+    )
     return ", ".join([result.protocol, *words])
 
 

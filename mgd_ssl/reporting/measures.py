@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgd_ssl.reporting.groups import Group, Spread, spread
-from mgd_ssl.reporting.results import Result, images_given, images_in_words
+from mgd_ssl.reporting.results import USUAL, Result, images_given, images_in_words
+from mgd_ssl.settings.options import BETWEEN
 
 Row = Mapping[str, Any]
 # Files of the same weights, the most relevant first; others come after them by name.
 CHECKPOINTS = ("last.pt", "student.safetensors", "best.pt")
 IN_TRAINING = " in training"
 AGREEMENT = "agreement with the teacher"
-SHOWN = ("features", "k", "T", "epochs")  # of an evaluator's settings
+SHOWN = tuple(dict.fromkeys(["features", "k", "T", "epochs", *USUAL]))  # of an evaluator's settings
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,7 @@ def unlike(measure: Measure, others: Sequence[Measure]) -> str:
     nearest = min(kind, key=lambda other: len(measure.differences(other)))
     names = measure.differences(nearest)
     said = [
-        f"{name} is {_said(nearest.conditions.get(name))} instead of "
-        f"{_said(measure.conditions.get(name))}"
-        for name in names[:3]
+        f"{name} is {_said(nearest, name)} instead of {_said(measure, name)}" for name in names[:3]
     ]
     return ", ".join([*said, *("…" for _ in names[3:4])])
 
@@ -90,9 +89,11 @@ def as_measured(measure: Measure, result: Result) -> bool:
     return (measure.kind, here) == (result.protocol, there)
 
 
-def _said(value: object) -> object:
-    """A setting in words; of a list its parts."""
-    return (" + ".join(map(str, value)) or None) if isinstance(value, list) else value
+def _said(measure: Measure, name: str) -> object:
+    """A condition in words; of a list its parts."""
+    value = measure.conditions.get(name, USUAL.get(name))
+    between = BETWEEN if name == "data" else " "
+    return (between.join(map(str, value)) or None) if isinstance(value, list) else value
 
 
 def _trained(group: Group) -> Iterator[Measure]:
@@ -137,7 +138,7 @@ def _evaluated(row: Row) -> Measure:
     same = CHECKPOINTS[0] if name in CHECKPOINTS[:2] else name
     return Measure(
         f"{row['protocol'].partition(',')[0]} accuracy",
-        ", ".join([row["protocol"], *shown, name, *counts, *row["apart"]]),
+        ", ".join([row["protocol"], *shown, name, *counts, *row["apart"], *row["repeated"]]),
         row["protocol"],
         {**settings, "checkpoint": same},
         Spread(row["top1"]["mean"], row["top1"]["std"], row["seeds"]),
@@ -153,7 +154,8 @@ def _rank(group: Group, row: Row) -> tuple[Any, ...]:
     others = settings.get("k", k) != k, settings.get("T", t) != t
     larger = [-_number(settings.get(setting)) for setting in ("k", "epochs")]
     first = bool(row["apart"]), *images, *others, -row["top1"]["runs"]
-    return *first, place, name, *larger, str(settings)
+    unusual = [setting in settings for setting in USUAL]
+    return *first, place, name, *unusual, *larger, str(settings)
 
 
 def _number(value: object) -> float:

@@ -1,7 +1,7 @@
 """Results of the evaluators for a run and for its teacher."""
 
 import glob
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,17 @@ from typing import Any
 from mgd_ssl.reporting.reading import is_number, parse_json, read_text, to_path
 from mgd_ssl.reporting.runs import Run
 from mgd_ssl.reporting.subjects import Subject, find_subject, why_outdated
+from mgd_ssl.settings.evaluation import LEARNING_RATES
 from mgd_ssl.settings.options import BETWEEN, named
 
 HUB = "hf:"  # before names of data sets on the hub
 COUNTED, UNREADABLE = ("train_images", "val_images"), ("train_unreadable", "val_unreadable")
 COUNTS = (*COUNTED, *UNREADABLE)  # of images, among a figure's settings
 MEASUREMENT = ("size", "data", *COUNTED)
-RECIPE = ("epochs", "batch_size", "weight_decay", "holdout")
+RECIPE = ("epochs", "batch_size", "weight_decay", "holdout", "schedule")
+# A figure depends on these settings. A report shows them only if they have other values.
+USUAL = {"features": "pooled", "precision": "32", "exif": True}
+USUAL |= {"train_folder": None, "val_folder": None, "learning_rates": list(LEARNING_RATES)}
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Result:
         top5: in percent; None if it was not measured.
         versions: of the packages that computed it.
         warnings: of the evaluator, why the figure may say little.
+        seed: of a linear probe; None if it is not known.
     """
 
     network: str
@@ -41,6 +46,7 @@ class Result:
     top5: float | None
     versions: Mapping[str, str]
     warnings: Sequence[str] = ()
+    seed: int | None = None
 
 
 def read_results(run: Run) -> tuple[list[Result], list[str]]:
@@ -90,6 +96,11 @@ def conditions(result: Result, *, without: Collection[str] = ()) -> str:
     """The protocol and settings that two results must share to be compared."""
     settings = sorted((k, str(v)) for k, v in result.settings.items() if k not in without)
     return f"{result.protocol} {settings}"
+
+
+def without_copies(results: Iterable[Result]) -> list[Result]:
+    """Results under the same conditions; those of the same seed and figures count once."""
+    return [*{(r.seed, r.top1, r.top5): r for r in results}.values()]
 
 
 def images_given(settings: Mapping[str, Any]) -> tuple[float, float]:
@@ -201,9 +212,9 @@ def _result(content: Mapping[str, Any], row: Any, network: str, file: str) -> Re
     recipe = RECIPE if "holdout" in row else ("learning_rate", *RECIPE)  # a chosen rate may differ
     own |= {name: row[name] for name in recipe if name in row}
     own |= {name: content[name] for name in MEASUREMENT if name in content}
-    own |= {n: content[n] for n in ("features",) if content.get(n, "pooled") != "pooled"}
+    own |= {n: content[n] for n, usual in USUAL.items() if content.get(n, usual) != usual}
     own |= {name: content[name] for name in UNREADABLE if content.get(name)}
-    versions, warnings = content.get("versions"), content.get("warnings")
+    versions, warnings, seed = (content.get(name) for name in ("versions", "warnings", "seed"))
     return Result(
         network=network,
         checkpoint=file,
@@ -213,6 +224,7 @@ def _result(content: Mapping[str, Any], row: Any, network: str, file: str) -> Re
         top5=float(row["top5"]) if _is_percent(row.get("top5")) else None,
         versions=versions if isinstance(versions, dict) else {},
         warnings=[str(w) for w in warnings] if isinstance(warnings, list) else [],
+        seed=seed if isinstance(seed, int) else None,
     )
 
 

@@ -4,10 +4,10 @@ They are rounded here, once, so that the page, the Markdown and the JSON agree.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from statistics import median
-from typing import Any
+from statistics import fmean, median
+from typing import Any, NamedTuple
 
 from mgd_ssl.evaluation.results import versions
 from mgd_ssl.reporting.groups import Group, Spread, compared_settings, spread
@@ -15,7 +15,7 @@ from mgd_ssl.reporting.headline import Headline
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 from mgd_ssl.reporting.measures import trained_metric
 from mgd_ssl.reporting.origins import origins, read_provenance
-from mgd_ssl.reporting.results import Result, apart, conditions, read_results
+from mgd_ssl.reporting.results import Result, apart, conditions, read_results, without_copies
 from mgd_ssl.reporting.runs import FOUND, Run, Series
 from mgd_ssl.settings.options import flat, named
 
@@ -26,6 +26,23 @@ FIRST = (
     *("student_weights", "mgd.mgd_weighing", "mgd.mgd_strength", "mgd.mgd_reducer"),
 )
 SHARES = ("health/neighbor_overlap",)  # shown in percent, as the bars are
+
+
+class Measured(NamedTuple):
+    """A run's results under the same conditions, such as those of several probes."""
+
+    seed: int  # of the run
+    results: Sequence[Result]
+
+    @property
+    def top1(self) -> float:
+        """The mean, in percent."""
+        return fmean(result.top1 for result in self.results)
+
+    @property
+    def top5(self) -> float | None:
+        """The mean, in percent; None if it was not measured."""
+        return _mean(result.top5 for result in self.results)
 
 
 def summarize(
@@ -174,40 +191,61 @@ def _command(run: Run) -> str:
 
 def grouped_results(group: Group) -> list[dict[str, Any]]:
     """Each evaluator's figures of the student, mean and spread over runs, with the teacher's."""
-    students: dict[str, list[tuple[int, Result]]] = {}
+    students: dict[str, list[Measured]] = {}
     teachers: list[Result] = []
     for run in group.runs:
         results, _ = read_results(run)
         teachers += [result for result in results if result.network == "teacher"]
-        own = [result for result in results if result.network == "student"]
-        for key, result in {f"{r.checkpoint} {conditions(r)}": r for r in own}.items():
-            students.setdefault(key, []).append((run.seed, result))  # a copy counts once
+        alike = dict[str, list[Result]]()
+        for result in (result for result in results if result.network == "student"):
+            alike.setdefault(f"{result.checkpoint} {conditions(result)}", []).append(result)
+        for key, found in alike.items():
+            students.setdefault(key, []).append(Measured(run.seed, without_copies(found)))
     return [_result(group.first, measured, teachers) for measured in students.values()]
 
 
-def _result(
-    run: Run, measured: Sequence[tuple[int, Result]], teachers: Sequence[Result]
-) -> dict[str, Any]:
-    """Results under the same conditions, and the teacher's; its images may differ in size."""
-    first = measured[0][1]
-    shared = conditions(first, without=["size"])
-    comparable = (t.top1 for t in teachers if conditions(t, without=["size"]) == shared)
-    teacher = next(comparable, None)
-    top1 = spread((seed, result.top1) for seed, result in measured)
-    percent = spread((s, 100 * r.top1 / teacher if teacher else None) for s, r in measured)
+def _result(run: Run, measured: Sequence[Measured], teachers: Sequence[Result]) -> dict[str, Any]:
+    """Results under the same conditions, and the teacher's."""
+    results = [result for one in measured for result in one.results]
+    first, teacher = results[0], _teacher(results[0], teachers)
+    top1 = spread((one.seed, one.top1) for one in measured)
+    percent = spread((one.seed, 100 * one.top1 / teacher if teacher else None) for one in measured)
     return {
         "checkpoint": first.checkpoint,
         "protocol": first.protocol,
         "settings": dict(first.settings),
         "apart": list(apart(run, first)),
+        "repeated": list(_repeated(measured)),
         "top1": _spread(top1),
-        "top5": _spread(spread((seed, result.top5) for seed, result in measured)),
-        "seeds": [seed for seed, _ in measured],
+        "top5": _spread(spread((one.seed, one.top5) for one in measured)),
+        "seeds": [one.seed for one in measured],
         "teacher_top1": _round(teacher),
         "percent_of_teacher": _spread(percent),
-        "warnings": list(dict.fromkeys(w for _, result in measured for w in result.warnings)),
+        "warnings": list(dict.fromkeys(w for result in results for w in result.warnings)),
         "versions": dict(first.versions),
     }
+
+
+def _teacher(student: Result, teachers: Sequence[Result]) -> float | None:
+    """The teacher's figure under the conditions of a student's; its images may differ in size."""
+    shared = conditions(student, without=["size"])
+    found = [one for one in teachers if conditions(one, without=["size"]) == shared]
+    sized = (one for one in found if one.settings.get("size") == found[0].settings.get("size"))
+    return _mean(one.top1 for one in without_copies(sized))
+
+
+def _repeated(measured: Sequence[Measured]) -> Iterator[str]:
+    """The number of results that a row averages, if a run has several."""
+    results = [result for one in measured for result in one.results]
+    if len(results) > len(measured):
+        seeds = sorted({result.seed for result in results if result.seed is not None})
+        said = f" (seeds {', '.join(map(str, seeds))})" if seeds[1:] else ""
+        yield f"mean of {len(results)} results{said}"
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _matching(run: Run) -> dict[str, Any]:

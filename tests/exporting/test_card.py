@@ -90,14 +90,19 @@ def test_figures_of_two_recipes_have_two_names_in_the_index(run, tmp_path):
     path = copy / "checkpoints/last.pt.knn.json"
     measured = json.loads(path.read_text())
     del measured["knn"]
-    for epochs in (2, 100):
-        probe = {"protocol": "linear, cached", "epochs": epochs, "weight_decay": 0.0, "top1": 50.0}
-        path.with_name(f"{epochs}.json").write_text(json.dumps(measured | probe))
+    for epochs, seed in ((2, 0), (100, 0), (100, 1)):
+        probe = {"protocol": "linear, cached", "epochs": epochs, "seed": seed, "top1": 50.0}
+        path.with_name(f"{epochs}-{seed}.json").write_text(json.dumps(measured | probe))
     path.unlink()
     names = [
         figure.metric_name for figure in card_of(copy / "checkpoints/last.pt").data.eval_results
     ]
-    assert names == [f"linear, cached, epochs {n}, weight decay 0.0, size 32" for n in (100, 2)]
+    recipes = (
+        "epochs 100, size 32, seed 0",
+        "epochs 100, size 32, seed 1",
+        "epochs 2, size 32, seed 0",
+    )
+    assert names == [f"linear, cached, {recipe}" for recipe in recipes]
 
 
 def test_a_card_states_the_crop_of_evaluations(tmp_path):
