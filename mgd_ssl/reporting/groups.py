@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mgd_ssl.reporting.places import comparable
 from mgd_ssl.reporting.runs import Role, Run, Series
-from mgd_ssl.settings.options import flat
 
 # Settings that do not affect the result.
 WITHOUT_EFFECT = ("out", "resume", "overwrite", "print_freq", "save_every", "seed", "logger")
@@ -124,7 +124,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Group runs that differ only in their seed: students first, the best of them before others."""
     found: dict[str, list[Run]] = {}
     for run in runs:
-        key = json.dumps([run.role, compared_settings(run)], sort_keys=True)
+        key = json.dumps([run.role, comparable(compared_settings(run))], sort_keys=True)
         found.setdefault(key, []).append(run)
     groups: list[Group] = []
     for members in found.values():
@@ -163,7 +163,7 @@ def baseline_of(group: Group, groups: Sequence[Group]) -> Group | None:
 
 def differences(group: Group, other: Group) -> list[str]:
     """Names of the settings in which two groups differ, except those of the method."""
-    one, two = (dict(flat(compared_settings(g.first))) for g in (group, other))
+    one, two = (comparable(compared_settings(g.first)) for g in (group, other))
     names = [k for k in dict.fromkeys([*one, *two]) if one.get(k) != two.get(k)]
     others = [name for name in names if name not in FOLLOWS_METHOD]
     return [name for name in others if name.split(".")[0] not in METHOD_SETTINGS]

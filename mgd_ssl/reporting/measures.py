@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mgd_ssl.reporting.groups import Group, Spread, spread
+from mgd_ssl.reporting.places import comparable
 from mgd_ssl.reporting.results import USUAL, Result, images_given, images_in_words
 from mgd_ssl.settings.options import BETWEEN
 
@@ -40,7 +41,7 @@ class Measure:
 
     def differences(self, other: "Measure") -> list[str]:
         """Names of the conditions in which two figures of a kind differ."""
-        one, two = self.conditions, other.conditions
+        one, two = comparable(self.conditions), comparable(other.conditions)
         return [name for name in dict.fromkeys([*one, *two]) if one.get(name) != two.get(name)]
 
 
@@ -82,7 +83,7 @@ def unlike(measure: Measure, others: Sequence[Measure]) -> str:
 
 def as_measured(measure: Measure, result: Result) -> bool:
     """Whether published weights were measured as a figure was; their images may differ in size."""
-    here, there = dict(measure.conditions), dict(result.settings)
+    here, there = comparable(measure.conditions), comparable(result.settings)
     for name in ("size", "checkpoint"):
         here.pop(name, None)
         there.pop(name, None)

@@ -24,6 +24,7 @@ from mgd_ssl.reporting.charts import (
 from mgd_ssl.reporting.features import FeatureMap, Retrieval
 from mgd_ssl.reporting.groups import Group
 from mgd_ssl.reporting.matching import read_matching
+from mgd_ssl.reporting.places import comparable
 from mgd_ssl.reporting.results import images_in_words
 from mgd_ssl.reporting.runs import Series
 
@@ -180,11 +181,12 @@ def vote_curves(groups: Sequence[Summary]) -> Iterator[Picture]:
     found: dict[tuple[str, str, str], dict[str, Series]] = {}
     for group in groups:
         for row in group["results"]:
-            settings = {k: v for k, v in row["settings"].items() if k not in ("k", "T", "size")}
-            k, t = row["settings"].get("k"), row["settings"].get("T")
+            settings = comparable(row["settings"])
+            k, t = settings.get("k"), settings.get("T")
             if not isinstance(k, int | float) or k <= 0:
                 continue
-            alike = str((row["protocol"], row["checkpoint"], sorted(map(str, settings.items()))))
+            others = sorted(f"{n} {v}" for n, v in settings.items() if n not in ("k", "T", "size"))
+            alike = str((row["protocol"], row["checkpoint"], others))
             how = ", ".join([f"T {t}", *row["apart"]])
             lines = found.setdefault((alike, how, images_in_words(settings)), {})
             lines.setdefault(group["name"], {})[float(k)] = row["top1"]["mean"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mgd_ssl.reporting.places import comparable, located
 from mgd_ssl.reporting.reading import is_number, parse_json, read_text, to_path
 from mgd_ssl.reporting.runs import Run
 from mgd_ssl.reporting.subjects import Subject, find_subject, why_outdated
@@ -81,7 +82,7 @@ def apart(run: Run, result: Result) -> Iterator[str]:
     if None not in (size, own) and size != own:
         yield f"size {size}"
     data = result.settings.get("data")
-    if isinstance(data, str) and _located(data) not in map(_located, _own_data(run)):
+    if isinstance(data, str) and located(data) not in map(located, _own_data(run)):
         yield f"on {public_name(data)}"
 
 
@@ -94,13 +95,17 @@ def _own_data(run: Run) -> Iterator[str]:
 
 def conditions(result: Result, *, without: Collection[str] = ()) -> str:
     """The protocol and settings that two results must share to be compared."""
-    settings = sorted((k, str(v)) for k, v in result.settings.items() if k not in without)
+    found = comparable(result.settings)
+    settings = sorted((k, str(v)) for k, v in found.items() if k not in without)
     return f"{result.protocol} {settings}"
 
 
 def without_copies(results: Iterable[Result]) -> list[Result]:
     """Results under the same conditions; those of the same seed and figures count once."""
-    return [*{(r.seed, r.top1, r.top5): r for r in results}.values()]
+    found = dict[tuple[float | None, ...], Result]()
+    for result in results:
+        found.setdefault((result.seed, result.top1, result.top5), result)
+    return [*found.values()]
 
 
 def images_given(settings: Mapping[str, Any]) -> tuple[float, float]:
@@ -117,10 +122,6 @@ def images_in_words(settings: Mapping[str, Any]) -> str:
     """As ``48 train / 24 val``, the images of a figure; empty if they were not counted."""
     counts = ((split, settings.get(f"{split}_images")) for split in ("train", "val"))
     return " / ".join(f"{count:,} {split}" for split, count in counts if is_number(count))
-
-
-def _located(data: str) -> list[Path]:
-    return [Path(place).expanduser().resolve() for place in data.split(BETWEEN)]
 
 
 def public_name(data: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mgd_ssl.evaluation.collapse import collapse_signs
+from mgd_ssl.reporting.places import comparable
 from mgd_ssl.reporting.reading import (
     check_settings,
     read_rows,
@@ -139,7 +140,9 @@ class Run:
             run = read_run(checkpoint.parent.parent)
         except (ValueError, OSError):  # the teacher's run is not part of the report
             return None
-        if run.command != self.command or run.measured_with != self.measured_with:
+        if run.command != self.command:
+            return None
+        if comparable(run.measured_with) != comparable(self.measured_with):
             return None
         figures = run.series(run.metric).values()
         return run.last(run.metric) if checkpoint.name == "last.pt" else max(figures, default=None)

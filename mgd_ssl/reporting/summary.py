@@ -15,6 +15,7 @@ from mgd_ssl.reporting.headline import Headline
 from mgd_ssl.reporting.matching import Solve, changed_share, read_matching
 from mgd_ssl.reporting.measures import trained_metric
 from mgd_ssl.reporting.origins import origins, read_provenance
+from mgd_ssl.reporting.places import comparable
 from mgd_ssl.reporting.results import Result, apart, conditions, read_results, without_copies
 from mgd_ssl.reporting.runs import FOUND, Run, Series
 from mgd_ssl.settings.options import flat, named
@@ -93,9 +94,11 @@ def _pairs(series: Series) -> list[list[float]]:
 def _settings(groups: Sequence[Group]) -> dict[str, Any]:
     """Settings in which groups differ, with a value for each group, and those that they share."""
     found = [_flat_settings(group) for group in groups]
+    compared = [comparable(settings) for settings in found]
     names = list(dict.fromkeys([*FIRST, *(name for settings in found for name in settings)]))
     values = {name: [settings.get(name) for settings in found] for name in names}
-    differ = {k: v for k, v in values.items() if any(value != v[0] for value in v)}
+    unlike = [n for n in names if any(one.get(n) != compared[0].get(n) for one in compared)]
+    differ = {name: values[name] for name in unlike}
     shared = {k: v[0] for k, v in values.items() if k not in differ and v[0] is not None}
     return {"differ": differ, "shared": shared}
 

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from written_runs import ALONE, write_run
 
-from mgd_ssl.reporting import group_runs, read_runs, summarize
+from mgd_ssl.reporting import group_runs, read_run, read_runs, summarize
 from mgd_ssl.reporting.document import render
+from mgd_ssl.reporting.pictures import vote_curves
+from mgd_ssl.reporting.results import read_published
 
 
 def probe(run: Path, name: str, top1: float, checkpoint: str = "last.pt", **more: Any) -> Path:
@@ -119,3 +121,43 @@ def test_a_seed_of_another_type_is_none(tmp_path: Path, seed: object) -> None:
     probe(run, "a", 60.0, seed=seed)
     probe(run, "b", 62.0, seed=1)
     assert [row["repeated"] for row in rows(run)] == [["mean of 2 results"]]
+
+
+def test_data_is_the_same_however_it_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    here, teacher = str(tmp_path / "im"), tmp_path / "zoo" / "teacher.pt"
+    teacher.parent.mkdir()
+    run = write_run(tmp_path / "run", None, teacher={"teacher": str(teacher)}, data=["im"])
+    alone = write_run(tmp_path / "moco", None, **ALONE, data=[here])
+    knn = {"protocol": "kNN, moco", "knn": [{"k": k, "top1": 40.0 + k} for k in (1, 20)]}
+    for folder, name, data in ((run, "last.pt", "im"), (alone, "last.pt", "./im/")):
+        probe(folder, "a", 0.0, name, data=data, **knn)
+    probe(run, "copy", 0.0, data=here, **knn)
+    probe(teacher.parent, "teacher.pt.a", 0.0, "teacher.pt", data=here, **knn)
+    weights = probe(tmp_path, "resnet18", 0.0, "resnet18", data=here, **knn)
+    groups = group_runs(read_runs([run, alone]))
+    summary = summarize("t", groups, read_published([weights]))
+    found = summary["groups"][0]["results"]
+    assert [(row["teacher_top1"], row["repeated"]) for row in found] == [(41.0, []), (60.0, [])]
+    assert {row["settings"]["data"] for row in found} == {"im"}  # as it was written
+    (panel,) = summary["panels"]
+    assert [bar["name"] for bar in panel["bars"]] == ["teacher", "run", "resnet18", "moco"]
+    assert "run is level in kNN accuracy" in summary["verdict"][0]["sentence"]
+    (curve,) = vote_curves(summary["groups"])
+    assert curve.numbers[0] == ["k", "run", "teacher", "moco"]
+
+
+def test_figures_in_training_are_compared_on_the_same_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = write_run(tmp_path / "run", 60.0, data=["im"])
+    alone = write_run(tmp_path / "moco", 50.0, **ALONE, data=[str(tmp_path / "im")])
+    (line,) = summarize("t", group_runs(read_runs([run, alone])))["verdict"]
+    assert "run is 10.0 points higher in kNN accuracy" in line["sentence"]
+    assert line["cautions"] == []
+    of = {"teacher": str(alone / "checkpoints" / "last.pt")}
+    student = write_run(tmp_path / "student", None, teacher=of, data=["./im"])
+    assert read_run(student).teacher == 50.0

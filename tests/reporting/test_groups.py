@@ -1,12 +1,14 @@
 """Runs of the same settings but the seed, against figures taken by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from written_runs import SETTINGS, write_run
 
-from mgd_ssl.reporting import Group, group_runs, read_runs
-from mgd_ssl.reporting.groups import Spread, spread
+from mgd_ssl.reporting import Group, group_runs, read_runs, summarize
+from mgd_ssl.reporting.groups import Spread, differences, spread
+from mgd_ssl.reporting.places import located
 
 
 def grouped(paths: list[Path]) -> list[Group]:
@@ -35,6 +37,39 @@ def test_runs_are_grouped_by_all_but_the_seed(tmp_path: Path) -> None:
 def test_a_group_is_named_without_its_seeds(tmp_path: Path, pattern: str) -> None:
     paths = [write_run(tmp_path / pattern.format(seed), seed=seed) for seed in (10, 11)]
     assert [group.name for group in grouped(paths)] == ["simreg"]
+
+
+def spelled(path: Path, seed: int, data: str, cache: str, **more: Any) -> Path:
+    """A run whose places are spelled in one way or another."""
+    places = {"data": [data], "teacher_cache": cache, "teacher": {"teacher": f"{cache}/teacher.pt"}}
+    evaluation = {**SETTINGS["evaluation"], "eval_data": data}
+    return write_run(path, 60.0 + seed, seed, **places, evaluation=evaluation, **more)
+
+
+def test_places_are_compared_as_resolved_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = [
+        ("im", "c1"),
+        ("./im/", "../" + tmp_path.name + "/c1"),
+        (f"{tmp_path}/im", f"{tmp_path}/c1"),
+    ]
+    paths = [spelled(tmp_path / f"run-{i}", i, *some) for i, some in enumerate(places)]
+    (group,) = grouped(paths)
+    assert group.figure == Spread(61.0, 1.0, (0, 1, 2))
+    other = spelled(tmp_path / "other", 0, "im2", "c1")
+    assert len(grouped([*paths, other])) == 2
+    method = spelled(tmp_path / "method", 0, f"{tmp_path}/im", "c1", method="seed")
+    settings = summarize("t", grouped([paths[0], method]))["settings"]
+    assert [*settings["differ"]] == ["method"]
+    assert (settings["shared"]["data"], settings["shared"]["teacher_cache"]) == ("im", "c1")
+    assert differences(*grouped([paths[0], method])) == []
+
+
+def test_a_place_that_names_no_file_is_its_text() -> None:
+    assert located("a\0b") == ["a\0b"]
+    assert located(["~", 5]) == [str(Path.home()), str(Path("5").absolute())]
 
 
 def test_two_groups_have_two_names(tmp_path: Path) -> None:
