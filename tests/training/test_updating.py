@@ -36,39 +36,13 @@ from mgd_ssl.training.updating import part_of
 
 # A student, adapters and a head without batch norm; SGD, as AdamW divides by small gradients.
 NO_NORMS = (
-    "--method",
-    "mgd-plus",
-    "-a",
-    "timm/convnext_atto",
-    "--width",
-    "1",
-    "--stem",
-    "imagenet",
-)
-NO_NORMS = (
-    *NO_NORMS,
-    "--mgd-adapter",
-    "group",
-    "--optimizer",
-    "sgd",
-    "--lr",
-    "0.02",
-    "--epochs",
-    "1",
-    "--limit",
-    "48",
+    *("--method", "mgd-plus", "--mgd-adapter", "group", "-a", "timm/convnext_atto"),
+    *("--width", "1", "--stem", "imagenet", "--optimizer", "sgd", "--lr", "0.02"),
+    *("--epochs", "1", "--limit", "48"),
 )
 PLUS = (
-    "--method",
-    "mgd-plus",
-    "--optimizer",
-    "sgd",
-    "--lr",
-    "0.05",
-    "--save-every",
-    "1",
-    "-p",
-    "1",
+    *("--method", "mgd-plus", "--optimizer", "sgd", "--lr", "0.05", "--save-every", "1"),
+    *("-p", "1"),
 )
 
 
