@@ -54,20 +54,24 @@ class Pair:
         return self.distiller(student_maps, teacher_maps), output, teacher_output
 
     @torch.no_grad()
-    def solve(self, batches: Sequence[Tensor]) -> list[StageMatching]:
+    def solve(self, batches: Iterable[Tensor]) -> list[StageMatching]:
         """Measure the teacher's channels where needed, and solve the matching.
 
         Args:
             batches: (N,3,H,W) images each, normalized; a few thousand images in all.
         """
+        batches = list(batches)  # it is read twice
         if self.distiller.needs_measuring:
             self.distiller.measure(self.teacher_reader(self.teacher, x)[0] for x in batches)
         with evaluating(self.student):
             return self.distiller.solve(self.distiller.costs(self._maps(batches)))
 
     @torch.no_grad()
-    def weigh(self, batches: Sequence[Tensor], start: float = 30.0) -> list[float]:
-        """Choose each stage's weight so that its loss begins at ``start``; after `solve`."""
+    def weigh(self, batches: Iterable[Tensor], start: float = 30.0) -> list[float]:
+        """Choose each stage's weight so that its loss begins at ``start``; after `solve`.
+
+        A stage with a borrowed map of the teacher begins at its `Stage.share` of that.
+        """
         with keeping_buffers(self.student, self.distiller):
             return self.distiller.calibrate(self._maps(batches), start)
 

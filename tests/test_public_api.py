@@ -91,7 +91,7 @@ def test_a_pair_of_networks_learns_in_a_loop_of_ones_own() -> None:
     student = mgd_ssl.create_backbone("resnet18", width=0.125)
     pair = mgd_ssl.pair_networks(teacher, student, 64)
     batches = [torch.rand(8, 3, 64, 64) for _ in range(2)]
-    pair.solve(batches)
+    pair.solve(iter(batches))
     before = [b.clone() for b in student.buffers()]
     assert pair.weigh(batches, start=2.0) == pair.distiller.scales
     assert all(map(torch.equal, before, student.buffers()))  # a look moves no statistics

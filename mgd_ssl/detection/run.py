@@ -19,7 +19,7 @@ from mgd_ssl.fabric import Fabric
 from mgd_ssl.matching import detection_iterations
 from mgd_ssl.runs.next_steps import detector_steps
 from mgd_ssl.training.checkpoint import export_student
-from mgd_ssl.training.checks import with_batch
+from mgd_ssl.training.checks import check_readable, with_batch
 from mgd_ssl.training.devices import convert_sync_bn
 from mgd_ssl.training.logging import logger
 from mgd_ssl.training.run import TrainingRun
@@ -48,6 +48,8 @@ def build(config: DetectConfig, fabric: Fabric) -> "DetectRun":
     if fabric.is_global_zero:
         uses = {"training": source} | ({"average precision": val} if val else {})
         logger.info(data_line(uses))
+    if val:
+        check_readable(val, "average precision", config.loader.exif)
     task, reports = build_detection(config, source)
     if val and config.unlabeled and reports.teacher:  # the student has the teacher's categories
         ids = cast(RetinaNet, task.student).spec.category_ids

@@ -104,6 +104,6 @@ def measure_or_warn(
         logger.warning(
             "the student could not be measured after epoch %d: %s. Its weights are kept, and "
             "the run goes on",
-            *(epoch + 1, error),
+            *(epoch + 1, str(error).rstrip(".")),
         )
         return {}

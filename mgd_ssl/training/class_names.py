@@ -12,13 +12,27 @@ from mgd_ssl.models import KeyReport, head_of
 from mgd_ssl.training.logging import logger
 
 Names = Sequence[str] | None
+MOST_NUMBERED = 100_000  # classes; ImageNet's 21,841 are the most that are in use
 CODE = re.compile(r"n\d{8}|\d+")  # WordNet's ids, as ImageNet's folders have, or numbers
 
 
 def count_classes(source: ImageSource, val: ImageSource) -> int:
-    """As many as have names; where none have, labels count from 0 to the last class of either."""
+    """As many as have names; where none have, labels count from 0 to the last class of either.
+
+    Raises:
+        ValueError: a label is too large to be the number of a class.
+    """
     assert source.labels is not None and val.labels is not None
-    return len(source.classes or range(max(source.labels.max(), val.labels.max()) + 1))
+    if source.classes:
+        return len(source.classes)
+    count = 1 + int(max(source.labels.max(), val.labels.max()))
+    if count > max(MOST_NUMBERED, len(source)):
+        raise ValueError(
+            f"{source.name}: got the label {count - 1}, expected classes that are numbered from 0 "
+            f"without large gaps, at most {MOST_NUMBERED:,} of them; number them anew, or give "
+            "them names"
+        )
+    return count
 
 
 def match_classes(network: nn.Module, report: KeyReport, count: int, names: Names) -> str | None:

@@ -44,6 +44,16 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
+def test_a_zip_archive_of_windows_tools_is_the_folder_too(tmp_path: Path, folder: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in (file for file in folder.rglob("*") if file.is_file()):
+            archive.write(file, str(file.relative_to(folder)).replace("/", "\\"))
+    for split in ("train", "val"):
+        mine, theirs = (open_source(p, split, labeled=True) for p in (path, folder))  # type: ignore[arg-type]
+        assert names(mine) == names(theirs) and data_digest(mine) == data_digest(theirs)
+
+
 @pytest.mark.parametrize("below", ["", "wrapped/in/"])
 @pytest.mark.parametrize("kind", ["stored", "deflated", "tar"])
 def test_an_archive_is_the_folder_that_it_was_made_from(

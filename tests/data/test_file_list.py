@@ -194,6 +194,18 @@ def test_a_quote_that_is_never_closed_is_named_with_its_line(images: Path) -> No
         open_source(write(images / "a.csv", *lines), "train")
 
 
+@pytest.mark.parametrize("rows", [(2,), (2, 7), (7,)], ids=str)
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_a_stray_quote_swallows_no_images(
+    images: Path, rows: tuple[int, ...], name: str, mark: str
+) -> None:
+    """One that is never closed, and two that close each other."""
+    quotes = ['"' if i in rows else "" for i in range(10)]
+    lines = [f"cat/{i % 2}.png{mark}{quote}cat" for i, quote in enumerate(quotes)]
+    with pytest.raises(ValueError, match=r"a\..sv, line \d+: .*closing quote for each opening"):
+        open_source(write(images / name, *lines), "train", labeled=True)
+
+
 @pytest.mark.parametrize("first", ["dog/0,cat", "IMG_0,cat"])
 def test_a_first_line_without_an_images_ending_is_no_header_where_it_is_a_path(
     images: Path, first: str

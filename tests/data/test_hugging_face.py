@@ -320,3 +320,9 @@ def test_images_of_arrow_files_are_read(folder: Path) -> None:
     expected = np.asarray(open_source(folder, "train").read(2))
     np.testing.assert_array_equal(source.read(2), expected)
     assert io.BytesIO(source.encoded(0) or b"").read(4) == b"\x89PNG"
+
+
+@pytest.mark.parametrize("data", ["hf:", "hf:?label=label"])
+def test_no_name_on_the_hub_is_refused(data: str) -> None:
+    with pytest.raises(ValueError, match="got no name behind hf:, expected hf:NAME"):
+        open_source(data, "train")

@@ -16,6 +16,17 @@ def test_annotations_of_missing_images(tmp_path: Path, capsys: pytest.CaptureFix
     assert not (tmp_path / "run").exists()
 
 
+def test_validation_images_that_cannot_be_decoded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = broken(tmp_path / "data", lambda content: None)
+    for path in data.glob("val/*"):
+        path.write_bytes(path.read_bytes()[:40])
+    message = said([str(data), *options(tmp_path / "run")[1:]], capsys)
+    assert "images for average precision of which none can be decoded" in message
+    assert not (tmp_path / "run").exists()
+
+
 def test_no_annotations_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = broken(tmp_path / "data", lambda c: c["annotations"].clear())
     assert "expected" in said([str(data), *options(tmp_path / "run")[1:]], capsys)

@@ -12,12 +12,13 @@ from PIL import Image
 from torchvision.models import ResNet18_Weights
 
 from mgd_ssl.commands import classify
+from mgd_ssl.data import ArraySource
 from mgd_ssl.evaluation.accuracy import classifier_accuracy
 from mgd_ssl.models import BackboneSpec, KeyReport, create_classifier, load_classifier
 from mgd_ssl.runs.classify import build_student
 from mgd_ssl.settings.classify import ClassifyConfig
 from mgd_ssl.settings.parsing import complete
-from mgd_ssl.training.class_names import match_classes
+from mgd_ssl.training.class_names import count_classes, match_classes
 from mgd_ssl.training.logging import logger
 
 NET = {"width": 0.125, "stem": "small"}
@@ -48,6 +49,15 @@ def write_classifier(path: Path, classes: Any, count: int = 3) -> Path:
     content = {"state_dict": network.state_dict(), "size": 32, "classes": classes}
     torch.save({k: v for k, v in content.items() if v is not None}, path)
     return path
+
+
+def test_a_label_that_numbers_no_class_is_refused() -> None:
+    pixels = np.zeros((3, 8, 8), np.uint8)
+    source = ArraySource(pixels, np.array([0, 1, 999_999_999]))
+    with pytest.raises(ValueError, match="got the label 999999999, expected classes that are numb"):
+        count_classes(source, source)
+    large = ArraySource(pixels, np.array([0, 1, 21_840]))
+    assert count_classes(large, large) == 21_841
 
 
 def logits(path: Path, classes: list[str]) -> torch.Tensor:

@@ -21,6 +21,8 @@ SIGNATURE = b"PK\3\4"
 def read_zip(path: Path) -> Entries:
     """List the images of a zip archive in the order of their names; nothing is unpacked.
 
+    A backslash separates folders, as some tools of Windows write it, if no name has a slash.
+
     Links, names that lead out of the archive, encrypted files, files compressed otherwise than
     zip's "deflate", and files of other kinds are skipped and counted.
 
@@ -35,8 +37,9 @@ def read_zip(path: Path) -> Entries:
         raise ValueError(
             f"{path}: truncated or damaged ({error}); expected a whole zip archive. Fetch it again."
         ) from error
+    separator = "/" if any("/" in member.filename for member in members) else "\\"
     for member in members:
-        name = tidy_name(member.filename)
+        name = tidy_name(member.filename.replace(separator, "/"))
         reason = _why_skipped(member, name)
         if reason is None and name is not None:
             if name in images:

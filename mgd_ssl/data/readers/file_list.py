@@ -126,11 +126,13 @@ def _rows(file: Path) -> Iterator[Row]:
                 if line.strip():
                     yield _split(line.rstrip("\r\n"))
             return
-        table = csv.reader(lines, delimiter=delimiter)
+        table = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             for number, cells in enumerate(table):
                 if not cells or not cells[0] or (number == 0 and _names_columns(file, cells[0])):
                     continue  # an empty line, or the names of the columns
+                if any("\n" in cell for cell in cells[:2]):
+                    raise csv.Error("a quote is closed on a later line than it is opened on")
                 yield cells[0], (cells[1].strip() or None) if len(cells) > 1 else None
         except csv.Error as error:
             raise ValueError(

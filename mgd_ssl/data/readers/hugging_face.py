@@ -45,9 +45,11 @@ class Place:
         """Read what stands behind a question mark, unless a file is called so.
 
         Raises:
-            ValueError: an option that is not known, or that a local data set has not.
+            ValueError: an option that is not known, or that a local data set has not; or no name.
         """
         data, mark, query = str(path).partition("?")
+        if data == HUB:
+            raise ValueError(f"data {path}: got no name behind {HUB}, expected {HUB}NAME")
         if not mark or path.exists():
             return cls(str(path), {})
         options = dict(parse_qsl(query))
