@@ -149,7 +149,8 @@ def _of_shrinking_maps(network: nn.Module, size: int) -> list[Tap]:
     """The last block at each of strides 4, 8, 16 and 32, of a network that runs block by block."""
     last: dict[int, str] = {}
     for call in trace(network, size):
-        map_ = as_map(call.output, layout_of(call.output)) if call.output.ndim == 4 else None
+        layout = layout_of(call.output) or "map" if call.output.ndim == 4 else None
+        map_ = as_map(call.output, layout) if layout else None
         if map_ is not None and call.path.count(".") <= DEEPEST_BLOCK and map_.shape[2] > 1:
             last[round(size / map_.shape[2])] = call.path
     found = {stride: last[stride] for stride in (4, 8, 16, 32) if stride in last}

@@ -1,6 +1,7 @@
 """Taps of named modules: what a pass of the network shows of each, one after another."""
 
 import difflib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +18,15 @@ def resolve(network: nn.Module, pairs: list[tuple[str, str]], size: int) -> list
     """The tap of each pair (name, module path).
 
     Raises:
-        ValueError: no such module, a pass does not reach it, or it gives neither map nor tokens.
+        ValueError: no such module, a pass does not reach it, it gives neither map nor tokens, or
+            nothing tells which are its channels.
     """
     for _, path in pairs:
         _require_module(network, path)
     calls = trace(network, size)
-    return [_resolve_one(network, name, path, calls) for name, path in pairs]
+    outputs = {path: _output_of(name, path, calls) for name, path in pairs}
+    layouts = _layouts(network, outputs, size)
+    return [_resolve_one(network, name, path, calls, layouts[path]) for name, path in pairs]
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,26 @@ def trace(network: nn.Module, size: int) -> list[Call]:
     return calls
 
 
-def _resolve_one(network: nn.Module, name: str, path: str, calls: list[Call]) -> Tap:
-    inside = [c for c in calls if c.path == path or c.path.startswith(path + ".")]
-    own = [c for c in inside if c.path == path]
+def _output_of(name: str, path: str, calls: list[Call]) -> Tensor:
+    """What a module gives in its last call."""
+    own = [c.output for c in calls if c.path == path]
     if not own:
         raise ValueError(f"taps: {name}={path}: the pass does not reach it; name another module")
-    output = own[-1].output
-    if output.ndim == 3:
-        return Tap(name, path, "output", None, "tokens", prefix_tokens(network), rectified=False)
-    if output.ndim != 4:
+    if own[-1].ndim not in (3, 4):
         raise ValueError(
-            f"taps: {name}={path}: its output has shape {tuple(output.shape)}, expected (N,C,H,W) "
+            f"taps: {name}={path}: its output has shape {tuple(own[-1].shape)}, expected (N,C,H,W) "
             "or tokens (N,L,D)"
         )
-    layout = layout_of(output)
+    return own[-1]
+
+
+def _resolve_one(
+    network: nn.Module, name: str, path: str, calls: list[Call], layout: Layout
+) -> Tap:
+    if layout == "tokens":
+        return Tap(name, path, "output", None, layout, prefix_tokens(network), rectified=False)
+    inside = [c for c in calls if c.path == path or c.path.startswith(path + ".")]
+    output = _output_of(name, path, calls)
     activation = next(
         (c for c in inside if isinstance(c.module, ACTIVATIONS) and c.output is output), None
     )
@@ -88,10 +98,40 @@ def prefix_tokens(network: nn.Module) -> int:
     return int(getattr(network, "num_prefix_tokens", 0))
 
 
-def layout_of(output: Tensor) -> Layout:
-    """Whether channels come second or last, of a square map."""
+def layout_of(output: Tensor) -> Layout | None:
+    """Tokens, or whether channels come second or last; None of a map with three equal sides."""
+    if output.ndim == 3:
+        return "tokens"
     _, a, b, c = output.shape
-    return "channels_last" if a == b and b != c else "map"
+    if a == b == c:
+        return None
+    return "channels_last" if a == b else "map"
+
+
+def _layouts(network: nn.Module, outputs: dict[str, Tensor], size: int) -> dict[str, Layout]:
+    """The layout of the output of each path."""
+    found = {path: layout_of(output) for path, output in outputs.items()}
+    others = {layout for layout in found.values() if layout} - {"tokens"}
+    return {p: layout or _layout_of_cube(network, p, size, others) for p, layout in found.items()}
+
+
+def _layout_of_cube(network: nn.Module, path: str, size: int, others: set[Layout]) -> Layout:
+    """The layout of an output with three equal sides.
+
+    Images twice as large show it. Where the network takes no such images, it is that of the others.
+    """
+    taps = Taps([Tap(path, path, "output")])
+    with taps.recording(network) as maps, suppress(ValueError):  # it may take no other size
+        probe(network, Taps([]), 2 * size)
+    larger = layout_of(maps[path][0]) if path in maps else None
+    if larger:
+        return larger
+    if len(others) == 1:
+        return next(iter(others))
+    raise ValueError(
+        f"taps: {path}: at {size} pixels its output has as many channels as rows and columns, and "
+        "nothing tells which are the channels; take images of another size, or tap another module"
+    )
 
 
 def _is_main_norm(call: Call, channels: int) -> bool:

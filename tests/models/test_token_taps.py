@@ -1,9 +1,12 @@
 """Maps of networks of every kind: tokens as maps, channels last, stages by their strides."""
 
+from functools import partial
+
 import pytest
 import timm
 import torch
-from torchvision.models import convnext_tiny, regnet_y_400mf, swin_t, vit_b_32
+from torch import nn
+from torchvision.models import convnext_tiny, regnet_y_400mf, resnet18, swin_t, vit_b_32
 
 from mgd_ssl.models import find_reader, probe
 from mgd_ssl.models.taps import as_map
@@ -52,6 +55,42 @@ def test_stages_of_torchvisions_networks_are_found_by_their_strides(
     assert [m.shape[1] for m in maps] == channels
     assert [m.shape[2] for m in maps] == [16, 8, 4, 2]
     assert reader.rectified(network) == rectified
+
+
+@pytest.mark.parametrize(
+    ("build", "size", "overrides", "layout"),
+    [
+        (swin_t, 384, [], "channels_last"),
+        (swin_t, 384, ["early=features.1.0"], "channels_last"),
+        (convnext_tiny, 384, [], "map"),
+        (resnet18, 256, ["early=maxpool"], "map"),
+        (
+            partial(timm.create_model, "swin_tiny_patch4_window7_224", img_size=384),
+            384,
+            [],
+            "channels_last",
+        ),
+        (partial(timm.create_model, "swinv2_cr_tiny_384"), 384, [], "map"),
+    ],
+)
+def test_channels_are_told_where_they_are_as_many_as_rows_and_columns(
+    build, size: int, overrides: list[str], layout: str
+) -> None:
+    tap = find_reader(build(), overrides, size).taps[0]
+    assert tap.layout == layout
+
+
+class OneSize(nn.Sequential):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert x.shape[2] == 32, "32 pixels alone"
+        return super().forward(x)
+
+
+def test_channels_that_nothing_tells_are_refused() -> None:
+    network = OneSize(nn.Conv2d(3, 32, 1), nn.Conv2d(32, 8, 2, 2))
+    with pytest.raises(ValueError, match=r"taps: 0: at 32 pixels .* tap another module"):
+        find_reader(network, ["a=0"], 32)
+    assert find_reader(network, ["a=0", "b=1"], 32).taps[0].layout == "map"
 
 
 def test_torchvisions_vit_gives_its_patches() -> None:
