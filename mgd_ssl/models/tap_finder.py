@@ -5,10 +5,11 @@ from dataclasses import replace
 from typing import cast
 
 from torch import Tensor, nn
-from torchvision.models import MobileNetV2, ShuffleNetV2, VisionTransformer
+from torchvision.models import DenseNet, MobileNetV2, ShuffleNetV2, VisionTransformer
 
 from mgd_ssl.models.tap_resolving import layout_of, resolve, trace
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, as_map, probe
+from mgd_ssl.models.torchvision_networks import PlainDenseNet
 
 CLASS_TOKEN, PATCHES = "cls", "tokens"  # names of taps
 STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -98,6 +99,8 @@ def clear_inplace(network: nn.Module) -> None:
     for module in network.modules():
         if getattr(module, "inplace", False) is True:
             module.inplace = False  # type: ignore[assignment]
+        if type(module) is DenseNet:  # its activation is a function
+            module.__class__ = PlainDenseNet
 
 
 def _of_shufflenet(network: nn.Module, size: int) -> list[Tap]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models import MNASNet
+from torchvision.models import DenseNet, MNASNet
 
 CLASSIFIERS = tuple(torchvision.models.list_models(module=torchvision.models))
 # Where the last layer of a classifier is, where its Sequential holds more than a dropout beside it:
@@ -33,6 +33,16 @@ class PlainMNASNet(MNASNet):  # type: ignore[misc]
     ) -> None:
         metadata = {"version": MNASNet._version, **local_metadata}
         super()._load_from_state_dict(state_dict, prefix, metadata, *args)
+
+
+class PlainDenseNet(DenseNet):  # type: ignore[misc]
+    """DenseNet whose last activation does not overwrite the map that it reads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As torchvision's: (N,3,H,W) -> (N,K)."""
+        pooled = self.features(x).relu().mean((2, 3))
+        logits: Tensor = self.classifier(pooled)
+        return logits
 
 
 def other_task(name: str) -> str:

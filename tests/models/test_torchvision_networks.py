@@ -13,6 +13,7 @@ from mgd_ssl.images import IMAGENET_MEAN, IMAGENET_STD
 from mgd_ssl.models import (
     create_backbone,
     create_classifier,
+    find_reader,
     load_backbone,
     load_classifier,
     without_head,
@@ -143,6 +144,21 @@ def test_published_weights_of_older_names_are_loaded(cache):
     with torch.no_grad():
         assert torch.equal(network(images(64)), library(images(64)))
     assert report.unexpected == []
+
+
+def test_maps_of_a_densenet_are_read_and_it_computes_what_torchvisions_does(cache):
+    library, _ = put(cache, "densenet121")
+    network, _ = load_classifier("densenet121")
+    x = images(64)
+    reader = find_reader(network, (), 64)
+    with torch.no_grad():
+        maps, output = reader(network, x)
+        assert torch.equal(output, library(x))
+        assert torch.equal(network.classifier(maps[3].relu().mean((2, 3))), output)
+    assert [m.shape[1:] for m in maps] == [(256, 16, 16), (512, 8, 8), (1024, 4, 4), (1024, 2, 2)]
+    assert maps[3].min() < 0 and reader.norms(network)[3] is network.features.norm5
+    reader(network.train(), x)[0][3].sum().backward()
+    assert network.features.conv0.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("arch", ["googlenet", "inception_v3"])
