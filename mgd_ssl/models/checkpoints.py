@@ -30,6 +30,7 @@ from mgd_ssl.models.refusals import advice
 from mgd_ssl.models.weights import files_of
 
 Stem = Literal["imagenet", "small"]
+DISTILLED_HEAD = "head_dist."  # of timm's distilled networks, which average two heads
 __all__ = ["FoundBackbone", "find_backbone", "load_backbone", "load_classifier"]
 
 
@@ -96,7 +97,7 @@ def _load(path: Path, given: dict[str, Any], *, classifier: bool) -> tuple[nn.Mo
             network = create_classifier(classes, **spec.to_dict())
     report = _report(found, network, classes if classifier else None)
     remedy = advice(found.path, found.content, spec)
-    report = fill(network.eval(), state, report, remedy, _head(network, state))
+    report = fill(network.eval(), state, report, remedy, _head(network, state, report.classes))
     if found.family:
         found.family.finish(network, read_place(found.content, found.place))
     return network, report
@@ -160,10 +161,14 @@ def _size(found: FoundBackbone, network: nn.Module) -> int | None:
     return found.entries.size() or (int(side[0]) if side else None)
 
 
-def _head(network: nn.Module, state: Iterable[str]) -> list[str]:
-    """Names of a head, the network's own or one of those that others hang on it."""
+def _head(network: nn.Module, state: Iterable[str], classes: int | None) -> list[str]:
+    """Names of a head, the network's own or one of those that others hang on it.
+
+    A classifier of a distilled network needs both heads, so that the second is not left out there.
+    """
     start = f"{network.head_name}."
-    return [k for k in state if k.startswith(start) or HEAD_KEY.match(k)]
+    found = [k for k in state if k.startswith(start) or HEAD_KEY.match(k)]
+    return [k for k in found if not (classes and k.startswith(DISTILLED_HEAD))]
 
 
 def _classes(network: nn.Module, state: Mapping[str, Any]) -> int | None:

@@ -30,7 +30,9 @@ from mgd_ssl.models.timm_networks import is_timm, usual_normalization
 from mgd_ssl.models.torchvision_networks import CLASSIFIERS
 from mgd_ssl.models.weights import find_checkpoint, read_weights
 
-HEAD_KEY = re.compile(r"^(fc|classifier|head|projection_head|projector|prototypes|predictor)\.")
+HEAD_KEY = re.compile(
+    r"^(fc|classifier|head|head_dist|projection_head|projector|prototypes|predictor)\."
+)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,27 @@ def test_a_named_network_needs_no_index(tmp_path):
     assert load_backbone(tmp_path / "a.pt")[1].spec.arch == "levit_128s"
 
 
+@pytest.mark.parametrize(
+    "name", ["deit_tiny_distilled_patch16_224", "levit_128s", "efficientformer_l1"]
+)
+def test_both_heads_of_a_distilled_network_are_left_out(name, tmp_path):
+    library = timm.create_model(name, num_classes=7).eval()
+    torch.save(library.state_dict(), tmp_path / "a.pt")
+    network, report = load_backbone(tmp_path / "a.pt", arch=f"timm/{name}")
+    assert {key.partition(".")[0] for key in report.head} == {"head", "head_dist"}
+    library.reset_classifier(0)
+    x = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(network(x), library(x))
+
+
+def test_a_classifier_with_two_heads_is_refused(tmp_path):
+    library = timm.create_model("deit_tiny_distilled_patch16_224", num_classes=7)
+    torch.save(library.state_dict(), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"unexpected: head_dist\.weight, head_dist\.bias"):
+        load_classifier(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize("change", ["unexpected", "missing"])
 @pytest.mark.parametrize("arch", ["timm/ghostnet_050", "timm/resnet18", "mobilenet_v3_small"])
 def test_the_network_that_was_named_and_is_nearly_there_is_not_asked_for_again(
