@@ -1,6 +1,7 @@
 """The layers to match: found automatically by a rule a kind of network, or named by the user."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import cast
 
@@ -140,12 +141,14 @@ def _of_four_layers(network: nn.Module, size: int) -> list[Tap]:
 
 
 def _of_feature_info(network: nn.Module, size: int) -> list[Tap]:
-    """What timm says of a network's stages."""
+    """What timm says of a network's stages; none where that is not true of it."""
     info = list(getattr(network, "feature_info", None) or ())
     modules = [item["module"] for item in info if item["reduction"] >= 4][-4:]
     if not modules:
         return []
-    return resolve(network, list(zip(STAGES[-len(modules) :], modules, strict=True)), size)
+    with suppress(ValueError):  # timm may name a module that the network lacks
+        return resolve(network, list(zip(STAGES[-len(modules) :], modules, strict=True)), size)
+    return []
 
 
 def _of_shrinking_maps(network: nn.Module, size: int) -> list[Tap]:

@@ -58,6 +58,27 @@ def test_stages_of_torchvisions_networks_are_found_by_their_strides(
 
 
 @pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("hrnet_w18_small", [(128, 16, 16), (256, 8, 8), (512, 4, 4), (2048, 2, 2)]),
+        ("selecsls42", [(1024, 2, 2)]),
+    ],
+)
+def test_stages_that_timm_names_wrongly_are_found_by_the_next_rule(
+    name: str, shapes: list[tuple[int, ...]]
+) -> None:
+    network = timm.create_model(name, num_classes=0)
+    maps = probe(network, find_reader(network, (), 64), 64)
+    assert [m.shape[1:] for m in maps] == shapes
+
+
+def test_a_network_that_timm_describes_wrongly_and_no_rule_finds_is_refused_as_such() -> None:
+    network = timm.create_model("twins_pcpvt_small", num_classes=0)
+    with pytest.raises(ValueError, match=r"^Twins: no rule finds its taps; name them with --taps"):
+        find_reader(network)
+
+
+@pytest.mark.parametrize(
     ("build", "size", "overrides", "layout"),
     [
         (swin_t, 384, [], "channels_last"),
