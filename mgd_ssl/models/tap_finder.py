@@ -1,5 +1,6 @@
 """The layers to match: found automatically by a rule a kind of network, or named by the user."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -8,7 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 from torchvision.models import DenseNet, MobileNetV2, ShuffleNetV2, VisionTransformer
 
-from mgd_ssl.models.tap_resolving import layout_of, resolve, trace
+from mgd_ssl.models.tap_resolving import Call, layout_of, resolve, trace
 from mgd_ssl.models.taps import ContractReader, FeatureReader, Tap, Taps, as_map, probe
 from mgd_ssl.models.torchvision_networks import PlainDenseNet
 
@@ -153,15 +154,41 @@ def _of_feature_info(network: nn.Module, size: int) -> list[Tap]:
 
 def _of_shrinking_maps(network: nn.Module, size: int) -> list[Tap]:
     """The last block at each of strides 4, 8, 16 and 32, of a network that runs block by block."""
-    last: dict[int, str] = {}
-    for call in trace(network, size):
-        layout = layout_of(call.output) or "map" if call.output.ndim == 4 else None
-        map_ = as_map(call.output, layout) if layout else None
-        if map_ is not None and call.path.count(".") <= DEEPEST_BLOCK and map_.shape[2] > 1:
-            last[round(size / map_.shape[2])] = call.path
+    last = {_stride(call, size): call.path for call in _blocks(network, size)}
     found = {stride: last[stride] for stride in (4, 8, 16, 32) if stride in last}
     names = [f"layer{stride.bit_length() - 2}" for stride in found]
     return resolve(network, list(zip(names, found.values(), strict=True)), size) if found else []
+
+
+def _blocks(network: nn.Module, size: int) -> list[Call]:
+    """Calls near the top that give a map, without those inside a block or the classifier.
+
+    A module that takes a map is a block, unless it is a Sequential, which holds blocks.
+    """
+    calls = trace(network, size)
+    taking_maps = [c for c in calls if c.inputs.shape[-1] != size]
+    closed = {c.path for c in taking_maps if not isinstance(c.module, nn.Sequential)}
+    closed.add(str(getattr(network, "head_name", "classifier")).partition(".")[0])
+    return [c for c in calls if c.path.rpartition(".")[0] not in closed and _gives_map(c)]
+
+
+def _gives_map(call: Call) -> bool:
+    """Whether a call near the top gives a map.
+
+    Pooling to a fixed side is left out: it may enlarge a map.
+    """
+    is_map = call.output.ndim == 4 and _side(call.output) > 1
+    pools = isinstance(call.module, nn.AdaptiveAvgPool2d)
+    return is_map and not pools and call.path.count(".") <= DEEPEST_BLOCK
+
+
+def _stride(call: Call, size: int) -> int:
+    """The nearest power of two: maps without padding are smaller than their stride says."""
+    return int(2 ** round(math.log2(size / _side(call.output))))
+
+
+def _side(output: Tensor) -> int:
+    return as_map(output, layout_of(output) or "map").shape[2]
 
 
 Rule = Callable[[nn.Module, int], list[Tap]]

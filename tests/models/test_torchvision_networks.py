@@ -16,6 +16,7 @@ from mgd_ssl.models import (
     find_reader,
     load_backbone,
     load_classifier,
+    probe,
     without_head,
 )
 from mgd_ssl.models.backbones import without_memory
@@ -93,6 +94,21 @@ def test_a_classifier_has_the_outputs_that_are_asked_for(arch):
         assert logits.shape == (2, 5)
         with without_head(network):
             assert network(images(KINDS[arch][1])).shape == (2, KINDS[arch][0])
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "shapes"),
+    [
+        ("inception_v3", 224, [(192, 52), (288, 25), (768, 12), (2048, 5)]),
+        ("alexnet", 224, [(64, 55), (192, 27), (256, 13), (256, 6)]),
+        ("squeezenet1_1", 224, [(128, 55), (256, 27), (512, 13)]),
+        ("vgg11", 64, [(256, 16), (512, 8), (512, 4), (512, 2)]),
+    ],
+)
+def test_stages_are_found_of_networks_that_pad_less_than_they_cut(arch, size, shapes):
+    network = create_classifier(5, arch)
+    maps = probe(network, find_reader(network, (), size), size)
+    assert [(m.shape[1], m.shape[2]) for m in maps] == shapes
 
 
 @pytest.fixture
@@ -183,7 +199,7 @@ def test_what_an_inception_changes_of_its_images_is_its_normalization(arch, cach
 
 
 def test_a_network_of_one_size_says_so():
-    from mgd_ssl.models import Taps, probe
+    from mgd_ssl.models import Taps
 
     with pytest.raises(ValueError, match=r"takes no images of 96 pixels .*--size 224"):
         probe(create_backbone("vit_b_16"), Taps([]), 96)
