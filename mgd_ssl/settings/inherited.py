@@ -30,7 +30,7 @@ def told_by_teacher(said: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         These, and ``teacher_own_size``, the side of the images that the teacher was trained on, 0
         where a network with a small stem does not tell it; and ``teacher_patch``, the side of a
-        ViT's patches.
+        ViT's patches. Of stems it tells the small one alone.
 
     Raises:
         ValueError: the file cannot be read, or what it says of its network cannot be.
