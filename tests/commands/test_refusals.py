@@ -88,7 +88,10 @@ def test_methods_of_pooled_features_ask_for_no_maps(
             ["--method", "moco", "-b", "64", "--moco-k", "64", "--bn-splits", "1"],
             ["--batch-size", "8"],
         ),
-        (["--moco-k", "64", "-b", "8", "--bn-splits", "8"], ["--batch-size", "16"]),
+        (  # maps of one pixel at the end
+            ["--moco-k", "64", "-b", "8", "--bn-splits", "8", "--stem", "imagenet"],
+            ["--batch-size", "16"],
+        ),
     ],
 )
 def test_a_batch_that_does_not_fit_is_told_one_that_does(
